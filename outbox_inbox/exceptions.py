@@ -1,0 +1,130 @@
+"""Every error of the app, under one root.
+
+The docstring of a class says what happened, why, and the way out; it is also the message when
+the class is raised without one. Retryable and permanent errors are different types: whatever is
+a `PermanentError` goes to the dead letters at once, any other exception of a handler is retried.
+"""
+
+import inspect
+from collections.abc import Sequence
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class OutboxInboxError(Exception):
+    """Something in outbox_inbox went wrong. Every error of the app is a subclass of this one."""
+
+    def __str__(self) -> str:
+        return super().__str__() or inspect.cleandoc(type(self).__doc__ or type(self).__name__)
+
+
+class NotInAtomicBlock(OutboxInboxError):
+    """An event was recorded outside a transaction of its context's database.
+
+    The event and the change of state that it reports must be committed together, or one of them
+    can be lost. Wrap the use case in `transaction.atomic()` (with `using=` the context's database).
+    """
+
+
+class ConcurrencyError(OutboxInboxError):
+    """The stream is not at the expected version: somebody else appended to it in between.
+
+    The decision behind this event was made on an old state. Nothing was stored; read the stream
+    again, decide again, and record with the new version.
+    """
+
+
+class DuplicateMessage(OutboxInboxError):
+    """A message with this id has been recorded before.
+
+    With an id of the caller's own (`record(..., message_id=)`) this says that an earlier attempt
+    did commit; nothing more has to be done.
+    """
+
+
+class PermanentError(OutboxInboxError):
+    """Trying again cannot help.
+
+    Raise it (or a subclass) in a handler or translator to send the delivery to the dead letters
+    at once, without the attempts that are left.
+    """
+
+
+class InvalidEvent(OutboxInboxError):
+    """An event holds values that would not survive being stored and read again.
+
+    Nothing was stored and no SQL was run.
+
+    Attributes:
+        event: the class name of the event.
+        errors: every field at fault, with its path and the reason: ``lines[3].price: NaN is ...``.
+    """
+
+    def __init__(self, event: str, errors: Sequence[str]) -> None:
+        super().__init__(event, list(errors))
+        self.event = event
+        self.errors = list(errors)
+
+    def __str__(self) -> str:
+        shown, rest = self.errors[:20], len(self.errors[20:])
+        more = [f"and {rest} more"] if rest else []
+        return f"{self.event}: " + "; ".join(shown + more)
+
+
+class UnreadableMessage(PermanentError):
+    """A stored message cannot be turned into its event.
+
+    It is no JSON object, exceeds a limit (size, depth, nodes), does not fit the fields of the
+    class, or an upcaster is missing or failed. Correct the class or its upcasters, then retry
+    the message; or discard it.
+    """
+
+
+class NewerVersion(OutboxInboxError):
+    """A message has a newer version than the class that should read it.
+
+    Its sender was deployed before its reader. The delivery is retried with back-off, and succeeds
+    as soon as the new class is deployed here as well.
+    """
+
+
+class HopLimitExceeded(PermanentError):
+    """An event was recorded at the end of a chain of messages longer than MAX_HOPS.
+
+    Two handlers or translators probably answer each other without end. Break the loop, or raise
+    `OUTBOX_INBOX["MAX_HOPS"]` when the chain is meant to be this long, and retry the message.
+    """
+
+
+class NotAContext(OutboxInboxError, LookupError):
+    """A class or a label belongs to no context.
+
+    A class belongs to the context whose app contains its module, and an app is a context when its
+    AppConfig is a subclass of `outbox_inbox.contexts.ContextConfig` and stands in INSTALLED_APPS.
+    """
+
+
+class SettingsError(OutboxInboxError, ImproperlyConfigured):
+    """A setting is wrong. The message names its path, its value and what is expected there."""
+
+
+class TransportUnavailable(OutboxInboxError):
+    """The transport did not answer in time or could not be reached.
+
+    An outage is no message's fault and costs no attempts: the partition backs off and tries again.
+    """
+
+
+class MessageRefused(OutboxInboxError):
+    """The transport is there and refuses this message, for example because it is too large.
+
+    It counts as a failed attempt of this message only.
+    """
+
+
+class HandlerError(OutboxInboxError):
+    """A consumer did something that its contract does not allow, without raising an exception.
+
+    It left its transaction unusable, a translator returned something else than its events, or the
+    name of a delivery's consumer is unknown in this process. It counts as a failed attempt.
+    """

@@ -1,0 +1,131 @@
+"""Read the annotations of an event's class into field types; refuse those that cannot be kept."""
+
+import dataclasses
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin, get_type_hints
+
+from pydantic.fields import FieldInfo
+
+from .field_types import FieldType, FixedTuple, Items, Mapped, OneOf, Record, Refused
+from .single_types import SINGLES, TEXT, choice
+
+SUPPORTED: Final = (
+    "str, int, float, bool, Decimal, date, datetime, time, timedelta, UUID, Enum, unions, "
+    "list[...], tuple[...], dict[str, ...] and frozen dataclasses"
+)
+# How a class can take part in its own reading, so that it may change what it reads.
+_HOOKS: Final = ("__post_init__", "__pydantic_config__", "__get_pydantic_core_schema__")
+
+
+class Reader:
+    """Reads one event class, and the dataclasses in its fields.
+
+    Attributes:
+        problems: what is wrong with the class, each with the field's name.
+        ambiguous: the type alone does not prove that a value is read back as it was (a union of
+            types with the same kind of JSON, a constraint or a hook of the class).
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.ambiguous = False
+        self._records: dict[type, Record] = {}
+
+    def record(self, cls: type) -> Record:
+        """Read a dataclass; one that refers to itself refers to the same record."""
+        if cls in self._records:
+            return self._records[cls]
+        record = self._records[cls] = Record(cls)
+        self.ambiguous |= any(hasattr(cls, hook) for hook in _HOOKS)
+        record.fill(self._fields(cls))
+        return record
+
+    def _fields(self, cls: type) -> dict[str, FieldType]:
+        try:
+            hints = get_type_hints(cls, include_extras=True)
+        except (NameError, TypeError, SyntaxError, AttributeError) as error:
+            self.problems.append(
+                f"{cls.__qualname__}: {error}; an annotation in quotes (and each one, after `from "
+                "__future__ import annotations`) names what its module has at run time"
+            )
+            return {}
+        found = {}
+        for field in dataclasses.fields(cls):
+            try:
+                found[field.name] = self._field(field, hints[field.name])
+            except Refused as refused:
+                self.problems.append(f"{cls.__qualname__}.{field.name}: {refused}")
+        for name, hint in hints.items():
+            if isinstance(hint, dataclasses.InitVar):
+                self.problems.append(f"{cls.__qualname__}.{name}: an InitVar is not kept")
+        return found
+
+    def _field(self, field: "dataclasses.Field[Any]", hint: Any) -> FieldType:
+        if not field.init:
+            raise Refused("a field with init=False cannot be read back")
+        if isinstance(field.default, FieldInfo):
+            raise Refused("pydantic's Field() is no default; use Annotated[..., Field(...)]")
+        return self._read(hint)
+
+    def _read(self, hint: Any) -> FieldType:
+        origin, args = get_origin(hint), get_args(hint)
+        if origin is Annotated:
+            self.ambiguous = True
+            return self._read(args[0])
+        if isinstance(hint, NewType):
+            return self._read(hint.__supertype__)
+        if origin in {Union, UnionType}:
+            return self._union(args)
+        if origin is not None:
+            return self._container(hint, origin, args)
+        if isinstance(hint, type) or hint is None:
+            return self._class(NoneType if hint is None else hint)
+        raise self._unsupported(hint)
+
+    def _union(self, args: tuple[Any, ...]) -> FieldType:
+        read = [self._read(arg) for arg in args]
+        choices = [
+            each for kind in read for each in (kind.choices if isinstance(kind, OneOf) else [kind])
+        ]
+        kinds = [kind for choice in choices for kind in choice.json]
+        self.ambiguous |= len(kinds) > len(set(kinds))
+        return OneOf(choices)
+
+    def _container(self, hint: Any, origin: Any, args: tuple[Any, ...]) -> FieldType:
+        if origin is list:
+            return Items(list, self._read(args[0]))
+        if origin is dict:
+            if self._read(args[0]) is not TEXT:
+                raise Refused(f"{_title(hint)}: the keys of a JSON object are str")
+            return Mapped(TEXT, self._read(args[1]))
+        if origin is tuple and args[1:] == (...,):
+            return Items(tuple, self._read(args[0]))
+        if origin is tuple:
+            return FixedTuple(map(self._read, args))
+        raise self._unsupported(hint)
+
+    def _class(self, cls: type[Any]) -> FieldType:
+        if cls in SINGLES:
+            return SINGLES[cls]
+        if issubclass(cls, Enum):
+            return choice(cls)
+        if dataclasses.is_dataclass(cls):
+            if not _frozen(cls):
+                raise Refused(f"{cls.__qualname__} is not frozen: @dataclass(frozen=True)")
+            return self.record(cls)
+        if cls in {list, tuple, dict}:
+            raise Refused(f"say what is in the {cls.__name__}, such as list[str] or dict[str, int]")
+        raise self._unsupported(cls)
+
+    def _unsupported(self, hint: Any) -> Refused:
+        return Refused(f"{_title(hint)} is not supported")
+
+
+def _frozen(cls: Any) -> bool:
+    return bool(cls.__dataclass_params__.frozen)
+
+
+def _title(hint: Any) -> str:
+    plain = isinstance(hint, type) and get_origin(hint) is None
+    return hint.__qualname__ if plain else str(hint).removeprefix("typing.")
