@@ -1,0 +1,39 @@
+"""The app's entry in INSTALLED_APPS: connects and registers, nothing else."""
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.apps.registry import Apps
+from django.apps.registry import apps as installed_apps
+from django.core import checks
+from django.db.models.signals import post_migrate
+
+
+class OutboxInboxConfig(AppConfig):
+    """Make the queues known to Django: system checks, partitions after migrate, log entries."""
+
+    name = "outbox_inbox"
+    verbose_name = "Outbox and inbox"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks, arm the faults asked for, connect the receivers; repeatable.
+
+        Raises:
+            SettingsError: faults are asked for where they are not allowed.
+        """
+        from . import faults, logging
+        from .checks import check_contexts
+
+        checks.register(check_contexts, "outbox_inbox")
+        faults.arm()
+        logging.connect()
+        post_migrate.connect(_ensure_partitions, sender=self, dispatch_uid="outbox_inbox")
+
+
+def _ensure_partitions(*, using: str, apps: Apps = installed_apps, **_: Any) -> None:
+    # The tables may have been migrated away again.
+    if "partition" in apps.all_models["outbox_inbox"]:
+        from .partitions import ensure_partitions
+
+        ensure_partitions(using)

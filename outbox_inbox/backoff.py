@@ -1,0 +1,64 @@
+"""How long a failed message waits for its next attempt: exponential, capped, with jitter."""
+
+import math
+import random as _random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Compute the pause before each next attempt.
+
+    The pause before attempt ``n + 1`` is ``first * factor ** (n - 1)``, never more than
+    ``maximum``, and shortened by a random part of at most ``jitter`` so that messages which
+    failed together do not come back together. It is never shorter than ``first * (1 - jitter)``:
+    unlike "full jitter" there is a floor, so that an outage cannot be met by a tight loop.
+
+    Arguments:
+        first: pause after the first failed attempt; default one second.
+        factor: by how much each further pause grows, at least 1; default 2.
+        maximum: the longest pause, at least ``first``; default one hour.
+        jitter: the share of a pause that chance may take away, 0 <= jitter < 1; default 0.2.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+
+    first: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    maximum: timedelta = timedelta(hours=1)
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.first <= timedelta(0):
+            raise ValueError(f"first must be longer than zero, not {self.first!r}")
+        if not (math.isfinite(self.factor) and self.factor >= 1):
+            raise ValueError(f"factor must be at least 1, not {self.factor!r}")
+        if self.maximum < self.first:
+            raise ValueError(
+                f"maximum must not be shorter than first ({self.first!r}), not {self.maximum!r}"
+            )
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter must be at least 0 and less than 1, not {self.jitter!r}")
+
+    def delay(self, attempt: int, random: Callable[[], float] = _random.random) -> timedelta:
+        """Return the pause after failed attempt number ``attempt`` (1 is the first).
+
+        Arguments:
+            attempt: how many attempts have failed by now, at least 1; however large, it
+                does not overflow.
+            random: source of chance, a number in [0, 1); tests inject their own.
+
+        Raises:
+            ValueError: ``attempt`` is less than 1.
+        """
+        if attempt < 1:
+            raise ValueError(f"attempt counts from 1, not {attempt!r}")
+        try:
+            grown = self.first.total_seconds() * self.factor ** (attempt - 1)
+        except OverflowError:
+            grown = math.inf
+        pause = min(grown, self.maximum.total_seconds())
+        return timedelta(seconds=pause * (1 - self.jitter * random()))

@@ -1,0 +1,75 @@
+"""System checks: every mistake in a declaration that can be seen at start, with a way out.
+
+======  =========================================================================================
+E001    contract without a name that is fit for one
+E002    translates or handles a contract it does not subscribe to, or another's domain event
+E003    two contexts publish one name and version
+E004    publishes a contract that nothing produces
+E005    subscribes to a contract nobody in this project publishes while the transport is local
+E006    the context's models and its queues are on different databases
+E008    a handler's or translator's signature does not fit
+E009    version gap without upcaster
+E011    two consumers with one name
+E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
+E014    two domain events of a context with one stored name
+W001    subscribed, and nobody handles
+W002    SQLite without IMMEDIATE and WAL
+W003    Celery wake-up without a beat entry
+W004    a marked function outside ``modules``
+W005    pickle among Celery's accepted content
+W006    foreign key from one context's model to another's
+======  =========================================================================================
+
+All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in
+SILENCED_SYSTEM_CHECKS. In a project without contexts only E013 can be found.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage
+
+from outbox_inbox.conf import settings
+from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.validation import did_you_mean
+
+from . import contracts, deployment, functions
+from .messages import error
+
+CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
+    *contracts.CHECKS,
+    *functions.CHECKS,
+    *deployment.CHECKS,
+)
+
+
+def check_contexts(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Run all checks of this package on the contexts among ``app_configs``, or on all."""
+    try:
+        overridden, every = settings().contexts, contexts()
+    except SettingsError as problem:
+        return [
+            error("E013", text, "Correct what is named here; nothing else can be checked before.")
+            for text in str(problem).splitlines()
+        ]
+    asked = None if app_configs is None else {config.label for config in app_configs}
+    found = [each for each in every if asked is None or each.label in asked]
+    messages = [*_unknown_labels(overridden, every), *deployment.check_project()]
+    for context in found:
+        for check in CHECKS:
+            messages += check(context)
+    return messages
+
+
+def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iterator[CheckMessage]:
+    labels = {context.label for context in every}
+    for label in overridden:
+        if label not in labels:
+            yield error(
+                "E013",
+                f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is no context'
+                f"{did_you_mean(label, labels)}",
+                "Correct the label, or take the entry out; it has no effect.",
+            )

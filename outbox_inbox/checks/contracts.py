@@ -1,0 +1,163 @@
+"""Checks of what contexts publish and subscribe to, and of their events' names and versions."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from django.core.checks import CheckMessage
+
+from outbox_inbox.conf import SCHEMES, settings
+from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.marking import Event
+from outbox_inbox.messages import IntegrationEvent, is_contract_name, meta
+
+from .messages import error, warning, where
+from .producers import is_produced
+
+
+def check_names(context: Context) -> Iterator[CheckMessage]:
+    """E001: a contract has no name that is fit for one."""
+    for contract in _contracts(context):
+        name = meta(contract).name
+        if name is None or not is_contract_name(name):
+            yield error(
+                "E001",
+                f"The contract {where(contract)} has "
+                + ("no name." if name is None else f"the name {name!r}."),
+                "Give it the name it has on the wire: class "
+                f'{contract.__name__}(IntegrationEvent, name="{context.label}.what_happened"), '
+                "in lower case, with a dot, at most 200 characters.",
+                context.label,
+            )
+
+
+def _contracts(context: Context) -> list[type[IntegrationEvent]]:
+    consumed = [cls for each in context.all_consumers for cls in each.events.values()]
+    contracts = [cls for cls in consumed if issubclass(cls, IntegrationEvent)]
+    return list(dict.fromkeys([*context.publishes, *context.subscribes, *contracts]))
+
+
+def check_publishers(context: Context) -> Iterator[CheckMessage]:
+    """E003: another context, or the same one again, publishes one name and version."""
+    mine = [_identity(contract) for contract in context.publishes]
+    for contract in dict.fromkeys(context.publishes):
+        name, version = _identity(contract)
+        others = [
+            other.label
+            for other in contexts()
+            if other is not context and (name, version) in map(_identity, other.publishes)
+        ]
+        if mine.count((name, version)) > 1:
+            others.append(f"{context.label} itself, a second time")
+        if others:
+            yield error(
+                "E003",
+                f"Version {version} of {name!r} is also published by {', '.join(others)}.",
+                "A contract has one owner: let the others subscribe to it, or rename theirs.",
+                context.label,
+            )
+
+
+def _identity(contract: Event) -> tuple[str | None, int]:
+    return meta(contract).name, meta(contract).version
+
+
+def check_producers(context: Context) -> Iterator[CheckMessage]:
+    """E004: a contract is published, and nothing in the context can produce it."""
+    for contract in context.publishes:
+        if not is_produced(contract, context):
+            yield error(
+                "E004",
+                f"{where(contract)} is in `publishes`, and nothing produces it: no outbound "
+                "translator returns it, and no other code of the context uses it.",
+                "Write an @outbound translator whose return annotation names it, record() it in "
+                "a use case, or take it out of `publishes`.",
+                context.label,
+            )
+
+
+def check_subscriptions(context: Context) -> Iterator[CheckMessage]:
+    """E005: nobody can send what is subscribed to. W001: nobody handles it."""
+    published = {other.type_name(cls) for other in contexts() for cls in other.publishes}
+    transport = settings().transports[context.transport]
+    for contract in context.subscribes:
+        name = context.type_name(contract)
+        if name not in published and transport.backend == SCHEMES["local"]:
+            yield error(
+                "E005",
+                f"It subscribes to {name!r}, which no context of this project publishes, and its "
+                f"transport {context.transport!r} is local.",
+                "Correct the name, add the contract to its owner's `publishes`, or choose a "
+                'transport that reaches the owner in OUTBOX_INBOX["TRANSPORTS"].',
+                context.label,
+            )
+        if not context.consumers_of(name):
+            yield warning(
+                "W001",
+                f"It subscribes to {name!r}, and nothing of it handles or translates that.",
+                "Mark a function with @handles or @inbound in one of its modules "
+                "(ContextConfig.modules), or take the contract out of `subscribes`.",
+                context.label,
+            )
+
+
+def check_versions(context: Context) -> Iterator[CheckMessage]:
+    """E009: an older version of an event cannot be read.
+
+    An event that the context owns (its domain events, what it publishes) needs an upcaster from
+    every older version. Its view of a foreign contract needs them from the oldest version on that
+    it, or the publisher's class in this project, has an upcaster for: what never existed for
+    this subscriber has nothing to be upcast.
+    """
+    foreign = {cls for cls in _contracts(context) if cls not in context.publishes}
+    for cls in dict.fromkeys([*context.events.values(), *_contracts(context)]):
+        known = {*context.upcasters_of(cls)}
+        if cls in foreign:
+            known_elsewhere = _published_upcasters(context.type_name(cls))
+            oldest = min({*known, *known_elsewhere}, default=meta(cls).version)
+        else:
+            oldest = 1
+        missing = [number for number in range(oldest, meta(cls).version) if number not in known]
+        if missing:
+            yield error(
+                "E009",
+                f"{where(cls)} is version {meta(cls).version}, and stored messages of version "
+                f"{', '.join(map(str, missing))} cannot be read: an upcaster is missing.",
+                f"Write @upcasts({cls.__name__}, from_version={missing[0]}) on a function "
+                "dict -> dict, beside the class or in one of the context's modules.",
+                context.label,
+            )
+
+
+def _published_upcasters(name: str) -> set[int]:
+    return {
+        version
+        for other in contexts()
+        for cls in other.publishes
+        if other.type_name(cls) == name
+        for version in other.upcasters_of(cls)
+    }
+
+
+def check_stored_names(context: Context) -> Iterator[CheckMessage]:
+    """E014: stored messages of two domain events could not be told apart."""
+    classes: dict[str, list[Event]] = defaultdict(list)
+    for cls in context.own_events():
+        classes[context.type_name(cls)].append(cls)
+    for name, found in classes.items():
+        if len(found) > 1:
+            yield error(
+                "E014",
+                f"{' and '.join(map(where, found))} are both stored as {name!r}.",
+                "Rename one of the classes, or give it a stored name of its own with name=.",
+                context.label,
+            )
+
+
+CHECKS = (
+    check_names,
+    check_publishers,
+    check_producers,
+    check_subscriptions,
+    check_versions,
+    check_stored_names,
+)

@@ -1,0 +1,181 @@
+"""Checks of databases and Celery: of how the project around the contexts is set up."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, cast
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage
+from django.db import connections, models, router
+
+from outbox_inbox.conf import SCHEMES, settings
+from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.declaring import owner_of
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.transports import transport
+
+from .messages import error, warning
+
+_QUEUES = "OutboxMessage"
+_PICKLE = {"pickle", "python-serialize", "application/x-python-serialize"}
+
+
+def check_project() -> Iterator[CheckMessage]:
+    """Run the checks that concern the project and not one of its contexts, if it has any."""
+    if contexts():
+        for alias in sorted({context.database for context in contexts()}):
+            yield from _check_sqlite(alias)
+        for alias in sorted({context.transport for context in contexts()}):
+            yield from _check_transport(alias)
+        yield from _check_beat()
+        yield from _check_pickle()
+
+
+def _check_transport(alias: str) -> Iterator[CheckMessage]:
+    """E013: a transport cannot be made; nobody would notice before the first publication."""
+    try:
+        transport(alias)
+    except SettingsError as problem:
+        yield error(
+            "E013",
+            f"{problem}.",
+            "Correct BACKEND, or install the package that it comes from.",
+        )
+
+
+def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
+    """W002: two writers on SQLite get "database is locked" instead of waiting."""
+    connection = connections[alias]
+    if connection.vendor != "sqlite":
+        return
+    options = connection.settings_dict.get("OPTIONS", {})
+    missing = []
+    if str(options.get("transaction_mode", "")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        missing.append('"transaction_mode": "IMMEDIATE"')
+    commands = str(options.get("init_command", "")).lower().replace(" ", "").replace("'", "")
+    # A database in memory has no journal, and one connection.
+    if "journal_mode=wal" not in commands and not _is_in_memory(connection.settings_dict["NAME"]):
+        missing.append('"init_command": "PRAGMA journal_mode=WAL"')
+    if missing:
+        yield warning(
+            "W002",
+            f"The SQLite database {alias!r} holds queues of contexts, and its OPTIONS lack "
+            f"{' and '.join(missing)}.",
+            f'Add this to DATABASES["{alias}"]["OPTIONS"]: without it, two processes that write '
+            'at once get "database is locked".',
+        )
+
+
+def _is_in_memory(name: object) -> bool:
+    return ":memory:" in str(name) or "mode=memory" in str(name)
+
+
+def _check_beat() -> Iterator[CheckMessage]:
+    """W003: a wake-up that gets lost is never made up for."""
+    # django-celery-beat keeps its entries in the database, where a check does not look.
+    if settings().wake_up != "celery" or apps.is_installed("django_celery_beat"):
+        return
+    needed = {"outbox_inbox.relay_outbox", "outbox_inbox.dispatch_inbox"}
+    transports = settings().transports
+    if any(transports[each.transport].backend != SCHEMES["local"] for each in contexts()):
+        needed.add("outbox_inbox.receive_messages")
+    entries: list[Any] = [*_celery_values("beat_schedule")]
+    found = {
+        entry.get("task")
+        for entry_table in entries
+        if isinstance(entry_table, Mapping)
+        for entry in entry_table.values()
+        if isinstance(entry, Mapping)
+    }
+    if missing := sorted(needed - found):
+        yield warning(
+            "W003",
+            'OUTBOX_INBOX["WAKE_UP"] is "celery", and no beat entry runs '
+            f"{', '.join(missing)}: a wake-up that is lost, or a retry that comes due, would wait "
+            "for the next message.",
+            "Add outbox_inbox.tasks.beat_schedule() to CELERY_BEAT_SCHEDULE, and import the "
+            "Celery app in the __init__.py of the project.",
+        )
+
+
+def _check_pickle() -> Iterator[CheckMessage]:
+    """W005: whoever can write to the broker can run code in the workers."""
+    for accepted in _celery_values("accept_content"):
+        values = {accepted} if isinstance(accepted, str) else set(accepted or ())
+        if values & _PICKLE:
+            yield warning(
+                "W005",
+                "Celery accepts pickled content: whoever can write to the broker can run code "
+                "in its workers.",
+                'The tasks of outbox_inbox need JSON only: CELERY_ACCEPT_CONTENT = ["json"].',
+            )
+            return
+
+
+def _celery_values(name: str) -> Iterator[Any]:
+    """Yield what Django's settings and the Celery apps of this process say about an option."""
+    yield getattr(django_settings, f"CELERY_{name.upper()}", ())
+    if "celery" in sys.modules:
+        # Not celery.current_app: each thread has its own, and runserver checks in another thread.
+        active = getattr(import_module("celery._state"), "_get_active_apps", tuple)
+        for app in list(active()):
+            app.finalize(auto=True)
+            yield app.conf.get(name)
+
+
+def check_databases(context: Context) -> Iterator[CheckMessage]:
+    """E006: state and events are written to two databases, so they cannot be committed together."""
+    elsewhere = [
+        f"{model._meta.label} ({router.db_for_write(model)})"
+        for model in _models_of(context)
+        if model._meta.managed and router.db_for_write(model) != context.database
+    ]
+    if elsewhere:
+        yield error(
+            "E006",
+            f"Its queues are on the database {context.database!r}, and these of its models are "
+            f"written elsewhere: {', '.join(elsewhere)}.",
+            "A transaction spans one database: route the models to it (DATABASE_ROUTERS), or "
+            'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
+            context.label,
+        )
+    queues = apps.get_model("outbox_inbox", _QUEUES)
+    if not router.allow_migrate_model(context.database, queues):
+        yield error(
+            "E006",
+            f"Its queues are to be on the database {context.database!r}, and the database "
+            "routers do not let the tables of outbox_inbox be migrated there.",
+            "Let allow_migrate() of your router allow the app outbox_inbox on that database.",
+            context.label,
+        )
+
+
+def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
+    """W006: a foreign key ties the tables of two contexts together."""
+    for model in _models_of(context):
+        for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
+            related = field.related_model
+            owner = owner_of(related.__module__) if isinstance(related, type) else None
+            if owner is not None and owner.label != context.label:
+                yield warning(
+                    "W006",
+                    f"{model._meta.label}.{field.name} refers to "
+                    f"{cast(type[models.Model], related)._meta.label} of the context "
+                    f"{owner.label!r}.",
+                    "Keep the other's identifier as a plain value, and learn the rest from its "
+                    "contracts: with the key neither context can be moved out.",
+                    context.label,
+                )
+
+
+def _models_of(context: Context) -> Iterator[type[models.Model]]:
+    """Yield the models of the context's app, and of plain apps inside of it."""
+    for config in apps.get_app_configs():
+        owner = owner_of(config.name)
+        if owner is not None and owner.label == context.label:
+            yield from config.get_models()
+
+
+CHECKS = (check_databases, check_foreign_keys)

@@ -1,0 +1,138 @@
+"""ContextConfig: what an app declares to be a context, and what a deployment overrides of it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from django.apps import AppConfig, apps
+from django.db import connections
+
+from .conf import ContextSettings, Source, settings
+from .consumers import import_modules
+from .exceptions import SettingsError
+from .messages import IntegrationEvent
+from .validation import did_you_mean, suggestion
+
+MAX_LABEL = 50
+
+
+class ContextConfig(AppConfig):
+    """The AppConfig of a bounded context: subclass it in the ``apps.py`` of the app.
+
+    Attributes:
+        publishes: contracts (classes of integration events) that this context records.
+        subscribes: contracts of other contexts that it wants to receive.
+        modules: where its consumers are, below the app's package; what does not exist is left
+            out; default ``("acl", "handlers")``.
+        database: alias of the database of its queues and models; default "default".
+        transport: alias in OUTBOX_INBOX["TRANSPORTS"]; default "default".
+        source: "outbox" (default), or "stream" to relay from the local stream.
+
+    A deployment may override the last three in OUTBOX_INBOX["CONTEXTS"].
+    """
+
+    # Django counts every AppConfig class in an apps.py as a candidate, this imported one as well,
+    # and takes a plain AppConfig when there are two: only subclasses may be candidates.
+    default = False
+    publishes: Sequence[type[IntegrationEvent]] = ()
+    subscribes: Sequence[type[IntegrationEvent]] = ()
+    modules: Sequence[str] = ("acl", "handlers")
+    database: str = "default"
+    transport: str = "default"
+    source: Source = "outbox"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "default" not in vars(cls):
+            cls.default = True
+
+    def ready(self) -> None:
+        """Import the modules, so that an error in them is seen at start.
+
+        Nothing is stored here: a subclass that overrides it without ``super()`` loses only that.
+
+        Raises:
+            SettingsError: an attribute is wrong.
+        """
+        refuse(declaration_problems(self))
+        import_modules(self.name, self.modules)
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise one SettingsError with all problems, if there are any."""
+    found = list(problems)
+    if found:
+        raise SettingsError("\n".join(found))
+
+
+def declaration_problems(config: ContextConfig) -> Iterator[str]:
+    """Yield what is wrong with the attributes of a ContextConfig, whatever the deployment."""
+    name = type(config).__name__
+    if len(config.label) > MAX_LABEL:
+        yield f"{name}.label {config.label!r} is longer than {MAX_LABEL} characters"
+    for attribute in ("publishes", "subscribes"):
+        yield from _contract_problems(name, attribute, getattr(config, attribute))
+    modules: object = config.modules
+    if not isinstance(modules, list | tuple) or not all(isinstance(each, str) for each in modules):
+        yield f'{name}.modules is {modules!r}; expected a tuple such as ("acl", "handlers")'
+
+
+def _contract_problems(name: str, attribute: str, declared: object) -> Iterator[str]:
+    if not isinstance(declared, list | tuple):
+        yield f"{name}.{attribute} is {declared!r}; expected a list of contracts"
+        return
+    for index, each in enumerate(declared):
+        is_contract = isinstance(each, type) and issubclass(each, IntegrationEvent)
+        if not is_contract or each is IntegrationEvent:
+            yield (
+                f"{name}.{attribute}[{index}] is {each!r}; expected a contract, "
+                "the class of an integration event"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Database, transport and source of a context after the overrides of the settings."""
+
+    database: str
+    transport: str
+    source: Source
+
+
+def deployment_of(config: ContextConfig) -> Deployment:
+    """Return what the ContextConfig says, or OUTBOX_INBOX["CONTEXTS"] instead."""
+    override = settings().contexts.get(config.label, ContextSettings())
+    return Deployment(
+        database=override.database or config.database,
+        transport=override.transport or config.transport,
+        source=override.source or config.source,
+    )
+
+
+def deployment_problems(config: ContextConfig) -> Iterator[str]:
+    """Yield what this deployment does not have and the context needs."""
+    name, deployment = type(config).__name__, deployment_of(config)
+    if deployment.database not in connections:
+        known = suggestion(deployment.database, tuple(connections))
+        yield f"{name}.database {deployment.database!r} is not in DATABASES{known}"
+    transports = settings().transports
+    if deployment.transport not in transports:
+        known = suggestion(deployment.transport, tuple(transports))
+        yield (
+            f'{name}.transport {deployment.transport!r} is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
+        )
+    if deployment.source not in get_args(Source):
+        known = did_you_mean(deployment.source, get_args(Source))
+        yield f"{name}.source is {deployment.source!r}; expected 'outbox' or 'stream'{known}"
+
+
+def context_configs() -> list[ContextConfig]:
+    """Return the ContextConfigs among the installed apps, by label."""
+    found = [config for config in apps.get_app_configs() if isinstance(config, ContextConfig)]
+    return sorted(found, key=lambda config: config.label)
+
+
+def owner_of(module: str) -> ContextConfig | None:
+    """Return the context whose app contains the module; of nested ones, the innermost."""
+    found = [each for each in context_configs() if f"{module}.".startswith(f"{each.name}.")]
+    return max(found, key=lambda each: len(each.name), default=None)

@@ -1,0 +1,109 @@
+import time
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from outbox_inbox.admin import rendering
+
+HOSTILE = {
+    "deep brackets": "[" * 131_072 + "]" * 131_072,
+    "brackets never closed": "[" * 262_144,
+    "deep names": '{"a":' * 43_000 + "1" + "}" * 43_000,
+    "many values": "[" + ",".join(["1"] * 131_000) + "]",
+    "quotes only": '"' * 262_144,
+    "backslashes only": '"' + "\\" * 262_143,
+    "digits only": "1" * 262_144,
+    "spaces only": " " * 262_144,
+    "to be escaped": "<" * 262_144,
+}
+
+
+def test_a_document_is_indented():
+    """JSON is laid out with one value a line."""
+    shown = rendering.indented('{"a":[1,{"b":null}],"c":{},"d":[]}')
+    assert shown == (
+        '{\n  "a": [\n    1,\n    {\n      "b": null\n    }\n  ],\n  "c": {},\n  "d": []\n}'
+    )
+
+
+def test_punctuation_inside_a_string_is_text():
+    """Brackets, commas and escaped quotes inside a string do not break lines."""
+    assert rendering.indented('["a\\"[{,:"]') == '[\n  "a\\"[{,:"\n]'
+
+
+@pytest.mark.parametrize("text", ["1e5000", "-0.10", "12345678901234567890.000", r'"\ud800"'])
+def test_values_are_shown_as_stored(text):
+    """A number or an escape is shown with the very characters that are stored."""
+    assert rendering.indented(text) == text
+
+
+def test_a_name_given_twice_is_shown_twice():
+    """What a parser would drop is still seen."""
+    assert rendering.indented('{"a":1,"a":2}') == '{\n  "a": 1,\n  "a": 2\n}'
+
+
+def test_two_thousand_levels_are_indented():
+    """A document that is too deep for a parser is laid out all the same."""
+    assert rendering.indented("[" * 2000 + "]" * 2000).count("\n") == 3998
+
+
+@pytest.mark.parametrize(
+    "text", ["hello", "{a:1}", '{"a" "b"}', "[1 2]", '"open', "[", "]", "[}", '{"a":1}x', "", "NaN"]
+)
+def test_what_is_no_json_is_shown_as_it_is(text):
+    """Nothing is added to or taken from a text that is not JSON."""
+    assert rendering.indented(text) == text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_text_takes_long(name):
+    """256 KB of anything are shown in linear time: well under two seconds on any machine."""
+    begin = time.process_time()
+    rendering.document(HOSTILE[name])
+    assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_text_grows_without_bound(name):
+    """Indentation cannot turn a small document into a page of many megabytes."""
+    assert len(rendering.indented(HOSTILE[name])) <= 4 * 262_144
+
+
+def test_of_a_huge_text_the_beginning_is_shown():
+    """A text beyond the limit is cut, and the page says so."""
+    shown = rendering.document("x" * 5_000_000)
+    assert "The first 1,048,576 of 5,000,000 characters." in shown
+
+
+def test_markup_is_escaped():
+    """What is stored never becomes part of the page's markup."""
+    assert "<script>" not in rendering.document('{"a":"<script>alert(1)</script>"}')
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "now"),
+        (-3.9, "3 s ago"),
+        (-60, "1 min ago"),
+        (-7_199, "1 h ago"),
+        (-200_000, "2 d ago"),
+        (90, "in 1 min"),
+        (3 * 86_400, "in 3 d"),
+    ],
+)
+def test_a_distance_is_told_in_its_largest_unit(seconds, shown):
+    """A time is told as an operator would say it."""
+    assert rendering.distance(timedelta(seconds=seconds)) == shown
+
+
+def test_a_time_has_its_full_form_in_the_title():
+    """Whoever needs the second can have it."""
+    at = timezone.now().replace(2024, 2, 29, 12, 30, 5, 0)
+    assert 'title="2024-02-29 12:30:05+00:00"' in rendering.moment(at)
+
+
+def test_an_excerpt_is_one_line():
+    """A list shows the first line of an error, shortened."""
+    assert rendering.excerpt("a" * 100 + "\nb", 10) == "aaaaaaaaa…"

@@ -1,0 +1,95 @@
+import logging as python_logging
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from outbox_inbox import logging, signals
+
+MESSAGE = UUID("01890000-0000-7000-8000-000000000001")
+ABOUT = {"context": "shop", "message_id": MESSAGE, "type": "shop.Sold", "key": "7"}
+DELIVERY = {**ABOUT, "consumer": "shop.handlers.book"}
+ERROR = {"attempts": 3, "error": "ValueError: no"}
+
+
+@pytest.fixture
+def entries(monkeypatch, caplog):
+    """What is logged during a test, as (level, text)."""
+    monkeypatch.setattr(logging.logger, "propagate", True)
+    caplog.set_level(python_logging.DEBUG, logger="outbox_inbox")
+    return lambda: [(entry.levelname, entry.getMessage()) for entry in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("signal", "measures", "level", "text"),
+    [
+        (
+            signals.message_sent,
+            {"context": "shop", "partition": 0, "count": 12},
+            "DEBUG",
+            "shop sent 12 messages from partition 0",
+        ),
+        (
+            signals.message_dead,
+            {**ABOUT, **ERROR},
+            "ERROR",
+            f"shop cannot send message {MESSAGE} (shop.Sold), which is dead after 3 attempts: "
+            "ValueError: no",
+        ),
+        (
+            signals.delivery_failed,
+            {**DELIVERY, **ERROR, "delay": timedelta(seconds=2)},
+            "WARNING",
+            f"shop.handlers.book failed on message {MESSAGE} (shop.Sold), attempt 3, next after "
+            "0:00:02: ValueError: no",
+        ),
+        (
+            signals.delivery_dead,
+            {**DELIVERY, **ERROR},
+            "ERROR",
+            f"shop.handlers.book failed on message {MESSAGE} (shop.Sold), which is dead after 3 "
+            "attempts: ValueError: no",
+        ),
+        (
+            signals.hook_failed,
+            {**DELIVERY, "error": "ValueError: no"},
+            "ERROR",
+            f"an on_commit hook of shop.handlers.book failed after message {MESSAGE} (shop.Sold), "
+            "which is done and will not be repeated: ValueError: no",
+        ),
+        (
+            signals.partition_backed_off,
+            {
+                "context": "shop",
+                "queue": "outbox",
+                "partition": 0,
+                "error": "TransportUnavailable: down",
+                "delay": timedelta(seconds=4),
+            },
+            "WARNING",
+            "shop lets partition 0 of its outbox rest for 0:00:04, and no attempt is counted: "
+            "TransportUnavailable: down",
+        ),
+    ],
+)
+def test_entries(entries, signal, measures, level, text):
+    """Each signal is one entry that says what happened to what."""
+    signal.send_robust("shop", **measures)
+    assert entries() == [(level, text)]
+
+
+def test_connected_once(entries):
+    """Connecting twice, as a second ready() does, doubles no entry."""
+    logging.connect()
+    signals.message_sent.send_robust("shop", context="shop", partition=0, count=1)
+    assert len(entries()) == 1
+
+
+def test_disconnected(entries):
+    """Who wants other entries can take these off."""
+    logging.disconnect()
+    try:
+        signals.message_sent.send_robust("shop", context="shop", partition=0, count=1)
+    finally:
+        logging.connect()
+    assert entries() == []

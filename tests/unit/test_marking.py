@@ -1,0 +1,202 @@
+import functools
+
+import pytest
+
+from outbox_inbox import DomainEvent, IntegrationEvent, handles, inbound, outbound, upcasts
+from outbox_inbox.marking import HandlesMark, InboundMark, OutboundMark, UpcastsMark, marks_of
+
+
+class Paid(DomainEvent, version=3):
+    amount: int
+
+
+class Refunded(DomainEvent):
+    amount: int
+
+
+class InvoicePaid(IntegrationEvent, name="billing.invoice_paid", version=2):
+    amount: int
+
+
+def consume(event):
+    """Take an event."""
+    return event
+
+
+def fresh():
+    """Return a function without marks."""
+
+    def consume(event):
+        return event
+
+    return consume
+
+
+def test_function_stays_itself():
+    """A decorator returns the very function, which is called and tested as before."""
+    function = fresh()
+    assert handles(Paid)(function) is function
+
+
+def test_nothing_happens_at_decoration():
+    """Marking calls nothing and changes nothing but one attribute."""
+    function = fresh()
+    before = set(vars(function))
+    outbound(Paid)(function)
+    assert set(vars(function)) - before == {"__outbox_inbox__"}
+
+
+def test_defaults():
+    """A handler commits each message by itself and parks the key of a dead one, unless told."""
+    assert marks_of(handles(Paid)(fresh())) == (
+        HandlesMark(Paid, "message", False, False, "park", None, None),
+    )
+
+
+def test_every_option():
+    """Each option of a handler arrives in its mark."""
+    function = handles(
+        InvoicePaid,
+        transaction="batch",
+        batch=True,
+        takes_envelope=True,
+        on_dead="skip",
+        max_attempts=3,
+        name="billing.book",
+    )(fresh())
+    assert marks_of(function) == (
+        HandlesMark(InvoicePaid, "batch", True, True, "skip", 3, "billing.book"),
+    )
+
+
+def test_translators():
+    """A translator's mark says in which direction it works."""
+    assert marks_of(outbound(Paid)(fresh())) == (OutboundMark(Paid),)
+    assert marks_of(inbound(InvoicePaid)(fresh())) == (InboundMark(InvoicePaid),)
+
+
+def test_upcaster():
+    """An upcaster's mark names the version that it takes."""
+    assert marks_of(upcasts(Paid, from_version=2)(fresh())) == (UpcastsMark(Paid, 2),)
+
+
+def test_several_events():
+    """A function may be marked for several events; the mark nearest to it comes first."""
+    function = handles(Refunded)(handles(Paid)(fresh()))
+    assert [mark.event for mark in marks_of(function)] == [Paid, Refunded]
+
+
+def test_wrapped():
+    """A decorator of one's own that uses functools.wraps keeps the mark."""
+    marked = handles(Paid)(fresh())
+
+    @functools.wraps(marked)
+    def timed(event):
+        return marked(event)
+
+    assert marks_of(timed) == marks_of(marked)
+
+
+@pytest.mark.parametrize("thing", [None, 5, "text", Paid, fresh(), object()])
+def test_unmarked(thing):
+    """Anything without a mark has none."""
+    assert marks_of(thing) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"transaction": "mesage"}, ValueError, "'message' or 'batch'; did you mean 'message'?"),
+        ({"transaction": None}, ValueError, "'message' or 'batch'"),
+        ({"on_dead": "drop"}, ValueError, "on_dead='drop'; expected 'park' or 'skip'"),
+        ({"batch": "yes"}, TypeError, "batch='yes'; expected True or False"),
+        ({"takes_envelope": 1}, TypeError, "takes_envelope=1; expected True or False"),
+        ({"max_attempts": 0}, ValueError, "max_attempts=0; expected at least 1"),
+        ({"max_attempts": True}, TypeError, "max_attempts=True; expected a whole number"),
+        ({"name": ""}, ValueError, "name=''; expected 1 to 200"),
+        ({"name": "two words"}, ValueError, "name='two words'"),
+        ({"name": "x" * 201}, ValueError, "expected 1 to 200"),
+    ],
+)
+def test_wrong_options(options, error, message):
+    """A wrong option is refused at once, naming what is expected."""
+    with pytest.raises(error) as caught:
+        handles(Paid, **options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("decorator", [handles, outbound, inbound])
+@pytest.mark.parametrize("thing", [consume, "Paid", Paid(amount=1), DomainEvent, int, None])
+def test_no_event(decorator, thing):
+    """A decorator without the class of an event, such as one without brackets, is refused."""
+    with pytest.raises(TypeError, match="takes the class of an event, as in @"):
+        decorator(thing)
+
+
+def test_outbound_takes_domain_events():
+    """An outbound translator starts from an event of its own context."""
+    with pytest.raises(TypeError, match="@outbound translates a domain event"):
+        outbound(InvoicePaid)
+
+
+def test_inbound_takes_contracts():
+    """An inbound translator starts from a contract."""
+    with pytest.raises(TypeError, match="@inbound translates a contract"):
+        inbound(Paid)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_nothing_to_upcast_to(version):
+    """The class's own version, or a later one, needs no upcaster."""
+    with pytest.raises(ValueError, match="the class is version 3"):
+        upcasts(Paid, from_version=version)
+
+
+def test_versions_count_from_one():
+    """There is no version 0 to upcast from."""
+    with pytest.raises(ValueError, match="from_version=0; expected at least 1"):
+        upcasts(Paid, from_version=0)
+
+
+@pytest.mark.parametrize("thing", [lambda event: event, print, int, functools.partial(consume)])
+def test_only_named_functions(thing):
+    """What has no stable name of its own cannot be marked."""
+    with pytest.raises(TypeError, match="marks a function with a name"):
+        handles(Paid)(thing)
+
+
+def test_no_coroutine():
+    """An async handler would never run, so it is refused."""
+
+    async def consume_later(event): ...
+
+    with pytest.raises(TypeError, match="is async"):
+        handles(Paid)(consume_later)
+
+
+def test_no_generator():
+    """A translator that yields would never run, so it is refused."""
+
+    def announce(event):
+        yield event
+
+    with pytest.raises(TypeError, match="return a list instead of using yield"):
+        outbound(Paid)(announce)
+
+
+def test_marked_twice():
+    """Marking a function twice for one event is a mistake."""
+    with pytest.raises(ValueError, match="marked twice for Paid"):
+        handles(Paid)(handles(Paid)(fresh()))
+
+
+def test_one_role():
+    """A function is a handler, a translator or an upcaster."""
+    with pytest.raises(TypeError, match="not two of them"):
+        handles(Paid)(outbound(Paid)(fresh()))
+
+
+def test_options_agree():
+    """A function marked for several events is one consumer, with one set of options."""
+    with pytest.raises(ValueError, match="on_dead= must be the same"):
+        handles(Refunded)(handles(Paid, on_dead="skip")(fresh()))

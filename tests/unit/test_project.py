@@ -1,0 +1,237 @@
+"""The example project: what its environment may say, and what it is packed as."""
+
+import re
+import runpy
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from tests import services
+from tests.__main__ import count
+
+ROOT = Path(__file__).resolve().parents[2]
+VARIABLES = (
+    "DATABASE_URL",
+    "SHIPPING_DATABASE_URL",
+    "TRANSPORT_URL",
+    "CELERY_BROKER_URL",
+    "SECRET_KEY",
+    "DEBUG",
+    "ALLOWED_HOSTS",
+)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):
+    """Load the settings module as a new process with these variables would."""
+
+    def load_with(**variables: str) -> dict[str, Any]:
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(ROOT / "project/settings.py"))
+
+    return load_with
+
+
+def test_the_default_database_is_a_file_beside_manage_py(load):
+    """With nothing set, the database is the SQLite file db.sqlite3 of the project."""
+    assert load()["DATABASES"]["default"]["NAME"] == str(ROOT / "db.sqlite3")
+
+
+def test_sqlite_is_used_durably_and_with_several_writers(load):
+    """SQLite takes its write lock at BEGIN, keeps a WAL, and syncs each commit."""
+    options = load(DATABASE_URL="sqlite:///x.sqlite3")["DATABASES"]["default"]["OPTIONS"]
+    assert options["transaction_mode"] == "IMMEDIATE"
+    assert options["init_command"] == "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL"
+
+
+def test_options_in_the_url_win(load):
+    """An option in the query of a SQLite URL replaces the project's own."""
+    options = load(DATABASE_URL="sqlite:///x.sqlite3?timeout=7")["DATABASES"]["default"]["OPTIONS"]
+    assert options["timeout"] == 7
+
+
+def test_postgres_by_url(load):
+    """A PostgreSQL URL gives a PostgreSQL database whose connections are checked before use."""
+    entry = load(DATABASE_URL="postgres://me:secret@db:5433/shop")["DATABASES"]["default"]
+    assert entry["ENGINE"] == "django.db.backends.postgresql"
+    assert (entry["HOST"], entry["PORT"], entry["NAME"]) == ("db", 5433, "shop")
+    assert entry["CONN_HEALTH_CHECKS"] is True
+
+
+def test_nothing_set_means_local_and_no_broker(load):
+    """With nothing set, the transport is local:// and nobody wakes Celery."""
+    assert load()["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
+
+
+def test_an_empty_variable_means_the_default(load):
+    """A variable that is set to nothing counts as not set."""
+    settings = load(DATABASE_URL="", TRANSPORT_URL="", DEBUG="", OUTBOX_INBOX_BATCH_SIZE=" ")
+    assert settings["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
+
+
+def test_a_database_of_its_own_for_shipping(load):
+    """SHIPPING_DATABASE_URL adds the database "shipping" and puts the context there."""
+    settings = load(SHIPPING_DATABASE_URL="postgres://me@db/shipping")
+    assert settings["DATABASES"]["shipping"]["NAME"] == "shipping"
+    assert settings["OUTBOX_INBOX"]["CONTEXTS"] == {"shipping": {"database": "shipping"}}
+
+
+def test_a_broker_wakes_up_celery(load):
+    """CELERY_BROKER_URL makes commits wake up Celery's workers."""
+    assert load(CELERY_BROKER_URL="amqp://h//")["OUTBOX_INBOX"]["WAKE_UP"] == "celery"
+
+
+def test_a_wake_up_that_was_asked_for_wins(load):
+    """OUTBOX_INBOX_WAKE_UP is not overruled by the presence of a broker."""
+    settings = load(CELERY_BROKER_URL="amqp://h//", OUTBOX_INBOX_WAKE_UP="notify")
+    assert settings["OUTBOX_INBOX"]["WAKE_UP"] == "notify"
+
+
+def test_celery_takes_json_only(load):
+    """A worker accepts JSON and nothing that could run code."""
+    assert load()["CELERY_ACCEPT_CONTENT"] == ["json"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("BATCH_SIZE", "100", {"BATCH_SIZE": 100}),
+        ("BATCH_TIME", "250ms", {"BATCH_TIME": timedelta(milliseconds=250)}),
+        ("PARTITIONS_OUTBOX", "2", {"PARTITIONS": {"outbox": 2}}),
+        ("PARTITIONS_INBOX", "16", {"PARTITIONS": {"inbox": 16}}),
+        ("MAX_ATTEMPTS", "3", {"MAX_ATTEMPTS": 3}),
+        ("BACKOFF_FIRST", "1.5s", {"BACKOFF": {"first": timedelta(seconds=1.5)}}),
+        ("BACKOFF_FACTOR", "2", {"BACKOFF": {"factor": 2.0}}),
+        ("BACKOFF_MAXIMUM", "10m", {"BACKOFF": {"maximum": timedelta(minutes=10)}}),
+        ("BACKOFF_JITTER", "0.1", {"BACKOFF": {"jitter": 0.1}}),
+        ("PUBLISH_TIMEOUT", "5s", {"PUBLISH_TIMEOUT": timedelta(seconds=5)}),
+        ("FROZEN_AFTER", "1m", {"FROZEN_AFTER": timedelta(minutes=1)}),
+        ("RETENTION", "7d", {"RETENTION": timedelta(days=7)}),
+        ("DEDUPLICATION", "720h", {"DEDUPLICATION": timedelta(days=30)}),
+        ("MAX_PAYLOAD", "1000", {"MAX_PAYLOAD": 1000}),
+        ("MAX_HOPS", "8", {"MAX_HOPS": 8}),
+        ("WAKE_UP", "celery", {"WAKE_UP": "celery"}),
+    ],
+)
+def test_every_key_can_come_from_the_environment(load, variable, value, expected):
+    """OUTBOX_INBOX_<KEY> sets the key, with its type."""
+    setting = load(**{f"OUTBOX_INBOX_{variable}": value})["OUTBOX_INBOX"]
+    assert setting == {"TRANSPORTS": {"default": "local://"}, **expected}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OUTBOX_INBOX_BATCH_SIZE", "many"),
+        ("OUTBOX_INBOX_BATCH_SIZE", "-1"),
+        ("OUTBOX_INBOX_BATCH_SIZE", "1.5"),
+        ("OUTBOX_INBOX_BATCH_TIME", "250"),
+        ("OUTBOX_INBOX_RETENTION", "7 weeks"),
+        ("OUTBOX_INBOX_BACKOFF_FACTOR", "nan"),
+        ("OUTBOX_INBOX_BATCH_SISE", "5"),
+        ("DATABASE_URL", "db.sqlite3"),
+        ("DATABASE_URL", "oracle10://host/x"),
+        ("DATABASE_URL", "postgres://me@host:port/x"),
+        ("SHIPPING_DATABASE_URL", "nonsense"),
+        ("DEBUG", "ture"),
+    ],
+)
+def test_nonsense_is_refused_by_name(load, variable, value):
+    """A value that cannot be meant stops the start with an error that names the variable."""
+    with pytest.raises(ImproperlyConfigured, match=rf"\b{variable}\b"):
+        load(**{variable: value})
+
+
+def test_a_misspelt_variable_gets_a_suggestion(load):
+    """An unknown OUTBOX_INBOX_ variable is answered with the one that was probably meant."""
+    with pytest.raises(ImproperlyConfigured, match=r"did you mean OUTBOX_INBOX_BATCH_SIZE\?"):
+        load(OUTBOX_INBOX_BATCHSIZE="5")
+
+
+def test_fault_points_are_not_settings(load):
+    """The variables of the fault points are left to the fault points."""
+    settings = load(OUTBOX_INBOX_FAULTS="relay.after_publish:kill@3", OUTBOX_INBOX_ALLOW_FAULTS="1")
+    assert settings["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
+
+
+def test_a_refused_url_keeps_its_password(load):
+    """The error about a database URL does not show the password in it."""
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        load(DATABASE_URL="postgres://me:secret@host:port/x")
+    assert "secret" not in str(refusal.value)
+
+
+def test_local_play_is_in_debug_mode(load):
+    """Without a SECRET_KEY the project runs, in debug mode."""
+    assert load()["DEBUG"] is True
+
+
+def test_a_secret_key_ends_debug_mode(load):
+    """A deployment gives a SECRET_KEY, and is not in debug mode unless it says so."""
+    assert load(SECRET_KEY="really secret")["DEBUG"] is False
+
+
+def test_without_debug_a_secret_key_is_needed(load):
+    """The key that everybody knows is not used outside of debug mode."""
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY"):
+        load(DEBUG="off")
+
+
+def test_allowed_hosts_are_separated_by_commas(load):
+    """ALLOWED_HOSTS is a list of names separated by commas."""
+    assert load(ALLOWED_HOSTS="a.example, b.example")["ALLOWED_HOSTS"] == ["a.example", "b.example"]
+
+
+def test_the_app_needs_django_and_pydantic_only():
+    """Everything but Django and pydantic is an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[\w.-]+", each)[0] for each in project["dependencies"]}
+    assert names == {"Django", "pydantic"}
+
+
+def test_the_wheel_holds_the_app_and_nothing_else(tmp_path):
+    """Templates, migrations and py.typed are in the wheel; examples and tests are not."""
+    import zipfile
+
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    files = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "outbox_inbox").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert names == files
+    assert {"outbox_inbox/py.typed", "outbox_inbox/migrations/0001_initial.py"} <= names
+
+
+def test_a_report_shows_no_password(monkeypatch):
+    """A server's URL is shown without its password."""
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://me:secret@host:6379/15")
+    assert services.REDIS.shown_url == "redis://me:***@host:6379/15"
+
+
+def test_a_server_that_does_not_answer_is_named(monkeypatch):
+    """The problem with a missing server says which, where, and which variable moves it."""
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://127.0.0.1:1/0")
+    missing = services.Service(
+        name="Redis", variable="TEST_REDIS_URL", default="", greet=services.REDIS.greet
+    )
+    assert missing.problem.startswith("Redis at redis://127.0.0.1:1/0 (TEST_REDIS_URL): ")
+
+
+def test_the_counts_of_a_run_come_from_its_report(tmp_path):
+    """The closing lines count passed, failed and skipped tests; an error counts as failed."""
+    report = tmp_path / "report.xml"
+    report.write_text(
+        '<testsuites><testsuite tests="10" failures="1" errors="2" skipped="3"/></testsuites>'
+    )
+    assert count(report) == (4, 3, 3)
