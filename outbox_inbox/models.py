@@ -1,0 +1,311 @@
+"""The tables: the local stream, the outbox, the inbox with its deliveries, and the partitions.
+
+Every row names its context, so one set of tables per database serves all contexts that live there.
+``payload`` and ``headers`` are canonical JSON **text**: written once by ``record()``, moved as they
+are by the relay, and read only where an event is handled.
+
+Each partial index below serves one statement of ``statements.py``; its predicate is contained in
+that statement's WHERE, and a test asks the planner whether it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+
+class Kind(models.TextChoices):
+    """What sort of event a message carries."""
+
+    DOMAIN = "domain", _("domain event")
+    """Private: never leaves its context."""
+    INTEGRATION = "integration", _("integration event")
+    """A public, versioned contract: goes out through the transport."""
+
+
+class OutboxState(models.TextChoices):
+    """Where a message of the outbox stands."""
+
+    PENDING = "pending", _("pending")
+    """To be sent, at once or when ``due_at`` has come."""
+    WAITING = "waiting", _("waiting")
+    """Behind a message of its key that could not be sent."""
+    SENT = "sent", _("sent")
+    """Confirmed: by the transport, or by the commit that put it into the inbox."""
+    DEAD = "dead", _("dead")
+    """Given up after its last attempt; a person retries or discards it."""
+    DISCARDED = "discarded", _("discarded")
+    """Set aside by a person; it will not be sent."""
+
+
+class DeliveryState(models.TextChoices):
+    """Where a delivery stands."""
+
+    READY = "ready", _("ready")
+    """To be handled, at once or when ``due_at`` has come."""
+    WAITING = "waiting", _("waiting")
+    """Behind a delivery of its key and consumer that could not be handled."""
+    DONE = "done", _("done")
+    """Handled: committed together with its effects."""
+    DEAD = "dead", _("dead")
+    """Given up after its last attempt; a person retries or discards it."""
+    DISCARDED = "discarded", _("discarded")
+    """Set aside by a person; it will not be handled."""
+
+
+class Queue(models.TextChoices):
+    """What a partition is a part of."""
+
+    OUTBOX = "outbox", _("outbox")
+    """Worked on by the relay."""
+    INBOX = "inbox", _("inbox")
+    """Worked on by the dispatcher."""
+    INTAKE = "intake", _("intake")
+    """Worked on by the receiver: one at a time per context."""
+
+
+class Message(models.Model):
+    """The columns that an event has wherever it is stored."""
+
+    context = models.CharField(max_length=50)
+    message_id = models.UUIDField()
+    type = models.CharField(max_length=200)
+    schema_version = models.PositiveSmallIntegerField()
+    key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "no order", "" a key
+    payload = models.TextField()
+    headers = models.TextField()
+    correlation_id = models.UUIDField()
+    causation_id = models.UUIDField(null=True)
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.message_id}"
+
+
+class StoredEvent(Message):
+    """One event of a local stream. Written once, never changed, never pruned."""
+
+    position = models.BigAutoField(primary_key=True)
+    stream = models.CharField(max_length=200)
+    version = models.PositiveIntegerField()
+    message_id = models.UUIDField(unique=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("stored event")
+        constraints = [
+            models.UniqueConstraint("context", "stream", "version", name="outbox_inbox_stream")
+        ]
+
+
+class OutboxMessage(Message):
+    """One message that a context recorded and has to send on. Only its state columns change."""
+
+    id = models.BigAutoField(primary_key=True)
+    message_id = models.UUIDField(unique=True)
+    kind = models.CharField(max_length=11, choices=Kind)
+    key_hash = models.BigIntegerField()
+    hops = models.PositiveSmallIntegerField()
+    partition = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=9, choices=OutboxState, default=OutboxState.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField(null=True)
+    """Not before this time: scheduled, or backing off. Null: at once."""
+    holds = models.BooleanField(default=False)
+    """It could not be sent, and the later messages of its key wait for it."""
+    finished_at = models.DateTimeField(null=True)
+    error = models.TextField(default="")
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions = [
+            ("retry_outboxmessage", "Can retry outbox messages"),
+            ("discard_outboxmessage", "Can discard outbox messages"),
+        ]
+        verbose_name = _("outbox message")
+        indexes = [
+            models.Index(
+                "context",
+                "partition",
+                "id",
+                condition=Q(state="pending", due_at__isnull=True),
+                name="outbox_inbox_out_pending",
+            ),
+            models.Index(
+                "context",
+                "partition",
+                "due_at",
+                condition=Q(state="pending", due_at__isnull=False),
+                name="outbox_inbox_out_due",
+            ),
+            models.Index(
+                "context",
+                "partition",
+                "key",
+                condition=Q(holds=True),
+                name="outbox_inbox_out_holds",
+            ),
+            models.Index(
+                "context",
+                "partition",
+                "key",
+                condition=Q(state="waiting"),
+                name="outbox_inbox_out_waiting",
+            ),
+            models.Index("context", condition=Q(state="dead"), name="outbox_inbox_out_dead"),
+            models.Index("correlation_id", name="outbox_inbox_out_talk"),
+        ]
+
+
+class InboxMessage(Message):
+    """One message that a context received. Never changed; it is also the memory of duplicates."""
+
+    id = models.BigAutoField(primary_key=True)
+    source = models.CharField(max_length=50)
+    key_hash = models.BigIntegerField()
+    hops = models.PositiveSmallIntegerField()
+    received_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("inbox message")
+        constraints = [
+            models.UniqueConstraint("message_id", "context", "source", name="outbox_inbox_in_once")
+        ]
+        indexes = [models.Index("correlation_id", name="outbox_inbox_in_talk")]
+
+
+class Delivery(models.Model):
+    """One message for one consumer of the context. Narrow, since every handling changes it."""
+
+    id = models.BigAutoField(primary_key=True)
+    # No constraint in the database: rows are only made in the statement that follows their
+    # message's, and the check would lock and rewrite the message row once for each delivery.
+    message = models.ForeignKey(
+        InboxMessage,
+        on_delete=models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="deliveries",
+    )
+    context = models.CharField(max_length=50)
+    consumer = models.CharField(max_length=200)
+    partition = models.PositiveSmallIntegerField()
+    key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "no order", "" a key
+    state = models.CharField(max_length=9, choices=DeliveryState, default=DeliveryState.READY)
+    attempts = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField(null=True)
+    """Backing off until this time. Null: at once."""
+    holds = models.BooleanField(default=False)
+    """It could not be handled, and the later deliveries of its key and consumer wait for it."""
+    finished_at = models.DateTimeField(null=True)
+    error = models.TextField(default="")
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions = [
+            ("retry_delivery", "Can retry deliveries"),
+            ("discard_delivery", "Can discard deliveries"),
+        ]
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        constraints = [
+            models.UniqueConstraint("message", "consumer", name="outbox_inbox_delivery_once")
+        ]
+        indexes = [
+            models.Index(
+                "context",
+                "partition",
+                "id",
+                condition=Q(state="ready", due_at__isnull=True),
+                name="outbox_inbox_del_ready",
+            ),
+            models.Index(
+                "context",
+                "partition",
+                "due_at",
+                condition=Q(state="ready", due_at__isnull=False),
+                name="outbox_inbox_del_due",
+            ),
+            models.Index(
+                "context",
+                "partition",
+                "consumer",
+                "key",
+                condition=Q(holds=True),
+                name="outbox_inbox_del_holds",
+            ),
+            models.Index(
+                "context",
+                "partition",
+                "consumer",
+                "key",
+                condition=Q(state="waiting"),
+                name="outbox_inbox_del_waiting",
+            ),
+            models.Index("context", condition=Q(state="dead"), name="outbox_inbox_del_dead"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.consumer} #{self.pk}"
+
+
+class DeliveryAttempt(models.Model):
+    """One failed attempt to handle a delivery, with its traceback. Never changed."""
+
+    id = models.BigAutoField(primary_key=True)
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="failures")
+    number = models.PositiveIntegerField()
+    failed_at = models.DateTimeField()
+    error = models.TextField()
+    traceback = models.TextField()
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("delivery attempt")
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}: {self.error}"
+
+
+class Partition(models.Model):
+    """A share of a context's queue: the lock, the pause switch, the back-off of an outage."""
+
+    id = models.BigAutoField(primary_key=True)
+    context = models.CharField(max_length=50)
+    queue = models.CharField(max_length=6, choices=Queue)
+    number = models.PositiveSmallIntegerField()
+    paused = models.BooleanField(default=False)
+    run = models.UUIDField(null=True)
+    """The run that is under way; still there when nobody holds the lock: it ended in a crash."""
+    last_run_at = models.DateTimeField(null=True)
+    retry_at = models.DateTimeField(null=True)
+    """The transport was out; not before this time."""
+    outages = models.PositiveIntegerField(default=0)
+    """Failed tries in a row to reach the transport."""
+    error = models.TextField(default="")
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions = [("pause_partition", "Can pause and resume partitions")]
+        verbose_name = _("partition")
+        constraints = [
+            models.UniqueConstraint(
+                "context", "queue", "number", name="outbox_inbox_partition_number"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.context} {self.queue} {self.number}"
+
+
+def table(model: type[models.Model]) -> str:
+    """Return the name of a model's table, for the raw statements."""
+    options: Any = model._meta
+    return str(options.db_table)

@@ -1,0 +1,644 @@
+"""The hot statements: record, relay, intake, claim and mark, in raw SQL.
+
+Each function is one round trip (two where it says so) on the connection of the caller's
+transaction, and serves a whole batch. Compiling a query set costs ten times what these cost, and
+an ORM object a row halves the relay; everything that is not hot uses the ORM.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .dialects import Dialect, dialect
+from .models import (
+    Delivery,
+    DeliveryAttempt,
+    InboxMessage,
+    OutboxMessage,
+    Partition,
+    StoredEvent,
+    table,
+)
+
+OUTBOX = table(OutboxMessage)
+INBOX = table(InboxMessage)
+DELIVERY = table(Delivery)
+ATTEMPT = table(DeliveryAttempt)
+STREAM = table(StoredEvent)
+PARTITION = table(Partition)
+
+_CHUNK = 500  # rows in one INSERT: below SQLite's limit of 32,766 parameters
+_EVENT = (
+    "message_id, type, schema_version, key, payload, headers, correlation_id, causation_id, hops"
+)
+
+
+class Row(NamedTuple):
+    """What ``record()`` has worked out of one event; ``id``s not yet in the form of a vendor."""
+
+    context: str
+    message_id: Any
+    type: str
+    schema_version: int
+    key: str | None
+    payload: str
+    headers: str
+    correlation_id: Any
+    causation_id: Any
+    hops: int
+    key_hash: int
+    kind: str
+    partition: int
+    due_at: Any
+
+
+class Interest(NamedTuple):
+    """A consumer, as the statement that makes its deliveries needs it."""
+
+    type: str
+    consumer: str
+    hash: int
+
+
+def _insert_rows(
+    connection: BaseDatabaseWrapper, head: str, row: str, tail: str, rows: Sequence[Sequence[Any]]
+) -> list[tuple[Any, ...]]:
+    """Insert rows with as few statements as their number allows; return what came back."""
+    returned: list[tuple[Any, ...]] = []
+    with connection.cursor() as cursor:
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            values = ", ".join([row] * len(chunk))
+            cursor.execute(
+                f"{head} VALUES {values} {tail}", [value for each in chunk for value in each]
+            )
+            returned += cursor.fetchall()
+    return returned
+
+
+def _run(
+    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+
+
+def _change(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return int(cursor.rowcount)
+
+
+# Recording
+
+
+def insert_outbox(
+    connection: BaseDatabaseWrapper, rows: Sequence[Row], times: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    """Insert messages that are pending; return ``(recorded_at,)`` of those whose id was new.
+
+    ``times``: the time stamp of each row; default: the database's clock.
+    """
+    say = dialect(connection)
+    values = [tuple(map(say.uuid, row)) for row in rows]
+    if times:
+        values = [(*row, time) for row, time in zip(values, times, strict=True)]
+    return _insert_rows(
+        connection,
+        f"INSERT INTO {OUTBOX} (context, {_EVENT}, key_hash, kind, partition, due_at,"
+        " recorded_at, state, attempts, holds, error)",
+        f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if times else say.now},"
+        " 'pending', 0, FALSE, '')",
+        "ON CONFLICT (message_id) DO NOTHING RETURNING recorded_at",
+        values,
+    )
+
+
+def insert_stream(
+    connection: BaseDatabaseWrapper, rows: Sequence[Row], stream: str, first: int
+) -> list[tuple[Any, ...]]:
+    """Append events as versions ``first`` and up; return ``(recorded_at,)`` of those stored.
+
+    Fewer rows than given: another transaction has taken a version (this one waited for its
+    commit), or a message id was used before.
+    """
+    say = dialect(connection)
+    event = _EVENT.removesuffix(", hops")
+    return _insert_rows(
+        connection,
+        f"INSERT INTO {STREAM} (context, {event}, stream, version, recorded_at)",
+        f"({', '.join(['%s'] * 11)}, {say.now})",
+        "ON CONFLICT DO NOTHING RETURNING recorded_at",
+        [
+            (*map(say.uuid, row[:9]), stream, version)
+            for version, row in enumerate(rows, start=first)
+        ],
+    )
+
+
+def stream_version(connection: BaseDatabaseWrapper, context: str, stream: str) -> int:
+    """Return the number of events in a stream."""
+    rows = _run(
+        connection,
+        f"SELECT COALESCE(MAX(version), 0) FROM {STREAM} WHERE context = %s AND stream = %s",
+        [context, stream],
+    )
+    return int(rows[0][0])
+
+
+def delete_stored(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -> int:
+    """Take back what this transaction has just appended, to store all of it or nothing."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"DELETE FROM {STREAM} WHERE message_id {say.among}",
+        [say.members(message_ids)],
+    )
+
+
+# Relay: the caller holds the lock of the outbox partition
+
+
+class Pending(NamedTuple):
+    """One message of a batch of the relay; the text is only there when the transport needs it."""
+
+    id: int
+    kind: str
+    type: str
+    key: str | None
+    attempts: int
+    holds: bool
+    blocked: bool
+    message_id: Any
+    schema_version: int
+    correlation_id: Any
+    causation_id: Any
+    hops: int
+    key_hash: int
+    recorded_at: Any
+    payload: str | None
+    headers: str | None
+
+
+def select_pending(
+    connection: BaseDatabaseWrapper,
+    context: str,
+    partition: int,
+    size: int,
+    *,
+    text: bool,
+    only: int | None = None,
+) -> list[Pending]:
+    """Return what is to be sent next, in order; followers of a blocked head say so.
+
+    ``text``: with headers and payload. ``only``: the row of this id, if it is still to be sent.
+    """
+    one = "" if only is None else f" AND m.id = {only:d}"
+    part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
+    rows = _run(
+        connection,
+        "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
+        f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
+        " AND h.key = m.key AND h.holds AND h.id <> m.id), m.message_id, m.schema_version,"
+        " m.correlation_id, m.causation_id, m.hops, m.key_hash, m.recorded_at,"
+        f" {part.format('payload')}, {part.format('headers')} FROM {OUTBOX} m"
+        " WHERE m.context = %s AND m.partition = %s AND m.state = 'pending'"
+        f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",
+        [context, partition, size],
+    )
+    return [Pending(*row) for row in rows]
+
+
+def select_texts(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """Return payload and headers of outbox messages by their row id."""
+    say = dialect(connection)
+    rows = _run(
+        connection,
+        f"SELECT id, payload, headers FROM {OUTBOX} WHERE id {say.among}",
+        [say.members(ids)],
+    )
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def mark_sent(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
+    """Mark messages as sent, after the transport has confirmed them (rule O1)."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"UPDATE {OUTBOX} SET state = 'sent', holds = FALSE, finished_at = {say.now}"
+        f" WHERE id {say.among} AND state = 'pending'",
+        [say.members(ids)],
+    )
+
+
+# Intake: from an outbox or from a transport into an inbox
+
+
+class Received(NamedTuple):
+    """A message from outside, as the inbox stores it."""
+
+    message_id: Any
+    type: str
+    schema_version: int
+    key: str | None
+    payload: str
+    headers: str
+    correlation_id: Any
+    causation_id: Any
+    hops: int
+    key_hash: int
+    recorded_at: Any
+
+
+def move_to_inbox(
+    connection: BaseDatabaseWrapper, ids: Sequence[int], context: str, source: str
+) -> list[int]:
+    """Copy outbox messages into an inbox of the same database; return the ids of the new rows.
+
+    A message that is there already is left out by the unique constraint (rule O7).
+    """
+    say = dialect(connection)
+    rows = _run(
+        connection,
+        f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)"
+        f" SELECT %s, %s, {_EVENT}, key_hash, recorded_at, {say.now} FROM {OUTBOX}"
+        f" WHERE id {say.among} ORDER BY id"
+        " ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id",
+        [context, source, say.members(ids)],
+    )
+    return [row[0] for row in rows]
+
+
+def insert_inbox(
+    connection: BaseDatabaseWrapper, rows: Sequence[Received], context: str, source: str
+) -> list[int]:
+    """Insert messages that came from elsewhere; return the ids of the new rows (rule O7)."""
+    say = dialect(connection)
+    returned = _insert_rows(
+        connection,
+        f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)",
+        f"({', '.join(['%s'] * (2 + len(Received._fields)))}, {say.now})",
+        "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id",
+        [(context, source, *map(say.uuid, row)) for row in rows],
+    )
+    return [row[0] for row in returned]
+
+
+def insert_deliveries(
+    connection: BaseDatabaseWrapper,
+    message_ids: Sequence[int],
+    interests: Sequence[Interest],
+    partitions: int,
+) -> None:
+    """Make one delivery for each new inbox message and each consumer of its type.
+
+    The partition is ``(hash of the consumer XOR hash of the key) % partitions``; XOR is written
+    as ``(a | b) - (a & b)``, which every database has.
+    """
+    if not message_ids or not interests:
+        return
+    say = dialect(connection)
+    consumers = ", ".join(["(%s, %s, %s)"] * len(interests))
+    _change(
+        connection,
+        f"WITH c (type, consumer, hash) AS (VALUES {consumers})"
+        f" INSERT INTO {DELIVERY} (message_id, context, consumer, partition, key, state, attempts,"
+        " holds, error)"
+        " SELECT m.id, m.context, c.consumer,"
+        " ((m.key_hash | c.hash) - (m.key_hash & c.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
+        f" FROM {INBOX} m JOIN c ON c.type = m.type WHERE m.id {say.among} ORDER BY m.id",
+        [
+            *(value for interest in interests for value in interest),
+            partitions,
+            say.members(message_ids),
+        ],
+    )
+
+
+# Dispatch
+
+
+class Ready(NamedTuple):
+    """One delivery that was read ahead, with its message."""
+
+    id: int
+    consumer: str
+    attempts: int
+    holds: bool
+    blocked: bool
+    message_id: Any
+    type: str
+    schema_version: int
+    source: str
+    key: str | None
+    recorded_at: Any
+    correlation_id: Any
+    causation_id: Any
+    hops: int
+    headers: str
+    payload: str
+
+
+def select_ready(
+    connection: BaseDatabaseWrapper, context: str, partition: int, size: int
+) -> list[Ready]:
+    """Read ahead what is to be handled next, in order; followers of a blocked head say so."""
+    rows = _run(
+        connection,
+        "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
+        f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
+        " AND h.consumer = d.consumer AND h.key = d.key AND h.holds AND h.id <> d.id),"
+        " m.message_id, m.type, m.schema_version, m.source, m.key, m.recorded_at,"
+        " m.correlation_id, m.causation_id, m.hops, m.headers, m.payload"
+        f" FROM {DELIVERY} d JOIN {INBOX} m ON m.id = d.message_id"
+        " WHERE d.context = %s AND d.partition = %s AND d.state = 'ready'"
+        " AND d.due_at IS NULL ORDER BY d.id LIMIT %s",
+        [context, partition, size],
+    )
+    return [Ready(*row) for row in rows]
+
+
+def claim(
+    connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int, delivery: int
+) -> bool:
+    """Take the partition lock and mark one delivery as done, in one statement.
+
+    False: somebody else is at work on the partition or was there since it was read ahead.
+    """
+    say = dialect(connection)
+    # PostgreSQL re-checks the WHERE of the UPDATE on the newest version of the row, so a delivery
+    # that another worker finished between our snapshot and our lock does not match any more.
+    claimed = _run(
+        connection,
+        f"WITH held AS (SELECT id, {say.freeze_guard} FROM {PARTITION}"
+        f" WHERE id = %s AND run = %s AND NOT paused {say.skip_locked})"
+        f" UPDATE {DELIVERY} SET state = 'done', holds = FALSE, finished_at = {say.now}"
+        " WHERE id = %s AND state = 'ready' AND due_at IS NULL AND EXISTS (SELECT 1 FROM held)"
+        " RETURNING id",
+        [str(freeze_ms), partition, say.uuid(run), delivery],
+    )
+    return bool(claimed)
+
+
+def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
+    """Mark deliveries as done, in the transaction of their effects (rule O5)."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"UPDATE {DELIVERY} SET state = 'done', holds = FALSE, finished_at = {say.now}"
+        f" WHERE id {say.among} AND state = 'ready'",
+        [say.members(ids)],
+    )
+
+
+def insert_attempt(
+    connection: BaseDatabaseWrapper, delivery: int, number: int, error: str, traceback: str
+) -> None:
+    """Keep one failed attempt."""
+    say = dialect(connection)
+    _change(
+        connection,
+        f"INSERT INTO {ATTEMPT} (delivery_id, number, failed_at, error, traceback)"
+        f" VALUES (%s, %s, {say.now}, %s, %s)",
+        [delivery, number, error, traceback],
+    )
+
+
+# Partitions
+
+
+SILENCE = 2.0
+"""Seconds without a sign of life after which a run that nobody ended is taken for crashed.
+
+Who works on a partition is settled by its lock alone. This only says how soon others assume a
+crash while a partition is free, so that they leave it to a worker that is between two transactions.
+"""
+
+
+class Held(NamedTuple):
+    """A partition row of which this transaction has the lock; ``live``: a run is under way."""
+
+    paused: bool
+    run: Any
+    live: bool
+
+
+class Work(NamedTuple):
+    """A partition and whether there is something to do in it now."""
+
+    id: int
+    number: int
+    paused: bool
+    run: Any
+    outages: int
+    resting: bool
+    live: bool
+    ready: bool
+
+
+def lock_partition(connection: BaseDatabaseWrapper, partition: int, freeze_ms: int) -> Held | None:
+    """Take a partition's row lock; None: somebody else has it.
+
+    SQLite has no row locks. There the first statement of the transaction is a write, which takes
+    the database's only write lock, also where transactions do not begin with IMMEDIATE.
+    """
+    say = dialect(connection)
+    if say.skip_locked:
+        rows = _run(
+            connection,
+            f"SELECT paused, run, {_is_live(say)}, {say.freeze_guard} FROM {PARTITION}"
+            f" WHERE id = %s {say.skip_locked}",
+            [-SILENCE, str(freeze_ms), partition],
+        )
+    else:
+        rows = _run(
+            connection,
+            f"UPDATE {PARTITION} SET number = number WHERE id = %s"
+            f" RETURNING paused, run, {_is_live(say)}",
+            [partition, -SILENCE],
+        )
+    return Held(bool(rows[0][0]), rows[0][1], bool(rows[0][2])) if rows else None
+
+
+def _is_live(say: Dialect) -> str:
+    return f"run IS NOT NULL AND last_run_at > {say.later}"
+
+
+def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
+    """Write who is at work on a partition now, or (None) that it was left with a clean end."""
+    say = dialect(connection)
+    _change(
+        connection,
+        f"UPDATE {PARTITION} SET run = %s, last_run_at = {say.now} WHERE id = %s",
+        [say.uuid(run), partition],
+    )
+
+
+def rest_partition(
+    connection: BaseDatabaseWrapper, partition: int, error: str, seconds: float
+) -> None:
+    """End a run with an outage: the partition rests for so many seconds."""
+    say = dialect(connection)
+    _change(
+        connection,
+        f"UPDATE {PARTITION} SET run = NULL, outages = outages + 1, error = %s,"
+        f" retry_at = {say.later} WHERE id = %s",
+        [error, seconds, partition],
+    )
+
+
+def wake_partition(connection: BaseDatabaseWrapper, partition: int) -> None:
+    """Forget an outage that is over."""
+    _change(
+        connection,
+        f"UPDATE {PARTITION} SET outages = 0, error = '', retry_at = NULL WHERE id = %s",
+        [partition],
+    )
+
+
+def look(
+    connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
+) -> list[Work]:
+    """Say for each partition of a queue whether there is work, without reading the queue.
+
+    Partitions that were left without a clean end, or that somebody is working on, come last.
+    ``model`` is what the queue is made of; None: only the transport knows, so there may be work.
+    """
+    say = dialect(connection)
+    ready = "TRUE" if model is None else _has_work(say, model)
+    found = _run(
+        connection,
+        "SELECT p.id, p.number, p.paused, p.run, p.outages,"
+        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now}, {_is_live(say)},"
+        f" {ready} FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
+        " ORDER BY p.run IS NOT NULL, p.number",
+        [-SILENCE, context, queue],
+    )
+    return [
+        Work(id_, number, bool(paused), run, outages, bool(resting), bool(live), bool(ready))
+        for id_, number, paused, run, outages, resting, live, ready in found
+    ]
+
+
+def _has_work(say: Dialect, model: type[models.Model]) -> str:
+    rows = (
+        f"SELECT 1 FROM {table(model)} m WHERE m.context = p.context AND m.partition = p.number"
+        f" AND m.state = '{idle_state(model)}' AND m.due_at"
+    )
+    return f"(EXISTS ({rows} IS NULL) OR EXISTS ({rows} <= {say.now}))"
+
+
+# Both queues: ``model`` is OutboxMessage or Delivery
+
+
+def idle_state(model: type[models.Model]) -> str:
+    """Return the state in which a row waits for its mover."""
+    return "pending" if model is OutboxMessage else "ready"
+
+
+def promote(
+    connection: BaseDatabaseWrapper, model: type[models.Model], context: str, partition: int
+) -> int:
+    """Make rows available whose time has come, in the order of their ids."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"UPDATE {table(model)} SET due_at = NULL WHERE context = %s AND partition = %s"
+        f" AND state = '{idle_state(model)}' AND due_at <= {say.now}",
+        [context, partition],
+    )
+
+
+def park(connection: BaseDatabaseWrapper, model: type[models.Model], ids: Sequence[int]) -> int:
+    """Let followers of a blocked head wait (rules O3 and O6)."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"UPDATE {table(model)} SET state = 'waiting'"
+        f" WHERE id {say.among} AND state = '{idle_state(model)}'",
+        [say.members(ids)],
+    )
+
+
+def count_attempt(
+    connection: BaseDatabaseWrapper, model: type[models.Model], row: int, by: int = 1
+) -> int:
+    """Change the number of attempts of one row that is still to be worked on."""
+    return _change(
+        connection,
+        f"UPDATE {table(model)} SET attempts = attempts + %s"
+        f" WHERE id = %s AND state = '{idle_state(model)}'",
+        [by, row],
+    )
+
+
+def back_off(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    row: int,
+    *,
+    attempts: int,
+    holds: bool,
+    error: str,
+    seconds: float,
+) -> int:
+    """Store a failed attempt that will be followed by another."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"UPDATE {table(model)} SET attempts = %s, holds = %s, error = %s, due_at = {say.later}"
+        f" WHERE id = %s AND state = '{idle_state(model)}'",
+        [attempts, holds, error, seconds, row],
+    )
+
+
+def bury(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    row: int,
+    *,
+    attempts: int,
+    holds: bool,
+    error: str,
+) -> int:
+    """Store the last failed attempt: the row is dead."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"UPDATE {table(model)} SET state = 'dead', attempts = %s, holds = %s, error = %s,"
+        f" finished_at = {say.now} WHERE id = %s AND state = '{idle_state(model)}'",
+        [attempts, holds, error, row],
+    )
+
+
+def release_messages(
+    connection: BaseDatabaseWrapper, context: str, partition: int, keys: Sequence[str]
+) -> int:
+    """Let the followers of keys go whose blocked head is solved."""
+    say = dialect(connection)
+    return _change(
+        connection,
+        f"UPDATE {OUTBOX} SET state = 'pending' WHERE context = %s AND partition = %s"
+        f" AND state = 'waiting' AND key {say.among}",
+        [context, partition, say.members(keys)],
+    )
+
+
+def release_deliveries(
+    connection: BaseDatabaseWrapper,
+    context: str,
+    partition: int,
+    pairs: Sequence[tuple[str, str]],
+) -> int:
+    """Let the followers of (consumer, key) pairs go whose blocked head is solved."""
+    chosen = ", ".join(["(%s, %s)"] * len(pairs))
+    return _change(
+        connection,
+        f"UPDATE {DELIVERY} SET state = 'ready' WHERE context = %s AND partition = %s"
+        f" AND state = 'waiting' AND (consumer, key) IN (VALUES {chosen})",
+        [context, partition, *(value for pair in pairs for value in pair)],
+    )

@@ -1,0 +1,161 @@
+"""The local streams of a context: append in ``record()``, read back to decide."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Max
+
+from . import codec, contexts, statements
+from .contexts import Context
+from .dialects import aware
+from .envelope import Envelope
+from .exceptions import ConcurrencyError, DuplicateMessage, UnreadableMessage
+from .json_text import text_problem
+from .messages import DomainEvent, IntegrationEvent
+from .models import StoredEvent
+
+_MAX_STREAM = 200
+_RETRIES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """One event as it stands in a stream.
+
+    Fields:
+        event: the event, brought to its newest version by the upcasters.
+        version: its number in the stream, from 1.
+        position: its place among all stored events of the database.
+        envelope: what ``record()`` returned for it.
+    """
+
+    event: Any
+    version: int
+    position: int
+    envelope: Envelope
+
+
+def read(context: str | Context, stream: str, after: int = 0) -> Iterator[RecordedEvent]:
+    """Yield the events of a stream in order of their versions.
+
+    Arguments:
+        context: the context or its label.
+        stream: the name given to ``record(stream=)``; one that does not exist is empty.
+        after: skip the events up to and including this version; default 0, none.
+
+    Raises:
+        NotAContext: there is no such context.
+        UnreadableMessage: a stored event has no class any more, or does not fit it.
+    """
+    owner = _context(context)
+    rows = (
+        StoredEvent.objects.using(owner.database)
+        .filter(context=owner.label, stream=stream, version__gt=after)
+        .order_by("version")
+    )
+    for row in rows.iterator(chunk_size=1000):
+        yield _recorded(owner, row)
+
+
+def version(context: str | Context, stream: str) -> int:
+    """Return the number of events in a stream; 0 when there is none."""
+    owner = _context(context)
+    rows = StoredEvent.objects.using(owner.database).filter(context=owner.label, stream=stream)
+    return rows.aggregate(last=Max("version"))["last"] or 0
+
+
+def append(
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[statements.Row],
+    stream: str,
+    expected_version: int | None,
+) -> list[Any]:
+    """Append rows to a stream in the caller's transaction; return the time stamp of each.
+
+    The unique constraint on (context, stream, version) decides between two transactions: the
+    later one waits for the earlier one's commit, and finds its version taken. It must be called
+    before the rows go to the outbox, so that ids there are given out in the order of the versions.
+
+    Raises:
+        ConcurrencyError, DuplicateMessage: nothing was stored; the transaction is usable.
+    """
+    for _ in range(_RETRIES):
+        last = statements.stream_version(connection, rows[0].context, stream)
+        if expected_version is not None and last != expected_version:
+            _refuse_duplicate(connection, rows)
+            raise ConcurrencyError(
+                f"the stream {stream!r} of {rows[0].context!r} is at version {last}, "
+                f"and version {expected_version} was expected. Nothing was stored."
+            )
+        stored = statements.insert_stream(connection, rows, stream, last + 1)
+        if len(stored) == len(rows):
+            return [row[0] for row in stored]
+        if stored:
+            # Ids that are new by construction: a caller's own comes with one event, never a part.
+            statements.delete_stored(connection, [row.message_id for row in rows])
+        _refuse_duplicate(connection, rows)
+    raise ConcurrencyError(
+        f"the stream {stream!r} of {rows[0].context!r} grew {_RETRIES} times in a row while "
+        "this transaction tried to append to it. Nothing was stored."
+    )
+
+
+def problems_of(stream: object, expected_version: object) -> list[str]:
+    """Say what is wrong with the arguments that name a stream."""
+    problems = []
+    if not isinstance(stream, str) or not 0 < len(stream) <= _MAX_STREAM:
+        problems.append(f"stream must be text of 1 to {_MAX_STREAM} characters, not {stream!r}")
+    elif (problem := text_problem(stream)) is not None:
+        problems.append(f"stream {stream!r} {problem}")
+    number = expected_version if type(expected_version) is int else -1
+    if expected_version is not None and number < 0:
+        problems.append(
+            f"expected_version must be a number from 0 up or None, not {expected_version!r}"
+        )
+    return problems
+
+
+def _refuse_duplicate(connection: BaseDatabaseWrapper, rows: Sequence[statements.Row]) -> None:
+    # A repeated call with the caller's own id also has an old expected version; the id tells more.
+    ids = [row.message_id for row in rows]
+    if StoredEvent.objects.using(connection.alias).filter(message_id__in=ids).exists():
+        raise DuplicateMessage(f"the message {ids[0]} has been recorded before")
+
+
+def _context(context: str | Context) -> Context:
+    return contexts.context(context) if isinstance(context, str) else context
+
+
+def _recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
+    return RecordedEvent(
+        event=_decode(owner, row),
+        version=row.version,
+        position=row.position,
+        envelope=Envelope(
+            id=row.message_id,
+            type=row.type,
+            version=row.schema_version,
+            source=row.context,
+            key=row.key,
+            time=aware(connections[owner.database], row.recorded_at),
+            correlation_id=row.correlation_id,
+            causation_id=row.causation_id,
+            headers=codec.decode_headers(row.headers),
+            data=row.payload,
+        ),
+    )
+
+
+def _decode(owner: Context, row: StoredEvent) -> DomainEvent | IntegrationEvent:
+    cls = owner.event_class(row.type)
+    if cls is None:
+        raise UnreadableMessage(
+            f"event {row.version} of the stream {row.stream!r} is a {row.type!r}, and the context "
+            f"{owner.label!r} has no class of that name any more"
+        )
+    return codec.decode(
+        cls, row.payload, version=row.schema_version, upcasters=owner.upcasters_of(cls)
+    )
