@@ -1,0 +1,74 @@
+"""Sends the signals of ``signals.py``, after the commit of what they tell."""
+
+from datetime import timedelta
+from typing import Any
+
+from . import signals
+from .contexts import Context
+from .dialects import as_uuid
+from .failing import Verdict, describe
+from .models import Queue
+from .statements import Pending, Ready
+
+
+def message_sent(context: Context, partition: int, count: int) -> None:
+    """Announce a batch of the relay."""
+    signals.message_sent.send_robust(
+        context.label, context=context.label, partition=partition, count=count
+    )
+
+
+def message_failed(context: Context, row: Pending, verdict: Verdict) -> None:
+    """Announce an outbox message that is dead; one that will be tried again is no news."""
+    if verdict.dead:
+        signals.message_dead.send_robust(
+            context.label, **_about(context, row), attempts=verdict.attempts, error=verdict.error
+        )
+
+
+def partition_backed_off(
+    context: Context, queue: Queue, partition: int, error: Exception, delay: timedelta
+) -> None:
+    """Announce an outage."""
+    signals.partition_backed_off.send_robust(
+        context.label,
+        context=context.label,
+        queue=queue.value,
+        partition=partition,
+        error=describe(error),
+        delay=delay,
+    )
+
+
+def delivery_failed(context: Context, row: Ready, verdict: Verdict) -> None:
+    """Announce a failed attempt, or that it was the last."""
+    told = {
+        **_about(context, row),
+        "consumer": row.consumer,
+        "attempts": verdict.attempts,
+        "error": verdict.error,
+    }
+    if verdict.dead:
+        signals.delivery_dead.send_robust(context.label, **told)
+    else:
+        delay = timedelta(seconds=verdict.seconds)
+        signals.delivery_failed.send_robust(context.label, **told, delay=delay)
+
+
+def hook_failed(context: Context, row: Ready, error: Exception) -> None:
+    """Announce an on_commit hook that raised."""
+    signals.hook_failed.send_robust(
+        context.label,
+        **_about(context, row),
+        consumer=row.consumer,
+        error=describe(error),
+    )
+
+
+def _about(context: Context, row: Pending | Ready) -> dict[str, Any]:
+    return {
+        "context": context.label,
+        "message_id": as_uuid(row.message_id),
+        "type": row.type,
+        "key": row.key,
+    }

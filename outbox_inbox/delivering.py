@@ -1,0 +1,180 @@
+"""How one delivery is handled: read the event, call the consumer, store what a translator made."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from . import codec, faults, intake, recording, statements, wakeup
+from .conf import settings
+from .contexts import Consumer, Context, context_of
+from .dialects import as_uuid, as_uuid_or_none, aware, stamp
+from .envelope import Envelope, Handling, current
+from .exceptions import HandlerError
+from .messages import DomainEvent, IntegrationEvent
+from .preparing import Terms, prepare
+from .statements import Ready
+
+
+@dataclass(slots=True)
+class Translations:
+    """What translators made in one transaction, kept to be stored by few statements."""
+
+    outbound: list[statements.Row] = field(default_factory=list)
+    inbound: list[statements.Row] = field(default_factory=list)
+
+    def store(self, context: Context) -> None:
+        """Insert everything, in the caller's transaction, and begin anew."""
+        connection = connections[context.database]
+        if self.outbound:
+            recording.store(connection, self.outbound)
+            if settings().wake_up:
+                wakeup.nudge(context)
+        if self.inbound:
+            now = stamp(connection, timezone.now())
+            rows = [_received(row, now) for row in self.inbound]
+            intake.insert(rows, context, context.label)
+        self.outbound, self.inbound = [], []
+
+
+def deliver(
+    context: Context, consumer: Consumer, rows: Sequence[Ready], translations: Translations
+) -> None:
+    """Call one consumer with the events of one delivery, or of several for a list handler.
+
+    Raises:
+        UnreadableMessage, NewerVersion: a payload cannot be read as the consumer's event.
+        HandlerError: the consumer left its transaction unusable without an exception.
+        Exception: whatever the consumer raises.
+    """
+    connection = connections[context.database]
+    events = [read(consumer, row) for row in rows]
+    envelopes = [envelope(connection, row) for row in rows]
+    faults.point("dispatch.before_handler")
+    with _handling(rows, envelopes):
+        made = _call(consumer, events, envelopes)
+        if consumer.kind != "handler":
+            _translate(context, consumer, made, translations, connection)
+    faults.point("dispatch.after_handler")
+    _refuse_broken(connection, consumer)
+
+
+def read(consumer: Consumer, row: Ready) -> Any:
+    """Return the event of a delivery, brought to its newest version."""
+    cls = consumer.events[row.type]
+    return codec.decode(
+        cls, row.payload, version=row.schema_version, upcasters=consumer.upcasters_of(cls)
+    )
+
+
+def envelope(connection: BaseDatabaseWrapper, row: Ready) -> Envelope:
+    """Return the envelope of a delivery's message."""
+    return Envelope(
+        id=as_uuid(row.message_id),
+        type=row.type,
+        version=row.schema_version,
+        source=row.source,
+        key=row.key,
+        time=aware(connection, row.recorded_at),
+        correlation_id=as_uuid(row.correlation_id),
+        causation_id=as_uuid_or_none(row.causation_id),
+        headers=codec.decode_headers(row.headers),
+        data=row.payload,
+    )
+
+
+@contextmanager
+def _handling(rows: Sequence[Ready], envelopes: Sequence[Envelope]) -> Iterator[None]:
+    """Let `record()` know the cause; of a list it is the last message, with the most hops."""
+    token = current.set(Handling(envelopes[-1], max(row.hops for row in rows)))
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+def _call(consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]) -> Any:
+    several = consumer.mode == "list"
+    event = list(events) if several else events[0]
+    if consumer.takes_envelope:
+        return consumer.function(event, list(envelopes) if several else envelopes[0])
+    return consumer.function(event)
+
+
+def _translate(
+    context: Context,
+    consumer: Consumer,
+    made: Any,
+    translations: Translations,
+    connection: BaseDatabaseWrapper,
+) -> None:
+    if made is None:
+        return
+    events = made if isinstance(made, list | tuple) else (made,)
+    wanted = IntegrationEvent if consumer.kind == "outbound" else DomainEvent
+    for event in events:
+        if not isinstance(event, wanted) or context_of(event) is not context:
+            raise HandlerError(
+                f"the {consumer.kind} translator {consumer.name} returned {type(event).__name__}; "
+                f"expected is a {wanted.__name__} of the context {context.label!r}, "
+                "a list of them, or None"
+            )
+    rows = prepare(context, events, Terms(), current.get(), connection)
+    target = translations.outbound if consumer.kind == "outbound" else translations.inbound
+    target += rows
+
+
+def _refuse_broken(connection: BaseDatabaseWrapper, consumer: Consumer) -> None:
+    """Find out a transaction that will not commit, although nothing was raised.
+
+    `set_rollback(True)` ends an atomic block silently, and after a swallowed DatabaseError
+    PostgreSQL answers COMMIT with a ROLLBACK that is no error either.
+    """
+    if connection.needs_rollback or _aborted(connection):
+        raise HandlerError(
+            f"{consumer.name} left its transaction marked for rollback: it called set_rollback(), "
+            "or caught a database error without a savepoint (transaction.atomic()) around it"
+        )
+
+
+def _aborted(connection: BaseDatabaseWrapper) -> bool:
+    driver: Any = connection.connection
+    if driver is None:
+        return True
+    if connection.vendor != "postgresql":
+        return False
+    return bool(driver.info.transaction_status.name == "INERROR")
+
+
+def _received(row: statements.Row, now: Any) -> statements.Received:
+    return statements.Received(
+        message_id=row.message_id,
+        type=row.type,
+        schema_version=row.schema_version,
+        key=row.key,
+        payload=row.payload,
+        headers=row.headers,
+        correlation_id=row.correlation_id,
+        causation_id=row.causation_id,
+        hops=row.hops,
+        key_hash=row.key_hash,
+        recorded_at=now,
+    )
+
+
+class Commit:
+    """Tells an error before the commit from one raised by a hook after it.
+
+    Enter it within the transaction, before anything else registers an on_commit hook.
+    """
+
+    def __init__(self, using: str) -> None:
+        self.done = False
+        transaction.on_commit(self._note, using=using)
+
+    def _note(self) -> None:
+        self.done = True

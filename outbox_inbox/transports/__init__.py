@@ -1,0 +1,51 @@
+"""Ways for a contract from one context to another, chosen by the settings alone."""
+
+from functools import cache
+
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from outbox_inbox.conf import settings
+from outbox_inbox.exceptions import SettingsError
+
+from .base import OutgoingMessage, Published, ReceivedMessage, Transport
+
+__all__ = [
+    "OutgoingMessage",
+    "Published",
+    "ReceivedMessage",
+    "Transport",
+    "transport",
+]
+
+
+@cache
+def transport(alias: str) -> Transport:
+    """Return the transport of an alias in OUTBOX_INBOX["TRANSPORTS"]; one a process.
+
+    Raises:
+        SettingsError: the alias is unknown, or its BACKEND is no transport.
+    """
+    found = settings().transports.get(alias)
+    if found is None:
+        known = ", ".join(sorted(settings().transports))
+        raise SettingsError(f'OUTBOX_INBOX["TRANSPORTS"] has no {alias!r}; it has: {known}')
+    try:
+        backend = import_string(found.backend)
+    except ImportError as error:
+        raise SettingsError(
+            f'OUTBOX_INBOX["TRANSPORTS"][{alias!r}]: cannot import {found.backend!r}: {error}'
+        ) from error
+    if not (isinstance(backend, type) and issubclass(backend, Transport)):
+        raise SettingsError(
+            f'OUTBOX_INBOX["TRANSPORTS"][{alias!r}]: {found.backend!r} is no subclass of Transport'
+        )
+    return backend(found)
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "OUTBOX_INBOX":
+        transport.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="outbox_inbox.transports")

@@ -1,0 +1,107 @@
+"""``local://``: from the outbox straight into the inboxes of this project's other contexts.
+
+On the same database this is one transaction, so a message arrives exactly once. On another alias
+the inbox is committed first and the outbox is marked afterwards (rules O1 and O4); a crash in
+between repeats the messages, and the inbox drops the duplicates.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox import faults, intake, statements
+from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.dialects import stamp
+from outbox_inbox.exceptions import TransportUnavailable
+
+from .base import OutgoingMessage, Published, Transport
+
+
+class LocalTransport(Transport):
+    """Puts messages into the inboxes of all contexts of the project that subscribe to them."""
+
+    writes_inboxes = True
+    needs_text = False
+
+    def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
+        """See `Transport.publish`; what goes to the same database joins the caller's transaction.
+
+        Raises:
+            TransportUnavailable: another database cannot be reached.
+        """
+        connection = connections[source.database]
+        for subscriber, wanted in _subscribers(messages):
+            if subscriber.database == source.database:
+                _move(connection, source, subscriber, wanted)
+            else:
+                _copy(connection, source, subscriber, wanted)
+        return Published(sent=[message.row for message in messages])
+
+
+def _subscribers(
+    messages: Sequence[OutgoingMessage],
+) -> Iterator[tuple[Context, list[OutgoingMessage]]]:
+    for context in contexts():
+        wanted = [message for message in messages if message.type in context.subscribed]
+        if wanted:
+            yield context, wanted
+
+
+def _move(
+    connection: BaseDatabaseWrapper,
+    source: Context,
+    subscriber: Context,
+    messages: Sequence[OutgoingMessage],
+) -> None:
+    faults.point("receive.after_read")
+    rows = [message.row for message in messages]
+    intake.move(connection, rows, subscriber, source.label, {each.type for each in messages})
+    faults.point("receive.after_insert")
+    transaction.on_commit(_arrived, using=source.database)
+
+
+def _copy(
+    connection: BaseDatabaseWrapper,
+    source: Context,
+    subscriber: Context,
+    messages: Sequence[OutgoingMessage],
+) -> None:
+    texts = statements.select_texts(connection, [message.row for message in messages])
+    faults.point("receive.after_read")
+    rows = [_row(subscriber, message, texts[message.row]) for message in messages]
+    try:
+        with transaction.atomic(using=subscriber.database):
+            intake.insert(rows, subscriber, source.label)
+            faults.point("receive.after_insert")
+    except (OperationalError, InterfaceError) as error:
+        raise TransportUnavailable(
+            f"the database {subscriber.database!r} of {subscriber.label!r} did not take the "
+            f"messages: {error}"
+        ) from error
+    _arrived()
+
+
+def _row(
+    subscriber: Context, message: OutgoingMessage, texts: tuple[str, str]
+) -> statements.Received:
+    payload, headers = texts
+    return statements.Received(
+        message_id=message.id,
+        type=message.type,
+        schema_version=message.version,
+        key=message.key,
+        payload=payload,
+        headers=headers,
+        correlation_id=message.correlation_id,
+        causation_id=message.causation_id,
+        hops=message.hops,
+        key_hash=message.key_hash,
+        recorded_at=stamp(connections[subscriber.database], message.time),
+    )
+
+
+def _arrived() -> None:
+    # The commit is the acknowledgement here, so nothing can come between the two points.
+    faults.point("receive.after_commit")
+    faults.point("receive.after_ack")
