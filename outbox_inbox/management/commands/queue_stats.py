@@ -1,0 +1,127 @@
+"""``manage.py queue_stats``."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from outbox_inbox.management.base import (
+    QueueCommand,
+    SomethingIsWrong,
+    add_contexts,
+    add_format,
+    chosen_contexts,
+    counted,
+)
+from outbox_inbox.management.limits import Limit, exceeded, limit
+from outbox_inbox.management.values import shown
+from outbox_inbox.operations import PartitionState, QueueStats, queue_stats
+
+_COLUMNS = ("ready", "scheduled", "backing off", "waiting", "dead")
+
+
+class Command(QueueCommand):
+    """Show how full the queues are."""
+
+    help = (
+        "Show for each context how many messages are in its queues by state, how old the oldest "
+        "is, which keys are parked and which partitions rest. With --fail-over: exit code 3 when "
+        "there is too much of something."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add --context, --format and --fail-over."""
+        add_contexts(parser)
+        add_format(parser)
+        parser.add_argument(
+            "--fail-over",
+            action="append",
+            type=limit,
+            metavar="LIMIT",
+            help=(
+                "exit with 3 when a queue has more: N or depth=N (unfinished messages), dead=N, "
+                "parked=N (keys), age=15m (of the oldest); may be given several times"
+            ),
+        )
+
+    def work(self, options: dict[str, Any]) -> None:
+        """Show, and compare with the limits."""
+        found = queue_stats(chosen_contexts(options))
+        given = options["fail_over"] or []
+        limits = [each if isinstance(each, Limit) else limit(str(each)) for each in given]
+        wrong = list(exceeded(limits, found))
+        if options["format"] == "json":
+            self.write_json(_document(found, wrong))
+        else:
+            for line in _table(found):
+                self.stdout.write(line)
+        if wrong:
+            raise SomethingIsWrong("; ".join(wrong))
+
+
+def _document(found: Sequence[QueueStats], wrong: Sequence[str]) -> dict[str, Any]:
+    labels = list(dict.fromkeys(stats.context for stats in found))
+    return {
+        "unfinished": sum(stats.unfinished for stats in found),
+        "dead": sum(stats.dead for stats in found),
+        "exceeded": list(wrong),
+        "contexts": {
+            label: {stats.queue.value: _queue(stats) for stats in found if stats.context == label}
+            for label in labels
+        },
+    }
+
+
+def _queue(stats: QueueStats) -> dict[str, Any]:
+    return {
+        "database": stats.database,
+        "unfinished": stats.unfinished,
+        **stats.depth,
+        "oldest_seconds": None if stats.oldest is None else round(stats.oldest, 3),
+        "parked_keys": stats.parked_keys,
+        "parked": [{"key": each.key, "consumer": each.consumer} for each in stats.parked],
+        "partitions": [_partition(each) for each in stats.partitions],
+    }
+
+
+def _partition(state: PartitionState) -> dict[str, Any]:
+    return {
+        "queue": state.queue.value,
+        "number": state.number,
+        "state": state.state,
+        "reason": state.reason,
+        "until": None if state.until is None else state.until.isoformat(),
+    }
+
+
+def _table(found: Sequence[QueueStats]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [("context", "queue", *_COLUMNS, "oldest")]
+    for stats in found:
+        depth = {"ready": stats.depth.get("pending", 0), "scheduled": 0, **stats.depth}
+        figures = [f"{depth[name.replace(' ', '_')]:,}" for name in _COLUMNS]
+        rows.append((stats.context, stats.queue.value, *figures, shown(stats.oldest)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        text = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        figures = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        yield "  ".join([*text, *figures])
+    for stats in found:
+        yield from _parked(stats)
+        for state in stats.partitions:
+            until = "" if state.until is None else f" until {state.until:%Y-%m-%d %H:%M:%S} UTC"
+            reason = f": {state.reason}" if state.reason else ""
+            yield (
+                f"{stats.context} {state.queue.value}: partition {state.number} is "
+                f"{state.state}{until}{reason}"
+            )
+
+
+def _parked(stats: QueueStats) -> Iterator[str]:
+    if not stats.parked_keys:
+        return
+    names = [
+        f"{each.key} ({each.consumer})" if each.consumer else each.key for each in stats.parked
+    ]
+    more = stats.parked_keys - len(names)
+    rest = f" and {more:,} more" if more else ""
+    keys = counted(stats.parked_keys, "parked key")
+    yield f"{stats.context} {stats.queue.value}: {keys}: {', '.join(names)}{rest}"

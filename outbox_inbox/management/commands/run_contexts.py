@@ -1,0 +1,51 @@
+"""``manage.py run_contexts``."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from outbox_inbox.management.base import QueueCommand, add_contexts, chosen_contexts
+from outbox_inbox.management.values import seconds
+from outbox_inbox.operations import Step
+from outbox_inbox.running import INTERVAL, Interrupt, run
+
+
+class Command(QueueCommand):
+    """Run until it is told to stop."""
+
+    help = (
+        "Relay, receive and dispatch in one long-running process. SIGTERM or SIGINT finishes the "
+        "batch and exits 0; a second one ends it at once. Several of them may run side by side."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add --context and --interval."""
+        add_contexts(parser)
+        parser.add_argument(
+            "--interval",
+            type=seconds,
+            default=INTERVAL,
+            metavar="SECONDS",
+            help=f"pause between two looks at empty queues; default: {INTERVAL}",
+        )
+
+    def work(self, options: dict[str, Any]) -> None:
+        """Run, and say when it begins and ends."""
+        owners = chosen_contexts(options)
+        labels = ", ".join(owner.label for owner in owners) or "no context"
+        with Interrupt().installed() as stop:
+            self.say(f"Running {labels}; a signal (Ctrl-C) stops it.", options)
+            self.stdout.flush()
+            run(
+                owners,
+                interval=options["interval"],
+                stop=stop,
+                wait=stop.wait,
+                report=lambda step: self._report(step, options),
+            )
+        self.say("Stopped; nothing was left half done.", options)
+
+    def _report(self, step: Step, options: dict[str, Any]) -> None:
+        if options["verbosity"] > 1:
+            done, failed = step.outcome.done, step.outcome.failed + step.outcome.dead
+            self.stdout.write(f"{step.owner.label} {step.work}: {done:,} done, {failed:,} failed")
+            self.stdout.flush()

@@ -1,0 +1,101 @@
+"""``manage.py show_contexts``."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from outbox_inbox.conf import settings
+from outbox_inbox.contexts import Consumer, Context, contexts
+from outbox_inbox.management.base import QueueCommand, add_format
+from outbox_inbox.messages import IntegrationEvent, meta
+
+
+class Command(QueueCommand):
+    """Show the context map."""
+
+    help = (
+        "Show the contexts of the project: where they live, what they publish, subscribe to and "
+        "consume, and which contract goes from which context to which."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add --format."""
+        add_format(parser)
+
+    def work(self, options: dict[str, Any]) -> None:
+        """Describe the contexts, and the arrows between them."""
+        document = describe(contexts())
+        if options["format"] == "json":
+            self.write_json(document)
+        else:
+            for line in _lines(document):
+                self.stdout.write(line)
+
+
+def describe(found: Sequence[Context]) -> dict[str, Any]:
+    """Return the contexts, and the contracts that go from one to another."""
+    return {
+        "contexts": [_context(each) for each in found],
+        "arrows": [
+            {"from": source.label, "to": target.label, **_contract(contract)}
+            for source in found
+            for contract in source.publishes
+            for target in found
+            if source.type_name(contract) in target.subscribed
+        ],
+    }
+
+
+def _context(each: Context) -> dict[str, Any]:
+    return {
+        "label": each.label,
+        "app": each.app,
+        "database": each.database,
+        # Not its location, which may hold a password.
+        "transport": {
+            "alias": each.transport,
+            "backend": settings().transports[each.transport].backend,
+        },
+        "source": each.source,
+        "publishes": _contracts(each.publishes),
+        "subscribes": _contracts(each.subscribes),
+        "consumers": [_consumer(consumer) for consumer in each.consumers.values()],
+    }
+
+
+def _contracts(found: Iterable[type[IntegrationEvent]]) -> list[dict[str, Any]]:
+    return [_contract(each) for each in found]
+
+
+def _contract(contract: type[IntegrationEvent]) -> dict[str, Any]:
+    return {"type": meta(contract).name, "version": meta(contract).version}
+
+
+def _consumer(consumer: Consumer) -> dict[str, Any]:
+    return {
+        "name": consumer.name,
+        "kind": consumer.kind,
+        "events": list(consumer.events),
+        "mode": consumer.mode,
+    }
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    if not document["contexts"]:
+        yield "There are no contexts: no app's AppConfig is a subclass of ContextConfig."
+    for each in document["contexts"]:
+        backend = each["transport"]["backend"].rpartition(".")[2]
+        yield (
+            f"{each['label']} ({each['app']}): database {each['database']}, "
+            f"transport {each['transport']['alias']} ({backend}), source {each['source']}"
+        )
+        for verb in ("publishes", "subscribes"):
+            for contract in each[verb]:
+                name = f"{contract['type']} v{contract['version']}"
+                yield f"  {'subscribes to' if verb == 'subscribes' else verb} {name}"
+        for consumer in each["consumers"]:
+            what = "handler" if consumer["kind"] == "handler" else f"{consumer['kind']} translator"
+            events = ", ".join(consumer["events"])
+            yield f"  {what} {consumer['name']} ({consumer['mode']}) <- {events}"
+    for arrow in document["arrows"]:
+        yield f"{arrow['from']} --> {arrow['to']}: {arrow['type']} v{arrow['version']}"

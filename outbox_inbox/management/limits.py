@@ -1,0 +1,64 @@
+"""The limits of ``queue_stats --fail-over``: what may not be exceeded."""
+
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from outbox_inbox.operations import QueueStats
+from outbox_inbox.validation import suggestion
+
+from .values import duration, shown
+
+_MEASURES: dict[str, tuple[str, Callable[[QueueStats], float]]] = {
+    "depth": ("unfinished", lambda stats: stats.unfinished),
+    "dead": ("dead", lambda stats: stats.dead),
+    "parked": ("parked keys", lambda stats: stats.parked_keys),
+    "age": ("the oldest", lambda stats: stats.oldest or 0.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most that a queue may have of something.
+
+    Fields:
+        name: depth (unfinished messages), dead, parked (keys), or age (of the oldest, seconds).
+        most: what is still allowed.
+    """
+
+    name: str
+    most: float
+
+
+def limit(text: str) -> Limit:
+    """Return a limit: ``100`` or ``depth=100``, ``dead=0``, ``parked=3``, ``age=15m``.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    name, _, value = (text if "=" in text else f"depth={text}").partition("=")
+    if name not in _MEASURES:
+        raise ArgumentTypeError(
+            f"{text!r}: there is no measure {name!r}{suggestion(name, _MEASURES)}"
+        )
+    if name == "age":
+        return Limit(name, duration(value).total_seconds())
+    if not value.isdecimal():
+        raise ArgumentTypeError(
+            f"{text!r}; expected a whole number, such as 100 or dead=0, or age=15m"
+        )
+    return Limit(name, int(value))
+
+
+def exceeded(limits: Sequence[Limit], found: Sequence[QueueStats]) -> Iterator[str]:
+    """Yield a sentence for each limit that a queue exceeds."""
+    for each in limits:
+        noun, measure = _MEASURES[each.name]
+        for stats in found:
+            value = measure(stats)
+            if value > each.most:
+                queue = f"{stats.context} {stats.queue.value}"
+                if each.name == "age":
+                    yield f"{queue}: the oldest is {shown(value)} old (limit {shown(each.most)})"
+                else:
+                    yield f"{queue}: {value:,.0f} {noun} (limit {each.most:,.0f})"

@@ -1,0 +1,113 @@
+"""Progress of a drain: a bar on a terminal where rich is installed, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from django.core.management.base import OutputWrapper
+
+EVERY = 2.0
+"""Seconds between two plain lines."""
+
+Advance = Callable[[int], None]
+
+
+def shown_progress(
+    title: str, total: int | None, stderr: OutputWrapper, options: dict[str, Any]
+) -> AbstractContextManager[Advance]:
+    """Return a block in which progress is shown on standard error, with rate and time left.
+
+    It yields a function that is told how many more are done.
+
+    Arguments:
+        title: what is done.
+        total: how many there are to begin with; None when nobody knows.
+        stderr: the command's standard error.
+        options: the command's options; ``--verbosity 0`` shows nothing, ``--no-color`` no colour.
+    """
+    if options["verbosity"] < 1:
+        return _nothing()
+    if stderr.isatty() and find_spec("rich"):
+        return _bar(title, total, no_color=options["no_color"])
+    return _lines(title, total, stderr)
+
+
+@contextmanager
+def _nothing() -> Iterator[Advance]:
+    yield lambda _count: None
+
+
+@contextmanager
+def _bar(title: str, total: int | None, *, no_color: bool) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True, no_color=no_color or None, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, rate="")
+        count = _Count(total)
+
+        def advance(more: int) -> None:
+            count.add(more)
+            progress.update(task, completed=count.done, total=count.total, rate=count.rate)
+
+        yield advance
+
+
+@contextmanager
+def _lines(title: str, total: int | None, stderr: OutputWrapper) -> Iterator[Advance]:
+    count = _Count(total)
+    last = time.monotonic()
+
+    def advance(more: int) -> None:
+        nonlocal last
+        count.add(more)
+        if time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            stderr.write(f"{title}: {count}", style_func=str)
+
+    yield advance
+
+
+class _Count:
+    """How many are done, how fast, and how many are left."""
+
+    def __init__(self, total: int | None) -> None:
+        self.done = 0
+        self.total = total
+        self._begin = time.monotonic()
+
+    def add(self, more: int) -> None:
+        self.done += more
+        if self.total is not None:
+            # What is handled makes new work: the end moves, it is never passed.
+            self.total = max(self.total, self.done)
+
+    @property
+    def rate(self) -> str:
+        return f"{self._per_second:,.0f}/s"
+
+    @property
+    def _per_second(self) -> float:
+        return self.done / max(time.monotonic() - self._begin, 0.001)
+
+    def __str__(self) -> str:
+        if self.total is None:
+            return f"{self.done:,} ({self.rate})"
+        left = (self.total - self.done) / max(self._per_second, 0.001)
+        return f"{self.done:,} of {self.total:,} ({self.rate}, {left:.0f} s left)"

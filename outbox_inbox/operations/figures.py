@@ -1,0 +1,77 @@
+"""The figures that `queue_stats` returns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from outbox_inbox.models import Queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedKey:
+    """A key whose messages wait until a person has solved the dead one in front.
+
+    Fields:
+        key: the key.
+        consumer: the consumer that failed; None in an outbox.
+    """
+
+    key: str
+    consumer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionState:
+    """A partition on which nobody works at the moment, or may.
+
+    Fields:
+        queue: outbox, inbox, or intake (where messages are received).
+        number: its number.
+        state: "paused" by an operator, "resting" after an outage, or "missing": messages name it,
+            and it does not exist, since a process wrote them with another number of partitions.
+        reason: the outage's error, or empty.
+        until: when a resting one is tried again.
+    """
+
+    queue: Queue
+    number: int
+    state: str
+    reason: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """One queue of one context at one moment.
+
+    Fields:
+        context: label of the context.
+        queue: outbox or inbox.
+        database: alias of the database.
+        depth: unfinished messages (in an inbox: deliveries) by state; every state is there:
+            "pending" (in an inbox "ready"), "scheduled", "backing_off", "waiting", "dead".
+        oldest: age in seconds of the oldest unfinished one, by the database's clock; for a
+            scheduled one since it was due; None when there is none.
+        parked_keys: how many keys are parked.
+        parked: the first few of them.
+        partitions: those that are paused, resting or missing.
+    """
+
+    context: str
+    queue: Queue
+    database: str
+    depth: Mapping[str, int]
+    oldest: float | None
+    parked_keys: int
+    parked: Sequence[ParkedKey]
+    partitions: Sequence[PartitionState]
+
+    @property
+    def unfinished(self) -> int:
+        """All of them together, dead ones included."""
+        return sum(self.depth.values())
+
+    @property
+    def dead(self) -> int:
+        """How many are dead."""
+        return self.depth["dead"]

@@ -1,0 +1,11 @@
+"""Helpers for the tests of a project: run the queues dry, look at what was recorded, move time on.
+
+They work inside ``TestCase`` and ``TransactionTestCase`` (and pytest-django's ``db`` fixtures), on
+all databases that the test may use.
+"""
+
+from .clock import advance
+from .draining import DrainFailed, drain
+from .looking import recorded
+
+__all__ = ["DrainFailed", "advance", "drain", "recorded"]

@@ -1,0 +1,34 @@
+"""Time, as far as the queues know it: when a row is due, and when a partition is tried again."""
+
+from datetime import timedelta
+
+from django.db.models import Model
+
+from outbox_inbox.contexts import contexts
+from outbox_inbox.models import Delivery, OutboxMessage, Partition
+
+_TIMES: dict[type[Model], str] = {
+    OutboxMessage: "due_at",
+    Delivery: "due_at",
+    Partition: "retry_at",
+}
+
+
+def advance(delta: timedelta) -> None:
+    """Let back-offs, outages and scheduled messages come due as if so much time had passed.
+
+    The clock stands still; what lies ahead comes nearer by ``delta``. Nothing else becomes older.
+
+    Arguments:
+        delta: how much time is to have passed.
+    """
+    for using in sorted({owner.database for owner in contexts()}):
+        for model, name in _TIMES.items():
+            _bring_near(model, name, using, delta)
+
+
+def _bring_near(model: type[Model], name: str, using: str, delta: timedelta) -> None:
+    rows = model._default_manager.using(using)
+    # Not as an expression: SQLite would store its result in another form than Django's.
+    for pk, time in list(rows.filter(**{f"{name}__isnull": False}).values_list("pk", name)):
+        rows.filter(pk=pk).update(**{name: time - delta})

@@ -1,0 +1,110 @@
+"""Run the queues dry in a test, and tell what went wrong."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.models import DeliveryAttempt, DeliveryState, OutboxMessage, OutboxState
+from outbox_inbox.operations import QueueStats, Step, queue_stats, rounds
+from outbox_inbox.tally import Outcome
+
+_PATIENCE = timedelta(seconds=5)  # for a worker that the test itself has started
+
+
+class DrainFailed(AssertionError):
+    """Something failed while a test drained the queues.
+
+    Attributes:
+        failures: a text for each failed attempt, with its traceback.
+    """
+
+    def __init__(self, title: str, failures: list[str]) -> None:
+        super().__init__("\n\n".join([title, *failures]))
+        self.failures = failures
+
+
+def drain(*, raise_errors: bool = True) -> Outcome:
+    """Relay, receive and dispatch everywhere until all is quiet.
+
+    What is scheduled, backs off or is parked stays where it is; `advance` lets it come due. A
+    handler that fails is not tried again.
+
+    Arguments:
+        raise_errors: raise at the first mover's turn in which something failed (default), or go
+            on with what else there is.
+
+    Returns:
+        What was done altogether.
+
+    Raises:
+        DrainFailed: an attempt failed, a transport is out of reach, or something is left in a
+            queue since a partition is paused, resting or in use. Never with ``raise_errors=False``.
+    """
+    seen = _last_attempts()
+    total = Outcome()
+    for step in rounds(contexts(), patience=_PATIENCE):
+        total += step.outcome
+        if raise_errors:
+            _check(step, seen)
+    if raise_errors:
+        _check_quiet()
+    return total
+
+
+def _check(step: Step, seen: dict[str, int]) -> None:
+    if step.unreachable:
+        raise DrainFailed(f"the transport of {step.owner.label!r}: {step.unreachable}", [])
+    if step.outcome.failed or step.outcome.dead:
+        failures = list(_failures(step.owner, seen[step.owner.database]))
+        raise DrainFailed(f"{len(failures)} failed in {step.owner.label!r}", failures)
+
+
+def _check_quiet() -> None:
+    left = [text for stats in queue_stats() for text in _left(stats)]
+    if left:
+        raise DrainFailed("not all is quiet", left)
+
+
+def _left(stats: QueueStats) -> Iterator[str]:
+    idle = stats.depth.get("pending", 0) + stats.depth.get("ready", 0)
+    if idle:
+        reasons = [
+            f"partition {each.number} is {each.state}" + (f": {each.reason}" if each.reason else "")
+            for each in stats.partitions
+        ]
+        why = "; ".join(reasons) or "somebody else is at work there"
+        yield f"{stats.context} {stats.queue.value}: {idle} left: {why}"
+
+
+def _last_attempts() -> dict[str, int]:
+    """Return the newest failed attempt of each database, so that older ones are not told again."""
+    return {
+        using: DeliveryAttempt.objects.using(using)
+        .order_by("-pk")
+        .values_list("pk", flat=True)
+        .first()
+        or 0
+        for using in {owner.database for owner in contexts()}
+    }
+
+
+def _failures(owner: Context, seen: int) -> Iterator[str]:
+    attempts = DeliveryAttempt.objects.using(owner.database).filter(
+        pk__gt=seen, delivery__context=owner.label
+    )
+    for attempt in attempts.select_related("delivery__message").order_by("pk"):
+        delivery, message = attempt.delivery, attempt.delivery.message
+        fate = "dead" if delivery.state == DeliveryState.DEAD else "to be tried again"
+        yield (
+            f"{delivery.consumer} on {message.type} {message.message_id} (key {message.key!r}), "
+            f"attempt {attempt.number}, {fate}: {attempt.error}\n{attempt.traceback}"
+        )
+    outbox = OutboxMessage.objects.using(owner.database).filter(
+        context=owner.label, attempts__gt=0, state__in=[OutboxState.PENDING, OutboxState.DEAD]
+    )
+    for row in outbox.order_by("pk"):
+        fate = "dead" if row.state == OutboxState.DEAD else "to be tried again"
+        yield (
+            f"the outbox of {owner.label} on {row.type} {row.message_id} (key {row.key!r}), "
+            f"attempt {row.attempts}, {fate}: {row.error}"
+        )
