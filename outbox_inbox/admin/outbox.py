@@ -1,0 +1,33 @@
+"""The outbox in the admin: what contexts recorded and have to send on."""
+
+from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
+
+from outbox_inbox.models import OutboxMessage
+
+from .actions import SolvingAdmin
+from .columns import IDENTITY, PROGRESS, TEXTS, KeyColumns, MessageColumns, ProgressColumns
+from .listing import ContextFilter, ParkedFilter, StateFilter, TypeFilter
+
+
+@admin.register(OutboxMessage)
+class OutboxMessageAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
+    """Messages of the outbox."""
+
+    list_display = ("typed", "standing", "key", "context", "attempts", "recorded", "trouble")
+    list_filter = (StateFilter, ContextFilter, ParkedFilter, "kind", TypeFilter)
+    fieldsets = (
+        (None, {"fields": PROGRESS}),
+        (
+            _("Message"),
+            {
+                "fields": (
+                    ("typed", "kind"),
+                    ("context", "key"),
+                    *IDENTITY,
+                    ("recorded", "hops", "partition"),
+                )
+            },
+        ),
+        *TEXTS,
+    )

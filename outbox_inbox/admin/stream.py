@@ -1,0 +1,64 @@
+"""The local streams in the admin."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from outbox_inbox.contexts import contexts
+from outbox_inbox.models import StoredEvent
+
+from .columns import IDENTITY, TEXTS, MessageColumns
+from .listing import ContextFilter, TypeFilter, as_uuid
+
+
+@admin.register(StoredEvent)
+class StoredEventAdmin(MessageColumns):
+    """Events of the local streams."""
+
+    list_display = ("typed", "stream_link", "version", "key", "context", "recorded")
+    list_filter = (ContextFilter, TypeFilter)
+    search_fields = ("message_id", "stream", "correlation_id", "key")
+    search_help_text = _(
+        "A message id, a stream, a correlation id or a key, in full; key:… for a key only; "
+        "#… for a position."
+    )
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "typed",
+                    ("context", "stream_link", "version", "position"),
+                    "key",
+                    *IDENTITY,
+                    "recorded",
+                )
+            },
+        ),
+        *TEXTS,
+    )
+
+    def lookups(self, term: str) -> Iterable[Q]:
+        """Look for a message id, else a stream, else a correlation id or a key."""
+        if term.startswith("key:"):
+            yield Q(key=term.removeprefix("key:"))
+            return
+        number = as_uuid(term)
+        if number is not None:
+            yield Q(message_id=number)
+        # The index begins with the context: naming all of them lets it be used.
+        yield Q(context__in=[context.label for context in contexts()], stream=term)
+        yield Q(key=term) if number is None else Q(key=term) | Q(correlation_id=number)
+
+    @admin.display(description=_("stream"))
+    def stream_link(self, row: Any) -> SafeString:
+        """Link to all events of the stream."""
+        address = self.address(
+            StoredEvent, "changelist", context__exact=row.context, stream__exact=row.stream
+        )
+        return format_html('<a href="{}">{}</a>', address, row.stream)
