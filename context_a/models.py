@@ -1,0 +1,32 @@
+"""The read model of ordering: what people look at. The truth is in the streams."""
+
+from django.db import models
+
+
+class OrderSummary(models.Model):
+    """One order at a glance, kept up to date by `handlers.summarise`."""
+
+    class Status(models.TextChoices):
+        """How far an order is."""
+
+        OPEN = "open"
+        """Placed, and not on its way yet."""
+        SHIPPED = "shipped"
+        """On its way to the customer."""
+        CANCELLED = "cancelled"
+        """Will never be on its way."""
+
+    order_id = models.CharField(max_length=100, primary_key=True)
+    customer = models.CharField(max_length=100)
+    country = models.CharField(max_length=100)
+    ordered_on = models.DateField()
+    required_on = models.DateField()
+    shipped_on = models.DateField(null=True)
+    total = models.DecimalField(max_digits=20, decimal_places=2)
+    status = models.CharField(max_length=9, choices=Status, default=Status.OPEN)
+
+    class Meta:
+        verbose_name_plural = "order summaries"
+
+    def __str__(self) -> str:
+        return f"order {self.order_id} of {self.customer} ({self.status})"

@@ -1,0 +1,15 @@
+"""What shipping declares to the world."""
+
+from outbox_inbox.contexts import ContextConfig
+
+from .contracts import ShipmentDispatched
+from .contracts.ordering import OrderCancelled, OrderPlaced
+
+
+class ShippingConfig(ContextConfig):
+    """The context "shipping"."""
+
+    name = "context_b"
+    label = "shipping"
+    publishes = [ShipmentDispatched]
+    subscribes = [OrderPlaced, OrderCancelled]

@@ -1,0 +1,69 @@
+"""Holds what the contexts show against what was asked of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from context_a.models import OrderSummary
+from context_b.models import CountryBoard, Shipment
+from outbox_inbox.operations import QueueStats
+
+from .orders import OutsideOrder
+
+
+def unfinished(queues: Sequence[QueueStats]) -> Iterator[str]:
+    """Say what a drain could not bring to its end, and what to do about it."""
+    for stats in queues:
+        place = f"the {stats.queue} of {stats.context}"
+        if stats.dead:
+            yield (
+                f"{stats.dead} dead in {place}, {stats.depth['waiting']} waiting behind them: find "
+                f"the reason, run manage.py retry_messages --context {stats.context} --all, and this "
+                "command again"
+            )
+        elif stats.unfinished:
+            yield (
+                f"{stats.unfinished} not finished in {place}: see manage.py queue_stats, and go on "
+                "with the same command"
+            )
+
+
+def wrong_orders(orders: Sequence[OutsideOrder]) -> Iterator[str]:
+    """Say which orders do not stand in both contexts as the outside world knows them."""
+    ids = [order.order_id for order in orders]
+    summaries = OrderSummary.objects.in_bulk(ids)
+    shipments = Shipment.objects.in_bulk(ids, field_name="reference")
+    for order in orders:
+        summary, shipment = summaries.get(order.order_id), shipments.get(order.order_id)
+        found = (
+            summary and (summary.status, summary.total, summary.shipped_on),
+            shipment and (shipment.status, shipment.dispatched_on),
+        )
+        wanted = _wanted(order)
+        if found != wanted:
+            yield f"order {order.order_id} should be {wanted} and is {found}"
+
+
+def wrong_countries() -> Iterator[str]:
+    """Say where shipping's board is not the sum of ordering's orders, less the cancelled ones."""
+    orders: Counter[str] = Counter()
+    revenue: dict[str, Decimal] = defaultdict(Decimal)
+    standing = OrderSummary.objects.exclude(status=OrderSummary.Status.CANCELLED)
+    for country, total in standing.values_list("country", "total").iterator():
+        orders[country] += 1
+        revenue[country] += total
+    board = {row.country: (row.orders, row.revenue) for row in CountryBoard.objects.all()}
+    for country in sorted({*orders, *board}):
+        wanted, found = (orders[country], revenue[country]), board.get(country, (0, Decimal(0)))
+        if wanted != found:
+            yield f"the board has {found} for {country}, and the orders sum up to {wanted}"
+
+
+def _wanted(order: OutsideOrder) -> tuple[object, object]:
+    if order.cancelled:
+        status, sent = OrderSummary.Status.CANCELLED, Shipment.Status.CALLED_OFF
+    elif order.shipped_on:
+        status, sent = OrderSummary.Status.SHIPPED, Shipment.Status.DISPATCHED
+    else:
+        status, sent = OrderSummary.Status.OPEN, Shipment.Status.BOOKED
+    return (status, order.total, order.shipped_on), (sent, order.shipped_on)

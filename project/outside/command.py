@@ -1,0 +1,89 @@
+"""What the two commands have in common: do a day of business, show it, and judge it."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from time import monotonic
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from context_b.models import CountryBoard
+from outbox_inbox.management.base import QueueCommand, SomethingIsWrong, add_format
+from outbox_inbox.management.progress import Advance, shown_progress
+from outbox_inbox.operations import queue_stats
+from outbox_inbox.running import Interrupt
+
+from .business import Day
+from .checking import unfinished
+from .hops import count_hops
+from .orders import OutsideOrder
+from .report import Report
+
+_SHOWN = 20  # problems
+
+
+def nothing_more() -> Iterable[str]:
+    """Check nothing more."""
+    return ()
+
+
+class OutsideCommand(QueueCommand):
+    """A command that plays the outside world, and reports what came of it."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add what both commands know."""
+        add_format(parser)
+
+    def play(
+        self,
+        orders: Sequence[OutsideOrder],
+        options: dict[str, Any],
+        check: Callable[[], Iterable[str]] = nothing_more,
+    ) -> None:
+        """Do business with the orders and print a report.
+
+        Arguments:
+            check: says at the end what else is wrong.
+
+        Raises:
+            SomethingIsWrong: all was done, and something is not as it should be.
+            CommandError: a signal has stopped it.
+        """
+
+        def show(title: str, total: int | None) -> AbstractContextManager[Advance]:
+            return shown_progress(title, total, self.stderr, options)
+
+        begun, before = monotonic(), count_hops()
+        with Interrupt().installed() as stop:
+            day = Day(show=show, stop=stop)
+            day.spend(orders)
+        if stop():
+            raise CommandError("stopped by a signal; the same command again does what is left")
+        queues = queue_stats()
+        problems = [*day.problems, *unfinished(queues)] or list(check())
+        report = Report(
+            orders=len(orders),
+            day=day,
+            seconds=monotonic() - begun,
+            before=before,
+            after=count_hops(),
+            board=list(CountryBoard.objects.exclude(orders=0).order_by("-revenue", "country")),
+            queues=queues,
+            problems=problems,
+        )
+        if options["format"] == "json":
+            self.write_json(report.as_json())
+        else:
+            self.stdout.write(report.as_text())
+        if problems:
+            raise SomethingIsWrong(at_most(problems))
+        if options["format"] == "text":
+            self.say("\nAll is well: nothing is dead, and nothing is left over.", options)
+
+
+def at_most(problems: Sequence[object]) -> str:
+    """Return the problems, one a line, and how many more there are."""
+    more = len(problems) - _SHOWN
+    rest = [f"... and {more} more"] if more > 0 else []
+    return "\n".join(map(str, [*problems[:_SHOWN], *rest]))

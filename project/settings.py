@@ -1,0 +1,112 @@
+"""Settings of the example project, from the environment; with nothing set it runs as it is.
+
+DATABASE_URL            the main database; default: the SQLite file db.sqlite3 beside manage.py
+SHIPPING_DATABASE_URL   a database of its own for the context "shipping"
+TRANSPORT_URL           what carries integration events; default local://
+CELERY_BROKER_URL       Celery's broker; when given, commits wake up its workers
+SECRET_KEY              required when DEBUG is off
+DEBUG                   default: on while no SECRET_KEY is given, off as soon as there is one
+ALLOWED_HOSTS           host names separated by commas; needed when DEBUG is off
+OUTBOX_INBOX_…          the keys of OUTBOX_INBOX, such as OUTBOX_INBOX_BATCH_SIZE=100,
+                        OUTBOX_INBOX_PARTITIONS_INBOX=16, OUTBOX_INBOX_RETENTION=7d
+"""
+
+import os
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from project import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+SECRET_KEY = environment.text("SECRET_KEY")
+# Local play needs no configuration, and a deployment cannot be left in debug mode by omission:
+# it must give a SECRET_KEY, and that switches DEBUG off.
+DEBUG = environment.yes_or_no("DEBUG", default=not SECRET_KEY)
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured("DEBUG is off, so the variable SECRET_KEY must be set.")
+    SECRET_KEY = "known to everybody, for local play only"  # noqa: S105  that is what it says
+ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "outbox_inbox",
+    "context_a",
+    "context_b",
+    "project",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+ASGI_APPLICATION = "project.asgi.application"
+STATIC_URL = "static/"
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ---------------------------------------------------------------------------------- databases
+DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{BASE_DIR}/db.sqlite3")}
+DATABASE_ROUTERS = ["project.routers.ContextRouter"]
+
+# ------------------------------------------------------------------------------- outbox_inbox
+OUTBOX_INBOX = {
+    "TRANSPORTS": {"default": environment.text("TRANSPORT_URL", "local://")},
+    **environment.outbox_inbox(os.environ),
+}
+if environment.text("SHIPPING_DATABASE_URL"):
+    DATABASES["shipping"] = environment.database("SHIPPING_DATABASE_URL")
+    OUTBOX_INBOX["CONTEXTS"] = {"shipping": {"database": "shipping"}}
+
+# ------------------------------------------------------------------------------------- Celery
+# Without a broker nothing is ever sent to Celery: the drain commands and run_contexts do it all.
+# memory:// keeps a worker that is started by mistake away from a stranger's RabbitMQ.
+CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL", "memory://")
+if CELERY_BROKER_URL != "memory://":
+    OUTBOX_INBOX.setdefault("WAKE_UP", "celery")
+if CELERY_BROKER_URL.startswith(("redis://", "rediss://")):
+    # A wake-up whose worker died is given to another after this many seconds.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 300}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_TASK_IGNORE_RESULT = True
+# A wake-up that is reserved by a busy worker wakes nobody: take one at a time.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+
+# ------------------------------------------------------------------------------------ logging
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"outbox_inbox": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
+}
