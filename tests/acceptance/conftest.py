@@ -1,0 +1,91 @@
+"""Real processes of the real project, each test on a database of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.acceptance.orders")  # so that a difference is shown
+
+from tests.acceptance.store import Store, postgres_copies, postgres_url, sqlite_copies  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MEMORY = Path("/dev/shm")  # noqa: S108  the folder made in it is ours alone
+PATIENCE = 120  # seconds after which a process counts as hanging
+
+
+class Processes:
+    """Starts processes of the project on one database, and ends those that are left."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, faults: str = "", **settings: str) -> subprocess.Popen[str]:
+        """Start ``python …`` with the faults armed."""
+        environment = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
+            "DATABASE_URL": self.store.url,
+            "OUTBOX_INBOX_FAULTS": faults,
+            **settings,
+        }
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._running.append(process)
+        return process
+
+    def run(self, *arguments: str, faults: str = "", **settings: str) -> tuple[int, str]:
+        """Run ``python …`` to its end; return the exit status and what it printed."""
+        process = self.start(*arguments, faults=faults, **settings)
+        printed, _ = process.communicate(timeout=PATIENCE)
+        return process.returncode, printed
+
+    def succeed(self, *arguments: str, **settings: str) -> str:
+        """Run ``python …`` and return what it printed; it must end well."""
+        status, printed = self.run(*arguments, **settings)
+        assert status == 0, printed
+        return printed
+
+    def end(self) -> None:
+        """Kill what is left."""
+        for process in self._running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture(scope="session")
+def new_store() -> Iterator[Callable[[], Store]]:
+    """Make a migrated database of its own, of the vendor of this test run."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30
+    folder = Path(
+        tempfile.mkdtemp(prefix="outbox_inbox-acceptance-", dir=MEMORY if roomy else None)
+    )
+    postgres = os.environ.get("TEST_DATABASE") == "postgres"
+    copies = postgres_copies(postgres_url()) if postgres else sqlite_copies(folder)
+    try:
+        with copies as (template, copy):
+            Processes(template).succeed("manage.py", "migrate", "--run-syncdb", "--verbosity", "0")
+            yield copy
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def processes(new_store: Callable[[], Store]) -> Iterator[Processes]:
+    """Processes on a migrated database of this test's own."""
+    found = Processes(new_store())
+    yield found
+    found.end()

@@ -1,0 +1,106 @@
+"""A migrated database of its own for each test, and what stands in it at the end."""
+
+import os
+import shutil
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import psycopg
+
+from tests import services
+
+
+@dataclass(frozen=True)
+class Store:
+    """A database that processes are given by its URL, and tests read from outside."""
+
+    url: str
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, over a connection of its own."""
+        if self.url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
+                return database.execute(sql).fetchall()
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql).fetchall()
+
+    def ledger(self) -> dict[tuple[str, str], list[int]]:
+        """Return (consumer, key) -> the numbers of its steps, in the order of their effects."""
+        steps: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for table in ("shop_entry", "depot_pick"):
+            rows = self.query(f'SELECT consumer, "order", number FROM {table} ORDER BY id')
+            for consumer, key, number in rows:
+                steps[consumer, key].append(number)
+        return steps
+
+    def board(self) -> dict[str, tuple[int, Decimal]]:
+        """Return country -> orders and revenue, as shipping's read model has it."""
+        rows = self.query("SELECT country, orders, revenue FROM shipping_countryboard")
+        cent = Decimal("0.01")
+        return {row[0]: (row[1], Decimal(str(row[2])).quantize(cent)) for row in rows if row[1]}
+
+    def counted(self, table: str) -> dict[str, int]:
+        """Return status -> how many rows have it."""
+        return dict(self.query(f"SELECT status, COUNT(*) FROM {table} GROUP BY status"))
+
+    def unfinished(self) -> int:
+        """Return how many messages and deliveries are neither sent, done nor discarded."""
+        total = 0
+        for table, final in (("outboxmessage", "sent"), ("delivery", "done")):
+            sql = f"SELECT COUNT(*) FROM outbox_inbox_{table} WHERE state <> '{final}'"
+            total += self.query(sql)[0][0]
+        return total
+
+
+@contextmanager
+def sqlite_copies(folder: Path) -> Iterator[tuple[Store, Any]]:
+    """Yield an empty SQLite database to be migrated, and a function that copies it."""
+    template = folder / "template.sqlite3"
+
+    def copy() -> Store:
+        path = folder / f"{uuid4().hex}.sqlite3"
+        shutil.copy(template, path)
+        return Store(f"sqlite:///{path}")
+
+    yield Store(f"sqlite:///{template}"), copy
+
+
+@contextmanager
+def postgres_copies(url: str) -> Iterator[tuple[Store, Any]]:
+    """Yield an empty PostgreSQL database to be migrated, and a function that copies it."""
+    made: list[str] = []
+    prefix = f"acceptance_outbox_inbox_{os.getpid()}"
+
+    def create(name: str, *options: str) -> Store:
+        made.append(name)
+        _execute(url, f"CREATE DATABASE {name} {' '.join(options)}")
+        parts = urlsplit(url)
+        return Store(urlunsplit(parts._replace(path=f"/{name}")))
+
+    template = f"{prefix}_template"
+    try:
+        yield (
+            create(template),
+            lambda: create(f"{prefix}_{len(made)}", f"TEMPLATE {template}"),
+        )
+    finally:
+        for name in reversed(made):
+            _execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _execute(url: str, sql: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql)
+
+
+def postgres_url() -> str:
+    """Return the URL of the server that the tests use."""
+    return services.POSTGRES.url

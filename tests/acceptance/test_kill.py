@@ -1,0 +1,26 @@
+"""kill -9 of real processes, at every step: nothing is lost, repeated or out of order."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from outbox_inbox.faults import POINTS
+from tests.acceptance.conftest import Processes
+from tests.acceptance.orders import assert_all_is_well, write_orders
+
+KEYS, STEPS, ORDERS = 3, 4, 8
+
+
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_a_kill_at_any_step_loses_and_repeats_nothing(
+    processes: Processes, tmp_path: Path, point: str
+) -> None:
+    """Whatever step a process is killed at, again and again, the figures are the same at last."""
+    orders = write_orders(tmp_path, ORDERS)
+    processes.succeed("-m", "tests.acceptance.steps", str(KEYS), str(STEPS))
+    command = ("manage.py", "place_orders", str(orders.orders), str(orders.lines))
+    killed = [processes.run(*command, faults=f"{point}:kill@{hit}")[0] for hit in (1, 2)]
+    assert killed[0] == -signal.SIGKILL
+    processes.succeed(*command)
+    assert_all_is_well(processes.store, orders, KEYS, STEPS)

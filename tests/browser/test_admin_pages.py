@@ -1,0 +1,170 @@
+"""The admin in a real browser: an operator's way through it, and what the page must not do."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from outbox_inbox.models import DeliveryState, OutboxState
+from tests import rows, services
+
+pytestmark = [pytest.mark.browser, pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
+
+SWITCHES = [
+    "--no-sandbox",  # there is none for root, which is who tests in a container
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+HOSTILE = (
+    "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>"
+    "</pre><svg onload='window.owned = 1'>"
+)
+READABLE = 4.5  # contrast of small text, WCAG 2 level AA
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, once for all tests of this module."""
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright runs an event loop in this thread, where Django expects nobody to wait for it.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        chromium = playwright.chromium.launch(executable_path=services.CHROMIUM.url, args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, live_server, admin_user) -> Iterator[Page]:
+    """A page on which a superuser has logged in, as people do."""
+    with browser.new_context(base_url=live_server.url) as context:
+        page = context.new_page()
+        page.goto("/admin/")
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill("password")
+        page.get_by_role("button", name="Log in").click()
+        yield page
+
+
+def test_an_operator_finds_a_dead_message_and_retries_it(page):
+    """From the start page to the report: filter by dead, select, retry."""
+    rows.outbox_message(key="fine", state="sent")
+    dead = rows.dead_message(key="stuck")
+    page.get_by_role("link", name="Outbox messages").first.click()
+    page.get_by_role("link", name="dead", exact=True).click()
+    page.get_by_role("row", name="stuck").get_by_role("checkbox").check()
+    page.get_by_role("combobox", name="Action").select_option("Retry")
+    page.get_by_role("button", name="Go").click()
+    expect(page.locator(".messagelist .success")).to_have_text("Retried: 1 outbox message.")
+    dead.refresh_from_db()
+    assert dead.state == OutboxState.PENDING
+
+
+def test_an_operator_discards_from_the_inspect_page(page):
+    """A button, a reason, and the history tells who and why."""
+    row = rows.dead_delivery(key="stuck")
+    page.goto(f"/admin/outbox_inbox/delivery/{row.pk}/change/")
+    page.get_by_role("button", name="Discard…").click()
+    page.get_by_label("Reason").fill("shipped by hand")
+    page.get_by_role("button", name="Discard").click()
+    expect(page.locator(".field-standing .oi-state")).to_have_text("discarded")
+    page.get_by_role("link", name="History").click()
+    expect(page.locator("#change-history")).to_contain_text("Discarded: shipped by hand")
+
+
+def test_going_back_discards_nothing(page):
+    """The question for a reason has a way out."""
+    row = rows.dead_delivery(key="stuck")
+    page.goto(f"/admin/outbox_inbox/delivery/{row.pk}/change/")
+    page.get_by_role("button", name="Discard…").click()
+    page.get_by_role("link", name="Back").click()
+    row.refresh_from_db()
+    assert row.state == DeliveryState.DEAD
+
+
+def test_a_search_leads_from_a_message_to_its_conversation(page):
+    """The correlation id on an inspect page is a way to the related messages."""
+    row = rows.outbox_message(key="first")
+    rows.outbox_message(key="second", correlation_id=row.correlation_id)
+    page.goto(f"/admin/outbox_inbox/outboxmessage/{row.pk}/change/")
+    page.locator(".field-correlation").get_by_role("link", name="outbox").click()
+    expect(page.locator("#result_list tbody tr")).to_have_count(2)
+
+
+@pytest.mark.parametrize("field", ["payload", "headers", "type", "key", "error"])
+def test_nothing_in_a_message_is_executed(page, field):
+    """A hostile message is text on its list, its inspect page and the question for a reason."""
+    row = rows.dead_message(**{field: HOSTILE})
+    page.goto("/admin/outbox_inbox/outboxmessage/")
+    on_list = page.evaluate("window.owned")
+    page.goto(f"/admin/outbox_inbox/outboxmessage/{row.pk}/change/")
+    on_inspect = page.evaluate("window.owned")
+    page.get_by_role("button", name="Discard…").click()
+    expect(page.get_by_label("Reason")).to_be_visible()
+    assert (on_list, on_inspect, page.evaluate("window.owned")) == (None, None, None)
+
+
+def test_nothing_in_a_traceback_is_executed(page):
+    """A hostile traceback is text on the page of its delivery."""
+    row = rows.dead_delivery()
+    rows.attempt(row, number=2, traceback=HOSTILE, error=HOSTILE)
+    page.goto(f"/admin/outbox_inbox/delivery/{row.pk}/change/")
+    expect(page.locator("details[open] pre.oi-text")).to_have_text(HOSTILE)
+    assert page.evaluate("window.owned") is None
+
+
+def test_a_strict_content_security_policy_has_nothing_to_refuse(page):
+    """List, inspect page and question work where only files of the site itself are allowed."""
+    row = rows.dead_delivery(key="stuck")
+
+    def strictly(route: Route) -> None:
+        response = route.fetch()
+        policy = {"content-security-policy": "default-src 'self'; img-src 'self' data:"}
+        route.fulfill(response=response, headers=response.headers | policy)
+
+    refused: list[str] = []
+    page.on("console", lambda line: "Security" in line.text and refused.append(line.text))
+    page.route("**/admin/outbox_inbox/**", strictly)
+    page.goto("/admin/outbox_inbox/delivery/")
+    page.goto(f"/admin/outbox_inbox/delivery/{row.pk}/change/")
+    page.get_by_role("button", name="Discard…").click()
+    expect(page.get_by_label("Reason")).to_be_visible()
+    assert refused == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_state_is_readable(page, scheme):
+    """The badge of each state has enough contrast in light and in dark mode."""
+    for state in OutboxState:
+        rows.outbox_message(state=state)
+    page.emulate_media(color_scheme=scheme)
+    page.goto("/admin/outbox_inbox/outboxmessage/")
+    badges = page.locator(".oi-state").all()
+    ratios = {badge.inner_text(): contrast(*colours(badge)) for badge in badges}
+    assert {state: ratio for state, ratio in ratios.items() if ratio < READABLE} == {}
+
+
+def colours(element) -> list[list[int]]:
+    """Return foreground and background of an element as RGB."""
+    shown = element.evaluate(
+        "e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor] }"
+    )
+    return [[int(number) for number in re.findall(r"\d+", colour)[:3]] for colour in shown]
+
+
+def contrast(first: list[int], second: list[int]) -> float:
+    """Return the contrast ratio of two colours, as WCAG 2 defines it."""
+    dark, light = sorted(luminance(colour) for colour in (first, second))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: list[int]) -> float:
+    """Return the relative luminance of a colour."""
+    parts = [each / 255 for each in colour]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

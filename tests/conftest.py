@@ -1,0 +1,86 @@
+"""What every test can ask for, which tests run on this database, and what was not reached."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import services
+
+TEST_DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
+VENDORS = ("sqlite", "postgres")
+# The processes that tests start are the project as it is.
+os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
+
+MARKED = {
+    "redis": services.REDIS,
+    "rabbitmq": services.RABBITMQ,
+    "browser": services.CHROMIUM,
+}
+SHARED = ("redis", "rabbitmq")
+
+# A busy machine is no counterexample.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that need another default database: they have a run of their own.
+
+    Tests that share a server stay in one worker, should there be several (-n 2 --dist loadgroup).
+    """
+    for item in items:
+        for marker in filter(item.get_closest_marker, SHARED):
+            item.add_marker(pytest.mark.xdist_group(marker))
+    others = [vendor for vendor in VENDORS if vendor != TEST_DATABASE]
+    left_out = [item for item in items if any(map(item.get_closest_marker, others))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose server does not answer; fail it when servers are required."""
+    for marker, service in MARKED.items():
+        if item.get_closest_marker(marker):
+            need(service)
+
+
+def need(service: services.Service) -> str:
+    """Return the URL of a server that answers; else skip the test, or fail it if so required."""
+    if service.problem is None:
+        return service.url
+    message = f"not reached: {service.problem}"
+    if services.required():
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which servers were not reached, so that no skip is silent."""
+    for problem in services.missing():
+        terminalreporter.write_line(f"Not reached: {problem}", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    """The URL of a PostgreSQL that answers."""
+    return need(services.POSTGRES)
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """The URL of an empty Redis database of the tests' own."""
+    import redis
+
+    url = need(services.REDIS)
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    """The URL of a RabbitMQ that answers."""
+    return need(services.RABBITMQ)

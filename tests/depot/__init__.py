@@ -1,0 +1,1 @@
+"""A context of the tests that subscribes to the shop's contract."""

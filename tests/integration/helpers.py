@@ -1,0 +1,244 @@
+"""What the tests of the movers say often, and how they are several workers at once."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+from unittest.mock import patch
+from uuid import uuid4
+
+from django.db import connection, connections, models, transaction
+
+from outbox_inbox import Envelope, faults, partitions, record
+from outbox_inbox.contexts import context, context_of
+from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
+from outbox_inbox.receiving import receive_messages
+from outbox_inbox.relay import relay_outbox
+from outbox_inbox.tally import Outcome
+from outbox_inbox.testing import advance
+from tests.depot.models import Pick
+from tests.shop.models import Entry
+
+T = TypeVar("T")
+
+PATIENCE = 20  # seconds, for what another thread or the server has to do first
+
+
+class Crash(BaseException):
+    """The end of a worker without clean-up; a transaction that is open is rolled back."""
+
+
+class Broken(Exception):
+    """What a consumer of the tests raises."""
+
+
+def put(*events: Any, **terms: Any) -> list[Envelope]:
+    """Record events in a transaction of their own."""
+    with transaction.atomic(using=context_of(events[0]).database):
+        return record(*events, **terms)
+
+
+def relay(label: str = "shop", **options: Any) -> Outcome:
+    """Relay the outbox of a context."""
+    return relay_outbox(context(label), **options)
+
+
+def receive(label: str = "depot", **options: Any) -> Outcome:
+    """Receive what the transport has for a context."""
+    return receive_messages(context(label), **options)
+
+
+def dispatch(label: str = "shop", **options: Any) -> Outcome:
+    """Dispatch the inbox of a context."""
+    return dispatch_inbox(context(label), **options)
+
+
+def deliver(*events: Any, **terms: Any) -> list[Envelope]:
+    """Record events and bring them into the inbox of their context."""
+    envelopes = put(*events, **terms)
+    relay(envelopes[0].source)
+    return envelopes
+
+
+def run_all() -> Outcome:
+    """Relay, receive and dispatch in both test contexts until nothing moves; wait for nothing."""
+    total, moved = Outcome(), True
+    while moved:
+        turn = Outcome()
+        for label in ("shop", "depot"):
+            turn += relay(label) + receive(label) + dispatch(label)
+        total, moved = total + turn, turn.steps > 0
+    return total
+
+
+def come_due() -> None:
+    """Let every back-off, outage and scheduled message come due."""
+    advance(timedelta(days=365))
+
+
+def steps(event: Callable[..., T], numbers: Sequence[int] | int, order: str = "a") -> list[T]:
+    """Return the numbered steps of one order, as events of a class."""
+    wanted = range(1, numbers + 1) if isinstance(numbers, int) else numbers
+    return [event(order=order, number=number) for number in wanted]
+
+
+def entries(consumer: str = "note", order: str | None = "a") -> list[int]:
+    """Return the numbers that a consumer of the shop has handled, in order of their commit."""
+    return _numbers(Entry, consumer, order)
+
+
+def picks(consumer: str = "pick", order: str | None = "a") -> list[int]:
+    """Return the numbers that a consumer of the depot has handled, in order of their commit."""
+    return _numbers(Pick, consumer, order)
+
+
+def _numbers(model: type[models.Model], consumer: str, order: str | None) -> list[int]:
+    rows = model.objects.filter(consumer=consumer).order_by("id")
+    return list(
+        (rows if order is None else rows.filter(order=order)).values_list("number", flat=True)
+    )
+
+
+def states(model: type[models.Model] = OutboxMessage, **which: Any) -> list[str]:
+    """Return the states of messages or deliveries, in order."""
+    return list(model.objects.filter(**which).order_by("id").values_list("state", flat=True))
+
+
+def delivery_states(consumer: str = "note", **which: Any) -> list[str]:
+    """Return the states of the deliveries of a consumer of the shop, in order."""
+    return states(Delivery, consumer__endswith=f".{consumer}", **which)
+
+
+def count_states(model: type[models.Model]) -> Counter[str]:
+    """Return how many messages or deliveries are in each state."""
+    return Counter(model.objects.values_list("state", flat=True))
+
+
+def failing(
+    *numbers: int, order: str = "a", error: type[Exception] = Broken
+) -> Callable[..., None]:
+    """Return a part for a handler: fail for these steps of one order."""
+
+    def fail(event: Any, *_: Any) -> None:
+        events = event if isinstance(event, list) else [event]
+        for each in events:
+            if each.order == order and each.number in numbers:
+                raise error(f"not {each.number}")
+
+    return fail
+
+
+def leave_token(queue: Queue, label: str = "shop", **which: Any) -> None:
+    """Leave the partitions of a queue as a worker leaves them that was killed."""
+    partitions.ensure_partitions(context(label).database)
+    rows = Partition.objects.filter(context=label, queue=queue, **which)
+    assert rows.update(run=uuid4())
+
+
+@contextmanager
+def crashing() -> Iterator[None]:
+    """Expect a `Crash`, and let nothing be cleaned up after it but what the server would."""
+    with patch.object(partitions, "_end", lambda run: None):
+        try:
+            yield
+        except Crash:
+            return
+        raise AssertionError("nobody crashed")
+
+
+@contextmanager
+def striking(name: str, act: Callable[[], Any], hit: int = 1) -> Iterator[None]:
+    """Do something at one hit (from 1) of a fault point."""
+    assert name in faults.POINTS
+    hits = 0
+    point = faults.point
+
+    def struck(reached: str) -> None:
+        nonlocal hits
+        if reached == name:
+            hits += 1
+            if hits == hit:
+                act()
+        point(reached)
+
+    with patch.object(faults, "point", struck):
+        yield
+    assert hits >= hit, f"{name} was hit {hits} times only"
+
+
+def crash() -> None:
+    """Crash."""
+    raise Crash
+
+
+class Worker:
+    """A thread with database connections of its own, which does one thing after the other."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.submit(connections.close_all)
+        self._pool.shutdown()
+
+    def start(self, function: Callable[..., T], *arguments: Any, **options: Any) -> Future[T]:
+        """Begin to do something."""
+        return self._pool.submit(function, *arguments, **options)
+
+    def do(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Do something, and return its result."""
+        return self.start(function, *arguments, **options).result(PATIENCE)
+
+    @contextmanager
+    def transaction(self, using: str = "default") -> Iterator[None]:
+        """Keep a transaction open over several things; commit it at the end."""
+        block = transaction.atomic(using=using)
+        self.do(block.__enter__)
+        try:
+            yield
+        finally:
+            self.do(block.__exit__, None, None, None)
+
+
+def together(*functions: Callable[[], T]) -> list[T]:
+    """Do several things at the same time, in a thread each; return their results."""
+    barrier = threading.Barrier(len(functions))
+
+    def work(function: Callable[[], T]) -> T:
+        barrier.wait(PATIENCE)
+        try:
+            return function()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(max_workers=len(functions)) as pool:
+        return [each.result(PATIENCE * 3) for each in [pool.submit(work, f) for f in functions]]
+
+
+def eventually(condition: Callable[[], T], wanted: str) -> T:
+    """Return what a condition says as soon as it says something true; ask again and again."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {PATIENCE} s: {wanted}"
+        threading.Event().wait(0.005)
+
+
+def waits_for_lock() -> bool:
+    """Tell whether another session of this PostgreSQL database waits for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])

@@ -1,0 +1,396 @@
+"""The long-running process: it works, idles cheaply, survives, and ends when it is told to."""
+
+import logging
+import signal
+from time import monotonic
+
+import pytest
+from django.db import OperationalError, connection, connections
+
+from outbox_inbox import running
+from outbox_inbox.contexts import context, contexts
+from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.models import Delivery
+from outbox_inbox.operations import WORK
+from outbox_inbox.running import Interrupt, run
+from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
+from tests.integration.helpers import (
+    Worker,
+    delivery_states,
+    entries,
+    eventually,
+    picks,
+    put,
+    steps,
+)
+from tests.script import playing
+from tests.shop.events import Checked, Noted
+
+committed = pytest.mark.usefixtures("committed")
+
+BOTH = ("shop", "depot")
+
+
+class Rounds:
+    """Lets a runner go on for some pauses; a test may act in each of them."""
+
+    def __init__(self, pauses=1, act=None):
+        self.pauses = pauses
+        self.act = act
+        self.waited = []
+
+    def stop(self):
+        """Tell whether there were enough."""
+        return len(self.waited) >= self.pauses
+
+    def wait(self, seconds):
+        """Take the place of a pause."""
+        self.waited.append(seconds)
+        if self.act is not None:
+            self.act(len(self.waited))
+
+
+def run_both(pauses=1, act=None, **options):
+    """Run the shop and the depot for some pauses."""
+    rounds = Rounds(pauses, act)
+    run([context(label) for label in BOTH], stop=rounds.stop, wait=rounds.wait, **options)
+    return rounds
+
+
+@pytest.fixture
+def failures(monkeypatch):
+    """Errors that movers are to raise, by kind of work: one is taken from the list each time."""
+    planned = {work: [] for work in WORK}
+
+    def failing(work, mover):
+        def move(owner, **options):
+            if planned[work]:
+                raise planned[work].pop(0)
+            return mover(owner, **options)
+
+        return move
+
+    movers = {work: failing(work, mover) for work, mover in WORK.items()}
+    monkeypatch.setattr(running, "WORK", movers)
+    return planned
+
+
+@pytest.fixture
+def log(caplog):
+    """What the runner told."""
+    caplog.set_level(logging.INFO, "outbox_inbox.running")
+    logging.getLogger("outbox_inbox").propagate = True
+    yield lambda: [each for each in caplog.records if each.name == "outbox_inbox.running"]
+    logging.getLogger("outbox_inbox").propagate = False
+
+
+@committed
+def test_a_message_goes_all_the_way_before_the_first_pause():
+    """Nothing waits for a poll between one step and the next."""
+    put(Checked(order="a", number=1))
+
+    run_both(pauses=1)
+
+    assert picks() == [1]
+
+
+@committed
+def test_what_comes_during_a_pause_is_found_after_it():
+    """The runner polls."""
+    run_both(pauses=2, act=lambda pause: put(Noted(order="a", number=pause)))
+
+    assert entries() == [1]
+
+
+@committed
+def test_an_idle_round_costs_two_statements_a_context():
+    """Who has nothing to do does not burden the database."""
+    run_both()
+    ran = []
+
+    def note(execute, sql, parameters, many, info):
+        ran.append(sql)
+        return execute(sql, parameters, many, info)
+
+    with connection.execute_wrapper(note):
+        run_both(pauses=1)
+
+    assert len(ran) == 2 * len(BOTH)
+
+
+@committed
+def test_the_pause_is_the_interval():
+    """--interval is how long a round without work is waited after."""
+    assert run_both(pauses=2, interval=7).waited == [7, 7]
+
+
+@committed
+def test_what_was_moved_is_reported():
+    """Step by step, and only what changed something."""
+    put(*steps(Noted, 1))
+    told = []
+
+    run_both(report=lambda step: told.append((step.owner.label, step.work, step.outcome.done)))
+
+    assert told == [("shop", "relay", 1), ("shop", "dispatch", 2)]
+
+
+@committed
+def test_only_the_chosen_contexts_are_run():
+    """Another process may have the others."""
+    put(Checked(order="a", number=1))
+    rounds = Rounds()
+
+    run([context("shop")], stop=rounds.stop, wait=rounds.wait)
+
+    assert Delivery.objects.filter(context="depot").exists()
+    assert picks() == []
+
+
+@committed
+def test_an_unexpected_error_of_one_context_does_not_stop_the_others(monkeypatch, log):
+    """It is logged with its traceback, and everybody else goes on."""
+
+    def move(owner, **options):
+        if owner.label == "shop":
+            raise ZeroDivisionError("a bug")
+        return dispatch_inbox(owner, **options)
+
+    monkeypatch.setattr(running, "WORK", {**WORK, "dispatch": move})
+    put(Checked(order="a", number=1))
+    run_both(pauses=1)
+    dispatch_inbox(context("shop"))
+
+    run_both(pauses=1)
+
+    assert picks() == [1]
+    assert log()[0].getMessage().startswith("cannot dispatch shop: ZeroDivisionError: a bug")
+    assert log()[0].exc_info
+
+
+@committed
+def test_one_kind_of_work_that_fails_does_not_stop_the_other_kinds(failures):
+    """A transport that is out of reach keeps nobody from handling what has arrived."""
+    put(*steps(Noted, 1))
+    failures["receive"] = [ZeroDivisionError("a bug")] * 2
+
+    run_both()
+
+    assert entries() == [1]
+
+
+@committed
+def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, monkeypatch):
+    """A broken database is not hammered: the pauses are about 1, 2, 4 … seconds."""
+    now = monotonic()
+    monkeypatch.setattr(running.time, "monotonic", lambda: now)
+    failures["relay"] = [OperationalError("no route")] * 99
+
+    def pass_time(pause):
+        nonlocal now
+        now += 10
+
+    rounds = Rounds(3, pass_time)
+    run([context("shop")], stop=rounds.stop, wait=rounds.wait)
+
+    pauses = [float(each.getMessage().rpartition("in ")[2].split()[0]) for each in log()]
+    assert [0.8 <= pause / expected <= 1 for pause, expected in zip(pauses, (1, 2, 4), strict=True)]
+    assert len(failures["relay"]) == 96
+
+
+@committed
+def test_an_outage_of_the_database_is_one_line_in_the_log(failures, log):
+    """The traceback of a refused connection tells nobody anything."""
+    failures["relay"] = [OperationalError("no route")]
+
+    run_both()
+
+    assert not log()[0].exc_info
+
+
+@committed
+def test_it_says_when_it_works_again(failures, log, monkeypatch):
+    """Whoever read of the outage reads of its end."""
+    now = monotonic()
+    monkeypatch.setattr(running.time, "monotonic", lambda: now)
+    failures["relay"] = [OperationalError("no route")]
+
+    def pass_time(pause):
+        nonlocal now
+        now += 2
+
+    rounds = Rounds(2, pass_time)
+    run([context("shop")], stop=rounds.stop, wait=rounds.wait)
+
+    assert log()[-1].getMessage() == "relay shop works again"
+
+
+@committed
+@pytest.mark.postgres
+def test_it_goes_on_after_its_connection_was_cut():
+    """The database was restarted: the runner opens a new connection and loses nothing."""
+
+    def cut():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    rounds = Rounds(10_000)
+    with Worker() as worker:
+        running_ = worker.start(run, contexts(), interval=0.01, stop=rounds.stop, wait=rounds.wait)
+        eventually(lambda: len(rounds.waited) > 1, "the runner polls")
+        cut()
+        put(*steps(Noted, 3))
+        eventually(lambda: entries() == [1, 2, 3], "the messages are handled")
+        rounds.pauses = 0
+        running_.result(10)
+
+
+@committed
+def test_several_runners_share_the_work():
+    """Each message is handled once, in the order of its key."""
+    put(*[step for order in "abcdef" for step in steps(Noted, 20, order)])
+    rounds = [Rounds(5), Rounds(5)]
+    with Worker() as one, Worker() as two:
+        futures = [
+            worker.start(run, contexts(), stop=each.stop, wait=each.wait)
+            for worker, each in zip((one, two), rounds, strict=True)
+        ]
+        for future in futures:
+            future.result(60)
+
+    run_both()
+    for order in "abcdef":
+        assert entries(order=order) == list(range(1, 21))
+
+
+@committed
+def test_a_connection_is_kept_between_rounds(monkeypatch):
+    """CONN_MAX_AGE = 0 is meant for requests: four connections a second would be opened."""
+    monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 0)
+    connection.ensure_connection()
+    before = connection.connection
+
+    run_both(pauses=2)
+
+    assert connection.connection is before
+
+
+# The real process
+
+
+def started(processes, *arguments):  # noqa: F811
+    """Start the command, and wait until it runs."""
+    process = processes.start("manage.py", "run_contexts", *arguments, PYTHONUNBUFFERED="1")
+    assert process.stdout.readline().startswith("Running depot, ordering, shipping, shop")
+    return process
+
+
+def record_steps(processes):  # noqa: F811
+    """Record two steps of two keys in a process."""
+    processes.succeed("-m", "tests.acceptance.steps", "2", "2")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0(processes, number):  # noqa: F811
+    """A deployment stops it so, also while it idles."""
+    process = started(processes, "--interval", "60")
+
+    process.send_signal(number)
+
+    assert process.wait(20) == 0
+    assert "Stopped; nothing was left half done." in process.stdout.read()
+
+
+def test_a_signal_lets_it_finish_what_it_is_doing(processes):  # noqa: F811
+    """The handler that is under way ends, its effects are committed, and no other one begins."""
+    record_steps(processes)
+    process = processes.start(
+        "manage.py",
+        "run_contexts",
+        faults="dispatch.before_handler:sleep=1@1",
+        PYTHONUNBUFFERED="1",
+    )
+    process.stdout.readline()
+    store = processes.store
+    eventually(
+        lambda: store.query("SELECT 1 FROM outbox_inbox_partition WHERE run IS NOT NULL"),
+        "it works",
+    )
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(20) == 0
+    assert store.query("SELECT 1 FROM outbox_inbox_partition WHERE run IS NOT NULL") == []
+
+
+def test_a_second_signal_ends_it_at_once(processes):  # noqa: F811
+    """Whoever cannot wait for a handler that hangs loses nothing but its attempt."""
+    record_steps(processes)
+    process = processes.start(
+        "manage.py",
+        "run_contexts",
+        faults="dispatch.before_handler:sleep=60@1",
+        PYTHONUNBUFFERED="1",
+    )
+    process.stdout.readline()
+    store = processes.store
+    eventually(
+        lambda: store.query(
+            "SELECT 1 FROM outbox_inbox_partition WHERE run IS NOT NULL AND queue = 'inbox'"
+        ),
+        "it works",
+    )
+
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(20) in {-signal.SIGINT, -signal.SIGTERM}
+
+
+def test_a_pause_ends_as_soon_as_a_signal_comes():
+    """Nobody waits a minute for an idle process."""
+    begin = monotonic()
+    with Interrupt().installed() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        stop.wait(30)
+        assert stop()
+
+    assert monotonic() - begin < 5
+
+
+def test_signals_are_given_back():
+    """After the block they mean what they meant before."""
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupt().installed():
+        assert signal.getsignal(signal.SIGTERM) != before
+
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    """A drain may be called from anywhere."""
+
+    def ask():
+        with Interrupt().installed() as stop:
+            return stop()
+
+    with Worker() as worker:
+        assert worker.do(ask) is False
+
+
+@committed
+def test_a_delivery_that_backs_off_is_left_alone():
+    """A runner does not spin on what is not due."""
+
+    def fail(event):
+        raise ValueError("not now")
+
+    put(*steps(Noted, 1))
+    with playing(note=fail):
+        rounds = run_both(pauses=3)
+
+    assert len(rounds.waited) == 3
+    assert delivery_states("note") == ["ready"]

@@ -1,0 +1,264 @@
+"""The helpers for users' tests: drain, recorded, advance."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.test import TestCase, TransactionTestCase
+from django.utils import timezone
+
+from outbox_inbox import PermanentError, record
+from outbox_inbox.contexts import context
+from outbox_inbox.exceptions import NotAContext, TransportUnavailable
+from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
+from outbox_inbox.operations import pause
+from outbox_inbox.testing import DrainFailed, advance, drain, recorded
+from outbox_inbox.transports.local import LocalTransport
+from tests.depot.models import Pick
+from tests.script import playing
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked, Noted, Unheard
+from tests.shop.models import Entry
+
+
+def put(*events, **terms):
+    """Record events in a transaction of their own."""
+    with transaction.atomic():
+        return record(*events, **terms)
+
+
+def fail(error):
+    """Return a handler's part that raises."""
+
+    def part(event):
+        raise error
+
+    return part
+
+
+class InATestCase(TestCase):
+    """Everything in one transaction that is rolled back."""
+
+    def test_events_get_to_their_consumers(self):
+        """An event is relayed, translated, handed over and handled."""
+        put(Checked(order="a", number=1))
+
+        drain()
+
+        assert sorted(Pick.objects.values_list("consumer", flat=True)) == ["pick", "watch"]
+
+    def test_events_recorded_are_seen(self):
+        """What was recorded is there before and after it was sent."""
+        put(Checked(order="a", number=1))
+        drain()
+
+        assert recorded() == [Checked(order="a", number=1), Sold(order="a", number=1)]
+
+    def test_a_handler_can_fail(self):
+        """The transaction of the test case is as usable as before."""
+        put(Noted(order="a", number=1))
+        with playing(note=fail(PermanentError("never"))):
+            drain(raise_errors=False)
+
+        assert not Entry.objects.exists()
+
+
+class InATransactionTestCase(TransactionTestCase):
+    """Everything committed for real."""
+
+    def test_events_get_to_their_consumers(self):
+        """An event is relayed, translated, handed over and handled."""
+        put(Checked(order="a", number=1))
+
+        drain()
+
+        assert sorted(Pick.objects.values_list("consumer", flat=True)) == ["pick", "watch"]
+
+
+class OnSeveralDatabases(TestCase):
+    """A context on a database of its own."""
+
+    databases = ("default", "other")
+
+    def test_events_get_from_one_database_to_another(self):
+        """Drain and recorded look at each context's own database."""
+        with self.settings(OUTBOX_INBOX={"CONTEXTS": {"depot": {"database": "other"}}}):
+            put(Checked(order="a", number=1))
+
+            drain()
+
+            assert Delivery.objects.using("other").filter(state="done").count() == 3
+            assert recorded(context="depot") == []
+
+
+# drain
+
+
+@pytest.mark.django_db
+def test_drain_counts_what_was_done():
+    """One message was sent, and handled by two consumers."""
+    put(Noted(order="a", number=1))
+
+    assert drain().done == 3
+
+
+@pytest.mark.django_db
+def test_drain_raises_what_a_handler_raised():
+    """The error names the consumer, the message and the place."""
+    (envelope,) = put(Noted(order="a", number=1))
+
+    with playing(note=fail(ValueError("no such order"))), pytest.raises(DrainFailed) as caught:
+        drain()
+
+    text = str(caught.value)
+    assert f"shop.handlers.note on shop.Noted {envelope.id} (key 'a'), attempt 1" in text
+    assert "to be tried again: ValueError: no such order" in text
+    assert "in note" in text
+
+
+@pytest.mark.django_db
+def test_drain_says_what_is_dead():
+    """A permanent error is not tried again."""
+    put(Noted(order="a", number=1))
+
+    with playing(note=fail(PermanentError("never"))), pytest.raises(DrainFailed, match="dead"):
+        drain()
+
+
+@pytest.mark.django_db
+def test_drain_tells_no_failure_twice():
+    """What failed in an earlier drain is not raised again, and not tried again."""
+    put(Noted(order="a", number=1))
+    with playing(note=fail(ValueError("once"))):
+        drain(raise_errors=False)
+
+    put(Noted(order="b", number=1))
+    drain()
+
+    assert list(Entry.objects.values_list("order", flat=True)) == ["b"]
+
+
+@pytest.mark.django_db
+def test_drain_raises_when_a_transport_is_out_of_reach(monkeypatch):
+    """A message that cannot leave is not quiet."""
+
+    def publish(self, source, messages):
+        raise TransportUnavailable("no route")
+
+    monkeypatch.setattr(LocalTransport, "publish", publish)
+    put(Checked(order="a", number=1))
+
+    with pytest.raises(DrainFailed, match="resting: TransportUnavailable: no route"):
+        drain()
+
+
+@pytest.mark.django_db
+def test_drain_raises_when_something_is_left_behind_a_pause():
+    """A test that paused a partition asks for it with raise_errors=False."""
+    put(Noted(order="a", number=1))
+    pause(context("shop"), Queue.OUTBOX)
+
+    with pytest.raises(DrainFailed, match="shop outbox: 1 left: partition 0 is paused"):
+        drain()
+
+
+@pytest.mark.django_db
+def test_drain_leaves_what_is_scheduled():
+    """A message for tomorrow is no reason to raise."""
+    put(Noted(order="a", number=1), at=timezone.now() + timedelta(days=1))
+
+    assert drain().done == 0
+
+
+# recorded
+
+
+@pytest.mark.django_db
+def test_recorded_returns_the_events_of_a_class():
+    """In the order in which they were recorded."""
+    put(Noted(order="a", number=1), Unheard(order="a", number=1), Noted(order="b", number=2))
+
+    assert recorded(Noted) == [Noted(order="a", number=1), Noted(order="b", number=2)]
+
+
+@pytest.mark.django_db
+def test_recorded_returns_events_that_nobody_consumes():
+    """Also one that has no consumer is an event."""
+    put(Unheard(order="a", number=1))
+
+    assert recorded() == [Unheard(order="a", number=1)]
+
+
+@pytest.mark.django_db
+def test_recorded_returns_the_events_of_a_context():
+    """Other contexts are left out."""
+    put(Noted(order="a", number=1))
+
+    assert recorded(context="depot") == []
+
+
+@pytest.mark.django_db
+def test_recorded_refuses_an_unknown_context():
+    """A misspelt label is told."""
+    with pytest.raises(NotAContext, match="did you mean"):
+        recorded(context="shpo")
+
+
+@pytest.mark.django_db
+def test_recorded_does_not_return_what_was_rolled_back():
+    """A use case that failed recorded nothing."""
+    with transaction.atomic():
+        record(Noted(order="a", number=1))
+        transaction.set_rollback(True)
+
+    assert recorded() == []
+
+
+# advance
+
+
+@pytest.mark.django_db
+def test_a_back_off_comes_due_when_time_goes_on():
+    """The second attempt is made after an hour, and succeeds."""
+    put(Noted(order="a", number=1))
+    with playing(note=fail(ValueError("once"))):
+        drain(raise_errors=False)
+
+    advance(timedelta(hours=1))
+    drain()
+
+    assert Entry.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_scheduled_message_comes_due_when_time_goes_on():
+    """A message for tomorrow is sent tomorrow, and not a second before."""
+    put(Noted(order="a", number=1), at=timezone.now() + timedelta(days=1))
+
+    advance(timedelta(hours=23))
+    assert drain().done == 0
+    advance(timedelta(hours=1))
+    assert drain().done == 3
+
+
+@pytest.mark.django_db
+def test_an_outage_is_over_when_time_goes_on():
+    """The partition is tried again."""
+    put(Noted(order="a", number=1))
+    drain()
+    put(Noted(order="a", number=2))
+    Partition.objects.update(retry_at=timezone.now() + timedelta(minutes=5))
+
+    advance(timedelta(minutes=5))
+
+    assert drain().done == 3
+
+
+@pytest.mark.django_db
+def test_what_is_due_at_once_stays_so():
+    """A message without a time is not touched."""
+    put(Noted(order="a", number=1))
+
+    advance(timedelta(days=1))
+
+    assert OutboxMessage.objects.get().due_at is None

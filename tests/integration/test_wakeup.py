@@ -1,0 +1,329 @@
+"""Nudges: after the commit, once, and never to the harm of the use case."""
+
+import socket
+from time import monotonic
+
+import kombu
+import pytest
+from celery import Celery
+from django.db import transaction
+
+from outbox_inbox import record, tasks, wakeup
+from outbox_inbox.contexts import context
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.models import OutboxMessage, Queue
+from outbox_inbox.operations import Selection, retry
+from outbox_inbox.relay import relay_outbox
+from outbox_inbox.testing import drain
+from tests.shop.events import Checked, Noted
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+
+@pytest.fixture(autouse=True)
+def celery_wakes_up(settings):
+    """The setting that asks for nudges, and nothing remembered of earlier ones."""
+    settings.OUTBOX_INBOX = {"WAKE_UP": "celery"}
+    wakeup._record.failures = 0
+    wakeup._record.muted_until = 0.0
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The nudges that went out: task and label."""
+    found = []
+    monkeypatch.setattr(wakeup, "_publish", lambda task, label: found.append((task, label)))
+    return found
+
+
+def note(order="a", number=1):
+    """Return an event."""
+    return Noted(order=order, number=number)
+
+
+RELAY_SHOP = ("outbox_inbox.relay_outbox", "shop")
+
+
+def test_a_commit_wakes_up_the_relay(sent):
+    """What was recorded is announced, with the label of its context."""
+    with transaction.atomic():
+        record(note())
+
+    assert sent == [RELAY_SHOP]
+
+
+def test_nothing_is_sent_before_the_commit(sent):
+    """A worker that was woken up too early would find nothing."""
+    with transaction.atomic():
+        record(note())
+        assert sent == []
+
+
+def test_a_rollback_wakes_up_nobody(sent):
+    """There is nothing to do."""
+    with transaction.atomic():
+        record(note())
+        transaction.set_rollback(True)
+
+    assert sent == []
+
+
+def test_many_records_of_a_transaction_are_one_nudge(sent):
+    """A thousand events cost one round trip to the broker."""
+    with transaction.atomic():
+        for number in range(5):
+            record(note(number=number))
+            with transaction.atomic():
+                record(note(number=number))
+
+    assert sent == [RELAY_SHOP]
+
+
+def test_each_transaction_is_announced(sent):
+    """The second one comes when the first one's worker may be done."""
+    for number in range(2):
+        with transaction.atomic():
+            record(note(number=number))
+
+    assert sent == [RELAY_SHOP] * 2
+
+
+def test_what_is_recorded_after_a_savepoint_was_rolled_back_is_announced(sent):
+    """The hook goes with the savepoint; the next record must not believe it is still there."""
+    with transaction.atomic():
+        with transaction.atomic():
+            record(note(number=1))
+            transaction.set_rollback(True)
+        record(note(number=2))
+
+    assert sent == [RELAY_SHOP]
+
+
+def test_a_savepoint_that_is_rolled_back_takes_no_earlier_nudge_along(sent):
+    """What was recorded before it is announced."""
+    with transaction.atomic():
+        record(note(number=1))
+        with transaction.atomic():
+            record(note(number=2))
+            transaction.set_rollback(True)
+
+    assert sent == [RELAY_SHOP]
+
+
+def test_contexts_of_a_transaction_are_announced_each(sent):
+    """One nudge a context and kind of work."""
+    with transaction.atomic():
+        for label in ("shop", "depot", "shop"):
+            wakeup.nudge(context(label))
+        wakeup.nudge(context("shop"), "dispatch")
+
+    assert sorted(sent) == [
+        ("outbox_inbox.dispatch_inbox", "shop"),
+        ("outbox_inbox.relay_outbox", "depot"),
+        ("outbox_inbox.relay_outbox", "shop"),
+    ]
+
+
+def test_a_nudge_belongs_to_the_transaction_of_its_own_database(sent, settings):
+    """A commit elsewhere says nothing about the context's rows."""
+    settings.OUTBOX_INBOX = {"WAKE_UP": "celery", "CONTEXTS": {"shop": {"database": "other"}}}
+
+    with transaction.atomic(using="other"):
+        with transaction.atomic(using="default"):
+            record(note())
+        assert sent == []
+
+    assert sent == [RELAY_SHOP]
+
+
+def test_without_the_setting_nothing_is_sent(sent, settings):
+    """By default work is found by polling."""
+    settings.OUTBOX_INBOX = {}
+
+    with transaction.atomic():
+        record(note())
+
+    assert sent == []
+
+
+def test_a_way_that_is_not_offered_is_refused(sent, monkeypatch):
+    """It would silently never wake up anybody."""
+    monkeypatch.setattr(wakeup, "settings", lambda: type("S", (), {"wake_up": "notify"}))
+
+    with pytest.raises(SettingsError, match="this version does not offer"):
+        wakeup.nudge(context("shop"))
+
+
+def test_what_translators_make_is_announced(sent):
+    """The contract in the shop's outbox has to be sent on."""
+    with transaction.atomic():
+        record(Checked(order="a", number=1))
+    relay_outbox(context("shop"))
+    sent.clear()
+
+    drain()
+
+    assert RELAY_SHOP in sent
+
+
+def test_a_retry_is_announced(sent):
+    """An operator does not wait for the next beat."""
+    with transaction.atomic():
+        record(note())
+    OutboxMessage.objects.update(state="dead", holds=True)
+    sent.clear()
+
+    retry(Selection(context="shop", queue=Queue.OUTBOX))
+
+    assert sent == [RELAY_SHOP]
+
+
+# Work that commits often
+
+
+def test_equal_nudges_of_one_piece_of_work_are_gathered(sent):
+    """The first goes out at once, the rest as one at the end."""
+    with wakeup.gathered():
+        for number in range(20):
+            with transaction.atomic():
+                record(note(number=number))
+        assert sent == [RELAY_SHOP]
+
+    assert sent == [RELAY_SHOP] * 2
+
+
+def test_a_single_nudge_is_not_repeated_at_the_end(sent):
+    """Nothing came after it."""
+    with wakeup.gathered(), transaction.atomic():
+        record(note())
+
+    assert sent == [RELAY_SHOP]
+
+
+def test_gathered_nudges_go_out_again_after_a_while(sent, monkeypatch):
+    """A long piece of work goes on waking up others."""
+    monkeypatch.setattr(wakeup, "_PAUSE", 0)
+    with wakeup.gathered():
+        for number in range(3):
+            with transaction.atomic():
+                record(note(number=number))
+
+    assert sent == [RELAY_SHOP] * 3
+
+
+# The broker
+
+
+@pytest.fixture
+def broker():
+    """A function that makes an app for a broker the current one of Celery."""
+    from project.celery import app as before
+
+    made = []
+
+    def use(url, **conf):
+        app = Celery("test", broker=url)
+        app.conf.update(conf)
+        app.set_current()
+        made.append(app)
+        return app
+
+    yield use
+    before.set_current()
+    for app in made:
+        app.close()
+
+
+def waiting(app, queue="celery"):
+    """Return the wake-ups that wait at the broker."""
+    found = []
+    with app.connection_for_read() as connection:
+        bound = kombu.Queue(queue).bind(connection.default_channel)
+        bound.declare()
+        while (message := bound.get(no_ack=True)) is not None:
+            found.append((message.headers["task"], message.payload[1], message.headers))
+    return found
+
+
+@pytest.mark.redis
+def test_a_nudge_gets_to_redis(broker, redis_url):
+    """It names the task and the context, and expires."""
+    app = broker(redis_url)
+
+    with transaction.atomic():
+        record(note())
+
+    ((task, arguments, headers),) = waiting(app)
+    assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
+    assert headers["expires"]
+    assert headers["ignore_result"] is True
+
+
+@pytest.mark.rabbitmq
+def test_a_nudge_gets_to_rabbitmq(broker, amqp_url):
+    """It names the task and the context."""
+    app = broker(amqp_url, task_default_queue="outbox_inbox.test_wakeup")
+    waiting(app, "outbox_inbox.test_wakeup")
+
+    with transaction.atomic():
+        record(note())
+
+    ((task, arguments, _),) = waiting(app, "outbox_inbox.test_wakeup")
+    assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
+
+
+@pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
+def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
+    """The use case is committed, the failure counted and told in one line."""
+    broker(f"{scheme}127.0.0.1:1/0")
+    begin = monotonic()
+
+    with transaction.atomic():
+        record(note())
+
+    assert monotonic() - begin < 1
+    assert wakeup.failures() == 1
+    assert drain().done == 3
+    (line,) = [each.getMessage() for each in caplog.records if each.name == "outbox_inbox.wakeup"]
+    assert line.startswith("no worker was woken up to relay shop: ")
+
+
+@pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
+def test_a_broker_that_does_not_answer_costs_a_second_at_most(broker, scheme):
+    """A connection that is taken and never served does not hang the use case."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        broker(f"{scheme}127.0.0.1:{silent.getsockname()[1]}/0")
+        begin = monotonic()
+
+        with transaction.atomic():
+            record(note())
+
+        assert monotonic() - begin < 3
+        assert wakeup.failures() == 1
+
+
+def test_after_a_failure_the_broker_is_left_alone_for_a_while(broker):
+    """Of a thousand use cases during an outage one waits, not all of them."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        with transaction.atomic():
+            record(note())
+        begin = monotonic()
+
+        for number in range(50):
+            with transaction.atomic():
+                record(note(number=number))
+
+        assert monotonic() - begin < 2
+        assert wakeup.failures() == 51
+
+
+def test_eager_tasks_run_in_the_commit(broker):
+    """CELERY_TASK_ALWAYS_EAGER does at once what a worker would do."""
+    app = broker("memory://", task_always_eager=True)
+    assert tasks.relay_outbox.name in app.tasks
+
+    with transaction.atomic():
+        record(note())
+
+    assert drain().done == 0

@@ -1,0 +1,81 @@
+"""Rows as the movers would leave them, for tests that look at rows only."""
+
+from typing import Any
+from uuid import uuid4
+
+from django.utils import timezone
+
+from outbox_inbox.models import (
+    Delivery,
+    DeliveryAttempt,
+    InboxMessage,
+    OutboxMessage,
+    Partition,
+    StoredEvent,
+)
+
+
+def _message(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "context": "shop",
+        "message_id": uuid4(),
+        "type": "shop.Noted",
+        "schema_version": 1,
+        "key": None,
+        "payload": '{"number":1,"order":"a"}',
+        "headers": "{}",
+        "correlation_id": uuid4(),
+        "recorded_at": timezone.now(),
+        **given,
+    }
+
+
+def outbox_message(**given: Any) -> OutboxMessage:
+    """Make a message of the shop's outbox."""
+    sort = {"kind": "domain", "key_hash": 0, "hops": 0, "partition": 0}
+    return OutboxMessage.objects.create(**sort, **_message(given))
+
+
+def dead_message(**given: Any) -> OutboxMessage:
+    """Make a dead message of the shop's outbox."""
+    dead = {"state": "dead", "attempts": 10, "error": "MessageRefused: no", "holds": True}
+    return outbox_message(**{**dead, "finished_at": timezone.now(), **given})
+
+
+def inbox_message(**given: Any) -> InboxMessage:
+    """Make a message of the shop's inbox."""
+    sort = {"source": "shop", "key_hash": 0, "hops": 0, "received_at": timezone.now()}
+    return InboxMessage.objects.create(**sort, **_message(given))
+
+
+def delivery(message: InboxMessage | None = None, **given: Any) -> Delivery:
+    """Make a delivery of a message, of a new one if none is given."""
+    message = message or inbox_message(key=given.get("key"))
+    sort = {"consumer": "shop.handlers.note", "partition": 0, "key": message.key}
+    return Delivery.objects.create(message=message, context=message.context, **{**sort, **given})
+
+
+def dead_delivery(**given: Any) -> Delivery:
+    """Make a dead delivery with its last attempt."""
+    dead = {"state": "dead", "attempts": 1, "error": "ValueError: no", "holds": True}
+    row = delivery(**{**dead, "finished_at": timezone.now(), **given})
+    attempt(row)
+    return row
+
+
+def attempt(row: Delivery | None = None, **given: Any) -> DeliveryAttempt:
+    """Make a failed attempt of a delivery, of a new one if none is given."""
+    trace = {"error": "ValueError: no", "traceback": "Traceback (most recent call last):\n…"}
+    fields = {"number": 1, "failed_at": timezone.now(), **trace, **given}
+    return DeliveryAttempt.objects.create(delivery=row or delivery(), **fields)
+
+
+def stored_event(**given: Any) -> StoredEvent:
+    """Make the first event of a stream."""
+    return StoredEvent.objects.create(**{"stream": str(uuid4()), "version": 1, **_message(given)})
+
+
+def partition(**given: Any) -> Partition:
+    """Make or change a partition of the shop's outbox."""
+    where = {"context": given.pop("context", "shop"), "queue": "outbox", "number": 0}
+    return Partition.objects.update_or_create(**where, defaults=given)[0]

@@ -1,0 +1,131 @@
+"""Which servers answer: where the tests look for them, and what they do when one does not.
+
+TEST_POSTGRES_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the standard ports of
+this machine. The browser is treated as one of them, with a path, TEST_CHROMIUM, for its URL. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+PATIENCE = 2  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A server that tests can use.
+
+    Fields:
+        name: what it is called in a report.
+        variable: the environment variable that holds its URL.
+        default: the URL when the variable is not set.
+        greet: connects, asks for an answer and leaves; raises when there is none.
+    """
+
+    name: str
+    variable: str
+    default: str
+    greet: Callable[[str], None]
+
+    @property
+    def url(self) -> str:
+        """The URL to use, password included."""
+        return os.environ.get(self.variable) or self.default
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password, fit for a report."""
+        parts = urlsplit(self.url)
+        if parts.password is None:
+            return self.url
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+
+    @functools.cached_property
+    def problem(self) -> str | None:
+        """None when the server answers, else why not, in one line; asked once a process."""
+        try:
+            self.greet(self.url)
+        except Exception as error:  # noqa: BLE001  whatever goes wrong, it does not answer
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return f"{self.name} at {self.shown_url} ({self.variable}): {reason}"
+        return None
+
+
+def _greet_postgres(url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, connect_timeout=PATIENCE) as connection:
+        connection.execute("SELECT 1")
+
+
+def _greet_redis(url: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(
+        url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+    ) as client:
+        client.ping()
+
+
+def _greet_rabbitmq(url: str) -> None:
+    import kombu
+
+    with kombu.Connection(url, connect_timeout=PATIENCE) as connection:
+        connection.connect()
+
+
+def _greet_chromium(path: str) -> None:
+    subprocess.run([path, "--version"], check=True, capture_output=True, timeout=10 * PATIENCE)
+
+
+POSTGRES = Service(
+    name="PostgreSQL",
+    variable="TEST_POSTGRES_URL",
+    default="postgres://postgres@127.0.0.1:5432/postgres",
+    greet=_greet_postgres,
+)
+REDIS = Service(
+    name="Redis",
+    variable="TEST_REDIS_URL",
+    default="redis://127.0.0.1:6379/15",
+    greet=_greet_redis,
+)
+RABBITMQ = Service(
+    name="RabbitMQ",
+    variable="TEST_AMQP_URL",
+    default="amqp://guest:guest@127.0.0.1:5672//",
+    greet=_greet_rabbitmq,
+)
+CHROMIUM = Service(
+    name="Chromium",
+    variable="TEST_CHROMIUM",
+    default="/usr/bin/chromium",
+    greet=_greet_chromium,
+)
+ALL = POSTGRES, REDIS, RABBITMQ, CHROMIUM
+
+
+def required() -> bool:
+    """Whether a missing server is a failure."""
+    return os.environ.get("REQUIRE_SERVICES", "") not in {"", "0"}
+
+
+def missing() -> list[str]:
+    """Return a line for each server that does not answer."""
+    return [service.problem for service in ALL if service.problem]
+
+
+def main(names: list[str]) -> int:
+    """Print why the named servers, or all, do not answer; the exit status is 1 when one does not."""
+    problems = [each.problem for each in ALL if (not names or each.name in names) and each.problem]
+    print("\n".join(problems) or "All of them answer.")
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

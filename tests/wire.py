@@ -1,0 +1,58 @@
+"""A transport that a test holds in its hands."""
+
+from collections.abc import Callable, Sequence
+
+from outbox_inbox.contexts import Context
+from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.transports import OutgoingMessage, Published, ReceivedMessage, Transport
+from tests.script import play
+
+WIRE = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Wire"}}}
+
+confirmed: list[OutgoingMessage] = []
+"""What was confirmed, in order; a test that reads it empties it first."""
+
+
+class Wire(Transport):
+    """Confirms everything and carries it nowhere, unless the script has other parts for it.
+
+    The parts are called ``publish``, ``receive`` and ``acknowledge``, with the arguments of these.
+    """
+
+    def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
+        """See `Transport.publish`; the part returns what became of the batch, or raises."""
+        everything = Published(sent=[message.row for message in messages])
+        published: Published = play("publish", messages, otherwise=everything)
+        confirmed.extend(message for message in messages if message.row in published.sent)
+        return published
+
+    def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
+        """See `Transport.receive`."""
+        found: Sequence[ReceivedMessage] = play("receive", context, limit, otherwise=())
+        return found
+
+    def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
+        """See `Transport.acknowledge`."""
+        play("acknowledge", context, messages)
+
+
+def refusing(
+    unwanted: Callable[[OutgoingMessage], bool],
+) -> Callable[[Sequence[OutgoingMessage]], Published]:
+    """Return a part for ``publish``: refuse some messages, and leave out who follows them."""
+
+    def publish(messages: Sequence[OutgoingMessage]) -> Published:
+        refused: dict[int, MessageRefused] = {}
+        keys: set[str | None] = set()
+        sent: list[int] = []
+        for message in messages:
+            if message.key is not None and message.key in keys:
+                continue
+            if unwanted(message):
+                refused[message.row] = MessageRefused("not this one")
+                keys.add(message.key)
+            else:
+                sent.append(message.row)
+        return Published(sent=sent, refused=refused)
+
+    return publish
