@@ -1,0 +1,73 @@
+"""Measure the app against bare loops that do the same work.
+
+    python -m benchmarks [NAME ...] [--rounds 5] [--quick] [--format text|json]
+
+Everything runs in a database of its own, which is made before and dropped after. Only what is
+measured in one run can be compared, and only on a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from benchmarks import databases
+
+QUICK = 0.01
+"""The share of the work that --quick does: enough to see that everything runs."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and report; the exit status is 3 if a target was asked for and missed."""
+    options = _parser().parse_args(arguments)
+    with databases.prepared(options.database, options.url):
+        return _run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which benchmarks; default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--quick", action="store_true", help="one round in miniature: no figures")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--database", choices=("postgres", "sqlite"), default="postgres")
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("TEST_POSTGRES_URL") or databases.DEFAULT_URL,
+        help="a PostgreSQL on which a database can be created",
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 3 if a target is missed")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from benchmarks import backlog, dispatching, recording, relaying, report, waiting
+    from benchmarks.filling import check_size
+    from benchmarks.harness import Result, measure
+    from benchmarks.machine import machine
+
+    check_size()
+    modules = (recording, relaying, dispatching, backlog, waiting)
+    known = {each.name: each for module in modules for each in module.BENCHMARKS}
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}", file=sys.stderr)
+        return 2
+    rounds, share = (1, QUICK) if options.quick else (options.rounds, 1.0)
+    about, results = machine(), list[Result]()
+    if options.format == "text":
+        print(report.heading(about, rounds) + "\n", flush=True)
+    for name in options.names or known:
+        for result in measure(known[name], rounds, share):
+            print(f"{name}: round {len(result.ours)} of {rounds}", file=sys.stderr, flush=True)
+        results.append(result)
+        if options.format == "text":
+            print(report.lines(result), flush=True)
+    if options.format == "json":
+        print(json.dumps(report.document(about, rounds, results), indent=2))
+    return 3 if options.strict and any(result.met is False for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

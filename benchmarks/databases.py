@@ -1,0 +1,93 @@
+"""A database of the benchmarks' own: made before, dropped after, whatever happens between."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import django
+from django.conf import settings
+
+DEFAULT_URL = "postgres://postgres@127.0.0.1:5432/postgres"
+ALIASES = ("default", "parked", "finished")
+"""Three sets of the same tables: empty ones, and two with a past (see ``backlog.py``)."""
+
+
+@contextmanager
+def prepared(vendor: str, url: str) -> Iterator[None]:
+    """Configure Django with a new database, and drop that in the end."""
+    with _postgresql(url) if vendor == "postgres" else _sqlite() as databases:
+        settings.configure(
+            SECRET_KEY="of no use",
+            DATABASES=databases,
+            INSTALLED_APPS=["outbox_inbox", "benchmarks.store"],
+            DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+            USE_TZ=True,
+            DEBUG=False,
+            OUTBOX_INBOX={},
+        )
+        django.setup()
+        _migrate()
+        try:
+            yield
+        finally:
+            django.db.connections.close_all()
+
+
+def _migrate() -> None:
+    from django.core.management import call_command
+
+    for alias in ALIASES:
+        call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+
+
+@contextmanager
+def _postgresql(url: str) -> Iterator[dict[str, Any]]:
+    """One database with a schema for each alias."""
+    import psycopg
+
+    name = f"bench_outbox_inbox_{os.getpid()}"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}"')
+    try:
+        with psycopg.connect(url, dbname=name, autocommit=True) as database:
+            for alias in ALIASES:
+                database.execute(f'CREATE SCHEMA "{alias}"')
+        yield {alias: _entry(url, name, alias) for alias in ALIASES}
+    finally:
+        with psycopg.connect(url, autocommit=True) as server:
+            server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _entry(url: str, name: str, schema: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "NAME": name,
+        "OPTIONS": {"options": f'-c search_path="{schema}"'},
+    }
+
+
+@contextmanager
+def _sqlite() -> Iterator[dict[str, Any]]:
+    """One file for each alias, as durable as the README recommends."""
+    with tempfile.TemporaryDirectory(prefix="bench_outbox_inbox-") as folder:
+        yield {
+            alias: {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": Path(folder) / f"{alias}.sqlite3",
+                "OPTIONS": {
+                    "transaction_mode": "IMMEDIATE",
+                    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
+                    "timeout": 20,
+                },
+            }
+            for alias in ALIASES
+        }

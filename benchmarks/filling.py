@@ -1,0 +1,137 @@
+"""Fills the tables with messages by a few statements, so that preparing a round takes no time."""
+
+from typing import Final
+
+from django.db import connections
+
+from benchmarks.store.events import BYTES, FIRST, Bought, bought
+from benchmarks.store.models import Purchase
+from outbox_inbox import codec
+from outbox_inbox.contexts import Context, context
+from outbox_inbox.dialects import dialect
+from outbox_inbox.models import table
+from outbox_inbox.statements import DELIVERY, INBOX, OUTBOX, STREAM
+
+PURCHASE: Final = table(Purchase)
+_ORDER, _NUMBER = "@order@", 987654321
+
+
+def store() -> Context:
+    """Return the context of the benchmarks, as it is deployed now."""
+    return context("store")
+
+
+def run(using: str, sql: str, *parameters: object) -> None:
+    """Execute a statement."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, parameters)
+
+
+def clear(using: str = "default") -> None:
+    """Empty all tables but the partitions'."""
+    tables = (PURCHASE, DELIVERY, INBOX, OUTBOX, STREAM)
+    if connections[using].vendor == "postgresql":
+        run(using, f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+    else:
+        for name in tables:
+            run(using, f"DELETE FROM {name}")
+
+
+def settle(using: str = "default") -> None:
+    """Let the planner know what is in the tables now, as autovacuum does sooner or later."""
+    for name in (OUTBOX, INBOX, DELIVERY):
+        run(using, f"ANALYZE {name}")
+
+
+def fill_outbox(
+    cls: type[Bought],
+    count: int,
+    *,
+    using: str = "default",
+    first: int = FIRST,
+    state: str = "pending",
+    key: str | None = None,
+) -> None:
+    """Put messages of one event into the outbox, all in the one partition.
+
+    Arguments:
+        first: the number of the first; numbers make the message ids.
+        key: one key for all; default: a thousand different ones.
+    """
+    say = dialect(connections[using])
+    run(
+        using,
+        f"{_series(using)} INSERT INTO {OUTBOX} (context, message_id, type, schema_version, key,"
+        " payload, headers, correlation_id, hops, key_hash, kind, partition, recorded_at, state,"
+        " attempts, holds, error)"
+        f" SELECT 'store', {_id(using)}, %s, 1, {_key(using)},"
+        f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, 'domain', 0, {say.now}, %s, 0,"
+        " FALSE, '' FROM series",
+        *(first, first + count - 1, f"store.{cls.__name__}", key, _template(cls), key, state),
+    )
+
+
+def fill_inbox(
+    cls: type[Bought],
+    count: int,
+    *,
+    using: str = "default",
+    first: int = FIRST,
+    state: str = "ready",
+    key: str | None = None,
+    partitions: int = 8,
+) -> None:
+    """Put messages of one event into the inbox, with one delivery each; see `fill_outbox`."""
+    say = dialect(connections[using])
+    (consumer,) = store().consumers_of(f"store.{cls.__name__}")
+    run(
+        using,
+        f"{_series(using)} INSERT INTO {INBOX} (context, message_id, type, schema_version, key,"
+        " payload, headers, correlation_id, hops, key_hash, recorded_at, source, received_at)"
+        f" SELECT 'store', {_id(using)}, %s, 1, {_key(using)},"
+        f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, {say.now}, 'store', {say.now}"
+        " FROM series",
+        *(first, first + count - 1, f"store.{cls.__name__}", key, _template(cls), key),
+    )
+    run(
+        using,
+        f"INSERT INTO {DELIVERY} (message_id, context, consumer, partition, key, state, attempts,"
+        f" holds, error) SELECT id, context, %s, key_hash %% {partitions}, key, %s, 0, FALSE, ''"
+        f" FROM (SELECT * FROM {INBOX} ORDER BY id DESC LIMIT {count}) m ORDER BY id",
+        *(consumer.name, state),
+    )
+
+
+def _series(using: str) -> str:
+    if connections[using].vendor == "postgresql":
+        return "WITH series AS (SELECT n FROM generate_series(%s::bigint, %s::bigint) n)"
+    return "WITH RECURSIVE series(n) AS (SELECT %s UNION ALL SELECT n + 1 FROM series WHERE n < %s)"
+
+
+def _id(using: str) -> str:
+    """Return ids that grow, as UUIDv7 do."""
+    if connections[using].vendor == "postgresql":
+        return "lpad(to_hex(n), 32, '0')::uuid"
+    return "printf('%%032x', n)"
+
+
+def _key(using: str) -> str:
+    if connections[using].vendor == "postgresql":
+        return "COALESCE(%s, 'order-' || lpad((n %% 1000)::text, 6, '0'))"
+    return "COALESCE(%s, printf('order-%%06d', n %% 1000))"
+
+
+def _payload(using: str) -> str:
+    number = "n::text" if connections[using].vendor == "postgresql" else "n"
+    return f"replace(replace(%s, '{_ORDER}', {_key(using)}), '{_NUMBER}', {number})"
+
+
+def _template(cls: type[Bought]) -> str:
+    return codec.encode(bought(_NUMBER, cls, order=_ORDER))
+
+
+def check_size() -> None:
+    """Make sure that the event has the size that the report speaks of."""
+    size = len(codec.encode(bought(FIRST)).encode())
+    if size != BYTES:
+        raise AssertionError(f"the event has {size} bytes, not {BYTES}")

@@ -1,0 +1,1 @@
+"""The context of the benchmarks: purchases, and one consumer for each way of handling them."""

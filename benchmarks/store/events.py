@@ -1,0 +1,48 @@
+"""One event for each way of handling it, all with the same fields: 400 bytes of JSON."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+from outbox_inbox import DomainEvent
+
+BYTES: Final = 400
+FIRST: Final = 100_000
+"""The smallest number of a purchase; all that are measured have six digits."""
+WHEN: Final = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+NOTE: Final = "Leave it with the neighbours, please; they are at home all day. ".ljust(270, "x")
+
+
+class Bought(DomainEvent, key="order"):
+    """Handled in a transaction of its own, which is the default."""
+
+    order: str
+    number: int
+    country: str
+    total: Decimal
+    bought_at: datetime
+    note: str
+
+
+class BoughtTogether(Bought):
+    """Handled with others in one transaction."""
+
+
+class BoughtListed(Bought):
+    """Handled as a list."""
+
+
+class Seen(Bought):
+    """Handled by one who does nothing, so that the claim is all there is."""
+
+
+def bought(number: int, cls: type[Bought] = Bought, order: str | None = None) -> Bought:
+    """Return the event of one purchase; every thousandth has the same order."""
+    return cls(
+        order=order or f"order-{number % 1000:06}",
+        number=number,
+        country="SE",
+        total=Decimal("1234.50"),
+        bought_at=WHEN,
+        note=NOTE,
+    )

@@ -1,0 +1,42 @@
+"""The consumers: what a handler of this app looks like, once in each way."""
+
+from typing import Any
+
+from outbox_inbox import handles
+
+from .events import Bought, BoughtListed, BoughtTogether, Seen
+from .models import Purchase
+
+
+@handles(Bought)
+def enter(event: Bought) -> None:
+    """Make a row, in a transaction of its own."""
+    Purchase.objects.create(**_row(event))
+
+
+@handles(BoughtTogether, transaction="batch")
+def enter_together(event: BoughtTogether) -> None:
+    """Make a row, in a transaction with others."""
+    Purchase.objects.create(**_row(event))
+
+
+@handles(BoughtListed, batch=True)
+def enter_list(events: list[BoughtListed]) -> None:
+    """Make the rows of many events at once."""
+    Purchase.objects.bulk_create([Purchase(**_row(event)) for event in events])
+
+
+@handles(Seen)
+def see(event: Seen) -> None:
+    """Do nothing."""
+
+
+def _row(event: Bought) -> dict[str, Any]:
+    return {
+        "order": event.order,
+        "number": event.number,
+        "country": event.country,
+        "total": event.total,
+        "bought_at": event.bought_at,
+        "note": event.note,
+    }
