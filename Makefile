@@ -31,6 +31,9 @@ worker: .venv ## Keep the queues of that site moving, until it is stopped
 test: .venv ## Run the tests on SQLite, then on PostgreSQL if it answers (ARGS=pytest arguments)
 	$(PYTHON) -m tests $(ARGS)
 
+servers: .venv ## Install and start what the tests use (Debian, as root)
+	bash tests/servers.sh
+
 acceptance: .venv ## Run the long battery: workers killed again and again (ARGS=pytest arguments)
 	$(PYTHON) -m tests -m slow $(ARGS)
 
