@@ -450,7 +450,7 @@ def lock_partition(connection: BaseDatabaseWrapper, partition: int, freeze_ms: i
     if say.skip_locked:
         rows = _run(
             connection,
-            f"SELECT paused, run, {_is_live(say)}, {say.freeze_guard} FROM {PARTITION}"
+            f"SELECT paused, run, last_run_at > {say.later}, {say.freeze_guard} FROM {PARTITION}"
             f" WHERE id = %s {say.skip_locked}",
             [-SILENCE, str(freeze_ms), partition],
         )
@@ -458,14 +458,11 @@ def lock_partition(connection: BaseDatabaseWrapper, partition: int, freeze_ms: i
         rows = _run(
             connection,
             f"UPDATE {PARTITION} SET number = number WHERE id = %s"
-            f" RETURNING paused, run, {_is_live(say)}",
+            f" RETURNING paused, run, last_run_at > {say.later}",
             [partition, -SILENCE],
         )
-    return Held(bool(rows[0][0]), rows[0][1], bool(rows[0][2])) if rows else None
-
-
-def _is_live(say: Dialect) -> str:
-    return f"run IS NOT NULL AND last_run_at > {say.later}"
+    # Whether there is a run is not asked in SQL: SQLite (3.40) has IS NOT NULL wrong in RETURNING.
+    return next((Held(bool(row[0]), row[1], bool(row[1] and row[2])) for row in rows), None)
 
 
 def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
@@ -513,7 +510,8 @@ def look(
     found = _run(
         connection,
         "SELECT p.id, p.number, p.paused, p.run, p.outages,"
-        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now}, {_is_live(say)},"
+        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
+        f" p.run IS NOT NULL AND p.last_run_at > {say.later},"
         f" {ready} FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
         " ORDER BY p.run IS NOT NULL, p.number",
         [-SILENCE, context, queue],
