@@ -6,6 +6,7 @@ failure the later deliveries of its consumer and key are left where they are (ru
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from time import monotonic
 
 from django.db import transaction
@@ -20,6 +21,15 @@ from .models import Delivery
 from .partitions import Lost, Run, connection_lost
 from .statements import Ready
 from .tally import Outcome, Tally
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch came to, told to the world after its commit."""
+
+    taken: int = 0
+    done: list[Ready] = field(default_factory=list)
+    failed: list[tuple[Ready, Verdict]] = field(default_factory=list)
 
 
 class Executor:
@@ -77,19 +87,21 @@ class Executor:
         When even that fails it was the COMMIT, for example by a deferred constraint, and each
         is handled alone.
         """
-        while rows and not self.tally.finished():
-            rows = [row for row in rows if not self._is_blocked(row)]
-            try:
-                rows = rows[self._batch(rows, savepoints=False) :]
-            except Lost:
-                raise
-            except Exception as error:
-                self._raise_if_lost(error)
-                rows = self._again(rows)
+        left = [row for row in rows if not self._is_blocked(row)]
+        while left and not self.tally.finished():
+            batch = self._try(left, savepoints=False) or self._try(left, savepoints=True)
+            if batch is None:
+                self.each(left, self.alone)
+                return
+            self.tally.add(Outcome(done=len(batch.done)))
+            for row, verdict in batch.failed:
+                self._count_failure(row, verdict)
+            left = [row for row in left[batch.taken :] if not self._is_blocked(row)]
 
     def as_list(self, consumer: Consumer, rows: Sequence[Ready]) -> None:
         """Hand a list to its handler; after a failure, one by one; the doubtful always so."""
-        fresh = [row for row in rows if not row.attempts]
+        doubtful = {row.key for row in rows if row.attempts} - {None}
+        fresh = [row for row in rows if not row.attempts and row.key not in doubtful]
         if fresh and not self.tally.finished():
             try:
                 with self._committing(fresh[-1]):
@@ -97,58 +109,49 @@ class Executor:
                     faults.point("dispatch.after_claim")
                     deliver(self.context, consumer, fresh, Translations())
                     self._mark_done(fresh)
-                self.tally.add(Outcome(done=len(fresh)))
             except Lost:
                 raise
             except Exception as error:
                 self._raise_if_lost(error)
                 self.each(fresh, self.alone)
-        self.each([row for row in rows if row.attempts], self.alone)
+            else:
+                self.tally.add(Outcome(done=len(fresh)))
+        self.each([row for row in rows if row.attempts or row.key in doubtful], self.alone)
 
-    def _again(self, rows: Sequence[Ready]) -> Sequence[Ready]:
-        try:
-            return rows[self._batch(rows, savepoints=True) :]
-        except Lost:
-            raise
-        except Exception as error:
-            self._raise_if_lost(error)
-            self.each(rows, self.alone)
-            return ()
-
-    def _batch(self, rows: Sequence[Ready], *, savepoints: bool) -> int:
-        """Handle deliveries until they or the time is used up; return how many were taken."""
-        deadline = monotonic() + settings().batch_time.total_seconds()
-        done: list[Ready] = []
-        failed: list[tuple[Ready, Verdict]] = []
-        translations = Translations()
-        taken = 0
+    def _try(self, rows: Sequence[Ready], *, savepoints: bool) -> _Batch | None:
+        """Handle deliveries in one transaction; None: it failed, and nothing has happened."""
         blocked = set(self._blocked)
         try:
-            with self._committing(rows[-1]):
-                self.run.lock()
-                faults.point("dispatch.after_claim")
-                for row in rows:
-                    taken += 1
-                    if self._is_blocked(row):
-                        continue
-                    verdict = self._call_in_batch(
-                        row, translations, savepoint=savepoints or row.attempts > 0
-                    )
-                    if verdict is None:
-                        done.append(row)
-                    else:
-                        failed.append((row, verdict))
-                    if monotonic() > deadline:
-                        break
-                translations.store(self.context)
-                self._mark_done(done)
-        except BaseException:
+            return self._batch(rows, savepoints=savepoints)
+        except BaseException as error:
             self._blocked = blocked
-            raise
-        self.tally.add(Outcome(done=len(done)))
-        for row, verdict in failed:
-            self._count_failure(row, verdict)
-        return taken
+            if isinstance(error, Lost) or not isinstance(error, Exception):
+                raise
+            self._raise_if_lost(error)
+            return None
+
+    def _batch(self, rows: Sequence[Ready], *, savepoints: bool) -> _Batch:
+        """Handle deliveries until they or the time is used up."""
+        deadline = monotonic() + settings().batch_time.total_seconds()
+        translations, batch = Translations(), _Batch()
+        with self._committing(rows[-1]):
+            self.run.lock()
+            faults.point("dispatch.after_claim")
+            for row in rows:
+                batch.taken += 1
+                if self._is_blocked(row):
+                    continue
+                savepoint = savepoints or row.attempts > 0
+                verdict = self._call_in_batch(row, translations, savepoint=savepoint)
+                if verdict is None:
+                    batch.done.append(row)
+                else:
+                    batch.failed.append((row, verdict))
+                if monotonic() > deadline:
+                    break
+            translations.store(self.context)
+            self._mark_done(batch.done)
+        return batch
 
     def _call_in_batch(
         self, row: Ready, translations: Translations, *, savepoint: bool
@@ -196,8 +199,10 @@ class Executor:
         faults.point("dispatch.after_commit")
 
     def _mark_done(self, rows: Sequence[Ready]) -> None:
+        """Mark deliveries as done; one that is not to be marked undoes its effects with it."""
         if rows:
-            statements.mark_done(self.run.connection, [row.id for row in rows])
+            if statements.mark_done(self.run.connection, [row.id for row in rows]) < len(rows):
+                raise Lost
             self._release(rows)
 
     def _release(self, rows: Sequence[Ready]) -> None:
