@@ -90,8 +90,7 @@ class ActingAdmin(QueueAdmin):
 
     def counted(self, count: int) -> str:
         """Return a number of rows in words: "3 deliveries"."""
-        what = model_ngettext(self.opts, count)
-        return _("more than %s") % f"{MOST:,} {what}" if count > MOST else f"{count:,} {what}"
+        return f"{count:,} {model_ngettext(self.opts, count)}"
 
     def tell(self, request: HttpRequest, done: int, some: str, none: str) -> None:
         """Report what was done, or that nothing was.
@@ -194,7 +193,9 @@ class SolvingAdmin(ActingAdmin):
             "form": form,
             "changed": changed,
             "total": total,
-            "what": self.counted(total),
+            "what": self.counted(total)
+            if total <= MOST
+            else _("more than %s") % self.counted(MOST),
             "rows": queryset.filter(state__in=UNFINISHED)[:SAMPLE],
             "more": total > SAMPLE,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),

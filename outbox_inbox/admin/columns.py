@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from . import rendering
 from .base import QueueAdmin
@@ -36,6 +37,14 @@ class ProgressColumns:
         if row.due_at is None:
             return state
         return format_html('{} <span class="oi-due">{}</span>', state, rendering.moment(row.due_at))
+
+    @admin.display(description=_("state"))
+    def progress(self, row: Any) -> SafeString:
+        """Show the state with the number of attempts that have failed."""
+        if not row.attempts:
+            return self.standing(row)
+        attempts = ngettext("%s attempt", "%s attempts", row.attempts) % row.attempts
+        return format_html('{} <span class="oi-due">{}</span>', self.standing(row), attempts)
 
     @admin.display(description=_("finished"))
     def finished(self, row: Any) -> SafeString:
@@ -66,6 +75,8 @@ class KeyColumns(QueueAdmin):
         followers = {f"{name}__exact": value for name, value in _same_key(row).items()}
         address = self.address(type(row), "changelist", state__exact="waiting", **followers)
         count = self._others(row).filter(state="waiting")[: MOST + 1].count()
+        if not count:
+            return format_html("{}", _("nothing waits behind it"))
         shown = f"{MOST:,}+" if count > MOST else f"{count:,}"
         return format_html('<a href="{}">{}</a>', address, _("%s wait behind it") % shown)
 

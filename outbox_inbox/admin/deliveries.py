@@ -34,16 +34,7 @@ class DeliveryAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
 
     path = "message__"
     unlisted = ("message__payload", "message__headers")
-    list_display = (
-        "consumer",
-        "standing",
-        "typed",
-        "key",
-        "context",
-        "attempts",
-        "received",
-        "trouble",
-    )
+    list_display = ("consumer", "progress", "typed", "key", "received", "trouble")
     list_filter = (StateFilter, ContextFilter, ParkedFilter, ConsumerFilter)
     list_select_related = ("message",)
     fieldsets = (

@@ -14,7 +14,7 @@ from .listing import ContextFilter, ParkedFilter, StateFilter, TypeFilter
 class OutboxMessageAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
     """Messages of the outbox."""
 
-    list_display = ("typed", "standing", "key", "context", "attempts", "recorded", "trouble")
+    list_display = ("typed", "progress", "key", "context", "recorded", "trouble")
     list_filter = (StateFilter, ContextFilter, ParkedFilter, "kind", TypeFilter)
     fieldsets = (
         (None, {"fields": PROGRESS}),
