@@ -86,7 +86,7 @@ def _greet_chromium(path: str) -> None:
 POSTGRES = Service(
     name="PostgreSQL",
     variable="TEST_POSTGRES_URL",
-    default="postgres://postgres@127.0.0.1:5432/postgres",
+    default="postgres://postgres:postgres@127.0.0.1:5432/postgres",
     greet=_greet_postgres,
 )
 REDIS = Service(

@@ -6,14 +6,21 @@ import pytest
 from django.contrib.admin.models import LogEntry, LogEntryManager
 from django.contrib.auth.models import Permission, User
 from django.contrib.messages import get_messages
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from outbox_inbox import operations
+from outbox_inbox import PermanentError, operations, record
 from outbox_inbox.admin import actions
-from outbox_inbox.models import Partition
+from outbox_inbox.contexts import context
+from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.models import Delivery, Partition
+from outbox_inbox.relay import relay_outbox
 from tests import rows
+from tests.script import playing
+from tests.shop.events import Noted
+from tests.shop.models import Entry
 
 pytestmark = pytest.mark.django_db
 
@@ -175,6 +182,25 @@ def test_a_message_that_backs_off_is_tried_at_once(admin_client):
     row = rows.outbox_message(attempts=3, due_at=timezone.now() + timezone.timedelta(hours=1))
     act(admin_client, "outboxmessage", "retry", row)
     assert history(row) == ["admin: Retried."]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_parked_key_goes_on_in_order_after_a_retry(admin_client):
+    """A handler fails, its key is parked, the operator retries: all is handled, in order."""
+
+    def fail(event: Noted) -> None:
+        if event.number == 1:
+            raise PermanentError("not today")
+
+    with transaction.atomic():
+        record(Noted(order="a", number=1), Noted(order="a", number=2))
+    relay_outbox(context("shop"))
+    with playing(note=fail):
+        dispatch_inbox(context("shop"))
+    act(admin_client, "delivery", "retry", Delivery.objects.get(state="dead"))
+    dispatch_inbox(context("shop"))
+    handled = Entry.objects.filter(consumer="note").order_by("id")
+    assert list(handled.values_list("number", flat=True)) == [1, 2]
 
 
 def test_a_retry_of_nothing_says_so(admin_client):

@@ -38,6 +38,12 @@ def enlist(events: list[Listed]) -> None:
     play("enlist", events)
 
 
+@handles(Listed, batch=True, takes_envelope=True)
+def survey(events: list[Listed], envelopes: list[Envelope]) -> None:
+    """Look at the same messages as `enlist`, with their envelopes."""
+    play("survey", events, envelopes)
+
+
 @handles(Skipped, on_dead="skip", max_attempts=1)
 def skip(event: Skipped) -> None:
     """Handle a message that may be passed by its followers once it is dead."""
