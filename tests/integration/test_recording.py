@@ -351,7 +351,6 @@ def test_what_is_recorded_after_a_handler_has_no_cause():
 
 
 def test_a_message_recorded_in_a_handler_that_fails_is_not_recorded():
-    """It is rolled back with everything else that the handler did."""
 
     deliver(Noted(order="a", number=1))
     with playing(note=lambda event: record_and_fail(Loose(order="a", number=1))):
