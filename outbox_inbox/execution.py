@@ -13,12 +13,12 @@ from django.db import transaction
 
 from . import announcing, faults, statements
 from .conf import settings
-from .consumers import Consumer
+from .contexts import Consumer
 from .delivering import Commit, Translations, deliver
 from .exceptions import HandlerError
 from .failing import Verdict, crash, judge, trace
 from .models import Delivery
-from .partitions import Lost, Run, connection_lost
+from .partitions import Lost, Run
 from .statements import Ready
 from .tally import Outcome, Tally
 
@@ -217,7 +217,7 @@ class Executor:
         return row.key is not None and (row.consumer, row.key) in self._blocked
 
     def _raise_if_lost(self, error: Exception) -> None:
-        if connection_lost(self.run.connection, error):
+        if self.run.disconnected(error):
             raise error
 
     def _fail(self, row: Ready, error: Exception, attempts: int) -> None:

@@ -56,6 +56,7 @@ class Run:
         self.ended = False
         self._shown = monotonic()
         self.connection: BaseDatabaseWrapper = connections[context.database]
+        self._session = self.connection.connection
         self._freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
 
     @contextmanager
@@ -80,6 +81,7 @@ class Run:
         held = statements.lock_partition(self.connection, self.id, self._freeze_ms)
         if held is None or held.paused or as_uuid_or_none(held.run) != self.token:
             raise Lost
+        self._session = self.connection.connection
 
     def claim(self, delivery: int) -> None:
         """Take the lock and mark one delivery as done, in the caller's transaction.
@@ -89,6 +91,19 @@ class Run:
         """
         if not statements.claim(self.connection, self.id, self.token, self._freeze_ms, delivery):
             raise Lost
+        self._session = self.connection.connection
+
+    def disconnected(self, error: BaseException) -> bool:
+        """Tell whether an error is that of a connection that is gone, and so of no message."""
+        return isinstance(error, DatabaseError | InterfaceError) and not self.connected()
+
+    def connected(self) -> bool:
+        """Tell whether the connection of the last transaction is still there.
+
+        Django opens another as soon as it finds one broken; what the old one did is unknown.
+        """
+        same = self.connection.connection is self._session and self._session is not None
+        return same and not self.connection.needs_rollback and self.connection.is_usable()
 
     def show_life(self) -> None:
         """Tell others, at the end of the caller's transaction, that this run is under way.
@@ -130,7 +145,7 @@ def stay(context: Context, partition: statements.Work) -> Iterator[Run | None]:
     try:
         yield run
     except BaseException:
-        if _alive(run.connection):
+        if run.connected():
             _end(run)
         raise
     _end(run)
@@ -146,16 +161,6 @@ def _begin(context: Context, partition: statements.Work) -> Run | None:
         run = Run(context, partition, settings().batch_size if held.run is not None else 0)
         statements.set_run(connection, partition.id, run.token)
     return run
-
-
-def connection_lost(connection: BaseDatabaseWrapper, error: BaseException) -> bool:
-    """Tell whether an error is that of a connection that is gone, and so of no message."""
-    return isinstance(error, DatabaseError | InterfaceError) and not _alive(connection)
-
-
-def _alive(connection: BaseDatabaseWrapper) -> bool:
-    broken = connection.connection is None or connection.needs_rollback
-    return not broken and connection.is_usable()
 
 
 def _end(run: Run) -> None:

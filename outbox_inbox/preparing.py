@@ -16,7 +16,6 @@ from .contexts import Context
 from .dialects import stamp
 from .envelope import Handling, uuid7
 from .exceptions import HopLimitExceeded, InvalidEvent
-from .json_text import text_problem
 from .messages import DomainEvent, IntegrationEvent, key_of, meta
 
 Event = DomainEvent | IntegrationEvent
@@ -133,7 +132,7 @@ def _checked_key(event: Event, key: object) -> str | None:
         raise InvalidEvent(name, [f"its key must be text, not {key!r}"])
     if len(key) > _MAX_KEY:
         raise InvalidEvent(name, [f"its key has {len(key)} characters, the limit is {_MAX_KEY}"])
-    problem = text_problem(key)
+    problem = codec.text_problem(key)
     if problem:
         raise InvalidEvent(name, [f"its key {key!r} {problem}"])
     return key

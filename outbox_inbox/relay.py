@@ -17,7 +17,7 @@ from .dialects import as_uuid, as_uuid_or_none, aware
 from .exceptions import MessageRefused, TransportUnavailable
 from .failing import Verdict, crash, describe, judge
 from .models import Kind, OutboxMessage, Queue
-from .partitions import Lost, Run, connection_lost, sweep
+from .partitions import Lost, Run, sweep
 from .statements import Pending
 from .tally import Outcome, Tally, ignore, never
 from .transports import OutgoingMessage, Published, transport
@@ -89,7 +89,7 @@ class _Relay:
         except Lost:
             raise
         except Exception as error:
-            if connection_lost(self.run.connection, error):
+            if self.run.disconnected(error):
                 raise
             # Nobody knows which message it was: find out as after a crash, one at a time.
             self.run.careful = size
@@ -111,7 +111,7 @@ class _Relay:
         except Lost:
             raise
         except Exception as error:
-            if connection_lost(self.run.connection, error):
+            if self.run.disconnected(error):
                 raise
             with self.run.locked():
                 batch = _Batch(failed=self._fail(row, error, row.attempts + 1))

@@ -13,7 +13,6 @@ from .contexts import Context
 from .dialects import aware
 from .envelope import Envelope
 from .exceptions import ConcurrencyError, DuplicateMessage, UnreadableMessage
-from .json_text import text_problem
 from .messages import DomainEvent, IntegrationEvent
 from .models import StoredEvent
 
@@ -108,7 +107,7 @@ def problems_of(stream: object, expected_version: object) -> list[str]:
     problems = []
     if not isinstance(stream, str) or not 0 < len(stream) <= _MAX_STREAM:
         problems.append(f"stream must be text of 1 to {_MAX_STREAM} characters, not {stream!r}")
-    elif (problem := text_problem(stream)) is not None:
+    elif (problem := codec.text_problem(stream)) is not None:
         problems.append(f"stream {stream!r} {problem}")
     number = expected_version if type(expected_version) is int else -1
     if expected_version is not None and number < 0:

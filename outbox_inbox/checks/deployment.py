@@ -12,7 +12,7 @@ from django.db import connections, models, router
 
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.declaring import owner_of
+from outbox_inbox.contexts.declaring import owner_of
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports import transport
 

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Union
 
-from outbox_inbox.consumers import Consumer
+from outbox_inbox.contexts.consumers import Consumer
 from outbox_inbox.envelope import Envelope
 
 _SEVERAL: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outbox_inbox.codec.json_text import check_limits, limit_problem, load_object, text_problem
 from outbox_inbox.exceptions import UnreadableMessage
-from outbox_inbox.json_text import check_limits, limit_problem, load_object, text_problem
 
 LARGE = 262_144
 

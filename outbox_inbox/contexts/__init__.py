@@ -14,7 +14,12 @@ from typing import ClassVar
 from django.apps import AppConfig, apps
 from django.core.signals import setting_changed
 
-from .conf import Source
+from outbox_inbox.conf import Source
+from outbox_inbox.exceptions import NotAContext
+from outbox_inbox.marking import Event, marks_of
+from outbox_inbox.messages import DomainEvent, IntegrationEvent, meta
+from outbox_inbox.validation import suggestion
+
 from .consumers import (
     NO_UPCASTERS,
     Consumer,
@@ -33,10 +38,6 @@ from .declaring import (
     owner_of,
     refuse,
 )
-from .exceptions import NotAContext
-from .marking import Event, marks_of
-from .messages import DomainEvent, IntegrationEvent, meta
-from .validation import suggestion
 
 __all__ = ["Consumer", "Context", "ContextConfig", "context", "context_of", "contexts"]
 

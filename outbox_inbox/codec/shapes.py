@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from outbox_inbox.messages import Meta, meta
+
 from .field_types import FieldType, OneOf, Record, stands_for
-from .messages import Meta, meta
 from .single_types import Single
 from .type_hints import SUPPORTED, Reader
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
-from .exceptions import UnreadableMessage
+from outbox_inbox.exceptions import UnreadableMessage
 
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 10_000

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from .conf import settings
-from .exceptions import InvalidEvent, NewerVersion, UnreadableMessage
+from outbox_inbox.conf import settings
+from outbox_inbox.exceptions import InvalidEvent, NewerVersion, UnreadableMessage
+from outbox_inbox.messages import DomainEvent, IntegrationEvent
+
 from .field_types import Mapped, Refused
 from .json_text import MAX_DEPTH, check_limits, limit_problem, load_object, text_problem
-from .messages import DomainEvent, IntegrationEvent
 from .shapes import Shape, Unfit, field_problems, shape_of
 from .single_types import TEXT
 

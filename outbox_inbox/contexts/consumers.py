@@ -9,8 +9,8 @@ from zlib import crc32
 
 from django.utils.module_loading import module_has_submodule
 
-from .exceptions import SettingsError
-from .marking import (
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.marking import (
     MAX_NAME,
     Event,
     HandlesMark,

@@ -7,11 +7,12 @@ from typing import Any, get_args
 from django.apps import AppConfig, apps
 from django.db import connections
 
-from .conf import ContextSettings, Source, settings
+from outbox_inbox.conf import ContextSettings, Source, settings
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.messages import IntegrationEvent
+from outbox_inbox.validation import did_you_mean, suggestion
+
 from .consumers import import_modules
-from .exceptions import SettingsError
-from .messages import IntegrationEvent
-from .validation import did_you_mean, suggestion
 
 MAX_LABEL = 50
 
