@@ -130,6 +130,8 @@ def _checked_key(event: Event, key: object) -> str | None:
     name = type(event).__name__
     if not isinstance(key, str):
         raise InvalidEvent(name, [f"its key must be text, not {key!r}"])
+    if not key:
+        raise InvalidEvent(name, ["its key is empty; an event without order has no key (None)"])
     if len(key) > _MAX_KEY:
         raise InvalidEvent(name, [f"its key has {len(key)} characters, the limit is {_MAX_KEY}"])
     problem = codec.text_problem(key)

@@ -12,6 +12,7 @@ E009    version gap without upcaster
 E011    two consumers with one name
 E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
 E014    two domain events of a context with one stored name
+E015    an event has a field of a type that cannot be stored
 W001    subscribed, and nobody handles
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from django.core.checks import CheckMessage
 
+from outbox_inbox import codec
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.marking import Event
@@ -153,7 +154,20 @@ def check_stored_names(context: Context) -> Iterator[CheckMessage]:
             )
 
 
+def check_fields(context: Context) -> Iterator[CheckMessage]:
+    """E015: an event has a field of a type that cannot be stored and read back exactly."""
+    for cls in dict.fromkeys([*context.own_events(), *context.events.values()]):
+        for problem in codec.field_problems(cls):
+            yield error(
+                "E015",
+                f"{where(cls)} cannot be stored: {problem}.",
+                f"A field may hold {codec.SUPPORTED}.",
+                context.label,
+            )
+
+
 CHECKS = (
+    check_fields,
     check_names,
     check_publishers,
     check_producers,

@@ -23,8 +23,10 @@ from .field_types import Mapped, Refused
 from .json_text import MAX_DEPTH, check_limits, limit_problem, load_object, text_problem
 from .shapes import Shape, Unfit, field_problems, shape_of
 from .single_types import TEXT
+from .type_hints import SUPPORTED
 
 __all__ = [
+    "SUPPORTED",
     "check_limits",
     "decode",
     "decode_headers",

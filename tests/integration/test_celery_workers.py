@@ -39,14 +39,22 @@ class Cluster:
 
     def worker(self, **settings):
         """Start a worker, and wait until it takes tasks."""
-        name = f"{uuid4().hex}@test"
+        name = uuid4().hex
+        log = self.folder / name
         worker = self.start(
-            "worker", "--pool=solo", "-n", name, "--without-mingle", "--without-gossip", **settings
+            *(
+                "worker",
+                "--pool=solo",
+                "-n",
+                f"{name}@test",
+                "--without-mingle",
+                "--without-gossip",
+            ),
+            *("-l", "INFO", "-f", str(log)),
+            **settings,
         )
-        for line in worker.stdout:
-            if line.rstrip().endswith("ready."):
-                return worker
-        raise AssertionError("the worker ended")
+        eventually(lambda: log.exists() and "ready." in log.read_text(), "the worker is ready")
+        return worker
 
     def beat(self):
         """Start a beat."""

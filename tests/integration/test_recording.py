@@ -129,6 +129,7 @@ def test_two_databases_commit_their_events_apart(settings):
         ([Noted(order="a", number=Decimal(1))], {}, "number"),
         ([Noted(order="a", number=1), Noted(order="b", number=None)], {}, "number"),
         ([Noted(order="a", number=1)], {"key": "x" * 201}, "201"),
+        ([Noted(order="a", number=1)], {"key": ""}, "empty"),
         ([Noted(order="a", number=1)], {"key": 5}, "key"),
         ([Noted(order="a", number=1)], {"key": "a\0"}, "key"),
         ([Noted(order="a", number=1)], {"headers": {"a": 1}}, "headers"),
@@ -214,12 +215,11 @@ def test_the_time_is_the_clock_of_the_database(monkeypatch):
 
 
 def test_the_key_of_the_class_can_be_overridden():
-    """``key=`` orders all events of the call, whatever their classes name; "" is a key as well."""
+    """``key=`` orders all events of the call, whatever their classes name."""
     with transaction.atomic():
         record(Noted(order="a", number=1), Loose(order="a", number=1), key="k")
         record(Noted(order="a", number=1), Loose(order="a", number=1))
-        record(Loose(order="a", number=1), key="")
-    assert [row.key for row in rows()] == ["k", "k", "a", None, ""]
+    assert [row.key for row in rows()] == ["k", "k", "a", None]
 
 
 def test_a_message_id_of_the_callers_own_is_used():

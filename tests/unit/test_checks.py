@@ -372,6 +372,15 @@ def test_e014_one_stored_name(packages):
     assert ids(packages) == ["E014"]
 
 
+def test_e015_unfit_field(packages):
+    """A field whose type has no exact text is found before the first event is recorded."""
+    events = EVENTS.replace("amount: int", "amount: object")
+    packages.context("billing", events=events, handlers="from . import events")
+    (message,) = run(packages)
+    assert message.id == "outbox_inbox.E015"
+    assert "amount" in message.msg
+
+
 # --------------------------------------------------------------------------------- functions
 
 
