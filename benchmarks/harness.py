@@ -34,7 +34,7 @@ class Comparison:
     size: int
     turns: int = 1
     against: str = "bare"
-    set_up: Callable[[float], None] = lambda share: None
+    set_up: Callable[[float], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """A migrated database of its own for each test, and what stands in it at the end."""
 
 import os
+import secrets
 import shutil
 import sqlite3
 from collections import defaultdict
@@ -77,7 +78,8 @@ def sqlite_copies(folder: Path) -> Iterator[tuple[Store, Any]]:
 def postgres_copies(url: str) -> Iterator[tuple[Store, Any]]:
     """Yield an empty PostgreSQL database to be migrated, and a function that copies it."""
     made: list[str] = []
-    prefix = f"acceptance_outbox_inbox_{os.getpid()}"
+    # A fixture that several modules import is set up for each of them.
+    prefix = f"acceptance_outbox_inbox_{os.getpid()}_{secrets.token_hex(4)}"
 
     def create(name: str, *options: str) -> Store:
         made.append(name)

@@ -2,6 +2,7 @@
 
 import secrets
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def write_steps(steps: int) -> tuple[str, ...]:
 WORKER = ("manage.py", "run_contexts", "--interval", "0.05")
 
 
+def wait_until_running(worker: subprocess.Popen[str]) -> None:
+    """Wait until a worker has said that it runs: from then on it takes signals."""
+    assert worker.stdout is not None
+    printed = []
+    for line in worker.stdout:
+        if line.startswith("Running"):
+            return
+        printed.append(line)
+    raise AssertionError("".join(printed))
+
+
 def finish(processes: Processes, orders: Orders, steps: int) -> None:
     """Let everything come to its end without further faults, and compare the figures."""
     processes.succeed(*write_steps(steps))
@@ -54,6 +66,7 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(
 def test_a_worker_ends_in_order_when_it_is_told_to(processes: Processes) -> None:
     """SIGTERM lets a worker finish what it is at, and end with exit status 0."""
     worker = processes.start(*WORKER)
+    wait_until_running(worker)
     processes.succeed(*write_steps(1))
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=60)
@@ -69,6 +82,7 @@ def test_connections_that_are_cut_lose_and_repeat_nothing(
     processes.succeed(*write_steps(steps))
     faults = ",".join(f"{point}:disconnect@p0.02" for point in sorted(POINTS))
     worker = processes.start(*WORKER, faults=f"{faults},seed=5")
+    wait_until_running(worker)
     processes.succeed(*place(orders))
     worker.send_signal(signal.SIGTERM)
     printed, _ = worker.communicate(timeout=60)
@@ -86,6 +100,7 @@ def test_a_frozen_worker_is_thrown_out(processes: Processes, tmp_path: Path) -> 
     processes.succeed(*write_steps(steps))
     limits = {"OUTBOX_INBOX_FROZEN_AFTER": "2s", "OUTBOX_INBOX_PUBLISH_TIMEOUT": "1s"}
     frozen = processes.start(*WORKER, faults="dispatch.after_handler:stop@2", **limits)
+    wait_until_running(frozen)
     processes.succeed(*place(orders), **limits)
     assert_all_is_well(processes.store, orders, KEYS, steps)
     frozen.send_signal(signal.SIGCONT)
