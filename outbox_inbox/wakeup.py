@@ -66,6 +66,17 @@ def failures() -> int:
     return _record.failures
 
 
+def problem() -> str | None:
+    """Say what is wrong with the setting ``WAKE_UP``; None: nothing."""
+    way = settings().wake_up
+    if way in (None, "celery"):
+        return None
+    return (
+        f'OUTBOX_INBOX["WAKE_UP"] is {way!r}, which this version does not offer; '
+        'expected "celery", or None to find work by polling'
+    )
+
+
 def nudge(context: Context, work: Work = "relay") -> None:
     """Have the work of a context done soon, if the transaction that is open commits.
 
@@ -79,14 +90,11 @@ def nudge(context: Context, work: Work = "relay") -> None:
     Raises:
         SettingsError: ``WAKE_UP`` names a way that this version does not offer.
     """
-    way = settings().wake_up
-    if way is None:
+    if settings().wake_up is None:
         return
-    if way != "celery":
-        raise SettingsError(
-            f'OUTBOX_INBOX["WAKE_UP"] is {way!r}, which this version does not offer; '
-            'expected "celery", or None to find work by polling'
-        )
+    wrong = problem()
+    if wrong:
+        raise SettingsError(wrong)
     hook = _Nudge(context.label, work)
     # Asked of the connection, not remembered: a savepoint that is rolled back takes the hooks
     # registered in it along, and what is recorded after it has to be announced all the same.

@@ -10,6 +10,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage
 from django.db import connections, models, router
 
+from outbox_inbox import wakeup
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.declaring import owner_of
@@ -29,6 +30,7 @@ def check_project() -> Iterator[CheckMessage]:
             yield from _check_sqlite(alias)
         for alias in sorted({context.transport for context in contexts()}):
             yield from _check_transport(alias)
+        yield from _check_wake_up()
         yield from _check_beat()
         yield from _check_pickle()
 
@@ -43,6 +45,12 @@ def _check_transport(alias: str) -> Iterator[CheckMessage]:
             f"{problem}.",
             "Correct BACKEND, or install the package that it comes from.",
         )
+
+
+def _check_wake_up() -> Iterator[CheckMessage]:
+    """E013: nobody would ever be woken up, and the first `record()` would raise."""
+    if problem := wakeup.problem():
+        yield error("E013", f"{problem}.", 'Set it to "celery" or None.')
 
 
 def _check_sqlite(alias: str) -> Iterator[CheckMessage]:

@@ -13,11 +13,11 @@ from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import OutboxMessage, Queue
 from outbox_inbox.operations import Selection, retry
-from outbox_inbox.relay import relay_outbox
 from outbox_inbox.testing import drain
+from tests.integration.helpers import deliver, put
 from tests.shop.events import Checked, Noted
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = pytest.mark.usefixtures("committed")
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +46,7 @@ RELAY_SHOP = ("outbox_inbox.relay_outbox", "shop")
 
 def test_a_commit_wakes_up_the_relay(sent):
     """What was recorded is announced, with the label of its context."""
-    with transaction.atomic():
-        record(note())
+    put(note())
 
     assert sent == [RELAY_SHOP]
 
@@ -82,8 +81,7 @@ def test_many_records_of_a_transaction_are_one_nudge(sent):
 def test_each_transaction_is_announced(sent):
     """The second one comes when the first one's worker may be done."""
     for number in range(2):
-        with transaction.atomic():
-            record(note(number=number))
+        put(note(number=number))
 
     assert sent == [RELAY_SHOP] * 2
 
@@ -140,25 +138,22 @@ def test_without_the_setting_nothing_is_sent(sent, settings):
     """By default work is found by polling."""
     settings.OUTBOX_INBOX = {}
 
-    with transaction.atomic():
-        record(note())
+    put(note())
 
     assert sent == []
 
 
-def test_a_way_that_is_not_offered_is_refused(sent, monkeypatch):
+def test_a_way_that_is_not_offered_is_refused(sent, settings):
     """It would silently never wake up anybody."""
-    monkeypatch.setattr(wakeup, "settings", lambda: type("S", (), {"wake_up": "notify"}))
+    settings.OUTBOX_INBOX = {"WAKE_UP": "notify"}
 
     with pytest.raises(SettingsError, match="this version does not offer"):
-        wakeup.nudge(context("shop"))
+        put(note())
 
 
 def test_what_translators_make_is_announced(sent):
     """The contract in the shop's outbox has to be sent on."""
-    with transaction.atomic():
-        record(Checked(order="a", number=1))
-    relay_outbox(context("shop"))
+    deliver(Checked(order="a", number=1))
     sent.clear()
 
     drain()
@@ -168,8 +163,7 @@ def test_what_translators_make_is_announced(sent):
 
 def test_a_retry_is_announced(sent):
     """An operator does not wait for the next beat."""
-    with transaction.atomic():
-        record(note())
+    put(note())
     OutboxMessage.objects.update(state="dead", holds=True)
     sent.clear()
 
@@ -185,8 +179,7 @@ def test_equal_nudges_of_one_piece_of_work_are_gathered(sent):
     """The first goes out at once, the rest as one at the end."""
     with wakeup.gathered():
         for number in range(20):
-            with transaction.atomic():
-                record(note(number=number))
+            put(note(number=number))
         assert sent == [RELAY_SHOP]
 
     assert sent == [RELAY_SHOP] * 2
@@ -194,8 +187,8 @@ def test_equal_nudges_of_one_piece_of_work_are_gathered(sent):
 
 def test_a_single_nudge_is_not_repeated_at_the_end(sent):
     """Nothing came after it."""
-    with wakeup.gathered(), transaction.atomic():
-        record(note())
+    with wakeup.gathered():
+        put(note())
 
     assert sent == [RELAY_SHOP]
 
@@ -205,8 +198,7 @@ def test_gathered_nudges_go_out_again_after_a_while(sent, monkeypatch):
     monkeypatch.setattr(wakeup, "_PAUSE", 0)
     with wakeup.gathered():
         for number in range(3):
-            with transaction.atomic():
-                record(note(number=number))
+            put(note(number=number))
 
     assert sent == [RELAY_SHOP] * 3
 
@@ -250,8 +242,7 @@ def test_a_nudge_gets_to_redis(broker, redis_url):
     """It names the task and the context, and expires."""
     app = broker(redis_url)
 
-    with transaction.atomic():
-        record(note())
+    put(note())
 
     ((task, arguments, headers),) = waiting(app)
     assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
@@ -265,8 +256,7 @@ def test_a_nudge_gets_to_rabbitmq(broker, amqp_url):
     app = broker(amqp_url, task_default_queue="outbox_inbox.test_wakeup")
     waiting(app, "outbox_inbox.test_wakeup")
 
-    with transaction.atomic():
-        record(note())
+    put(note())
 
     ((task, arguments, _),) = waiting(app, "outbox_inbox.test_wakeup")
     assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
@@ -278,8 +268,7 @@ def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     broker(f"{scheme}127.0.0.1:1/0")
     begin = monotonic()
 
-    with transaction.atomic():
-        record(note())
+    put(note())
 
     assert monotonic() - begin < 1
     assert wakeup.failures() == 1
@@ -295,8 +284,7 @@ def test_a_broker_that_does_not_answer_costs_a_second_at_most(broker, scheme):
         broker(f"{scheme}127.0.0.1:{silent.getsockname()[1]}/0")
         begin = monotonic()
 
-        with transaction.atomic():
-            record(note())
+        put(note())
 
         assert monotonic() - begin < 3
         assert wakeup.failures() == 1
@@ -306,13 +294,11 @@ def test_after_a_failure_the_broker_is_left_alone_for_a_while(broker):
     """Of a thousand use cases during an outage one waits, not all of them."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
-        with transaction.atomic():
-            record(note())
+        put(note())
         begin = monotonic()
 
         for number in range(50):
-            with transaction.atomic():
-                record(note(number=number))
+            put(note(number=number))
 
         assert monotonic() - begin < 2
         assert wakeup.failures() == 51
@@ -323,7 +309,6 @@ def test_eager_tasks_run_in_the_commit(broker):
     app = broker("memory://", task_always_eager=True)
     assert tasks.relay_outbox.name in app.tasks
 
-    with transaction.atomic():
-        record(note())
+    put(note())
 
     assert drain().done == 0

@@ -749,10 +749,18 @@ def test_w003_no_beat(packages, celery_apps):
     assert "outbox_inbox.dispatch_inbox, outbox_inbox.relay_outbox:" in message.msg
 
 
-def test_w003_other_wake_up(packages, celery_apps):
-    """Other wake-ups, or none, need no beat."""
+def test_w003_no_wake_up(packages, celery_apps):
+    """Without wake-ups no beat is needed: whoever polls finds everything."""
     packages.context("shop")
-    assert ids(packages, OUTBOX_INBOX={"WAKE_UP": "notify"}) == []
+    assert ids(packages, OUTBOX_INBOX={"WAKE_UP": None}) == []
+
+
+def test_e013_wake_up_that_is_not_offered(packages):
+    """A way of waking up that does not exist yet is refused at start."""
+    packages.context("shop")
+    (message,) = run(packages, OUTBOX_INBOX={"WAKE_UP": "notify"})
+    assert message.id == "outbox_inbox.E013"
+    assert "this version does not offer" in message.msg
 
 
 def test_w003_entries_in_the_settings(packages, celery_apps):
