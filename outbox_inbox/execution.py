@@ -55,15 +55,19 @@ class Executor:
 
     def alone(self, row: Ready) -> None:
         """Handle one delivery in a transaction of its own."""
+        claimed = False
         try:
             with self._committing(row):
                 self.run.claim(row.id)
+                claimed = True
                 faults.point("dispatch.after_claim")
                 self._call(row)
                 self._release([row])
         except Lost:
             raise
         except Exception as error:
+            if not claimed:
+                raise  # "database is locked" and the like: the message was not even touched
             self._raise_if_lost(error)
             self._fail(row, error, row.attempts + 1)
         else:

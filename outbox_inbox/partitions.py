@@ -155,8 +155,8 @@ def _begin(context: Context, partition: statements.Work) -> Run | None:
     connection = connections[context.database]
     freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
     with transaction.atomic(using=context.database):
-        held = statements.lock_partition(connection, partition.id, freeze_ms)
-        if held is None or held.paused or held.live:
+        held = statements.lock_partition(connection, partition.id, freeze_ms, free=True)
+        if held is None:
             return None
         run = Run(context, partition, settings().batch_size if held.run is not None else 0)
         statements.set_run(connection, partition.id, run.token)
@@ -164,13 +164,8 @@ def _begin(context: Context, partition: statements.Work) -> Run | None:
 
 
 def _end(run: Run) -> None:
-    if run.ended:
-        return
-    try:
-        with run.locked():
-            run.end()
-    except Lost:
-        return
+    if not run.ended:
+        statements.end_run(run.connection, run.id, run.token)
 
 
 def sweep(

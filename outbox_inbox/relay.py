@@ -8,19 +8,17 @@ marked as sent in the transaction that follows the transport's confirmation (rul
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
 from . import announcing, faults, intake, statements
 from .conf import settings
 from .contexts import Context
-from .dialects import as_uuid, as_uuid_or_none, aware
 from .exceptions import MessageRefused, TransportUnavailable
 from .failing import Verdict, crash, describe, judge
 from .models import Kind, OutboxMessage, Queue
 from .partitions import Lost, Run, sweep
 from .statements import Pending
 from .tally import Outcome, Tally, ignore, never
-from .transports import OutgoingMessage, Published, transport
+from .transports import Published, transport
+from .transports.outgoing import outgoing
 
 
 def relay_outbox(
@@ -78,6 +76,7 @@ class _Relay:
         self.tally = tally
         self.context = run.context
         self.transport = transport(self.context.transport)
+        self._locked = False
 
     def send_batch(self) -> None:
         """Send the next messages in one transaction."""
@@ -89,7 +88,7 @@ class _Relay:
         except Lost:
             raise
         except Exception as error:
-            if self.run.disconnected(error):
+            if self._is_of_the_database(error):
                 raise
             # Nobody knows which message it was: find out as after a crash, one at a time.
             self.run.careful = size
@@ -111,7 +110,7 @@ class _Relay:
         except Lost:
             raise
         except Exception as error:
-            if self.run.disconnected(error):
+            if self._is_of_the_database(error):
                 raise
             with self.run.locked():
                 batch = _Batch(failed=self._fail(row, error, row.attempts + 1))
@@ -140,7 +139,9 @@ class _Relay:
     def _transact(self, size: int, only: Pending | None = None) -> _Batch:
         """Select, send and mark in one transaction; ``only`` had its attempt counted."""
         run, batch = self.run, _Batch()
+        self._locked = False
         with run.locked() as connection:
+            self._locked = True
             faults.point("relay.after_lock")
             if only is None:
                 statements.promote(connection, OutboxMessage, self.context.label, run.number)
@@ -152,6 +153,10 @@ class _Relay:
                 run.end()
         faults.point("relay.after_commit")
         return batch
+
+    def _is_of_the_database(self, error: Exception) -> bool:
+        """Tell an error that is no message's: before any was touched, or with the connection."""
+        return not self._locked or self.run.disconnected(error)
 
     def _select(self, size: int, only: Pending | None = None) -> list[Pending]:
         return statements.select_pending(
@@ -187,8 +192,8 @@ class _Relay:
     def _publish(self, rows: Sequence[Pending]) -> Published:
         if not rows:
             return Published(sent=())
-        outgoing = [_outgoing(self.run.connection, row) for row in rows]
-        return self.transport.publish(self.context, outgoing)
+        messages = [outgoing(self.run.connection, row) for row in rows]
+        return self.transport.publish(self.context, messages)
 
     def _keep(self, rows: Sequence[Pending], sent: set[int]) -> list[int]:
         """Move domain events to the own inbox, but none behind a contract that was held back."""
@@ -247,20 +252,3 @@ def _first_of_each_key(rows: Sequence[Pending]) -> list[Pending]:
     for row in rows:
         first.setdefault(row.id if row.key is None else row.key, row)
     return list(first.values())
-
-
-def _outgoing(connection: BaseDatabaseWrapper, row: Pending) -> OutgoingMessage:
-    return OutgoingMessage(
-        row=row.id,
-        id=as_uuid(row.message_id),
-        type=row.type,
-        version=row.schema_version,
-        key=row.key,
-        key_hash=row.key_hash,
-        time=aware(connection, row.recorded_at),
-        correlation_id=as_uuid(row.correlation_id),
-        causation_id=as_uuid_or_none(row.causation_id),
-        hops=row.hops,
-        headers=row.headers or "{}",
-        data=row.payload or "",
-    )

@@ -420,11 +420,10 @@ crash while a partition is free, so that they leave it to a worker that is betwe
 
 
 class Held(NamedTuple):
-    """A partition row of which this transaction has the lock; ``live``: a run is under way."""
+    """A partition row of which this transaction has the lock."""
 
     paused: bool
     run: Any
-    live: bool
 
 
 class Work(NamedTuple):
@@ -440,29 +439,34 @@ class Work(NamedTuple):
     ready: bool
 
 
-def lock_partition(connection: BaseDatabaseWrapper, partition: int, freeze_ms: int) -> Held | None:
+def lock_partition(
+    connection: BaseDatabaseWrapper, partition: int, freeze_ms: int, *, free: bool = False
+) -> Held | None:
     """Take a partition's row lock; None: somebody else has it.
+
+    ``free``: only if nobody is at work there, in a transaction or between two. Who is must not
+    find the row locked by somebody who had but a look.
 
     SQLite has no row locks. There the first statement of the transaction is a write, which takes
     the database's only write lock, also where transactions do not begin with IMMEDIATE.
     """
     say = dialect(connection)
+    condition = " AND NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {later})"
+    where = "WHERE id = %s" + (condition.format(later=say.later) if free else "")
+    silence = [-SILENCE] if free else []
     if say.skip_locked:
         rows = _run(
             connection,
-            f"SELECT paused, run, last_run_at > {say.later}, {say.freeze_guard} FROM {PARTITION}"
-            f" WHERE id = %s {say.skip_locked}",
-            [-SILENCE, str(freeze_ms), partition],
+            f"SELECT paused, run, {say.freeze_guard} FROM {PARTITION} {where} {say.skip_locked}",
+            [str(freeze_ms), partition, *silence],
         )
     else:
         rows = _run(
             connection,
-            f"UPDATE {PARTITION} SET number = number WHERE id = %s"
-            f" RETURNING paused, run, last_run_at > {say.later}",
-            [partition, -SILENCE],
+            f"UPDATE {PARTITION} SET number = number {where} RETURNING paused, run",
+            [partition, *silence],
         )
-    # Whether there is a run is not asked in SQL: SQLite (3.40) has IS NOT NULL wrong in RETURNING.
-    return next((Held(bool(row[0]), row[1], bool(row[1] and row[2])) for row in rows), None)
+    return Held(bool(rows[0][0]), rows[0][1]) if rows else None
 
 
 def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
@@ -472,6 +476,16 @@ def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
         connection,
         f"UPDATE {PARTITION} SET run = %s, last_run_at = {say.now} WHERE id = %s",
         [say.uuid(run), partition],
+    )
+
+
+def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
+    """Take away a token, unless it is another's by now; waits for who has the lock for a moment."""
+    say = dialect(connection)
+    _change(
+        connection,
+        f"UPDATE {PARTITION} SET run = NULL, last_run_at = {say.now} WHERE id = %s AND run = %s",
+        [partition, say.uuid(run)],
     )
 
 

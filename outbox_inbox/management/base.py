@@ -42,8 +42,7 @@ class QueueCommand(BaseCommand):
         except OutboxInboxError as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
-            text = " ".join(str(error).split())
-            raise CommandError(f"the database refused ({type(error).__name__}): {text}") from error
+            raise CommandError(_told(error)) from error
 
     def work(self, options: dict[str, Any]) -> None:
         """Do what the command is for."""
@@ -62,6 +61,13 @@ class QueueCommand(BaseCommand):
     def write_json(self, document: object) -> None:
         """Print one JSON document, and nothing else."""
         self.stdout.write(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _told(error: DatabaseError) -> str:
+    text = " ".join(str(error).split())
+    missing = "no such table" in text or "does not exist" in text
+    hint = "; has manage.py migrate been run?" if missing else ""
+    return f"the database refused ({type(error).__name__}): {text}{hint}"
 
 
 def add_contexts(parser: ArgumentParser) -> None:
