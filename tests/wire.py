@@ -1,13 +1,15 @@
-"""A transport that a test holds in its hands."""
+"""Transports that a test holds in its hands."""
 
 from collections.abc import Callable, Sequence
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.transports import OutgoingMessage, Published, ReceivedMessage, Transport
+from outbox_inbox.transports.local import LocalTransport
 from tests.script import play
 
 WIRE = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Wire"}}}
+SHAKY = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Shaky"}}}
 
 confirmed: list[OutgoingMessage] = []
 """What was confirmed, in order; a test that reads it empties it first."""
@@ -21,8 +23,7 @@ class Wire(Transport):
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; the part returns what became of the batch, or raises."""
-        everything = Published(sent=[message.row for message in messages])
-        published: Published = play("publish", messages, otherwise=everything)
+        published: Published = play("publish", messages, otherwise=_take_all(messages))
         confirmed.extend(message for message in messages if message.row in published.sent)
         return published
 
@@ -56,3 +57,21 @@ def refusing(
         return Published(sent=sent, refused=refused)
 
     return publish
+
+
+class Shaky(LocalTransport):
+    """``local://`` that sometimes fails: the part ``shake`` says which messages it refuses now.
+
+    It is called with the messages before they are moved, and may raise whatever it likes.
+    """
+
+    def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
+        """See `Transport.publish`."""
+        verdict: Published = play("shake", messages, otherwise=None) or _take_all(messages)
+        taken = [message for message in messages if message.row in verdict.sent]
+        sent = super().publish(source, taken).sent if taken else ()
+        return Published(sent=sent, refused=verdict.refused)
+
+
+def _take_all(messages: Sequence[OutgoingMessage]) -> Published:
+    return Published(sent=[message.row for message in messages])

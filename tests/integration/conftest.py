@@ -62,10 +62,11 @@ def committed(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Itera
     with django_db_blocker.unblock():
         yield
         for alias, partitions in both_databases.items():
-            _empty(alias, partitions)
+            empty(alias, partitions)
 
 
-def _empty(alias: str, partitions: list[Partition]) -> None:
+def empty(alias: str, partitions: list[Partition]) -> None:
+    """Empty the tables that the tests write to, and restore the partitions."""
     with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
             for model in (*WRITTEN, Partition):

@@ -245,6 +245,7 @@ def eventually(condition: Callable[[], T], wanted: str) -> T:
 def waits_for_lock() -> bool:
     """Tell whether another session of this PostgreSQL database waits for a lock."""
     with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # it is kept until the transaction ends
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"

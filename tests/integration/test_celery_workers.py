@@ -9,7 +9,7 @@ from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F
 from tests.integration.helpers import eventually
 
 KEYS, STEPS = 4, 5
-CONSUMERS = 6  # of each step: note, witness, count, enlist; pick, watch
+CONSUMERS = 5  # with effects of each step: note, count, enlist; pick, watch
 
 BROKERS = [
     pytest.param("redis_url", marks=pytest.mark.redis),
@@ -24,6 +24,7 @@ class Cluster:
         self.processes = processes
         self.store = processes.store
         self.folder = folder
+        self.started = []
         self.queue = f"outbox_inbox-test-{uuid4().hex}"
         self.settings = {
             "DJANGO_SETTINGS_MODULE": "tests.integration.worker_settings",
@@ -33,9 +34,11 @@ class Cluster:
 
     def start(self, *arguments, **settings):
         """Start a Celery process."""
-        return self.processes.start(
+        process = self.processes.start(
             "-m", "celery", "-A", "project", *arguments, **self.settings, **settings
         )
+        self.started.append(process)
+        return process
 
     def worker(self, **settings):
         """Start a worker, and wait until it takes tasks."""
@@ -89,7 +92,9 @@ def cluster(request, processes, tmp_path):  # noqa: F811
     broker = request.getfixturevalue(request.param)
     found = Cluster(processes, broker, tmp_path)
     yield found
-    processes.end()
+    for process in found.started:
+        process.kill()
+        process.wait()
     with kombu.Connection(broker) as connection:
         kombu.Queue(found.queue, channel=connection.default_channel).delete()
 

@@ -1,25 +1,31 @@
 """The commands: what they print, where, and with which exit code."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import OperationalError
 from django.utils import timezone
 
-from outbox_inbox import PermanentError, record
+from outbox_inbox import PermanentError
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.management.base import SomethingIsWrong, WrongUsage
 from outbox_inbox.management.values import duration, shown
-from outbox_inbox.models import Delivery, OutboxMessage, Queue
+from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.operations import pause
 from outbox_inbox.relay import relay_outbox
 from outbox_inbox.testing import drain
 from outbox_inbox.transports.local import LocalTransport
+from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
+from tests.integration.helpers import put
 from tests.script import playing
 from tests.shop.events import Checked, Noted
 
@@ -39,12 +45,6 @@ class Result:
         # How long it took is another matter on each machine.
         self.out = re.sub(r" in [\d.]+ s \([\d,]+/s\)", "", stdout.getvalue())
         self.err = stderr.getvalue()
-
-
-def put(*events, **terms):
-    """Record events in a transaction of their own."""
-    with transaction.atomic():
-        return record(*events, **terms)
 
 
 def notes(*numbers, order="a"):
@@ -88,6 +88,23 @@ def test_wrong_settings_are_an_error_in_one_line(settings):
 
     assert result.code == 1
     assert "run manage.py repartition" in result.error
+
+
+def test_missing_tables_are_an_error_in_one_line(monkeypatch):
+    """The way out is told."""
+
+    def look(*arguments):
+        raise OperationalError("no such table: outbox_inbox_partition")
+
+    monkeypatch.setattr("outbox_inbox.statements.look", look)
+
+    result = Result("drain_outbox")
+
+    assert result.code == 1
+    assert result.error == (
+        "the database refused (OperationalError): no such table: outbox_inbox_partition; "
+        "has manage.py migrate been run?"
+    )
 
 
 # Drains
@@ -149,6 +166,21 @@ def test_a_drain_does_not_wait_for_a_paused_partition():
     assert result.out == "Sent 0 messages; 1 left in shop (partition 0 is paused).\n"
 
 
+def test_a_drain_tells_that_it_waits_for_another_process():
+    """After --wait the partition is left to the other one, and the exit code is 0."""
+    put(*notes(1))
+    pause(context("shop"), Queue.OUTBOX)
+    Partition.objects.filter(context="shop", queue="outbox").update(
+        paused=False, run=uuid4(), last_run_at=timezone.now() + timedelta(hours=1)
+    )
+
+    result = Result("drain_outbox", "--wait", "0.01")
+
+    assert result.code == 0
+    assert result.err == "waiting for another process: 1 partition in use\n"
+    assert result.out == "Sent 0 messages; 1 partition left to another process; 1 left in shop.\n"
+
+
 def test_an_outage_of_the_transport_is_an_error(monkeypatch):
     """Not all could be done: the exit code is 1, and the reason is told."""
 
@@ -198,6 +230,27 @@ def test_a_drain_without_a_terminal_prints_plain_lines(monkeypatch):
 
     assert result.err.startswith("drain_outbox: 2 of 2 (")
     assert result.err.count("\n") == 1
+
+
+def test_a_drain_on_a_terminal_draws_a_bar(processes):  # noqa: F811
+    """Progress goes to standard error, without colour if so wished; the summary to standard output."""
+    processes.succeed("-m", "tests.acceptance.steps", "2", "2")
+    ours, theirs = os.openpty()
+
+    found = subprocess.run(
+        [sys.executable, "manage.py", "drain_outbox", "--no-color"],
+        env=os.environ | {"DATABASE_URL": processes.store.url, "TERM": "xterm", "COLUMNS": "99",
+                          "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings"},
+        stdout=subprocess.PIPE, stderr=theirs, text=True, check=True,
+    )  # fmt: skip
+    os.close(theirs)
+    drawn = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    assert found.stdout.startswith("Sent 16 messages")
+    assert "drain_outbox" in drawn
+    assert "16/16" in drawn
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", drawn)
 
 
 # Statistics

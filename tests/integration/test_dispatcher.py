@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from outbox_inbox import PermanentError, execution, record, signals
 from outbox_inbox.contexts import context
@@ -17,7 +18,7 @@ from outbox_inbox.models import (
     Queue,
 )
 from outbox_inbox.operations import Selection, discard, retry
-from outbox_inbox.partitions import operator_lock
+from outbox_inbox.partitions import Run, operator_lock
 from tests.depot.events import Wanted
 from tests.integration.helpers import (
     Broken,
@@ -30,6 +31,7 @@ from tests.integration.helpers import (
     dispatch,
     entries,
     failing,
+    fall_silent,
     leave_token,
     relay,
     steps,
@@ -445,6 +447,16 @@ def test_a_failing_consumer_neither_blocks_nor_repeats_another():
     assert entries("note") == []
 
 
+def test_followers_of_a_blocked_head_cost_a_poll_nothing(one):
+    """They are met once, and from then on the poll is that of an empty inbox."""
+    deliver(*steps(Counted, 1_200))
+    with playing(count=failing(1, error=PermanentError)):
+        assert dispatch().held == 1_199
+    with CaptureQueriesContext(connection) as queries:
+        dispatch()
+    assert len(queries) == 1
+
+
 def test_an_error_text_that_no_database_takes_is_stored_all_the_same(settings):
     """An error may quote anything, at any length."""
     deliver(*steps(Noted, 1))
@@ -628,6 +640,49 @@ def test_a_lost_connection_is_no_failed_attempt(one, consumer, event):
     assert entries(consumer) == [1, 2]
 
 
+@pytest.mark.postgres
+def test_a_connection_that_is_lost_between_two_messages_is_no_failed_attempt(one):
+    """What is done is done, and the next message was not even begun."""
+    deliver(*steps(Noted, 3))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (backend,) = cursor.fetchone()
+
+    def terminate():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [backend])
+
+    with Worker() as other:
+        cut = striking("dispatch.after_commit", lambda: other.do(terminate))
+        with cut, pytest.raises(OperationalError):
+            dispatch()
+    assert not DeliveryAttempt.objects.exists()
+    fall_silent()
+    dispatch()
+    assert entries() == [1, 2, 3]
+
+
+@each_way
+def test_a_database_that_is_locked_for_too_long_is_no_failed_attempt(
+    one, monkeypatch, consumer, event
+):
+    """The message was not even touched; the error is raised."""
+    deliver(*steps(event, 2))
+
+    def be_locked(*_, **__):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "claim", be_locked)
+        patch.setattr(execution.statements, "mark_done", be_locked)
+        with pytest.raises(OperationalError):
+            dispatch()
+    assert not DeliveryAttempt.objects.exists()
+    assert not Partition.objects.filter(run__isnull=False).exists()
+    dispatch()
+    assert entries(consumer) == [1, 2]
+
+
 # Messages that cannot be handled here and now
 
 
@@ -738,6 +793,22 @@ def test_a_translator_that_returns_something_else_has_failed(one, wrong):
     ]
 
 
+def test_a_translator_that_speaks_for_another_context_has_failed(one):
+    """An event belongs to the context of its class, whoever makes one."""
+    from tests.depot.contracts import Sold as View
+
+    deliver(Checked(order="a", number=1), Sold(order="a", number=1))
+    with playing(
+        announce=lambda event: View(order="a", number=1),
+        want=lambda event: Noted(order="a", number=1),
+    ):
+        dispatch()
+        dispatch("depot")
+    for consumer in ("announce", "want"):
+        assert "expected is a" in delivery(consumer).error
+    assert InboxMessage.objects.count() == OutboxMessage.objects.count() == 2
+
+
 def test_an_invalid_event_of_a_translator_is_its_failed_attempt(one):
     """What record() would refuse is refused here as well, before it can break the batch."""
     deliver(Checked(order="a", number=1), Checked(order="b", number=1))
@@ -846,6 +917,14 @@ def test_after_a_crash_one_at_a_time_lasts_for_one_batch(settings):
     batches = []
     dispatch(progress=batches.append)
     assert batches == [1, 1, 1, 3, 2]
+
+
+def test_a_consumer_with_one_attempt_makes_it_after_a_crash(one):
+    """The crash was another's, for all we know."""
+    deliver(*steps(Skipped, 2))
+    leave_token(Queue.INBOX)
+    dispatch()
+    assert entries("skip") == [1, 2]
 
 
 @each_way

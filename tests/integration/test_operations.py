@@ -4,12 +4,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
-from outbox_inbox import OutboxInboxError, PermanentError, record
+from outbox_inbox import OutboxInboxError, PermanentError
 from outbox_inbox.contexts import context
-from outbox_inbox.dispatcher import dispatch_inbox
 from outbox_inbox.exceptions import NotAContext, SettingsError
 from outbox_inbox.models import (
     Delivery,
@@ -34,25 +33,13 @@ from outbox_inbox.operations import (
     retry_rows,
     solving,
 )
-from outbox_inbox.relay import relay_outbox
 from outbox_inbox.testing import advance, drain
+from tests.integration.helpers import deliver, dispatch, put, relay
 from tests.script import playing
 from tests.shop.events import Checked, Counted, Loose, Noted, Skipped
 from tests.shop.models import Entry
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
-
-
-def put(*events, **terms):
-    """Record events in a transaction of their own."""
-    with transaction.atomic():
-        return record(*events, **terms)
-
-
-def relayed(*events):
-    """Bring events of the shop into its inbox."""
-    put(*events)
-    relay_outbox(context("shop"))
 
 
 def fail_for_good(event):
@@ -67,9 +54,9 @@ def fail_for_now(event):
 
 def dead(*events, **parts):
     """Bring events into the shop's inbox, with handlers that fail for good."""
-    relayed(*events)
+    deliver(*events)
     with playing(**(parts or {"note": fail_for_good})):
-        dispatch_inbox(context("shop"))
+        dispatch()
 
 
 def states(consumer="shop.handlers.note"):
@@ -113,7 +100,7 @@ def test_empty_queues_have_a_depth_of_zero_in_every_state():
 
 def test_the_outbox_is_counted_by_state():
     """What is due, what is scheduled and what was sent are told apart."""
-    relayed(*notes(1))
+    deliver(*notes(1))
     put(*notes(2, 3))
     put(*notes(4), at=timezone.now() + timedelta(hours=1))
 
@@ -125,10 +112,10 @@ def test_the_outbox_is_counted_by_state():
 def test_the_inbox_is_counted_by_state():
     """A dead delivery, one that backs off, one that waits and one that is ready are told apart."""
     dead(*notes(1, 2))
-    relayed(Counted(order="a", number=1))
+    deliver(Counted(order="a", number=1))
     with playing(count=fail_for_now):
-        dispatch_inbox(context("shop"))
-    relayed(Loose(order="a", number=1))
+        dispatch()
+    deliver(Loose(order="a", number=1))
 
     assert stats().depth == {"ready": 1, "backing_off": 1, "waiting": 1, "dead": 1}
 
@@ -230,7 +217,7 @@ def test_a_message_in_a_partition_that_does_not_exist_is_shown():
 
 def test_statistics_read_no_finished_row():
     """Each part of the statement is served by its partial index, whatever else is in the table."""
-    relayed(*notes(*range(200)))
+    deliver(*notes(*range(200)))
     drain()
     plans = []
 
@@ -336,8 +323,8 @@ def test_retry_by_id_takes_all_deliveries_of_the_message():
     """Both consumers failed on one message; its id names both deliveries."""
     with playing(note=fail_for_good, witness=lambda event, envelope: fail_for_good(event)):
         (envelope,) = put(*notes(1))
-        relay_outbox(context("shop"))
-        dispatch_inbox(context("shop"))
+        relay()
+        dispatch()
 
     assert retry(Selection(context="shop", id=envelope.id)).inbox == 2
 
@@ -360,7 +347,7 @@ def test_a_dead_outbox_message_is_retried():
     put(*notes(1, 2))
     first = OutboxMessage.objects.order_by("pk").first()
     OutboxMessage.objects.filter(pk=first.pk).update(state="dead", holds=True, attempts=10)
-    relay_outbox(context("shop"))
+    relay()
     assert sorted(OutboxMessage.objects.values_list("state", flat=True)) == ["dead", "waiting"]
 
     assert retry(Selection(context="shop")).outbox == 1
@@ -372,7 +359,7 @@ def test_a_dead_outbox_message_is_retried():
 def test_a_delivery_passed_over_is_handled_late_when_retried():
     """With on_dead="skip" nobody waits for it, and retry still brings it through."""
     dead(Skipped(order="a", number=1), skip=fail_for_good)
-    relayed(Skipped(order="a", number=2))
+    deliver(Skipped(order="a", number=2))
     drain()
 
     retry(Selection(context="shop"))
@@ -421,7 +408,7 @@ def test_a_discarded_message_keeps_the_reason():
 def test_discard_takes_the_dead_only():
     """A healthy backlog is not thrown away by --all."""
     dead(*notes(1, 2))
-    relayed(Loose(order="a", number=1))
+    deliver(Loose(order="a", number=1))
 
     assert discard(Selection(context="shop"), "old").total == 1
 
@@ -465,7 +452,7 @@ def test_a_discarded_outbox_head_lets_its_key_go():
     put(*notes(1, 2))
     first = OutboxMessage.objects.order_by("pk").first()
     OutboxMessage.objects.filter(pk=first.pk).update(state="dead", holds=True)
-    relay_outbox(context("shop"))
+    relay()
 
     discard(Selection(context="shop", queue=Queue.OUTBOX), "gone")
     drain()
@@ -512,7 +499,7 @@ def test_nobody_works_on_a_paused_partition():
     pause(context("shop"), Queue.OUTBOX)
     put(*notes(1))
 
-    relay_outbox(context("shop"))
+    relay()
     assert OutboxMessage.objects.get().state == "pending"
 
     resume(context("shop"), Queue.OUTBOX)
@@ -535,7 +522,7 @@ def test_resume_ends_the_rest_after_an_outage():
 
     resume(context("shop"), Queue.OUTBOX)
 
-    assert relay_outbox(context("shop")).done == 1
+    assert relay().done == 1
 
 
 # Prune
@@ -563,7 +550,7 @@ def pruned(label="shop", **options):
 
 def test_finished_messages_older_than_the_retention_are_removed():
     """After a week outbox messages and deliveries go; the ids of the inbox are still remembered."""
-    relayed(*notes(1))
+    deliver(*notes(1))
     drain()
     age()
 
@@ -573,7 +560,7 @@ def test_finished_messages_older_than_the_retention_are_removed():
 
 def test_ids_are_forgotten_after_the_deduplication_time():
     """After a month nothing can come twice any more, so the memory goes too."""
-    relayed(*notes(1))
+    deliver(*notes(1))
     drain()
     age(timedelta(days=31))
 
@@ -583,7 +570,7 @@ def test_ids_are_forgotten_after_the_deduplication_time():
 
 def test_ids_are_remembered_whatever_age_is_asked_for():
     """--older-than shortens the retention, never the memory of duplicates (rule O8)."""
-    relayed(*notes(1))
+    deliver(*notes(1))
     drain()
     age(timedelta(hours=2))
 
@@ -592,7 +579,7 @@ def test_ids_are_remembered_whatever_age_is_asked_for():
 
 def test_young_messages_stay():
     """What was finished a moment ago can still be looked at."""
-    relayed(*notes(1))
+    deliver(*notes(1))
     drain()
 
     assert pruned() == (0, 0, 0)
@@ -622,7 +609,7 @@ def test_discarded_messages_are_removed():
 
 def test_a_message_finished_late_stays_though_it_was_recorded_long_ago():
     """The age counts from when it was finished."""
-    relayed(*notes(1))
+    deliver(*notes(1))
     drain()
     OutboxMessage.objects.update(recorded_at=timezone.now() - timedelta(days=90))
 
@@ -642,7 +629,7 @@ def test_stored_events_are_never_removed():
 def test_prune_goes_on_chunk_by_chunk(monkeypatch):
     """Unfinished rows between the old ones do not end the walk."""
     monkeypatch.setattr("outbox_inbox.operations.pruning._CHUNK", 2)
-    relayed(*notes(1, 2, 3))
+    deliver(*notes(1, 2, 3))
     drain()
     OutboxMessage.objects.filter(pk=OutboxMessage.objects.order_by("pk")[1].pk).update(state="dead")
     age()
@@ -652,7 +639,7 @@ def test_prune_goes_on_chunk_by_chunk(monkeypatch):
 
 def test_prune_counts_without_removing_on_a_dry_run():
     """A dry run tells exactly what the real run removes."""
-    relayed(*notes(1, 2))
+    deliver(*notes(1, 2))
     drain()
     age(timedelta(days=31))
 
@@ -663,7 +650,7 @@ def test_prune_counts_without_removing_on_a_dry_run():
 def test_prune_ends_where_rows_are_young(monkeypatch):
     """The young part of a big table is not walked through."""
     monkeypatch.setattr("outbox_inbox.operations.pruning._CHUNK", 1)
-    relayed(*notes(*range(20)))
+    deliver(*notes(*range(20)))
     drain()
 
     with CaptureQueries() as queries:
@@ -716,11 +703,11 @@ def with_partitions(settings, outbox=1, inbox=8):
 def test_workers_refuse_to_work_until_the_queue_is_spread_anew(settings):
     """With two ideas of where a key belongs its order could be lost."""
     put(*notes(1))
-    relay_outbox(context("shop"))
+    relay()
     with_partitions(settings, outbox=4)
 
     with pytest.raises(SettingsError, match="repartition"):
-        relay_outbox(context("shop"))
+        relay()
 
 
 @pytest.mark.parametrize("counts", [(4, 3), (2, 16), (1, 1)])
@@ -751,7 +738,7 @@ def test_partitions_are_made_and_removed(settings):
 
 def test_each_row_goes_to_the_partition_where_a_new_one_would(settings):
     """A row that was moved and one that was written with the new settings are in one place."""
-    relayed(*[Noted(order=str(number), number=1) for number in range(20)])
+    deliver(*[Noted(order=str(number), number=1) for number in range(20)])
     put(*[Noted(order=str(number), number=2) for number in range(20)])
     with_partitions(settings, outbox=5, inbox=7)
     repartition()
@@ -761,7 +748,7 @@ def test_each_row_goes_to_the_partition_where_a_new_one_would(settings):
     InboxMessage.objects.all().delete()
 
     put(*[Noted(order=str(number), number=3) for number in range(20)])
-    relayed()
+    relay()
 
     assert dict(OutboxMessage.objects.values_list("key", "partition")) == moved
     assert dict(Delivery.objects.values_list("consumer", "partition").filter(key="7")) == spread
@@ -784,7 +771,7 @@ def test_what_a_process_with_old_settings_wrote_is_put_right_by_a_second_call(se
 
 def test_deliveries_of_a_consumer_that_is_gone_are_moved_too(settings):
     """A renamed handler's deliveries wait for their name to come back."""
-    relayed(Loose(order="a", number=1))
+    deliver(Loose(order="a", number=1))
     Delivery.objects.update(consumer="shop.handlers.gone")
     with_partitions(settings, inbox=1)
 
@@ -833,6 +820,13 @@ def test_a_queue_that_is_paused_stays_paused(settings):
 # Drain
 
 
+def occupy():
+    """Have somebody be at work on the shop's outbox."""
+    resume(context("shop"), Queue.OUTBOX)
+    rows = Partition.objects.filter(context="shop", queue="outbox")
+    assert rows.update(run=uuid4(), last_run_at=timezone.now() + timedelta(hours=1))
+
+
 def test_a_drain_goes_on_until_all_is_quiet_everywhere():
     """One event travels through both contexts and all their consumers."""
     put(Checked(order="a", number=1))
@@ -861,6 +855,31 @@ def test_a_drain_keeps_to_its_limit():
     (found,) = [each for each in drain_all(limit=3) if each.context == "shop"]
 
     assert found.total.done == 3
+
+
+def test_a_drain_waits_for_partitions_that_others_are_at():
+    """As soon as the other worker has gone, the drain goes on there."""
+    put(*notes(1))
+    occupy()
+
+    drained = drain_all(on_busy=lambda busy: Partition.objects.update(run=None))
+
+    assert sum(each.total.done for each in drained) == 3
+
+
+def test_a_drain_does_not_wait_for_ever():
+    """When nothing has moved for too long, it leaves the partitions to the others."""
+    put(*notes(1))
+    occupy()
+    told = []
+
+    (shop,) = [
+        each
+        for each in drain_all(on_busy=told.append, patience=timedelta(0))
+        if each.context == "shop"
+    ]
+
+    assert (told, shop.total.done, shop.relayed.busy) == ([1], 0, 1)
 
 
 def test_a_drain_that_is_told_to_stop_does_nothing_more():

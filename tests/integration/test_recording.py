@@ -23,7 +23,16 @@ from outbox_inbox.envelope import uuid7
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.models import InboxMessage, OutboxMessage, StoredEvent
 from tests.depot.events import Wanted
-from tests.integration.helpers import come_due, deliver, dispatch, entries, put, relay, steps
+from tests.integration.helpers import (
+    come_due,
+    deliver,
+    dispatch,
+    entries,
+    failing,
+    put,
+    relay,
+    steps,
+)
 from tests.script import playing
 from tests.shop.contracts import Sold, Whispered
 from tests.shop.events import Loose, Noted
@@ -254,6 +263,23 @@ def test_the_zone_of_a_schedule_does_not_matter(zone):
     assert [row.key for row in rows() if row.state == "pending"] == ["a"]
 
 
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_the_zone_of_the_project_does_not_matter(settings, zone, use_tz):
+    """Schedules, back-offs and time stamps are moments, however Django stores them."""
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
+    now = datetime.now(UTC)
+    (envelope,) = put(Noted(order="a", number=1))
+    put(Noted(order="b", number=1), at=now + timedelta(minutes=1))
+    put(Noted(order="c", number=1), at=now - timedelta(minutes=1))
+    assert abs(envelope.time - now) < timedelta(seconds=50)
+    assert relay().done == 2
+    with playing(note=failing(1)):
+        assert [(each.done, each.failed) for each in (dispatch(), dispatch())] == [(3, 1), (0, 0)]
+    come_due()
+    assert (relay().done, dispatch().done) == (1, 3)
+
+
 def test_a_hundred_events_are_a_handful_of_statements():
     """The number of round trips does not grow with the number of events."""
     events = steps(Noted, 100)
@@ -351,7 +377,7 @@ def test_what_is_recorded_after_a_handler_has_no_cause():
 
 
 def test_a_message_recorded_in_a_handler_that_fails_is_not_recorded():
-
+    """It is rolled back with everything else that the handler did."""
     deliver(Noted(order="a", number=1))
     with playing(note=lambda event: record_and_fail(Loose(order="a", number=1))):
         dispatch()

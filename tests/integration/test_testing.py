@@ -15,16 +15,11 @@ from outbox_inbox.operations import pause
 from outbox_inbox.testing import DrainFailed, advance, drain, recorded
 from outbox_inbox.transports.local import LocalTransport
 from tests.depot.models import Pick
+from tests.integration.helpers import put
 from tests.script import playing
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Noted, Unheard
 from tests.shop.models import Entry
-
-
-def put(*events, **terms):
-    """Record events in a transaction of their own."""
-    with transaction.atomic():
-        return record(*events, **terms)
 
 
 def fail(error):

@@ -1,0 +1,210 @@
+"""Operators at work among workers: whatever they do meanwhile, nothing is lost, doubled or inverted."""
+
+import random
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connections
+
+from outbox_inbox import PermanentError
+from outbox_inbox.contexts import context
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.models import Delivery, OutboxMessage, Queue
+from outbox_inbox.operations import (
+    Selection,
+    discard,
+    pause,
+    prune,
+    queue_stats,
+    repartition,
+    resume,
+    retry,
+)
+from outbox_inbox.testing import advance
+from tests.depot.events import Wanted
+from tests.integration.helpers import (
+    Worker,
+    delivery_states,
+    dispatch,
+    entries,
+    eventually,
+    picks,
+    put,
+    relay,
+    waits_for_lock,
+)
+from tests.script import playing
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked, Counted, Listed, Noted
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+KEYS, STEPS = "abcd", 15
+
+
+class Failing:
+    """Parts for the consumers: one attempt in ten fails, half of these for good."""
+
+    def __init__(self, seed):
+        self._chance = random.Random(seed)
+
+    def fail(self, event):
+        """Fail, or not."""
+        if self._chance.random() < 0.1:
+            raise self._chance.choice([PermanentError, ValueError])("not now")
+
+    def announce(self, event):
+        """Translate, or fail."""
+        self.fail(event)
+        return Sold(order=event.order, number=event.number)
+
+    def want(self, event):
+        """Translate, or fail."""
+        self.fail(event)
+        return Wanted(order=event.order, number=event.number)
+
+    def parts(self):
+        """Return a part for each consumer that may fail."""
+        plain = dict.fromkeys(("note", "count", "pick", "watch"), self.fail)
+        return {**plain, "announce": self.announce, "want": self.want}
+
+
+def write(first, last):
+    """Record steps of every key, a transaction each."""
+    for number in range(first, last + 1):
+        for key in KEYS:
+            put(*(event(order=key, number=number) for event in (Noted, Counted, Listed, Checked)))
+
+
+def work():
+    """Do what there is to do in both contexts; until the repartition, workers refuse."""
+    for label in ("shop", "depot"):
+        for mover in (relay, dispatch):
+            try:
+                mover(label)
+            except SettingsError:
+                continue
+
+
+def solve():
+    """Retry everything that failed, and let time pass."""
+    for label in ("shop", "depot"):
+        retry(Selection(context=label))
+    advance(timedelta(hours=2))
+
+
+def all_done():
+    """Tell whether nothing is left; what is done may have made something new to be sent."""
+    to_send = OutboxMessage.objects.exclude(state="sent")
+    return not (
+        to_send.exists() or Delivery.objects.exclude(state="done").exists() or to_send.exists()
+    )
+
+
+def meanwhile(*loops, act):
+    """Repeat some functions in a thread each until ``act`` has ended and all is done."""
+    ended = threading.Event()
+    errors = []
+
+    def repeat(function):
+        try:
+            while not ended.wait(0.005):
+                function()
+        except Exception as error:  # noqa: BLE001  raised below
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=repeat, args=(loop,)) for loop in loops]
+    for thread in threads:
+        thread.start()
+    try:
+        act()
+        eventually(lambda: errors or all_done(), "everything is handled")
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def check():
+    """Check that each consumer had each step of each key once, in order."""
+    for key in KEYS:
+        for consumer in ("note", "count", "enlist"):
+            assert entries(consumer, key) == list(range(1, STEPS + 1))
+        for consumer in ("pick", "watch"):
+            assert picks(consumer, key) == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_operators_disturb_no_worker(seed):
+    """Retries, pauses, pruning and looking, in the midst of failures and three workers."""
+
+    def operate():
+        solve()
+        for queue in (Queue.OUTBOX, Queue.INBOX):
+            pause(context("shop"), queue)
+            queue_stats()
+            resume(context("shop"), queue)
+        repartition()
+        prune()
+
+    with playing(**Failing(seed).parts()):
+        meanwhile(work, work, work, operate, act=lambda: write(1, STEPS))
+
+    check()
+
+
+@pytest.mark.parametrize(("outbox", "inbox"), [(3, 5), (1, 2), (4, 16)])
+def test_a_repartition_disturbs_no_writer(settings, outbox, inbox):
+    """Everybody has the new settings; writers go on, workers wait until the rows are spread."""
+    with playing(**Failing(3).parts()):
+        write(1, 4)
+        relay("shop")
+        dispatch("shop", limit=20)
+        write(5, 8)
+        settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": outbox, "inbox": inbox}}
+
+        def act():
+            write(9, 11)
+            repartition()
+            write(12, STEPS)
+
+        meanwhile(work, work, solve, act=act)
+
+    check()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "operate",
+    [
+        repartition,
+        lambda: pause(context("shop"), Queue.INBOX),
+        lambda: discard(Selection(context="shop", key="a"), "gone", unfinished=True),
+    ],
+    ids=["repartition", "pause", "discard"],
+)
+def test_operators_wait_for_the_transaction_that_a_worker_is_in(operate):
+    """What is being handled is finished first; nothing changes under a handler's feet."""
+    handling, go_on = threading.Event(), threading.Event()
+
+    def linger(event):
+        handling.set()
+        assert go_on.wait(20)
+
+    put(Noted(order="a", number=1))
+    relay("shop")
+    with Worker() as worker, Worker() as operator, playing(note=linger):
+        worked = worker.start(dispatch, "shop")
+        assert handling.wait(20)
+        operated = operator.start(operate)
+        eventually(waits_for_lock, "the operator waits")
+        go_on.set()
+        operated.result(20)
+        worked.result(20)
+
+    assert entries() == [1]
+    assert delivery_states("note") == ["done"]

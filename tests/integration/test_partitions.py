@@ -1,0 +1,396 @@
+"""The partition lock: one worker at a time, and a crash is noticed."""
+
+import threading
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from outbox_inbox import partitions, statements
+from outbox_inbox.contexts import context, contexts
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
+from outbox_inbox.partitions import Lost, ensure_partitions, look, operator_lock, stay
+from outbox_inbox.transports import Published
+from tests.integration.helpers import (
+    PATIENCE,
+    Worker,
+    crash,
+    crashing,
+    deliver,
+    dispatch,
+    entries,
+    eventually,
+    fall_silent,
+    leave_token,
+    put,
+    relay,
+    steps,
+    striking,
+    together,
+    waits_for_lock,
+)
+from tests.script import playing
+from tests.shop.contracts import Sold
+from tests.shop.events import Noted
+from tests.wire import WIRE
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+SHORT = {"PUBLISH_TIMEOUT": timedelta(milliseconds=50), "FROZEN_AFTER": timedelta(milliseconds=150)}
+
+
+def outbox():
+    """Return the row of the one partition of the shop's outbox."""
+    return Partition.objects.get(context="shop", queue=Queue.OUTBOX)
+
+
+def work():
+    """Return the same partition as a mover sees it."""
+    (found,) = look(context("shop"), Queue.OUTBOX)
+    return found
+
+
+def staying():
+    """Stay on the shop's outbox."""
+    return stay(context("shop"), work())
+
+
+def inboxes():
+    """Return the tokens in the shop's inbox."""
+    rows = Partition.objects.filter(context="shop", queue=Queue.INBOX)
+    return set(rows.values_list("run", flat=True))
+
+
+# A run, from its token's writing to its taking away
+
+
+def test_a_run_writes_its_token_and_takes_it_away():
+    """While it lasts the row says who is there, and since when."""
+    with staying() as run:
+        assert outbox().run == run.token
+        assert timezone.now() - outbox().last_run_at < timedelta(minutes=1)
+    assert outbox().run is None
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_whatever_is_raised_a_run_ends_cleanly(error):
+    """Only an end without clean-up leaves the token behind."""
+    with pytest.raises(error), staying():
+        raise error
+    assert outbox().run is None
+
+
+def test_a_run_after_a_clean_end_is_an_ordinary_one():
+    """There is nothing to be careful about."""
+    with staying():
+        pass
+    with staying() as run:
+        assert run.careful == 0
+
+
+def test_a_run_after_a_crash_is_careful(settings):
+    """For as many messages as the crashed one may have had in its hands."""
+    settings.OUTBOX_INBOX = {"BATCH_SIZE": 7}
+    with crashing(), staying():
+        crash()
+    with staying() as run:
+        assert run.careful == 7
+
+
+def test_a_run_that_shows_life_is_left_alone():
+    """A worker between two transactions has not crashed, though its partition is free."""
+    with staying() as run, Worker() as other:
+        put(*steps(Noted, 1))
+        outcome = other.do(relay)
+        assert (outcome.done, outcome.busy) == (0, 1)
+        with run.locked():
+            assert OutboxMessage.objects.get().attempts == 0
+
+
+def test_a_look_at_a_run_that_shows_life_opens_no_transaction():
+    """Whoever comes by costs the worker nothing."""
+    put(*steps(Noted, 1))
+    with staying():
+        with CaptureQueriesContext(connection) as queries:
+            assert relay().busy == 1
+        assert len(queries) == 1
+
+
+def test_a_run_that_was_begun_between_look_and_lock_is_left_alone():
+    """What a mover saw a moment ago is looked at again under the lock."""
+    seen = work()
+    with staying(), stay(context("shop"), seen) as second:
+        assert second is None
+
+
+def test_workers_that_meet_in_the_gap_between_two_transactions_cost_no_attempts():
+    """Nothing is counted that was not tried, and nothing is handled twice."""
+    deliver(*steps(Noted, 5))
+    with Worker() as other, striking("dispatch.after_commit", lambda: other.do(dispatch)):
+        dispatch()
+    assert entries() == [1, 2, 3, 4, 5]
+    assert set(Delivery.objects.values_list("state", "attempts")) == {("done", 0)}
+
+
+def test_a_run_of_which_nobody_heard_for_a_while_is_taken_over():
+    """It has crashed; and if it only slept, it finds out before it does anything."""
+    with staying() as sleeper:
+        fall_silent()
+        with Worker() as other:
+            put(*steps(Noted, 1))
+            assert other.do(relay).done == 1
+        with pytest.raises(Lost), sleeper.locked():
+            pass
+    assert outbox().run is None
+
+
+def test_a_long_run_shows_life_now_and_then(monkeypatch):
+    """In a transaction that it has anyway, so that nobody takes it for crashed."""
+    times = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(partitions, "monotonic", lambda: next(times))
+    with staying() as run:
+        fall_silent()
+        with run.locked():
+            pass
+        assert timezone.now() - outbox().last_run_at < timedelta(minutes=1)
+
+
+def test_a_quick_run_writes_nothing_but_its_token():
+    """Life need not be shown in each transaction."""
+    with staying() as run:
+        fall_silent()
+        for _ in range(3):
+            with run.locked():
+                pass
+        assert outbox().last_run_at is None
+
+
+def test_the_dispatcher_shows_life_as_well(monkeypatch):
+    """Also when all it does is to claim one message after the other."""
+    times = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(partitions, "monotonic", lambda: next(times))
+    seen = []
+    deliver(*steps(Noted, 3))
+
+    def look_at_it():
+        partition = Partition.objects.filter(run__isnull=False).get()
+        seen.append(partition.last_run_at)
+        fall_silent()
+
+    with (
+        striking("dispatch.after_commit", look_at_it),
+        striking("dispatch.after_commit", look_at_it, 2),
+    ):
+        dispatch()
+    assert all(seen)
+
+
+# Exclusive
+
+
+def test_only_one_of_many_gets_a_partition():
+    """At any moment one worker is inside, whoever comes."""
+    inside, most, lock = [], [], threading.Lock()
+
+    def come():
+        for _ in range(5):
+            with staying() as run:
+                if run is not None:
+                    with lock:
+                        inside.append(run)
+                        most.append(len(inside))
+                    with run.locked():
+                        pass
+                    with lock:
+                        inside.remove(run)
+
+    work()
+    together(come, come, come, come)
+    assert set(most) == {1}
+
+
+@pytest.mark.postgres
+def test_who_finds_a_partition_locked_does_not_wait():
+    """The lock is taken with SKIP LOCKED, also by who has the token."""
+    with staying() as run, Worker() as other, other.transaction():
+        other.do(lambda: statements.lock_partition(connection, run.id, 1_000))
+        with pytest.raises(Lost), run.locked():
+            pass
+
+
+def test_a_paused_partition_is_given_to_nobody():
+    """Not even to who is at work on it."""
+    with staying() as run:
+        Partition.objects.update(paused=True)
+        with pytest.raises(Lost), run.locked():
+            pass
+    with stay(context("shop"), work()) as run:
+        assert run is None
+
+
+@pytest.mark.postgres
+def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
+    """Its session is ended after FROZEN_AFTER, and somebody else goes on."""
+    settings.OUTBOX_INBOX = {**WIRE, **SHORT}
+    put(*steps(Sold, 2))
+    thaw, calls = threading.Event(), []
+
+    def publish(messages):
+        calls.append(1)
+        if len(calls) == 1:
+            thaw.wait(PATIENCE)
+        return Published(sent=[message.row for message in messages])
+
+    def go_on():
+        fall_silent()
+        return relay().done
+
+    with Worker() as frozen, playing(publish=publish):
+        ended = frozen.start(relay)
+        eventually(lambda: calls, "the relay is frozen")
+        assert eventually(go_on, "the server throws it out") == 2
+        thaw.set()
+        with pytest.raises(DatabaseError):
+            ended.result(PATIENCE)
+    assert OutboxMessage.objects.filter(state="sent").count() == 2
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("way", ["lock", "claim"])
+def test_the_guard_against_freezing_ends_with_the_transaction(settings, way):
+    """The connection belongs to the project; only our transactions are watched."""
+    settings.OUTBOX_INBOX = {"FROZEN_AFTER": timedelta(seconds=77)}
+    deliver(*steps(Noted, 1))
+    (row,) = [each for each in look(context("shop"), Queue.INBOX) if each.ready][:1]
+    delivery = Delivery.objects.filter(partition=row.number).first()
+    with stay(context("shop"), row) as run:
+        before = guard()
+        with transaction.atomic():
+            run.lock() if way == "lock" else run.claim(delivery.pk)
+            assert guard() == "77s"
+        assert guard() == before
+
+
+def guard():
+    """Return the time after which the server ends an idle session."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        return cursor.fetchone()[0]
+
+
+# The operator's lock
+
+
+@pytest.mark.postgres
+def test_an_operator_waits_for_the_transaction_of_a_worker():
+    """States are changed when nobody has them in hand."""
+    with staying() as run, Worker() as operator:
+
+        def operate():
+            with operator_lock(context("shop"), Queue.OUTBOX):
+                return run.token
+
+        with run.locked():
+            done = operator.start(operate)
+            eventually(waits_for_lock, "the operator waits")
+            assert not done.done()
+        assert done.result(PATIENCE) == run.token
+
+
+def test_a_worker_drops_what_it_has_read_ahead_after_an_operator():
+    """It cannot know what was changed."""
+    with staying() as run:
+        with operator_lock(context("shop"), Queue.OUTBOX):
+            pass
+        with pytest.raises(Lost), run.locked():
+            pass
+
+
+def test_an_operator_may_name_the_partitions():
+    """Workers of the others do not notice."""
+    look(context("shop"), Queue.INBOX)
+    leave_token(Queue.INBOX)
+    with operator_lock(context("shop"), Queue.INBOX, [2, 3]):
+        pass
+    rows = Partition.objects.filter(context="shop", queue=Queue.INBOX, run__isnull=True)
+    assert set(rows.values_list("number", flat=True)) == {2, 3}
+
+
+def test_an_operator_who_fails_changes_nothing():
+    """The block is one transaction."""
+    leave_token(Queue.OUTBOX)
+    token = outbox().run
+    with pytest.raises(ZeroDivisionError), operator_lock(context("shop"), Queue.OUTBOX):
+        raise ZeroDivisionError
+    assert outbox().run == token
+
+
+# The rows
+
+
+def test_partitions_are_made_when_they_are_first_needed():
+    """A context that was added since the last migrate works at once."""
+    Partition.objects.all().delete()
+    assert len(look(context("shop"), Queue.INBOX)) == 8
+    assert Partition.objects.filter(context="depot", queue=Queue.OUTBOX).count() == 1
+
+
+def test_partitions_are_made_on_the_database_of_their_context(settings):
+    """And nowhere else."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"database": "other"}}}
+    ensure_partitions("other")
+    labels = set(Partition.objects.using("other").values_list("context", flat=True))
+    assert labels == {"shop"}
+
+
+def test_making_partitions_again_changes_nothing():
+    """It runs after each migrate."""
+    ensure_partitions("default")
+    leave_token(Queue.OUTBOX)
+    before = list(Partition.objects.order_by("id").values())
+    ensure_partitions("default")
+    assert list(Partition.objects.order_by("id").values()) == before
+    assert len(before) == len(contexts()) * (1 + 8 + 1)
+
+
+def test_partitions_can_be_made_by_several_at_once():
+    """Two processes that start together do not trip over each other."""
+    Partition.objects.all().delete()
+    together(*[lambda: ensure_partitions("default")] * 3)
+    assert Partition.objects.count() == len(contexts()) * (1 + 8 + 1)
+
+
+@pytest.mark.parametrize("queue", [Queue.OUTBOX, Queue.INBOX])
+@pytest.mark.parametrize("number", [2, 5, 16])
+def test_other_numbers_than_the_rows_say_are_refused(settings, queue, number):
+    """Until a repartition, nothing is handled: two workers could be at one key."""
+    look(context("shop"), queue)
+    settings.OUTBOX_INBOX = {"PARTITIONS": {queue.value: number}}
+    with pytest.raises(SettingsError, match=r"manage\.py repartition"):
+        look(context("shop"), queue)
+
+
+def test_the_receiver_has_one_partition_whatever_the_settings_say(settings):
+    """There is one stream to receive from."""
+    settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 2, "outbox": 2}}
+    assert len(look(context("depot"), Queue.INTAKE)) == 1
+
+
+def test_who_is_at_work_comes_last():
+    """A second worker begins where nobody is."""
+    deliver(*(Noted(order=f"o{n}", number=1) for n in range(40)))
+    Partition.objects.filter(context="shop", queue=Queue.INBOX, number=0).update(run=uuid4())
+    assert [each.number for each in look(context("shop"), Queue.INBOX)] == [1, 2, 3, 4, 5, 6, 7, 0]
+    assert inboxes() >= {None}
+
+
+def test_a_look_says_where_there_is_work():
+    """A partition without any is not even visited."""
+    deliver(Noted(order="a", number=1))
+    busy = set(Delivery.objects.values_list("partition", flat=True))
+    found = look(context("shop"), Queue.INBOX)
+    assert {each.number for each in found if each.ready} == busy

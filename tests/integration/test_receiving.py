@@ -1,0 +1,412 @@
+"""The receiver: from a transport into an inbox, each message once and in order."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from outbox_inbox.contexts import context
+from outbox_inbox.exceptions import SettingsError, TransportUnavailable
+from outbox_inbox.models import Delivery, InboxMessage, Queue
+from outbox_inbox.operations import pause, prune, resume
+from outbox_inbox.preparing import hash_of
+from outbox_inbox.transports import ReceivedMessage
+from tests.integration.helpers import (
+    Worker,
+    crash,
+    crashing,
+    dispatch,
+    picks,
+    put,
+    receive,
+    relay,
+    steps,
+    striking,
+    together,
+)
+from tests.script import playing
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked
+from tests.wire import WIRE
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+MEMORY = {"TRANSPORTS": {"default": "memory://"}}
+
+
+@pytest.fixture
+def memory(settings):
+    """A broker in this process, which begins empty."""
+    settings.OUTBOX_INBOX = MEMORY
+
+
+class Queued:
+    """Plays the receiving side of a transport: what it holds comes until it is acknowledged."""
+
+    def __init__(self, *messages):
+        self.messages = list(messages)
+        self.acknowledged = []
+
+    def receive(self, context, limit):
+        """Return what is left, oldest first."""
+        if context.label != "depot":
+            return ()
+        return [each for each in self.messages if each not in self.acknowledged][:limit]
+
+    def acknowledge(self, context, messages):
+        """Take messages off."""
+        self.acknowledged += messages
+
+    def playing(self):
+        """Give the parts to the wire."""
+        return playing(receive=self.receive, acknowledge=self.acknowledge)
+
+
+def arriving(number=1, **changed):
+    """Return a message as a transport hands it over."""
+    message_id = changed.get("id", UUID(int=number))
+    key = changed.get("key", "a")
+    told = {
+        "receipt": number,
+        "source": "shop",
+        "id": message_id,
+        "type": "shop.sold",
+        "version": 1,
+        "key": key,
+        "key_hash": hash_of(key, message_id),
+        "time": datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC),
+        "correlation_id": UUID(int=77),
+        "causation_id": UUID(int=78),
+        "hops": 3,
+        "headers": '{"who":"ÿ"}',
+        "data": f'{{"number":{number},"order":"a"}}',
+    }
+    return ReceivedMessage(**{**told, **changed})
+
+
+def inbox():
+    """Return the ids in the inbox, in order."""
+    return [
+        int(each)
+        for each in InboxMessage.objects.order_by("id").values_list("message_id", flat=True)
+    ]
+
+
+# End to end
+
+
+def test_a_contract_goes_from_context_to_context(memory):
+    """Recorded, translated, published, received, translated and handled."""
+    put(*steps(Checked, 3))
+    for _ in range(2):
+        relay()
+        dispatch()
+    assert receive().done == 3
+    dispatch("depot")
+    assert (picks("pick"), picks("watch")) == ([1, 2, 3], [1, 2, 3])
+
+
+def test_a_subscriber_that_comes_later_gets_everything(memory):
+    """The log keeps what was published before anybody asked."""
+    for number in range(1, 4):
+        put(*steps(Sold, [number]))
+        relay()
+    receive()
+    dispatch("depot")
+    assert picks("watch") == [1, 2, 3]
+
+
+def test_a_message_is_stored_as_it_was_sent(settings):
+    """Byte for byte, with everything that belongs to it."""
+    settings.OUTBOX_INBOX = WIRE
+    sent = arriving(1)
+    with Queued(sent).playing():
+        receive()
+    row = InboxMessage.objects.get()
+    assert (row.context, row.source, row.type, row.schema_version) == (
+        "depot",
+        "shop",
+        "shop.sold",
+        1,
+    )
+    assert (row.payload, row.headers) == (sent.data, sent.headers)
+    assert (row.key, row.key_hash, row.hops) == (sent.key, sent.key_hash, sent.hops)
+    assert (row.correlation_id, row.causation_id) == (sent.correlation_id, sent.causation_id)
+    assert row.recorded_at == sent.time
+
+
+def test_each_consumer_of_a_message_gets_a_delivery(settings):
+    """One failing consumer will not be able to stop the others."""
+    settings.OUTBOX_INBOX = WIRE
+    with Queued(arriving(1)).playing():
+        receive()
+    assert set(Delivery.objects.values_list("consumer", "key", "state")) == {
+        ("depot.acl.want", "a", "ready"),
+        ("depot.handlers.watch", "a", "ready"),
+    }
+
+
+def test_what_nobody_subscribed_to_is_acknowledged_and_dropped(settings):
+    """Otherwise it would come again for ever."""
+    settings.OUTBOX_INBOX = WIRE
+    queued = Queued(arriving(1, type="shop.other"), arriving(2))
+    with queued.playing():
+        receive()
+    assert inbox() == [2]
+    assert queued.acknowledged == queued.messages
+
+
+def test_messages_of_several_sources_keep_their_order(settings):
+    """They are stored as they came."""
+    settings.OUTBOX_INBOX = WIRE
+    sources = ["shop", "mall", "shop", "shop", "mall"]
+    queued = Queued(*(arriving(n, source=source) for n, source in enumerate(sources)))
+    with queued.playing():
+        receive()
+    rows = InboxMessage.objects.order_by("id")
+    assert list(rows.values_list("source", flat=True)) == sources
+
+
+def test_a_context_without_a_receiving_transport_receives_nothing():
+    """``local://`` puts messages into the inbox itself."""
+    assert receive().done == 0
+
+
+# Once
+
+
+def test_a_message_that_comes_again_is_dropped(settings):
+    """Rule O7: within a batch as well as later, and each time it is acknowledged."""
+    settings.OUTBOX_INBOX = WIRE
+    twice = Queued(arriving(1), arriving(1, receipt=2), arriving(2))
+    again = Queued(arriving(2), arriving(3), arriving(1))
+    for queued in (twice, again):
+        with queued.playing():
+            receive()
+        assert queued.acknowledged == queued.messages
+    assert inbox() == [1, 2, 3]
+    dispatch("depot")
+    assert picks("watch") == [1, 2, 3]
+
+
+def test_an_id_counts_for_its_source_only(settings):
+    """Two contexts may choose the same id, and neither loses a message by it."""
+    settings.OUTBOX_INBOX = WIRE
+    with Queued(arriving(1), arriving(1, source="mall")).playing():
+        receive()
+    assert inbox() == [1, 1]
+
+
+def test_a_message_that_comes_again_after_its_deliveries_were_pruned_is_dropped(settings):
+    """Rule O8: its id is remembered for DEDUPLICATION, longer than the delivery itself."""
+    settings.OUTBOX_INBOX = {
+        **WIRE,
+        "RETENTION": timedelta(days=1),
+        "DEDUPLICATION": timedelta(days=30),
+    }
+    with Queued(arriving(1)).playing():
+        receive()
+        dispatch("depot")
+    Delivery.objects.update(finished_at=timezone.now() - timedelta(days=2))
+    InboxMessage.objects.update(received_at=timezone.now() - timedelta(days=2))
+    prune([context("depot")])
+    assert not Delivery.objects.filter(message__type="shop.sold").exists()
+    with Queued(arriving(1)).playing():
+        receive()
+        dispatch("depot")
+    assert picks("watch") == [1]
+
+
+def test_ids_are_not_forgotten_before_messages_can_come_again(settings):
+    """Rule O8: settings that would forget sooner are refused."""
+    settings.OUTBOX_INBOX = {"RETENTION": timedelta(days=7), "DEDUPLICATION": timedelta(days=6)}
+    with pytest.raises(SettingsError, match="DEDUPLICATION"):
+        receive()
+
+
+def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
+    """Rule O7: the unique constraint decides, not a look before."""
+    from django.db import transaction
+
+    from outbox_inbox import intake, statements
+
+    row = statements.Received(
+        *[getattr(arriving(1), name) for name in ALIKE], hash_of("a", uuid4()), None
+    )
+
+    def insert():
+        with transaction.atomic():
+            return intake.insert(
+                [row._replace(recorded_at="2030-01-02 03:04:05")], context("depot"), "shop"
+            )
+
+    assert sorted(together(insert, insert, insert)) == [0, 0, 1]
+    assert Delivery.objects.count() == 2
+
+
+ALIKE = (
+    "id",
+    "type",
+    "version",
+    "key",
+    "data",
+    "headers",
+    "correlation_id",
+    "causation_id",
+    "hops",
+)
+
+
+# Confirmed after it is stored
+
+
+def test_a_message_is_acknowledged_after_it_was_committed(settings):
+    """Rule O4: who has been told that a message arrived will not send it again."""
+    settings.OUTBOX_INBOX = WIRE
+    queued, seen = Queued(arriving(1)), []
+
+    with Worker() as other:
+
+        def acknowledge(owner, messages):
+            seen.append(other.do(inbox))
+            queued.acknowledge(owner, messages)
+
+        with playing(receive=queued.receive, acknowledge=acknowledge):
+            receive()
+    assert seen == [[1]]
+
+
+@pytest.mark.parametrize("point", ["receive.after_read", "receive.after_insert"])
+def test_after_a_crash_before_the_commit_a_message_comes_again(memory, point):
+    """Nothing was stored, and nothing acknowledged."""
+    put(*steps(Sold, 2))
+    relay()
+    with crashing(), striking(point, crash):
+        receive()
+    assert not InboxMessage.objects.exists()
+    receive()
+    dispatch("depot")
+    assert picks("watch") == [1, 2]
+
+
+@pytest.mark.parametrize("point", ["receive.after_commit", "receive.after_ack"])
+def test_after_a_crash_after_the_commit_nothing_is_stored_twice(memory, point):
+    """What was not acknowledged comes again, and is known."""
+    put(*steps(Sold, 2))
+    relay()
+    with crashing(), striking(point, crash):
+        receive()
+    put(*steps(Sold, [3]))
+    relay()
+    receive()
+    dispatch("depot")
+    assert picks("watch") == [1, 2, 3]
+
+
+def test_what_was_not_acknowledged_comes_before_anything_new(memory):
+    """Rule O4: otherwise a key's messages could change places."""
+    put(*steps(Sold, 2))
+    relay()
+    with crashing(), striking("receive.after_read", crash):
+        receive(limit=1)
+    put(*steps(Sold, [3]))
+    relay()
+    receive()
+    rows = InboxMessage.objects.order_by("id")
+    assert [row.payload[10] for row in rows] == ["1", "2", "3"]
+
+
+def test_a_transport_that_cannot_be_reached_is_an_error_of_the_call(settings):
+    """Whoever called decides when to call again; nothing is lost."""
+    settings.OUTBOX_INBOX = WIRE
+
+    def receive_nothing(owner, limit):
+        raise TransportUnavailable("nobody answers")
+
+    with playing(receive=receive_nothing), pytest.raises(TransportUnavailable):
+        receive()
+    with Queued(arriving(1)).playing():
+        assert receive().done == 1
+
+
+def test_an_acknowledgement_that_fails_repeats_the_message_and_nothing_else(settings):
+    """The message is stored; it comes again, and is dropped."""
+    settings.OUTBOX_INBOX = WIRE
+    queued = Queued(arriving(1))
+
+    def fail(owner, messages):
+        raise TransportUnavailable("nobody answers")
+
+    with playing(receive=queued.receive, acknowledge=fail), pytest.raises(TransportUnavailable):
+        receive()
+    with queued.playing():
+        receive()
+    assert inbox() == [1]
+
+
+# One at a time
+
+
+@pytest.mark.postgres
+def test_only_one_receives_at_a_time(settings):
+    """Rule O4: two could store a key's messages in the wrong order."""
+    settings.OUTBOX_INBOX = WIRE
+    queued, others = Queued(arriving(1)), []
+
+    with Worker() as other:
+
+        def while_another(owner, limit):
+            if not others:
+                others.append(other.do(receive))
+            return queued.receive(owner, limit)
+
+        with playing(receive=while_another, acknowledge=queued.acknowledge):
+            receive()
+    assert [(outcome.done, outcome.busy) for outcome in others] == [(0, 1)]
+
+
+def test_receivers_at_once_store_everything_once_and_in_order(memory, settings):
+    """Whoever comes first takes the next batch."""
+    settings.OUTBOX_INBOX = {**MEMORY, "BATCH_SIZE": 4}
+    for number in range(1, 41):
+        put(*steps(Sold, [number]))
+    relay()
+
+    def work():
+        while InboxMessage.objects.count() < 40:
+            receive()
+
+    together(work, work, work)
+    rows = InboxMessage.objects.order_by("id")
+    assert [row.payload for row in rows] == [f'{{"number":{n},"order":"a"}}' for n in range(1, 41)]
+
+
+def test_a_paused_receiver_receives_nothing(memory):
+    """Messages stay with the transport until it is resumed."""
+    put(*steps(Sold, 1))
+    relay()
+    pause(context("depot"), Queue.INTAKE)
+    assert receive().done == 0
+    resume(context("depot"), Queue.INTAKE)
+    assert receive().done == 1
+
+
+def test_a_limit_is_kept(memory):
+    """``limit`` counts messages."""
+    put(*steps(Sold, 5))
+    relay()
+    assert receive(limit=2).done == 2
+    assert receive().done == 3
+
+
+def test_the_receiver_stops_between_batches_when_it_is_told_to(memory, settings):
+    """What it has begun is finished."""
+    settings.OUTBOX_INBOX = {**MEMORY, "BATCH_SIZE": 2}
+    put(*steps(Sold, 5))
+    relay()
+    batches = []
+    receive(progress=batches.append, stop=lambda: len(batches) == 2)
+    assert batches == [2, 2]
+    assert not connection.in_atomic_block

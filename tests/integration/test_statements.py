@@ -1,0 +1,299 @@
+"""The hot statements find what they need by an index, however full the tables are.
+
+PostgreSQL is asked how it runs each statement beside 100,000 finished rows and 100,000 that wait
+behind one key; SQLite beside a few, since it chooses without counting.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection, models, transaction
+from pytest_django import DjangoDbBlocker
+
+from outbox_inbox import statements
+from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Partition, StoredEvent
+from outbox_inbox.operations import Selection
+from outbox_inbox.operations.selecting import rows
+from outbox_inbox.partitions import ensure_partitions
+from tests.integration.conftest import Made
+
+MANY = {"postgresql": 100_000, "sqlite": 500}
+QUEUED = (OutboxMessage, Delivery)
+
+# Rows 1 to N are finished, but N holds the key "parked"; N to 2N wait behind it; then some are due
+# now, and some in the year 2100.
+STATE = (
+    "CASE WHEN n < {n} THEN '{finished}' WHEN n = {n} THEN 'dead' WHEN n <= 2 * {n} THEN 'waiting'"
+    " ELSE '{idle}' END"
+)
+KEY = "CASE WHEN n >= {n} AND n <= 2 * {n} THEN 'parked' ELSE 'k' || n END"
+DUE = {
+    "postgresql": "CASE WHEN n > 2 * {n} + 50 THEN timestamptz '2100-01-01' END",
+    "sqlite": "CASE WHEN n > 2 * {n} + 50 THEN '2100-01-01 00:00:00' END",
+}
+ID = {"postgresql": "md5(n::text)::uuid", "sqlite": "printf('%032d', n)"}
+SERIES = (
+    "WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 2 * {n} + 100)"
+    " INSERT INTO {table} ({columns}) SELECT {values} FROM g"
+)
+
+
+def fill(model: type[models.Model], **values: str) -> None:
+    """Insert a row for each number, with an expression for each column."""
+    facts = {
+        "n": MANY[connection.vendor],
+        "finished": "sent" if model is OutboxMessage else "done",
+        "idle": "pending" if model is OutboxMessage else "ready",
+    }
+    columns = {name: value.format(**facts) for name, value in values.items()}
+    sql = SERIES.format(
+        n=facts["n"],
+        table=model._meta.db_table,
+        columns=", ".join(columns),
+        values=", ".join(columns.values()),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+def fill_all() -> None:
+    """Fill the queues and a stream."""
+    made = ID[connection.vendor]
+    message = {
+        "context": "'shop'",
+        "message_id": made,
+        "type": "'shop.Noted'",
+        "schema_version": "1",
+        "payload": "'{{}}'",
+        "headers": "'{{}}'",
+        "correlation_id": made,
+        "recorded_at": "'2030-01-01 00:00:00'",
+    }
+    moved = {**message, "hops": "0", "key_hash": "n"}
+    queued = {
+        "context": "'shop'",
+        "partition": "0",
+        "key": KEY,
+        "state": STATE,
+        "attempts": "0",
+        "holds": "n = {n}",
+        "error": "''",
+        "due_at": DUE[connection.vendor],
+    }
+    fill(
+        OutboxMessage,
+        **moved,
+        **{k: v for k, v in queued.items() if k != "context"},
+        kind="'domain'",
+    )
+    fill(InboxMessage, **moved, id="n", source="'shop'", received_at="'2030-01-01 00:00:00'")
+    fill(Delivery, **queued, message_id="n", consumer="'note'")
+    fill(StoredEvent, **message, stream="'s' || (n % 100)", version="n / 100 + 1")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+@pytest.fixture(scope="module")
+def crowded(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Fill the tables once, and empty them again."""
+    models_used = (Delivery, InboxMessage, OutboxMessage, StoredEvent)
+    with django_db_blocker.unblock():
+        with transaction.atomic():
+            ensure_partitions("default")
+            fill_all()
+        yield
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                tables = ", ".join(model._meta.db_table for model in models_used)
+                cursor.execute(f"TRUNCATE {tables} CASCADE")
+            else:
+                for model in models_used:
+                    model._base_manager.all()._raw_delete("default")
+            cursor.execute("ANALYZE")
+
+
+class Explained(Exception):
+    """Carries the plan of a statement that was not run."""
+
+
+class Plan:
+    """How the database would run a statement, or has run it."""
+
+    def __init__(self, found: list[tuple[Any, ...]]) -> None:
+        self.found = found
+
+    @property
+    def text(self) -> str:
+        """Everything it says."""
+        return " ".join(str(part) for row in self.found for part in row)
+
+    def uses(self, name: str) -> bool:
+        """Tell whether an index is used."""
+        return name in self.text
+
+    @property
+    def scanned(self) -> set[str]:
+        """The tables that are read from one end to the other."""
+        if connection.vendor == "sqlite":
+            return {row[3].split()[1] for row in self.found if row[3].startswith("SCAN ")}
+        return {node["Relation Name"] for node in self.nodes() if node["Node Type"] == "Seq Scan"}
+
+    @property
+    def pages(self) -> int:
+        """How many pages it has read, from the cache or not; PostgreSQL only."""
+        top = self.found[0][0][0]["Plan"]
+        return top["Shared Hit Blocks"] + top["Shared Read Blocks"]
+
+    def nodes(self) -> Iterator[dict[str, Any]]:
+        """Yield the nodes of a plan of PostgreSQL."""
+        left = [self.found[0][0][0]["Plan"]]
+        while left:
+            node = left.pop()
+            yield node
+            left += node.get("Plans", [])
+
+
+def explain(
+    function: Callable[..., Any], *arguments: Any, run: bool = False, **options: Any
+) -> Plan:
+    """Return the plan of the statement that a function of `statements` would send."""
+    asked = "EXPLAIN QUERY PLAN "
+    if connection.vendor == "postgresql":
+        asked = f"EXPLAIN (FORMAT JSON{', ANALYZE, BUFFERS' if run else ''}) "
+
+    def wrap(execute, sql, parameters, many, context):
+        execute(asked + sql, parameters, many, context)
+        found = context["cursor"].fetchall()
+        raise Explained(
+            [(json.loads(row[0]),) if isinstance(row[0], str) else row for row in found]
+        )
+
+    try:
+        with transaction.atomic(), connection.execute_wrapper(wrap):
+            function(*arguments, **options)
+    except Explained as explained:
+        return Plan(explained.args[0])
+    raise AssertionError("no statement was sent")
+
+
+def ask_for(which: str, queue: str) -> Callable[[], Any]:
+    """Return a function that asks what the operators' functions ask."""
+
+    def ask():
+        (found,) = [each for name, each in rows(Selection(context="shop"), which) if name == queue]
+        return list(found.values_list("pk"))
+
+    return ask
+
+
+CONTEXT = [connection, "shop", 0]
+STATEMENTS = {
+    "look at the outbox": (
+        [statements.look, connection, "shop", "outbox", OutboxMessage],
+        ["outbox_inbox_out_pending", "outbox_inbox_out_due"],
+    ),
+    "look at the inbox": (
+        [statements.look, connection, "shop", "inbox", Delivery],
+        ["outbox_inbox_del_ready", "outbox_inbox_del_due"],
+    ),
+    "select pending": (
+        [statements.select_pending, *CONTEXT, 500],
+        ["outbox_inbox_out_pending", "outbox_inbox_out_holds"],
+    ),
+    "select ready": (
+        [statements.select_ready, *CONTEXT, 500],
+        ["outbox_inbox_del_ready", "outbox_inbox_del_holds"],
+    ),
+    "promote messages": (
+        [statements.promote, connection, OutboxMessage, "shop", 0],
+        ["outbox_inbox_out_due"],
+    ),
+    "promote deliveries": (
+        [statements.promote, connection, Delivery, "shop", 0],
+        ["outbox_inbox_del_due"],
+    ),
+    "release messages": (
+        [statements.release_messages, *CONTEXT, ["k1", "k2"]],
+        ["outbox_inbox_out_waiting"],
+    ),
+    "release deliveries": (
+        [statements.release_deliveries, *CONTEXT, [("note", "k1"), ("note", "k2")]],
+        ["outbox_inbox_del_waiting"],
+    ),
+    "dead messages": ([ask_for("dead", "outbox")], ["outbox_inbox_out_dead"]),
+    "dead deliveries": ([ask_for("dead", "inbox")], ["outbox_inbox_del_dead"]),
+    "stream version": (
+        [statements.stream_version, connection, "shop", "s7"],
+        ["outbox_inbox_stream"],
+    ),
+    "mark sent": ([statements.mark_sent, connection, [1, 2]], []),
+    "mark done": ([statements.mark_done, connection, [1, 2]], []),
+    "park messages": ([statements.park, connection, OutboxMessage, [1, 2]], []),
+    "park deliveries": ([statements.park, connection, Delivery, [1, 2]], []),
+    "count an attempt": ([statements.count_attempt, connection, Delivery, 1], []),
+    "texts": ([statements.select_texts, connection, [1, 2]], []),
+    "move to the inbox": ([statements.move_to_inbox, connection, [1, 2], "shop", "shop"], []),
+    "make deliveries": (
+        [
+            statements.insert_deliveries,
+            connection,
+            [1, 2],
+            [statements.Interest("shop.Noted", "note", 5)],
+            8,
+        ],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_finds_its_rows_by_index(crowded, name):
+    """Each partial index serves its statement, and no table is read through."""
+    (function, *arguments), indexes = STATEMENTS[name]
+    options = {"text": True} if function is statements.select_pending else {}
+    plan = explain(function, *arguments, **options)
+    assert all(plan.uses(index) for index in indexes), plan.text
+    assert not plan.scanned & {
+        model._meta.db_table for model in (*QUEUED, InboxMessage, StoredEvent)
+    }
+
+
+def test_a_claim_finds_its_delivery_by_its_id(crowded):
+    """It is the statement that is run once a message."""
+    partition = Partition.objects.get(context="shop", queue="inbox", number=0)
+    plan = explain(statements.claim, connection, partition.pk, UUID(int=0), 1_000, 1)
+    assert Delivery._meta.db_table not in plan.scanned
+
+
+def test_every_partial_index_is_asked_for():
+    """An index that serves no statement is only a cost."""
+    partial = {
+        index.name
+        for model in QUEUED
+        for index in model._meta.indexes
+        if index.condition is not None
+    }
+    assert partial == {
+        name for _, indexes in STATEMENTS.values() for name in indexes if name in partial
+    }
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "name", ["look at the outbox", "look at the inbox", "select pending", "select ready"]
+)
+def test_neither_finished_nor_waiting_rows_are_read(crowded, name):
+    """100,000 of either cost a poll and a claim nothing."""
+    (function, *arguments), _ = STATEMENTS[name]
+    options = {"text": True} if function is statements.select_pending else {}
+    assert explain(function, *arguments, run=True, **options).pages < 400
+
+
+@pytest.mark.postgres
+def test_a_release_reads_the_key_it_is_about(crowded):
+    """Not the 100,000 that wait behind another."""
+    plan = explain(statements.release_messages, connection, "shop", 0, ["k1"], run=True)
+    assert plan.pages < 30
