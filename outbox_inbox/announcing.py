@@ -1,5 +1,6 @@
 """Sends the signals of ``signals.py``, after the commit of what they tell."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -53,6 +54,21 @@ def delivery_failed(context: Context, row: Ready, verdict: Verdict) -> None:
     else:
         delay = timedelta(seconds=verdict.seconds)
         signals.delivery_failed.send_robust(context.label, **told, delay=delay)
+
+
+def message_quarantined(
+    context: Context, attributes: Mapping[str, str], reason: str, error: str
+) -> None:
+    """Announce a message that was kept aside."""
+    signals.message_quarantined.send_robust(
+        context.label,
+        context=context.label,
+        source=attributes.get("source", ""),
+        type=attributes.get("type", ""),
+        message_id=attributes.get("id", ""),
+        reason=str(reason),
+        error=error,
+    )
 
 
 def hook_failed(context: Context, row: Ready, error: Exception) -> None:

@@ -45,6 +45,19 @@ def insert(rows: Sequence[statements.Received], into: Context, source: str) -> i
     return len(new)
 
 
+def changed(
+    rows: Sequence[statements.Received], into: Context, source: str
+) -> list[statements.Received]:
+    """Return those whose id is in the inbox with another payload: no repetition, but a conflict.
+
+    Asked after `insert` has dropped some, in the same transaction.
+    """
+    connection = connections[into.database]
+    ids = [row.message_id for row in rows]
+    known = statements.select_payloads(connection, ids, into.label, source)
+    return [row for row in rows if known.get(row.message_id, row.payload) != row.payload]
+
+
 def deliver(
     connection: BaseDatabaseWrapper, new: Sequence[int], into: Context, types: Iterable[str]
 ) -> None:

@@ -59,6 +59,12 @@ _RECEIVERS = MappingProxyType(
             "an on_commit hook of %(consumer)s failed after message %(message_id)s (%(type)s), "
             "which is done and will not be repeated: %(error)s",
         ),
+        signals.message_quarantined: partial(
+            _log,
+            logging.ERROR,
+            "%(context)s keeps message %(message_id)s (%(type)s) of %(source)s aside, "
+            "%(reason)s: %(error)s",
+        ),
         signals.partition_backed_off: partial(
             _log,
             logging.WARNING,

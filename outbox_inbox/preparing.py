@@ -20,7 +20,7 @@ from .messages import DomainEvent, IntegrationEvent, key_of, meta
 
 Event = DomainEvent | IntegrationEvent
 
-_MAX_KEY = 200
+MAX_KEY = 200
 _NO_HEADERS = "{}"
 
 
@@ -132,8 +132,8 @@ def _checked_key(event: Event, key: object) -> str | None:
         raise InvalidEvent(name, [f"its key must be text, not {key!r}"])
     if not key:
         raise InvalidEvent(name, ["its key is empty; an event without order has no key (None)"])
-    if len(key) > _MAX_KEY:
-        raise InvalidEvent(name, [f"its key has {len(key)} characters, the limit is {_MAX_KEY}"])
+    if len(key) > MAX_KEY:
+        raise InvalidEvent(name, [f"its key has {len(key)} characters, the limit is {MAX_KEY}"])
     problem = codec.text_problem(key)
     if problem:
         raise InvalidEvent(name, [f"its key {key!r} {problem}"])

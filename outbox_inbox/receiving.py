@@ -1,18 +1,20 @@
 """The receiver: takes messages from a context's transport into its inbox."""
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
 
-from django.db import connections, transaction
+from django.db import connections
 
-from . import faults, intake, statements
+from . import announcing, faults, intake, quarantine, statements
 from .conf import settings
 from .contexts import Context
-from .dialects import stamp
-from .models import Queue
-from .partitions import look
+from .exceptions import TransportUnavailable
+from .failing import describe
+from .models import Queue, Reason
+from .partitions import Lost, Run, sweep
+from .quarantine import Kept
 from .tally import Outcome, Tally, ignore, never
-from .transports import ReceivedMessage, Transport, transport
+from .transports import ReceivedMessage, transport
+from .vetting import Accepted, Refusal, vet
 
 
 def receive_messages(
@@ -25,7 +27,8 @@ def receive_messages(
     """Receive until nothing is left, in a transaction of its own for each batch.
 
     Messages of contracts that the context does not subscribe to are acknowledged and dropped;
-    one whose id is in the inbox already is acknowledged and dropped as well (rule O7).
+    one whose id is in the inbox already is acknowledged and dropped as well (rule O7). What
+    cannot be read is kept aside (`QuarantinedMessage`) and acknowledged.
 
     Arguments:
         limit: read at most so many messages; default: until there are no more.
@@ -33,60 +36,104 @@ def receive_messages(
         progress: told how many messages each batch had.
 
     Raises:
-        TransportUnavailable: nothing was lost; call again.
+        TransportUnavailable: nothing was lost; call again. The partition rests meanwhile.
     """
     source = transport(context.transport)
-    if source.writes_inboxes:
-        return Outcome()
     tally = Tally(limit, stop, progress)
-    more = True
-    while more and not tally.finished():
-        once = _receive_batch(context, source, tally.size())
-        tally.add(once)
-        more = once.done > 0
-    return tally.outcome
+    if source.writes_inboxes or not (context.subscribed and _may_have(context)):
+        return tally.outcome
+    return sweep(context, Queue.INTAKE, _receive, tally)
 
 
-def _receive_batch(context: Context, source: Transport, size: int) -> Outcome:
-    (partition,) = look(context, Queue.INTAKE)
-    connection = connections[context.database]
-    freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
-    with transaction.atomic(using=context.database):
-        # One receiver at a time: with two, a key's messages could change places (rule O4).
-        held = statements.lock_partition(connection, partition.id, freeze_ms)
-        if held is None:
-            return Outcome(busy=1)
-        if held.paused:
-            return Outcome()
-        messages = source.receive(context, size)
+def _may_have(context: Context) -> bool:
+    """Ask the transport, which costs the database nothing; an outage is met again, and noted."""
+    try:
+        return transport(context.transport).has_messages(context)
+    except TransportUnavailable:
+        return True
+
+
+def _receive(run: Run, tally: Tally) -> None:
+    """Receive batch by batch; one receiver at a time, so that no key changes its order (O4)."""
+    source = transport(run.context.transport)
+    try:
+        with source.attached(run.context):
+            while not tally.finished() and _receive_batch(run, tally):
+                pass
+    except Lost:
+        tally.add(Outcome(busy=1))
+    except TransportUnavailable as error:
+        _rest(run, error)
+        raise
+
+
+def _receive_batch(run: Run, tally: Tally) -> bool:
+    """Receive once; false when there was nothing."""
+    context, source = run.context, transport(run.context.transport)
+    with run.locked():
+        messages = source.receive(context, tally.size())
         if not messages:
-            return Outcome()
+            return False
         faults.point("receive.after_read")
-        _store(context, messages)
+        kept = _store(context, messages)
+        run.recovered()
         faults.point("receive.after_insert")
     faults.point("receive.after_commit")
     source.acknowledge(context, messages)
     faults.point("receive.after_ack")
-    return Outcome(done=len(messages))
+    tally.add(Outcome(done=len(messages)))
+    quarantine.announce(context, kept)
+    return True
 
 
-def _store(context: Context, messages: Sequence[ReceivedMessage]) -> None:
-    wanted = [message for message in messages if message.type in context.subscribed]
-    for label, group in groupby(wanted, key=lambda message: message.source):
-        intake.insert([_row(context, message) for message in group], context, label)
+def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[Kept]:
+    """Store what may come in, in runs of one source, and keep the rest aside."""
+    kept: list[Kept] = []
+    run: list[tuple[ReceivedMessage, statements.Received]] = []
+    before = ""
+    for message in messages:
+        accepted = _judge(context, message, kept)
+        if accepted is None:
+            continue
+        if run and accepted.source != before:
+            kept += _insert(context, before, run)
+            run = []
+        before = accepted.source
+        run.append((message, accepted.row))
+    if run:
+        kept += _insert(context, before, run)
+    if kept:
+        quarantine.keep(context, kept)
+    return kept
 
 
-def _row(context: Context, message: ReceivedMessage) -> statements.Received:
-    return statements.Received(
-        message_id=message.id,
-        type=message.type,
-        schema_version=message.version,
-        key=message.key,
-        payload=message.data,
-        headers=message.headers,
-        correlation_id=message.correlation_id,
-        causation_id=message.causation_id,
-        hops=message.hops,
-        key_hash=message.key_hash,
-        recorded_at=stamp(connections[context.database], message.time),
-    )
+def _judge(context: Context, message: ReceivedMessage, kept: list[Kept]) -> Accepted | None:
+    try:
+        return vet(context, message)
+    except Refusal as refusal:
+        kept.append(Kept(message, refusal.reason, refusal.detail))
+        return None
+
+
+def _insert(
+    context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, statements.Received]]
+) -> list[Kept]:
+    """Insert messages of one source; return those whose id stands for something else."""
+    rows = [row for _, row in pairs]
+    if intake.insert(rows, context, source) == len(rows):
+        return []
+    conflicts = {id(row) for row in intake.changed(rows, context, source)}
+    return [
+        Kept(message, Reason.CONFLICT, "its id was received before, with another payload")
+        for message, row in pairs
+        if id(row) in conflicts
+    ]
+
+
+def _rest(run: Run, error: TransportUnavailable) -> None:
+    """Let the partition rest until the transport may be back."""
+    if run.ended or connections[run.context.database].in_atomic_block:
+        return
+    delay = settings().backoff.delay(run.outages + 1)
+    run.rest(describe(error), delay.total_seconds())
+    announcing.partition_backed_off(run.context, Queue.INTAKE, run.number, error, delay)

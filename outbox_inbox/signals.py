@@ -25,6 +25,10 @@ hook_failed             an on_commit hook   ``context: str``, ``consumer: str``,
                         of a consumer       ``message_id: UUID``, ``type: str``,
                         raised; everything  ``key: str | None``, ``error: str``
                         is stored
+message_quarantined     a message from      ``context: str``, and as its sender calls them
+                        outside was kept    ``source: str``, ``type: str``,
+                        aside               ``message_id: str``; ``reason: str``,
+                                            ``error: str``
 partition_backed_off    a transport is out  ``context: str``, ``queue: str``,
                         of reach; nothing   ``partition: int``, ``error: str``,
                         is lost             ``delay: timedelta`` (until the next trial)
@@ -49,6 +53,9 @@ delivery_dead = Signal()
 
 hook_failed = Signal()
 """A hook that a consumer registered with on_commit raised; the delivery is done all the same."""
+
+message_quarantined = Signal()
+"""A message from outside cannot be read; it was kept aside, and the others go on."""
 
 partition_backed_off = Signal()
 """A transport could not be reached; the partition rests, and no attempt is counted."""

@@ -7,11 +7,12 @@ an ORM object a row halves the relay; everything that is not hot uses the ORM.
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .dialects import Dialect, dialect
+from .dialects import Dialect, as_uuid, dialect
 from .models import (
     Delivery,
     DeliveryAttempt,
@@ -286,6 +287,20 @@ def insert_inbox(
         [(context, source, *map(say.uuid, row)) for row in rows],
     )
     return [row[0] for row in returned]
+
+
+def select_payloads(
+    connection: BaseDatabaseWrapper, message_ids: Sequence[UUID], context: str, source: str
+) -> dict[UUID, str]:
+    """Return the payloads of inbox messages by their ids."""
+    say = dialect(connection)
+    rows = _run(
+        connection,
+        f"SELECT message_id, payload FROM {INBOX} WHERE context = %s AND source = %s"
+        f" AND message_id {say.among}",
+        [context, source, say.members(message_ids)],
+    )
+    return {as_uuid(row[0]): row[1] for row in rows}
 
 
 def insert_deliveries(

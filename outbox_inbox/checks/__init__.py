@@ -13,6 +13,7 @@ E011    two consumers with one name
 E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
 E014    two domain events of a context with one stored name
 E015    an event has a field of a type that cannot be stored
+E016    a contract has not the label of its context as the first part of its name
 W001    subscribed, and nobody handles
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry

@@ -31,6 +31,21 @@ def check_names(context: Context) -> Iterator[CheckMessage]:
             )
 
 
+def check_owners(context: Context) -> Iterator[CheckMessage]:
+    """E016: subscribers look for a contract where its name says, and nobody sends it there."""
+    for contract in context.publishes:
+        name = meta(contract).name
+        if name and is_contract_name(name) and name.partition(".")[0] != context.label:
+            yield error(
+                "E016",
+                f"The contract {where(contract)} is called {name!r}, which is a name of the "
+                f"context {name.partition('.')[0]!r}.",
+                "The name of a contract begins with the label of the context that publishes it: "
+                f'"{context.label}.{name.partition(".")[2]}".',
+                context.label,
+            )
+
+
 def _contracts(context: Context) -> list[type[IntegrationEvent]]:
     consumed = [cls for each in context.all_consumers for cls in each.events.values()]
     contracts = [cls for cls in consumed if issubclass(cls, IntegrationEvent)]
@@ -169,6 +184,7 @@ def check_fields(context: Context) -> Iterator[CheckMessage]:
 CHECKS = (
     check_fields,
     check_names,
+    check_owners,
     check_publishers,
     check_producers,
     check_subscriptions,

@@ -33,6 +33,7 @@ __all__ = [
     "encode",
     "encode_headers",
     "field_problems",
+    "load_object",
     "text_problem",
 ]
 

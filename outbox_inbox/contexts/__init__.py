@@ -58,6 +58,7 @@ class Context:
         all_consumers: the same, with those that have the name of another (check E011).
         events: stored type name -> class, of its own events and of what it declares or consumes.
         subscribed: stored type names of ``subscribes``.
+        sources: labels of the contexts that these are from: the first part of their names.
     """
 
     label: str
@@ -71,6 +72,7 @@ class Context:
     all_consumers: tuple[Consumer, ...]
     events: Mapping[str, Event]
     subscribed: frozenset[str]
+    sources: frozenset[str]
     _published: frozenset[Event]
     _by_type: Mapping[str, tuple[Consumer, ...]]
     _upcasters: Mapping[Event, Upcasters]
@@ -206,6 +208,7 @@ def _context(config: ContextConfig) -> Context:
         all_consumers=tuple(consumers),
         events=MappingProxyType(_by_stored_name(known)),
         subscribed=frozenset(_stored_name(each) for each in config.subscribes),
+        sources=frozenset(_stored_name(each).partition(".")[0] for each in config.subscribes),
         _published=frozenset(config.publishes),
         _by_type=_by_type(consumers),
         _upcasters=upcasters,

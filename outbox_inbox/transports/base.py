@@ -1,7 +1,8 @@
 """What a transport is: the whole contract that the relay and the receiver rely on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ class OutgoingMessage:
         type, version: name and version of the contract.
         key: orders the messages that have it in common; None has no order.
         key_hash: what partitions are computed from.
+        partition: of the outbox; messages of one key have it in common, and so do all of a batch.
         time: when it was recorded, aware.
         correlation_id, causation_id, hops: its place in the conversation.
         headers, data: JSON text, to be carried byte for byte; empty for a transport that
@@ -34,6 +36,7 @@ class OutgoingMessage:
     version: int
     key: str | None
     key_hash: int
+    partition: int
     time: datetime
     correlation_id: UUID
     causation_id: UUID | None
@@ -44,27 +47,18 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedMessage:
-    """A message that a transport hands to a receiver.
+    """A message as it came from a transport: nothing of it has been read, let alone believed.
 
     Fields:
-        source: label of the context that published it.
         receipt: what the transport needs to acknowledge it.
-    Everything else as in `OutgoingMessage`.
+        attributes: the CloudEvents attributes by name, without the prefix of the protocol; see
+            `wire`.
+        data: the bytes of the payload.
     """
 
     receipt: Any
-    source: str
-    id: UUID
-    type: str
-    version: int
-    key: str | None
-    key_hash: int
-    time: datetime
-    correlation_id: UUID
-    causation_id: UUID | None
-    hops: int
-    headers: str
-    data: str
+    attributes: Mapping[str, str]
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +79,8 @@ class Transport(ABC):
     """Carries contracts from the context that publishes them to those that subscribe.
 
     Methods are called from one process at a time for each partition of an outbox (`publish`) and
-    for each context (`receive`, `acknowledge`), never within the transaction of a use case.
+    for each context (`attached`, `receive`, `acknowledge`), never within the transaction of a use
+    case. There is one instance a process, and only one thread uses it at a time.
     """
 
     writes_inboxes: ClassVar[bool] = False
@@ -111,10 +106,46 @@ class Transport(ABC):
                 is unknown; all of it will be published again.
         """
 
-    def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """Return up to ``limit`` messages for a subscribing context, oldest first.
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the settings or the server, each as a sentence with a way out.
 
-        What was handed out and not acknowledged comes again, before anything new.
+        Called at the start of a long-running process and by ``manage.py check --deploy``; may ask
+        the server. Never called within a transaction.
+
+        Raises:
+            TransportUnavailable: the server cannot be asked.
+        """
+        yield from ()
+
+    def has_messages(self, context: Context) -> bool:
+        """Tell cheaply whether `receive` may return something; true when in doubt.
+
+        Called before a partition is taken, so that an empty stream costs the database nothing.
+
+        Raises:
+            TransportUnavailable: the other side cannot be reached.
+        """
+        return True
+
+    @contextmanager
+    def attached(self, context: Context) -> Iterator[None]:
+        """Be the only receiver of a context within the block.
+
+        Before, another process may have been; what it left unacknowledged comes first. After, it
+        may be another process's turn: what was handed out and not acknowledged must be there for
+        it, in its place. The default has nothing to prepare.
+
+        Raises:
+            TransportUnavailable: the other side cannot be reached.
+        """
+        yield
+
+    def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
+        """Return up to ``limit`` messages for a subscribing context, oldest first, at once.
+
+        Called within `attached`, and within a transaction of the receiver: it never waits for
+        messages to come, and has one attempt and a hard time-out (PUBLISH_TIMEOUT). What was
+        handed out and not acknowledged comes again, before anything new.
 
         Raises:
             TransportUnavailable: the other side cannot be reached.
@@ -123,6 +154,8 @@ class Transport(ABC):
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
         """Confirm messages after their inbox rows were committed (rule O4).
+
+        Called within `attached`, outside of any transaction, with all that `receive` returned.
 
         Raises:
             TransportUnavailable: they will come again, and be dropped as duplicates.

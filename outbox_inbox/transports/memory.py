@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
 
+from . import wire
 from .base import OutgoingMessage, Published, ReceivedMessage, Transport
 
 
@@ -27,8 +28,18 @@ class MemoryTransport(Transport):
         """See `Transport.publish`; nothing is ever refused."""
         with self._lock:
             for message in messages:
-                self._log.append(_entry(len(self._log), source, message))
+                entry = ReceivedMessage(
+                    receipt=len(self._log),
+                    attributes=wire.attributes_of(source, message),
+                    data=message.data.encode(),
+                )
+                self._log.append(entry)
         return Published(sent=[message.row for message in messages])
+
+    def has_messages(self, context: Context) -> bool:
+        """See `Transport.has_messages`."""
+        with self._lock:
+            return self._acknowledged.get(context.label, 0) < len(self._log)
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
@@ -41,21 +52,3 @@ class MemoryTransport(Transport):
         with self._lock:
             last = max(message.receipt for message in messages) + 1
             self._acknowledged[context.label] = max(last, self._acknowledged.get(context.label, 0))
-
-
-def _entry(receipt: int, source: Context, message: OutgoingMessage) -> ReceivedMessage:
-    return ReceivedMessage(
-        receipt=receipt,
-        source=source.label,
-        id=message.id,
-        type=message.type,
-        version=message.version,
-        key=message.key,
-        key_hash=message.key_hash,
-        time=message.time,
-        correlation_id=message.correlation_id,
-        causation_id=message.causation_id,
-        hops=message.hops,
-        headers=message.headers,
-        data=message.data,
-    )

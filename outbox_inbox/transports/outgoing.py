@@ -2,6 +2,7 @@
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.conf import settings
 from outbox_inbox.dialects import as_uuid, as_uuid_or_none, aware
 from outbox_inbox.statements import Pending
 
@@ -17,6 +18,7 @@ def outgoing(connection: BaseDatabaseWrapper, row: Pending) -> OutgoingMessage:
         version=row.schema_version,
         key=row.key,
         key_hash=row.key_hash,
+        partition=row.key_hash % settings().partitions.outbox,
         time=aware(connection, row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),

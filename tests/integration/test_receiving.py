@@ -1,20 +1,23 @@
 """The receiver: from a transport into an inbox, each message once and in order."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.utils import timezone
 
+from outbox_inbox import IntegrationEvent
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
-from outbox_inbox.models import Delivery, InboxMessage, Queue
+from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue
 from outbox_inbox.operations import pause, prune, resume
 from outbox_inbox.preparing import hash_of
 from outbox_inbox.transports import ReceivedMessage
 from tests.integration.helpers import (
     Worker,
+    come_due,
     crash,
     crashing,
     dispatch,
@@ -42,6 +45,13 @@ def memory(settings):
     settings.OUTBOX_INBOX = MEMORY
 
 
+class Resold(IntegrationEvent, name="mall.resold", key="order"):
+    """The depot's view of a contract whose context is not in this project."""
+
+    order: str
+    number: int
+
+
 class Queued:
     """Plays the receiving side of a transport: what it holds comes until it is acknowledged."""
 
@@ -64,26 +74,32 @@ class Queued:
         return playing(receive=self.receive, acknowledge=self.acknowledge)
 
 
-def arriving(number=1, **changed):
-    """Return a message as a transport hands it over."""
-    message_id = changed.get("id", UUID(int=number))
-    key = changed.get("key", "a")
+def arriving(number=1, data=None, receipt=None, **changed):
+    """Return a message as a transport hands it over; an attribute that is None is left out."""
     told = {
-        "receipt": number,
-        "source": "shop",
-        "id": message_id,
-        "type": "shop.sold",
-        "version": 1,
-        "key": key,
-        "key_hash": hash_of(key, message_id),
-        "time": datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC),
-        "correlation_id": UUID(int=77),
-        "causation_id": UUID(int=78),
-        "hops": 3,
+        "specversion": "1.0",
+        "source": "/shop",
+        "id": str(UUID(int=number)),
+        "type": "shop.sold.v1",
+        "subject": "a",
+        "partitionkey": "a",
+        "time": "2030-01-02T03:04:05.678000Z",
+        "correlationid": str(UUID(int=77)),
+        "causationid": str(UUID(int=78)),
+        "hops": "3",
         "headers": '{"who":"ÿ"}',
-        "data": f'{{"number":{number},"order":"a"}}',
+        **changed,
     }
-    return ReceivedMessage(**{**told, **changed})
+    return ReceivedMessage(
+        receipt=number if receipt is None else receipt,
+        attributes={name: value for name, value in told.items() if value is not None},
+        data=payload(number) if data is None else data,
+    )
+
+
+def payload(number):
+    """Return the data of a step."""
+    return f'{{"number":{number},"order":"a"}}'.encode()
 
 
 def inbox():
@@ -131,10 +147,10 @@ def test_a_message_is_stored_as_it_was_sent(settings):
         "shop.sold",
         1,
     )
-    assert (row.payload, row.headers) == (sent.data, sent.headers)
-    assert (row.key, row.key_hash, row.hops) == (sent.key, sent.key_hash, sent.hops)
-    assert (row.correlation_id, row.causation_id) == (sent.correlation_id, sent.causation_id)
-    assert row.recorded_at == sent.time
+    assert (row.payload.encode(), row.headers) == (sent.data, '{"who":"ÿ"}')
+    assert (row.key, row.key_hash, row.hops) == ("a", hash_of("a", row.message_id), 3)
+    assert (row.correlation_id, row.causation_id) == (UUID(int=77), UUID(int=78))
+    assert row.recorded_at == datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 
 
 def test_each_consumer_of_a_message_gets_a_delivery(settings):
@@ -158,11 +174,23 @@ def test_what_nobody_subscribed_to_is_acknowledged_and_dropped(settings):
     assert queued.acknowledged == queued.messages
 
 
-def test_messages_of_several_sources_keep_their_order(settings):
-    """They are stored as they came."""
+@pytest.fixture
+def mall(settings, monkeypatch):
+    """Let the depot listen to another context besides the shop, which is not in this project."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (Sold, Resold))
     settings.OUTBOX_INBOX = WIRE
+
+
+def from_mall(number, **changed):
+    """Return a message of the mall."""
+    return arriving(number, source="/mall", type="mall.resold.v1", **changed)
+
+
+def test_messages_of_several_sources_keep_their_order(mall):
+    """They are stored as they came."""
     sources = ["shop", "mall", "shop", "shop", "mall"]
-    queued = Queued(*(arriving(n, source=source) for n, source in enumerate(sources)))
+    made = [arriving(n) if source == "shop" else from_mall(n) for n, source in enumerate(sources)]
+    queued = Queued(*made)
     with queued.playing():
         receive()
     rows = InboxMessage.objects.order_by("id")
@@ -191,10 +219,9 @@ def test_a_message_that_comes_again_is_dropped(settings):
     assert picks("watch") == [1, 2, 3]
 
 
-def test_an_id_counts_for_its_source_only(settings):
+def test_an_id_counts_for_its_source_only(mall):
     """Two contexts may choose the same id, and neither loses a message by it."""
-    settings.OUTBOX_INBOX = WIRE
-    with Queued(arriving(1), arriving(1, source="mall")).playing():
+    with Queued(arriving(1), from_mall(1)).playing():
         receive()
     assert inbox() == [1, 1]
 
@@ -230,33 +257,17 @@ def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
     """Rule O7: the unique constraint decides, not a look before."""
     from django.db import transaction
 
-    from outbox_inbox import intake, statements
+    from outbox_inbox import intake
+    from outbox_inbox.vetting import vet
 
-    row = statements.Received(
-        *[getattr(arriving(1), name) for name in ALIKE], hash_of("a", uuid4()), None
-    )
+    row = vet(context("depot"), arriving(1)).row
 
     def insert():
         with transaction.atomic():
-            return intake.insert(
-                [row._replace(recorded_at="2030-01-02 03:04:05")], context("depot"), "shop"
-            )
+            return intake.insert([row], context("depot"), "shop")
 
     assert sorted(together(insert, insert, insert)) == [0, 0, 1]
     assert Delivery.objects.count() == 2
-
-
-ALIKE = (
-    "id",
-    "type",
-    "version",
-    "key",
-    "data",
-    "headers",
-    "correlation_id",
-    "causation_id",
-    "hops",
-)
 
 
 # Confirmed after it is stored
@@ -318,17 +329,36 @@ def test_what_was_not_acknowledged_comes_before_anything_new(memory):
     assert [row.payload[10] for row in rows] == ["1", "2", "3"]
 
 
+def receive_nothing(owner, limit):
+    """Be out of reach."""
+    raise TransportUnavailable("nobody answers")
+
+
 def test_a_transport_that_cannot_be_reached_is_an_error_of_the_call(settings):
-    """Whoever called decides when to call again; nothing is lost."""
+    """Nothing is lost, and the receiver rests until the transport may be back."""
     settings.OUTBOX_INBOX = WIRE
-
-    def receive_nothing(owner, limit):
-        raise TransportUnavailable("nobody answers")
-
+    queued = Queued(arriving(1))
     with playing(receive=receive_nothing), pytest.raises(TransportUnavailable):
         receive()
-    with Queued(arriving(1)).playing():
+    with queued.playing():
+        assert receive().done == 0
+        come_due()
         assert receive().done == 1
+
+
+def test_an_outage_of_the_receiver_is_seen_and_forgotten(settings):
+    """The partition says why it rests, until something has come through again."""
+    settings.OUTBOX_INBOX = WIRE
+    partition = Partition.objects.filter(context="depot", queue=Queue.INTAKE)
+    for outages in (1, 2):
+        with playing(receive=receive_nothing), pytest.raises(TransportUnavailable):
+            receive()
+        assert "nobody answers" in partition.get().error
+        assert partition.get().outages == outages
+        come_due()
+    with Queued(arriving(1)).playing():
+        receive()
+    assert (partition.get().outages, partition.get().error) == (0, "")
 
 
 def test_an_acknowledgement_that_fails_repeats_the_message_and_nothing_else(settings):
@@ -341,6 +371,7 @@ def test_an_acknowledgement_that_fails_repeats_the_message_and_nothing_else(sett
 
     with playing(receive=queued.receive, acknowledge=fail), pytest.raises(TransportUnavailable):
         receive()
+    come_due()
     with queued.playing():
         receive()
     assert inbox() == [1]

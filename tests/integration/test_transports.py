@@ -213,7 +213,7 @@ def test_memory_keeps_messages_until_they_are_acknowledged(memory):
     relay()
     assert list(memory.receive(depot, 2)) == list(first)
     memory.acknowledge(depot, first)
-    assert [each.data for each in memory.receive(depot, 10)] == payloads(3, 4)
+    assert [each.data.decode() for each in memory.receive(depot, 10)] == payloads(3, 4)
 
 
 def test_memory_gives_each_subscriber_everything(memory):
