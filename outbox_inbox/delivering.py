@@ -1,7 +1,6 @@
 """How one delivery is handled: read the event, call the consumer, store what a translator made."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,8 @@ from .messages import DomainEvent, IntegrationEvent
 from .preparing import Terms, prepare
 from .statements import Ready
 
+_IN_ERROR = 3  # libpq's PQTRANS_INERROR
+
 
 @dataclass(slots=True)
 class Translations:
@@ -31,7 +32,7 @@ class Translations:
         """Insert everything, in the caller's transaction, and begin anew."""
         connection = connections[context.database]
         if self.outbound:
-            recording.store(connection, self.outbound)
+            recording.store(connection, self.outbound, fresh=True)
             if settings().wake_up:
                 wakeup.nudge(context)
         if self.inbound:
@@ -55,10 +56,14 @@ def deliver(
     events = [read(consumer, row) for row in rows]
     envelopes = [envelope(connection, row) for row in rows]
     faults.point("dispatch.before_handler")
-    with _handling(rows, envelopes):
+    # `record()` learns the cause from here; of a list it is the last message, with the most hops.
+    token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
+    try:
         made = _call(consumer, events, envelopes)
         if consumer.kind != "handler":
             _translate(context, consumer, made, translations, connection)
+    finally:
+        current.reset(token)
     faults.point("dispatch.after_handler")
     _refuse_broken(connection, consumer)
 
@@ -85,16 +90,6 @@ def envelope(connection: BaseDatabaseWrapper, row: Ready) -> Envelope:
         headers=codec.decode_headers(row.headers),
         data=row.payload,
     )
-
-
-@contextmanager
-def _handling(rows: Sequence[Ready], envelopes: Sequence[Envelope]) -> Iterator[None]:
-    """Let `record()` know the cause; of a list it is the last message, with the most hops."""
-    token = current.set(Handling(envelopes[-1], max(row.hops for row in rows)))
-    try:
-        yield
-    finally:
-        current.reset(token)
 
 
 def _call(consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]) -> Any:
@@ -147,7 +142,7 @@ def _aborted(connection: BaseDatabaseWrapper) -> bool:
         return True
     if connection.vendor != "postgresql":
         return False
-    return bool(driver.info.transaction_status.name == "INERROR")
+    return bool(driver.pgconn.transaction_status == _IN_ERROR)
 
 
 def _received(row: statements.Row, now: Any) -> statements.Received:

@@ -71,7 +71,7 @@ def record(
     rows = prepare(context, events, terms, current.get(), connection)
     faults.point("record.before_insert")
     if stream is None:
-        times = store(connection, rows)
+        times = store(connection, rows, fresh=message_id is None)
     else:
         times = _append_and_store(connection, rows, stream, expected_version)
     faults.point("record.after_insert")
@@ -81,18 +81,23 @@ def record(
 
 
 def store(
-    connection: BaseDatabaseWrapper, rows: Sequence[statements.Row], times: Sequence[Any] = ()
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[statements.Row],
+    times: Sequence[Any] = (),
+    *,
+    fresh: bool = False,
 ) -> list[Any]:
     """Insert prepared rows into the outbox; return the database's time stamp of each.
 
     Arguments:
         times: the time stamps to store, one a row; default: the database's clock.
+        fresh: the ids were made just now, which saves a look for them.
 
     Raises:
         DuplicateMessage: an id was recorded before. Only an id of the caller's own can be, and
             that comes with one event, so nothing is half stored.
     """
-    stored = [row[0] for row in statements.insert_outbox(connection, rows, times)]
+    stored = [row[0] for row in statements.insert_outbox(connection, rows, times, fresh=fresh)]
     if len(stored) < len(rows):
         raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
     return stored

@@ -98,11 +98,16 @@ def _change(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
 
 
 def insert_outbox(
-    connection: BaseDatabaseWrapper, rows: Sequence[Row], times: Sequence[Any] = ()
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[Row],
+    times: Sequence[Any] = (),
+    *,
+    fresh: bool = False,
 ) -> list[tuple[Any, ...]]:
     """Insert messages that are pending; return ``(recorded_at,)`` of those whose id was new.
 
-    ``times``: the time stamp of each row; default: the database's clock.
+    ``times``: the time stamp of each row; default: the database's clock. ``fresh``: the ids were
+    made just now, so none can have been recorded before, and nobody has to look.
     """
     say = dialect(connection)
     values = [tuple(map(say.uuid, row)) for row in rows]
@@ -114,7 +119,7 @@ def insert_outbox(
         " recorded_at, state, attempts, holds, error)",
         f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if times else say.now},"
         " 'pending', 0, FALSE, '')",
-        "ON CONFLICT (message_id) DO NOTHING RETURNING recorded_at",
+        f"{'' if fresh else 'ON CONFLICT (message_id) DO NOTHING'} RETURNING recorded_at",
         values,
     )
 
