@@ -110,7 +110,7 @@ def insert_outbox(
     made just now, so none can have been recorded before, and nobody has to look.
     """
     say = dialect(connection)
-    values = [tuple(map(say.uuid, row)) for row in rows]
+    values = rows if say.native else [tuple(map(say.uuid, row)) for row in rows]
     if times:
         values = [(*row, time) for row, time in zip(values, times, strict=True)]
     return _insert_rows(
