@@ -1,6 +1,6 @@
 """Which servers answer: where the tests look for them, and what they do when one does not.
 
-TEST_POSTGRES_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the standard ports of
+TEST_POSTGRES_URL, TEST_MARIADB_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the standard ports of
 this machine. The browser is treated as one of them, with a path, TEST_CHROMIUM, for its URL. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
 """
 
@@ -9,8 +9,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 PATIENCE = 2  # seconds
 
@@ -63,6 +64,16 @@ def _greet_postgres(url: str) -> None:
         connection.execute("SELECT 1")
 
 
+def _greet_mariadb(url: str) -> None:
+    import MySQLdb
+
+    parts = urlsplit(url)
+    where = {"host": parts.hostname, "port": parts.port or 3306}
+    who = {"user": parts.username or "", "password": unquote(parts.password or "")}
+    with closing(MySQLdb.connect(**where, **who, connect_timeout=PATIENCE)) as connection:
+        connection.query("SELECT 1")
+
+
 def _greet_redis(url: str) -> None:
     import redis
 
@@ -89,6 +100,12 @@ POSTGRES = Service(
     default="postgres://postgres:postgres@127.0.0.1:5432/postgres",
     greet=_greet_postgres,
 )
+MARIADB = Service(
+    name="MariaDB",
+    variable="TEST_MARIADB_URL",
+    default="mysql://root@127.0.0.1:3306/test",
+    greet=_greet_mariadb,
+)
 REDIS = Service(
     name="Redis",
     variable="TEST_REDIS_URL",
@@ -107,7 +124,7 @@ CHROMIUM = Service(
     default="/usr/bin/chromium",
     greet=_greet_chromium,
 )
-ALL = POSTGRES, REDIS, RABBITMQ, CHROMIUM
+ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM
 
 
 def required() -> bool:
