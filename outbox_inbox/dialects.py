@@ -31,6 +31,7 @@ class Dialect:
         native: UUIDs and lists are parameters as they are.
         key, partition: the columns of these names, which MySQL wants quoted.
         true: what follows a boolean column in a condition that an index is to serve.
+        by_id: follows the table of an UPDATE that names its rows by id and state.
     """
 
     now: str
@@ -43,6 +44,7 @@ class Dialect:
     key: str = "key"
     partition: str = "partition"
     true: str = ""
+    by_id: str = ""
 
     def members(self, values: Sequence[Any]) -> Any:
         """Return the parameter for ``among``."""
@@ -109,7 +111,6 @@ _SQLITE = _sqlite("")
 _SQLITE_LOCAL = _sqlite(", 'localtime'")
 
 
-
 @functools.cache
 def _mysql(*, mariadb: bool, uuids: bool, offset: int) -> MySQL:
     # The server's own zone is of no use: Django stores UTC, or what its settings say.
@@ -125,6 +126,7 @@ def _mysql(*, mariadb: bool, uuids: bool, offset: int) -> MySQL:
         key="`key`",
         partition="`partition`",
         true=" = TRUE",
+        by_id=" FORCE INDEX (PRIMARY)",
         collation="utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin",
         returning=mariadb,
         guards_sessions=mariadb,
@@ -199,7 +201,8 @@ def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:
 
 def _zone(connection: BaseDatabaseWrapper) -> tzinfo:
     """Return the zone of naive time stamps."""
-    return connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
+    zone = connection.timezone if settings.USE_TZ else None
+    return zone or timezone.get_default_timezone()
 
 
 def stamp(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:

@@ -17,7 +17,6 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-
 _MADE_OTHERWISE = {"models.W037", "models.W043", "models.W044"}  # indexes of part of a table, …
 
 

@@ -42,7 +42,7 @@ class AdaptToMySQL(Operation):
         self,
         app_label: str,
         schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,  # noqa: ARG002  Django passes it by this name
+        from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
         """Convert the text, and make what is missing."""
@@ -62,7 +62,7 @@ class AdaptToMySQL(Operation):
         app_label: str,
         schema_editor: BaseDatabaseSchemaEditor,
         from_state: ProjectState,
-        to_state: ProjectState,  # noqa: ARG002  Django passes it by this name
+        to_state: ProjectState,
     ) -> None:
         """Remove the indexes; exact text and constraints harm nobody."""
         for model in self._models(app_label, schema_editor, from_state):

@@ -13,7 +13,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.acceptance.orders")  # so that a difference is shown
 
-from tests.acceptance.store import Store, postgres_copies, postgres_url, sqlite_copies  # noqa: E402
+from tests.acceptance.store import Store, copies_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEMORY = Path("/dev/shm")  # noqa: S108  the folder made in it is ours alone
@@ -73,12 +73,18 @@ def new_store() -> Iterator[Callable[[], Store]]:
     folder = Path(
         tempfile.mkdtemp(prefix="outbox_inbox-acceptance-", dir=MEMORY if roomy else None)
     )
-    postgres = os.environ.get("TEST_DATABASE") == "postgres"
-    copies = postgres_copies(postgres_url()) if postgres else sqlite_copies(folder)
     try:
-        with copies as (template, copy):
-            Processes(template).succeed("manage.py", "migrate", "--run-syncdb", "--verbosity", "0")
-            yield copy
+        with copies_of(os.environ.get("TEST_DATABASE") or "sqlite", folder) as (template, copy):
+            migrate = ("manage.py", "migrate", "--run-syncdb", "--verbosity", "0")
+            Processes(template).succeed(*migrate)
+
+            def new() -> Store:
+                store = copy()
+                if store.url.startswith("mysql"):
+                    Processes(store).succeed(*migrate)
+                return store
+
+            yield new
     finally:
         shutil.rmtree(folder)
 

@@ -17,6 +17,7 @@ from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F
 from tests.integration.helpers import (
     Worker,
     delivery_states,
+    end_other_sessions,
     entries,
     eventually,
     picks,
@@ -227,21 +228,14 @@ def test_it_says_when_it_works_again(failures, log, monkeypatch):
 
 @committed
 @pytest.mark.postgres
+@pytest.mark.mariadb
 def test_it_goes_on_after_its_connection_was_cut():
     """The database was restarted: the runner opens a new connection and loses nothing."""
-
-    def cut():
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
     rounds = Rounds(10_000)
     with Worker() as worker:
         running_ = worker.start(run, contexts(), interval=0.01, stop=rounds.stop, wait=rounds.wait)
         eventually(lambda: len(rounds.waited) > 1, "the runner polls")
-        cut()
+        end_other_sessions()
         put(*steps(Noted, 3))
         eventually(lambda: entries() == [1, 2, 3], "the messages are handled")
         rounds.pauses = 0
