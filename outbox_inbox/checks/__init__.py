@@ -20,6 +20,7 @@ W003    Celery wake-up without a beat entry
 W004    a marked function outside ``modules``
 W005    pickle among Celery's accepted content
 W006    foreign key from one context's model to another's
+W007    MySQL or MariaDB with another isolation level than READ COMMITTED
 ======  =========================================================================================
 
 All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in
