@@ -529,6 +529,11 @@ def lock_partition(
     condition = " AND NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {later})"
     where = "WHERE id = %s" + (condition.format(later=say.later) if free else "")
     silence = [-SILENCE] if free else []
+    if free and isinstance(say, MySQL):
+        # InnoDB locks a row to find out that it does not fit, and unlocks it again.
+        look = f"SELECT 1 FROM {PARTITION} {where}"
+        if not _run(connection, look, [partition, *silence]):
+            return None
     if say.skip_locked:
         rows = _run(
             connection,
