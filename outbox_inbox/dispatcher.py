@@ -44,24 +44,36 @@ def dispatch_inbox(
 def _dispatch(run: Run, tally: Tally) -> None:
     """Handle what one partition has."""
     try:
-        while not (run.ended or tally.finished()):
-            _handle(run, _read_ahead(run, tally), tally)
+        more = True
+        while more and not tally.finished():
+            size = tally.size()
+            rows = _read_ahead(run, size)
+            _park(run, [row.id for row in rows if row.blocked], tally)
+            _handle(run, [row for row in rows if not row.blocked], tally)
+            # What came in meanwhile is seen by the look that follows every run.
+            more = len(rows) == size
     except Lost:
         tally.add(Outcome(busy=1))
 
 
-def _read_ahead(run: Run, tally: Tally) -> list[Ready]:
-    label, held = run.context.label, 0
-    with run.locked() as connection:
-        statements.promote(connection, Delivery, label, run.number)
-        rows = statements.select_ready(connection, label, run.number, tally.size())
-        blocked = [row.id for row in rows if row.blocked]
-        if blocked:
-            held = statements.park(connection, Delivery, blocked)
-        if not rows:
-            run.end()
-    tally.add(Outcome(held=held))
-    return [row for row in rows if not row.blocked]
+def _read_ahead(run: Run, size: int) -> list[Ready]:
+    """Return what is to be handled next, in order.
+
+    Reading needs no lock: whatever is done with a row checks, under the lock, that nobody else has
+    been there since.
+    """
+    if run.promotes():
+        with run.locked():
+            run.promote(Delivery)
+    return statements.select_ready(run.connection, run.context.label, run.number, size)
+
+
+def _park(run: Run, followers: Sequence[int], tally: Tally) -> None:
+    """Let the followers of blocked heads wait, unless somebody has solved one since (`Lost`)."""
+    if followers:
+        with run.locked() as connection:
+            held = statements.park(connection, Delivery, followers)
+        tally.add(Outcome(held=held))
 
 
 def _handle(run: Run, rows: Sequence[Ready], tally: Tally) -> None:

@@ -34,6 +34,9 @@ _ROWS: dict[Queue, type[models.Model] | None] = {
 }
 
 
+_PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
+
+
 class Lost(Exception):
     """Somebody else has been at work on the partition; what was read ahead is worth nothing."""
 
@@ -46,18 +49,21 @@ class Run:
             this one was left without a clean end; 0 in the ordinary run.
     """
 
-    def __init__(self, context: Context, partition: statements.Work, careful: int) -> None:
+    def __init__(
+        self, context: Context, partition: statements.Work, token: UUID, careful: int
+    ) -> None:
         self.context = context
         self.id = partition.id
         self.number = partition.number
         self.outages = partition.outages
         self.careful = careful
-        self.token: UUID = uuid4()
+        self.token = token
         self.ended = False
-        self._shown = monotonic()
+        self._shown = self._promoted = monotonic()
+        self._due = partition.due
         self.connection: BaseDatabaseWrapper = connections[context.database]
         self._session = self.connection.connection
-        self._freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
+        self._freeze_ms = _freeze_ms()
 
     @contextmanager
     def locked(self) -> Iterator[BaseDatabaseWrapper]:
@@ -114,6 +120,16 @@ class Run:
             statements.set_run(self.connection, self.id, self.token)
             self._shown = monotonic()
 
+    def promotes(self) -> bool:
+        """Tell whether rows may have come due: some had at the look before, or it was a while ago."""
+        return self._due or monotonic() - self._promoted > _PROMOTE
+
+    def promote(self, model: type[models.Model]) -> None:
+        """Make rows available whose time has come, in a transaction that has the lock."""
+        if self.promotes():
+            statements.promote(self.connection, model, self.context.label, self.number)
+            self._promoted, self._due = monotonic(), False
+
     def rest(self, error: str, seconds: float) -> None:
         """End the run because the transport is out of reach."""
         with self.locked() as connection:
@@ -152,15 +168,22 @@ def stay(context: Context, partition: statements.Work) -> Iterator[Run | None]:
 
 
 def _begin(context: Context, partition: statements.Work) -> Run | None:
-    connection = connections[context.database]
-    freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
-    with transaction.atomic(using=context.database):
-        held = statements.lock_partition(connection, partition.id, freeze_ms, free=True)
-        if held is None:
-            return None
-        run = Run(context, partition, settings().batch_size if held.run is not None else 0)
-        statements.set_run(connection, partition.id, run.token)
-    return run
+    connection, token = connections[context.database], uuid4()
+    if connection.vendor == "postgresql":
+        held = statements.begin_run(connection, partition.id, token)
+    else:
+        with transaction.atomic(using=context.database):
+            held = statements.lock_partition(connection, partition.id, _freeze_ms(), free=True)
+            if held is not None:
+                statements.set_run(connection, partition.id, token)
+    if held is None:
+        return None
+    careful = settings().batch_size if held.run is not None else 0
+    return Run(context, partition, token, careful)
+
+
+def _freeze_ms() -> int:
+    return int(settings().frozen_after.total_seconds() * 1000)
 
 
 def _end(run: Run) -> None:
@@ -185,7 +208,8 @@ def sweep(
                 _visit(context, partition, work, tally)
             if tally.finished():
                 break
-        moved = tally.outcome.steps > before.steps
+        # An intake has no rows to be looked at; its mover has asked the transport until it was empty.
+        moved = tally.outcome.steps > before.steps and _ROWS[queue] is not None
     return tally.outcome
 
 

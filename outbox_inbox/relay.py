@@ -122,7 +122,7 @@ class _Relay:
         """Commit the attempt of the next message; None: there is none to be sent."""
         batch = _Batch()
         with self.run.locked() as connection:
-            statements.promote(connection, OutboxMessage, self.context.label, self.run.number)
+            self.run.promote(OutboxMessage)
             row = next(iter(self._select(1)), None)
             if row is None:
                 self.run.end()
@@ -140,11 +140,11 @@ class _Relay:
         """Select, send and mark in one transaction; ``only`` had its attempt counted."""
         run, batch = self.run, _Batch()
         self._locked = False
-        with run.locked() as connection:
+        with run.locked():
             self._locked = True
             faults.point("relay.after_lock")
             if only is None:
-                statements.promote(connection, OutboxMessage, self.context.label, run.number)
+                run.promote(OutboxMessage)
             rows = self._select(size, only)
             faults.point("relay.after_select")
             if rows:
