@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from outbox_inbox.conf import TransportSettings, settings
-from outbox_inbox.contexts import Context
+from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports.base import OutgoingMessage, Published, ReceivedMessage, Transport
 
@@ -21,6 +21,7 @@ except ImportError as error:
         "amqp:// needs kombu, which is not installed: pip install 'outbox_inbox[amqp]'"
     ) from error
 
+from . import diagnosis
 from .consumer import Consumer, Glance
 from .link import Link
 from .options import read
@@ -33,9 +34,9 @@ __all__ = ["AmqpTransport"]
 class AmqpTransport(Transport):
     """Publishes to and receives from one RabbitMQ; see `options.Options` for its OPTIONS."""
 
-    def __init__(self, settings: TransportSettings) -> None:
-        super().__init__(settings)
-        options = read(settings)
+    def __init__(self, given: TransportSettings) -> None:
+        super().__init__(given)
+        self._options = options = read(given)
         self._topology = Topology(options)
         self._publisher = Publisher(options, self._topology)
         self._receiving = Link(options, "receiving")
@@ -47,11 +48,18 @@ class AmqpTransport(Transport):
         """See `Transport.publish`; what no queue is bound for is refused."""
         return self._publisher.publish(source, messages, _seconds())
 
+    def problems(self) -> Iterator[str]:
+        """See `Transport.problems`: the server's version and offers, and the queues that exist."""
+        link = Link(self._options, "looking for problems")
+        transports = settings().transports
+        owners = [each for each in contexts() if transports[each.transport] is self.settings]
+        yield from diagnosis.problems(link, self._topology, self._options, owners, _seconds())
+
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`; one round trip. A queue still to be made counts as true."""
         return self._looking.finds(context, _seconds())
 
-    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+    def wait_for_messages(self, owners: Sequence[Context], seconds: float) -> bool:
         """Wait until one of some contexts has messages; false when time is over.
 
         Asks the server ten times a second, so that messages wait for 50 ms on the average.
@@ -59,7 +67,7 @@ class AmqpTransport(Transport):
         Raises:
             TransportUnavailable: the other side cannot be reached.
         """
-        return self._waiting.waits_for(contexts, seconds, _seconds())
+        return self._waiting.waits_for(owners, seconds, _seconds())
 
     @contextmanager
     def attached(self, context: Context) -> Iterator[None]:
