@@ -22,7 +22,8 @@ except ImportError as error:
     ) from error
 
 from . import diagnosis
-from .consumer import Consumer, Glance
+from .consumer import Consumer
+from .glance import Glance
 from .link import Link
 from .options import read
 from .publisher import Publisher
@@ -33,6 +34,8 @@ __all__ = ["AmqpTransport"]
 
 class AmqpTransport(Transport):
     """Publishes to and receives from one RabbitMQ; see `options.Options` for its OPTIONS."""
+
+    can_wait = True
 
     def __init__(self, given: TransportSettings) -> None:
         super().__init__(given)
@@ -56,18 +59,22 @@ class AmqpTransport(Transport):
         yield from diagnosis.problems(link, self._topology, self._options, owners, _seconds())
 
     def has_messages(self, context: Context) -> bool:
-        """See `Transport.has_messages`; one round trip. A queue still to be made counts as true."""
-        return self._looking.finds(context, _seconds())
+        """See `Transport.has_messages`; one round trip.
+
+        A queue that is still to be made counts as one with messages: who attaches makes it.
+        """
+        return self._looking.count(context, _seconds()) != 0
 
     def wait_for_messages(self, owners: Sequence[Context], seconds: float) -> bool:
-        """Wait until one of some contexts has messages; false when time is over.
+        """Block until something has arrived for one of some contexts, or the time is over.
 
-        Asks the server ten times a second, so that messages wait for 50 ms on the average.
+        Asks the server ten times a second over a connection of its own, so that a message is
+        noticed after 50 ms on the average. May be called beside all other methods.
 
         Raises:
             TransportUnavailable: the other side cannot be reached.
         """
-        return self._waiting.waits_for(owners, seconds, _seconds())
+        return self._waiting.wait(owners, seconds, _seconds())
 
     @contextmanager
     def attached(self, context: Context) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final, cast
 
 from amqp.basic_message import Message
@@ -31,8 +31,6 @@ _GRACE: Final = 0.5
 It is delivered as soon as the server gets round to it, unless the connection of a frozen process
 still has the queue.
 """
-
-_LOOK: Final = 0.1  # seconds between two glances
 
 
 class Consumer:
@@ -137,34 +135,3 @@ class Consumer:
 
 def _tag(message: Message) -> int:
     return cast(int, message.delivery_tag)
-
-
-class Glance:
-    """Looks into queues from outside, without consuming."""
-
-    def __init__(self, link: Link, topology: Topology) -> None:
-        self._link = link
-        self._topology = topology
-        self._channel: QuietChannel | None = None
-        self._connection: Connection | None = None
-
-    def finds(self, context: Context, seconds: float) -> bool:
-        """Tell whether messages wait for a context, in one round trip.
-
-        A queue that is still to be made counts as one with messages: who attaches makes it.
-        """
-        with self._link.within(seconds) as connection:
-            if self._channel is None or self._connection is not connection:
-                self._channel, self._connection = connection.open_channel(), connection
-            found = self._topology.ready(self._channel, context)
-        return found is None or found[0] > 0
-
-    def waits_for(self, contexts: Sequence[Context], seconds: float, timeout: float) -> bool:
-        """Look again and again, until there is something or ``seconds`` are over."""
-        end = monotonic() + seconds
-        while not any(self.finds(context, timeout) for context in contexts):
-            left = end - monotonic()
-            if left <= 0:
-                return False
-            sleep(min(left, _LOOK))
-        return True

@@ -42,7 +42,7 @@ def _of_the_server(connection: Connection, options: Options) -> Iterator[str]:
         version = ".".join(map(str, connection.version))
         yield (
             f"RabbitMQ {version} has no quorum queues, so its queues are classic ones on one node: "
-            'update it to 3.8 or later, or set QUEUE_TYPE to "classic" to say that you know.'
+            'upgrade to 3.8 or later, or set QUEUE_TYPE to "classic" to say that you know.'
         )
 
 
