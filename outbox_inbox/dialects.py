@@ -26,6 +26,8 @@ class Dialect:
         wait_for_lock: ends a SELECT that waits for its rows.
         freeze_guard: an expression that has the server throw out a session which is idle for
             ``%s`` milliseconds within this transaction; a constant where there is none.
+        utc: a time stamp (in place of ``{}``) as text that `aware` reads: fetching a thousand as
+            datetimes takes longer than all their other columns.
     """
 
     now: str
@@ -35,6 +37,7 @@ class Dialect:
     wait_for_lock: str
     freeze_guard: str
     native: bool
+    utc: str = "{}"
 
     def members(self, values: Sequence[Any]) -> Any:
         """Return the parameter for ``among``."""
@@ -53,6 +56,7 @@ _POSTGRESQL = Dialect(
     wait_for_lock="FOR UPDATE",
     freeze_guard="set_config('idle_in_transaction_session_timeout', %s, true)",
     native=True,
+    utc="to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')",
 )
 
 
@@ -92,6 +96,8 @@ def dialect(connection: BaseDatabaseWrapper) -> Dialect:
 def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:
     """Return a time stamp of a raw row as an aware datetime in UTC."""
     stamp = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if stamp.tzinfo is UTC:
+        return stamp
     if timezone.is_naive(stamp):
         zone = connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
         stamp = timezone.make_aware(stamp, zone)

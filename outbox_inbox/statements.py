@@ -198,6 +198,7 @@ def select_pending(
 
     ``text``: with headers and payload. ``only``: the row of this id, if it is still to be sent.
     """
+    say = dialect(connection)
     one = "" if only is None else f" AND m.id = {only:d}"
     part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
     rows = _run(
@@ -205,7 +206,7 @@ def select_pending(
         "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
         f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
         " AND h.key = m.key AND h.holds AND h.id <> m.id), m.message_id, m.schema_version,"
-        " m.correlation_id, m.causation_id, m.hops, m.key_hash, m.recorded_at,"
+        f" m.correlation_id, m.causation_id, m.hops, m.key_hash, {say.utc.format('m.recorded_at')},"
         f" {part.format('payload')}, {part.format('headers')} FROM {OUTBOX} m"
         " WHERE m.context = %s AND m.partition = %s AND m.state = 'pending'"
         f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",

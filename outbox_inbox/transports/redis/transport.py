@@ -21,6 +21,7 @@ from .waiting import Waiter
 _ALWAYS_TAKEN = 1024 * 1024
 """Bytes that every Redis takes in one piece: proto-max-bulk-len cannot be set to less."""
 _USUALLY_TAKEN = 512 * 1024 * 1024
+_PIECE = 100  # messages
 
 
 class RedisTransport(Transport):
@@ -50,15 +51,9 @@ class RedisTransport(Transport):
             TransportUnavailable: the server cannot be reached, or refuses to write.
         """
         taken, refused = self._sift(messages)
-        appending = [
-            entries.append(
-                self._streams.name(source.label, message.partition), source, message, data
-            )
-            for message, data in taken
-        ]
-        if appending:
-            self._link.get(*appending)
-        return Published(sent=[message.row for message, _ in taken], refused=refused)
+        if taken:
+            self._link.check(self._link.send(self._appending(source, taken), len(taken)))
+        return Published(sent=[message.row for message in taken], refused=refused)
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`."""
@@ -134,27 +129,37 @@ class RedisTransport(Transport):
         (found,) = self._link.get(command("XREAD", "COUNT", 1, "STREAMS", stream, after))
         return bool(found)
 
+    def _appending(self, source: Context, messages: Sequence[OutgoingMessage]) -> Iterator[bytes]:
+        """Yield the commands in pieces, so that the server works on one while we make the next."""
+        for start in range(0, len(messages), _PIECE):
+            yield "".join(
+                entries.append(self._streams.name(source.label, each.partition), source, each)
+                for each in messages[start : start + _PIECE]
+            ).encode()
+
     def _sift(
         self, messages: Sequence[OutgoingMessage]
-    ) -> tuple[list[tuple[OutgoingMessage, bytes]], dict[int, MessageRefused]]:
+    ) -> tuple[Sequence[OutgoingMessage], dict[int, MessageRefused]]:
         """Part what can be sent from what is too large, and leave out what follows that."""
-        all_data = [message.data.encode() for message in messages]
-        limit = self._limit(max(map(len, all_data), default=0))
-        taken: list[tuple[OutgoingMessage, bytes]] = []
+        largest = max((_size(message.data) for message in messages), default=0)
+        limit = self._limit(largest)
+        if largest <= limit:
+            return messages, {}
+        taken: list[OutgoingMessage] = []
         refused: dict[int, MessageRefused] = {}
-        stuck: set[str] = set()
-        for message, data in zip(messages, all_data, strict=True):
+        stuck: set[str | None] = set()
+        for message in messages:
+            size = _size(message.data)
             if message.key is not None and message.key in stuck:
                 continue
-            if len(data) <= limit:
-                taken.append((message, data))
+            if size <= limit:
+                taken.append(message)
                 continue
+            stuck.add(message.key)
             refused[message.row] = MessageRefused(
-                f"its payload has {len(data):,} bytes, and Redis takes {limit:,} (MAX_ENTRY, "
+                f"its payload has {size:,} bytes, and Redis takes {limit:,} (MAX_ENTRY, "
                 "proto-max-bulk-len)"
             )
-            if message.key is not None:
-                stuck.add(message.key)
         return taken, refused
 
     def _limit(self, largest: int) -> int:
@@ -166,3 +171,7 @@ class RedisTransport(Transport):
         if isinstance(answer, ResponseError) or not answer:  # not everybody may ask
             return own
         return min(own, int(answer[1]))
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
