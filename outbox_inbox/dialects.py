@@ -28,6 +28,7 @@ class Dialect:
             ``%s`` milliseconds within this transaction; a constant where there is none.
         utc: a time stamp (in place of ``{}``) as text that `aware` reads: fetching a thousand as
             datetimes takes longer than all their other columns.
+        arrays: many rows are best sent as one array for each column, with `array_cursor`.
     """
 
     now: str
@@ -38,6 +39,7 @@ class Dialect:
     freeze_guard: str
     native: bool
     utc: str = "{}"
+    arrays: bool = False
 
     def members(self, values: Sequence[Any]) -> Any:
         """Return the parameter for ``among``."""
@@ -56,6 +58,7 @@ _POSTGRESQL = Dialect(
     wait_for_lock="FOR UPDATE",
     freeze_guard="set_config('idle_in_transaction_session_timeout', %s, true)",
     native=True,
+    arrays=True,
     utc="to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')",
 )
 
@@ -91,6 +94,21 @@ def dialect(connection: BaseDatabaseWrapper) -> Dialect:
         f"the database {connection.alias!r} is {connection.vendor}; "
         "outbox_inbox works on postgresql and sqlite"
     )
+
+
+def array_cursor(connection: Any) -> Any:
+    """Return a cursor of the open PostgreSQL connection that sends parameters apart from the SQL.
+
+    Django's cursors write all values into the text of the statement, quoted one by one. This one
+    can send an array of any length as one binary parameter (``%b``), ten times as fast. It is no
+    prepared statement, so it works behind a transaction-pooling proxy.
+    """
+    from psycopg import Cursor
+
+    made = Cursor(connection.connection)
+    if connection.queries_logged:
+        return connection.make_debug_cursor(made)
+    return connection.make_cursor(made)
 
 
 def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .dialects import Dialect, as_uuid, dialect
+from .dialects import Dialect, array_cursor, as_uuid, dialect
 from .models import (
     Delivery,
     DeliveryAttempt,
@@ -256,6 +256,15 @@ class Received(NamedTuple):
     recorded_at: Any
 
 
+_RECEIVED_ARRAYS = ", ".join(
+    f"%b::{kind}[]"
+    for kind in (
+        *("uuid", "text", "int", "text", "text", "text", "uuid", "uuid", "int", "bigint"),
+        "timestamptz",
+    )
+)
+
+
 def move_to_inbox(
     connection: BaseDatabaseWrapper, ids: Sequence[int], context: str, source: str
 ) -> list[int]:
@@ -280,11 +289,23 @@ def insert_inbox(
 ) -> list[int]:
     """Insert messages that came from elsewhere; return the ids of the new rows (rule O7)."""
     say = dialect(connection)
+    head = f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)"
+    tail = "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id"
+    if say.arrays:
+        # The order of the rows is that of the messages, whatever the planner thinks of next.
+        columns = ", ".join(Received._fields)
+        sql = (
+            f"{head} SELECT %s, %s, {columns}, {say.now} FROM unnest({_RECEIVED_ARRAYS})"
+            f" WITH ORDINALITY AS r ({columns}, n) ORDER BY n {tail}"
+        )
+        with array_cursor(connection) as cursor:
+            cursor.execute(sql, [context, source, *map(list, zip(*rows, strict=True))])
+            return [row[0] for row in cursor.fetchall()]
     returned = _insert_rows(
         connection,
-        f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)",
+        head,
         f"({', '.join(['%s'] * (2 + len(Received._fields)))}, {say.now})",
-        "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id",
+        tail,
         [(context, source, *map(say.uuid, row)) for row in rows],
     )
     return [row[0] for row in returned]
