@@ -124,6 +124,8 @@ def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:
 
 def stamp(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
     """Return an aware datetime as the parameter that the database stores."""
+    if connection.vendor == "postgresql":
+        return value
     if value is not None and not settings.USE_TZ:
         value = timezone.make_naive(value, timezone.get_default_timezone())
     return connection.ops.adapt_datetimefield_value(value)

@@ -13,7 +13,7 @@ from .. import wire
 from ..base import OutgoingMessage, ReceivedMessage
 
 DATA = b"data"
-_PREFIX = b"ce_"
+_PREFIX = "ce_"
 _SAME = frozenset(("specversion", "source", "type", "datacontenttype"))
 """Attributes that are the same for a great many messages."""
 
@@ -48,7 +48,7 @@ def _head(stream: str, attributes: int) -> str:
 
 @cache
 def _name(attribute: str) -> str:
-    return _bulk(f"ce_{attribute}")
+    return _bulk(f"{_PREFIX}{attribute}")
 
 
 @lru_cache(maxsize=1_000)
@@ -65,16 +65,23 @@ def received(stream: str, id_: bytes, fields: Sequence[bytes]) -> ReceivedMessag
     A field that we do not know is kept under a name that no attribute can have. Bytes that are
     no UTF-8 stay what they are (``surrogateescape``): what to think of them is for others to say.
     """
-    attributes, data = {}, b""
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        if name == DATA:
+    attributes: dict[str, str] = {}
+    data = b""
+    parts = iter(fields)
+    for name, value in zip(parts, parts, strict=True):
+        attribute = _KNOWN.get(name)
+        if attribute is not None:
+            attributes[attribute] = value.decode("utf-8", "surrogateescape")
+        elif name == DATA:
             data = value
-        elif name.startswith(_PREFIX):
-            attributes[_text(name[len(_PREFIX) :])] = _text(value)
         else:
-            attributes[f"field:{_text(name)}"] = _text(value)
+            attributes[_attribute(name)] = value.decode("utf-8", "surrogateescape")
     return ReceivedMessage(receipt=Receipt(stream, id_), attributes=attributes, data=data)
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
+def _attribute(name: bytes) -> str:
+    text = name.decode("utf-8", "surrogateescape")
+    return text[len(_PREFIX) :] if text.startswith(_PREFIX) else f"field:{text}"
+
+
+_KNOWN = {f"{_PREFIX}{name}".encode(): name for name in wire.ATTRIBUTES}

@@ -19,6 +19,8 @@ try:
     from redis.exceptions import RedisError, ResponseError
     from redis.exceptions import TimeoutError as NoAnswer
     from redis.retry import Retry
+
+    from .answers import Answers
 except ImportError as error:
     raise SettingsError(
         "redis:// needs the package redis, which is not installed: "
@@ -132,6 +134,7 @@ def _pool(location: str, timeout: float) -> tuple[Any, str]:
             "retry_on_timeout": False,
             "retry_on_error": [],
             "protocol": 2,
+            "parser_class": Answers,
             "decode_responses": False,
         }
         pool = ConnectionPool(**given)
