@@ -23,6 +23,8 @@ SCHEMES: Mapping[str, str] = {
     "amqps": "outbox_inbox.transports.amqp.AmqpTransport",
     "local": "outbox_inbox.transports.local.LocalTransport",
     "memory": "outbox_inbox.transports.memory.MemoryTransport",
+    "redis": "outbox_inbox.transports.redis.RedisTransport",
+    "rediss": "outbox_inbox.transports.redis.RedisTransport",
 }
 """URL scheme of a transport -> dotted path of its class."""
 
