@@ -1,14 +1,6 @@
 """``redis://`` on a real server: the format, the order, and what happens when things go wrong."""
 
-import logging
-import os
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
