@@ -94,11 +94,17 @@ class Proxy:
 
     def _carry(self, link: "_Link") -> None:
         """Forward both ways until one side ends, or the test does."""
-        while not (self._closed.is_set() or self._refusing.is_set()):
+        while True:
+            ready = link.ready()
+            # What the test wants is only asked after something has come: it may be about that.
+            if self._closed.is_set() or self._refusing.is_set():
+                return
             if self._hanging.is_set():
                 self._closed.wait(TICK)
-            elif not link.carry(self._marker):
-                self.lost += link.losing
+            elif not all(link.carry(side, self._marker) for side in ready):
+                return
+            elif link.answer_is_lost:
+                self.lost += 1
                 return
 
 
@@ -108,27 +114,31 @@ class _Link:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
-        self.losing = False
+        self._losing = False
         self._tail = b""
         self._quiet = 0.0
 
-    def carry(self, marker: bytes) -> bool:
-        """Carry what has come within a tick; false: it is over."""
-        ready = select.select([self.client, self.server], [], [], TICK)[0]
-        self._quiet = 0.0 if ready else self._quiet + TICK
-        if self.losing and self._quiet >= QUIET:
-            return False
-        return all(self._carry_from(each, marker) for each in ready)
+    @property
+    def answer_is_lost(self) -> bool:
+        """Whether a request with the marker has arrived, to its last byte."""
+        return self._losing and self._quiet >= QUIET
 
-    def _carry_from(self, side: socket.socket, marker: bytes) -> bool:
+    def ready(self) -> list[socket.socket]:
+        """Return the sides from which something has come within a tick."""
+        sides = select.select([self.client, self.server], [], [], TICK)[0]
+        self._quiet = 0.0 if sides else self._quiet + TICK
+        return sides
+
+    def carry(self, side: socket.socket, marker: bytes) -> bool:
+        """Carry what has come from a side to the other; false: it has ended."""
         chunk = side.recv(65_536)
         if side is self.server:
-            if not self.losing:
+            if not self._losing:
                 self.client.sendall(chunk)
             return bool(chunk)
         # A marker may lie across two chunks.
         seen = self._tail[-len(marker) :] + chunk
         self._tail = seen if marker else b""
-        self.losing = self.losing or bool(marker and marker in seen)
+        self._losing = self._losing or bool(marker and marker in seen)
         self.server.sendall(chunk)
         return bool(chunk)
