@@ -7,6 +7,9 @@ import pytest
 from tests import services
 from tests.brokers import RabbitServer, RedisServer, Server
 from tests.conftest import need
+from tests.integration.conftest import both_databases, committed
+
+__all__ = ["both_databases", "committed"]
 
 
 def kept_running(server: Server) -> Iterator[Server]:
