@@ -1,8 +1,8 @@
 """The transport itself: what each of its methods says to the server."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
@@ -31,6 +31,8 @@ class RedisTransport(Transport):
         SettingsError: the URL or an option is wrong.
     """
 
+    can_wait = True
+
     def __init__(self, settings: TransportSettings) -> None:
         super().__init__(settings)
         self.options = read_options(settings.options)
@@ -39,6 +41,7 @@ class RedisTransport(Transport):
         self._streams = Streams(self._link, self.options.prefix)
         self._trimmer = Trimmer(self._link)
         self._readers: dict[str, Reader] = {}
+        self._waiting = threading.local()
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; the answer to each `XADD` is the confirmation of one message.
@@ -85,28 +88,21 @@ class RedisTransport(Transport):
         self._reader(context).acknowledge(messages)
         self._trimmer.acknowledged(message.receipt.stream for message in messages)
 
-    def wait_for_messages(self, contexts: Iterable[Context], seconds: float) -> bool:
-        """Wait until something may have arrived for one of these contexts.
-
-        Arguments:
-            seconds: how long to wait at most.
-
-        Returns:
-            Whether something may have arrived; what does between two calls counts for the second.
-
-        Raises:
-            TransportUnavailable: the server cannot be reached.
-        """
-        return self._waiter.wait(contexts, seconds)
+    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """See `Transport.wait_for_messages`; what comes between two calls counts for the second."""
+        return self._waiter().wait(contexts, seconds)
 
     def problems(self) -> Iterator[str]:
         """See `Transport.problems`."""
         yield from inspecting.problems(self._link, self._streams, self.settings, self.options)
 
-    @cached_property
     def _waiter(self) -> Waiter:
-        # On a connection of its own, since it blocks: others must not wait behind it.
-        return Waiter(Link(self.settings.location), self._streams)
+        # Each thread that waits has its own, with a connection of its own: it blocks there, and
+        # what one was told of is news to another.
+        if not hasattr(self._waiting, "waiter"):
+            self._waiting.waiter = Waiter(Link(self.settings.location), self._streams)
+        found: Waiter = self._waiting.waiter
+        return found
 
     def _reader(self, context: Context) -> Reader:
         reader = self._readers.get(context.label)
