@@ -105,5 +105,6 @@ def _kept_attributes(attributes: Mapping[str, Any], limit: int) -> str:
 
 
 def _as_json(value: Any) -> str:
-    # In ASCII, so that it can be stored whatever it holds; what JSON has no word for is shown.
-    return json.dumps(value, default=repr, skipkeys=True)
+    # In ASCII, so that it can be stored whatever it holds. What JSON has no word for is shown in
+    # a form that no text has, so that it is not taken for one later.
+    return json.dumps(value, default=lambda other: {type(other).__name__: repr(other)})
