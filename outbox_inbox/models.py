@@ -265,7 +265,7 @@ class QuarantinedMessage(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type or '(no type)'} {self.message_id or '(no id)'}: {self.reason}"
+        return f"{self.type[:60] or '(no type)'} {self.message_id[:60] or '(no id)'}: {self.reason}"
 
     @property
     def complete(self) -> bool:

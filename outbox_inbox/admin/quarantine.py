@@ -32,16 +32,7 @@ class QuarantinedMessageAdmin(DiscardingAdmin):
         "What is discarded is never handled, unless it is sent again and passes. This cannot be "
         "undone."
     )
-    list_display = (
-        "named",
-        "standing",
-        "why",
-        "message_id",
-        "source",
-        "context",
-        "came",
-        "trouble",
-    )
+    list_display = ("named", "standing", "why", "trouble", "context", "came", "identifier")
     list_filter = (StateFilter, ContextFilter, ReasonFilter)
     search_fields = ("message_id", "type", "source")
     search_help_text = gettext_lazy("An id, a type or a source, in full; #… for a row.")
@@ -49,7 +40,7 @@ class QuarantinedMessageAdmin(DiscardingAdmin):
         (None, {"fields": ("standing", "why", "full_error", "kept", ("finished", "note"))}),
         (
             gettext_lazy("Message, as its sender calls it"),
-            {"fields": (("named", "source"), "message_id", ("context", "came"))},
+            {"fields": (("named", "origin"), "identifier", ("context", "came"))},
         ),
         (gettext_lazy("Attributes"), {"fields": ("table",), "classes": ("oi-wide",)}),
         (gettext_lazy("Payload"), {"fields": ("payload",), "classes": ("oi-wide",)}),
@@ -89,7 +80,17 @@ class QuarantinedMessageAdmin(DiscardingAdmin):
     @admin.display(description=gettext_lazy("type"))
     def named(self, row: QuarantinedMessage) -> str:
         """Show the type, which may be missing."""
-        return row.type or "-"
+        return hostile.line(row.type) or "-"
+
+    @admin.display(description=gettext_lazy("source"))
+    def origin(self, row: QuarantinedMessage) -> str:
+        """Show where it says it comes from."""
+        return hostile.line(row.source) or "-"
+
+    @admin.display(description=gettext_lazy("message id"))
+    def identifier(self, row: QuarantinedMessage) -> str:
+        """Show its id, which may be anything."""
+        return hostile.line(row.message_id) or "-"
 
     @admin.display(description=gettext_lazy("state"))
     def standing(self, row: QuarantinedMessage) -> SafeString:
