@@ -13,7 +13,7 @@ from .contexts import Context
 from .exceptions import UnreadableMessage
 from .messages import meta
 from .models import Reason
-from .transports import ReceivedMessage
+from .transports import ReceivedMessage, signing
 
 __all__ = ["Accepted", "Refusal", "vet"]
 
@@ -35,6 +35,7 @@ def vet(context: Context, message: ReceivedMessage) -> Accepted | None:
     _check_size(message)
     check_attributes(attributes)
     source = _source(context, attributes["source"])
+    _check_signature(context, source, message)
     name, version = _type(attributes["type"], source)
     if name not in context.subscribed:
         return None
@@ -61,6 +62,13 @@ def _source(context: Context, given: str) -> str:
             f"the source {shown(given)} is none that {context.label!r} listens to ({known})",
         )
     return label
+
+
+def _check_signature(context: Context, source: str, message: ReceivedMessage) -> None:
+    verifying = context.verifying.get(source)
+    problem = verifying and signing.problem(verifying, message.attributes, message.data)
+    if problem:
+        raise Refusal(Reason.WRONG_SIGNATURE, problem)
 
 
 def _type(given: str, source: str) -> tuple[str, int]:
