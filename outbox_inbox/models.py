@@ -81,7 +81,7 @@ class Reason(models.TextChoices):
     UNKNOWN_SOURCE = "unknown_source", _("unknown source")
     """From a context that this one does not listen to."""
     UNKNOWN_TYPE = "unknown_type", _("unknown type")
-    """No contract of its source."""
+    """No contract of its source, or (when it was to be released) none that is subscribed to."""
     UNKNOWN_VERSION = "unknown_version", _("unknown version")
     """Newer than this process knows, or older than it can read."""
     WRONG_SCHEMA = "wrong_schema", _("wrong schema")
@@ -265,7 +265,7 @@ class QuarantinedMessage(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type or '(no type)'} {self.message_id or '(no id)'}: {self.reason}"
+        return f"{self.type[:60] or '(no type)'} {self.message_id[:60] or '(no id)'}: {self.reason}"
 
     @property
     def complete(self) -> bool:

@@ -13,6 +13,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
+from outbox_inbox.models import Reason
 
 if TYPE_CHECKING:
     _Paginator = Paginator[Any]
@@ -154,6 +155,21 @@ class StateFilter(SimpleListFilter):
         # Always true. There is one index on what is due at once and one on what is due at a time;
         # put like this, the planner sees that the two together hold all that is asked for.
         return rows.filter(Q(due_at__isnull=True) | Q(due_at__isnull=False))
+
+
+class ReasonFilter(KnownValues, field="reason"):
+    """By why a message was kept aside."""
+
+    title = _("reason")
+
+    @staticmethod
+    def values() -> Iterable[str]:
+        """Return all reasons."""
+        return Reason.values
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the reasons with their names."""
+        return [(each.value, str(each.label)) for each in Reason]
 
 
 class ParkedFilter(SimpleListFilter):

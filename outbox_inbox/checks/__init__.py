@@ -15,6 +15,7 @@ E013    a setting or a ContextConfig is wrong, so that the contexts cannot be re
 E014    two domain events of a context with one stored name
 E015    an event has a field of a type that cannot be stored
 E016    a contract has not the label of its context as the first part of its name
+E017    signatures are required that cannot be verified
 W001    subscribed, and nobody handles
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry
@@ -22,6 +23,7 @@ W004    a marked function outside ``modules``
 W005    pickle among Celery's accepted content
 W006    foreign key from one context's model to another's
 W007    what the server of a transport says of itself (``check --deploy`` only)
+W008    signatures where the transport makes none
 ======  =========================================================================================
 
 All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in
@@ -39,13 +41,14 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.validation import did_you_mean
 
-from . import contracts, deployment, functions
+from . import contracts, deployment, functions, signing
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     *contracts.CHECKS,
     *functions.CHECKS,
     *deployment.CHECKS,
+    *signing.CHECKS,
 )
 
 

@@ -848,3 +848,50 @@ def test_e013_unknown_label(packages):
     (message,) = run(packages, OUTBOX_INBOX={"CONTEXTS": {"shopp": {"database": "other"}}})
     assert message.id == "outbox_inbox.E013"
     assert "did you mean 'shop'?" in message.msg
+
+
+KEYS = {"keys": {"2026-11": "a secret that is long enough to be one"}}
+
+
+def signatures(**contexts):
+    """Return settings with a broker and these entries of CONTEXTS."""
+    return {"OUTBOX_INBOX": {**REMOTE, "CONTEXTS": contexts}}
+
+
+def test_signatures_that_fit(packages):
+    """One signs, the other verifies: there is nothing to be told."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    fits = signatures(billing={"signing": KEYS}, shop={"verifying": {"billing": KEYS}})
+    assert ids(packages, **fits) == []
+
+
+@pytest.mark.parametrize("entry", [{}, {"required": True}, {"keys": {}}], ids=str)
+def test_signatures_are_required_without_keys(packages, entry):
+    """Everything from that source would be quarantined."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, **signatures(shop={"verifying": {"billing": entry}}))
+    assert (found.id, found.obj) == ("outbox_inbox.E017", "shop")
+    assert "requires signatures and has no keys" in found.msg
+
+
+def test_a_source_to_be_verified_that_nothing_comes_from(packages):
+    """A misspelt label would leave the messages unverified."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, **signatures(shop={"verifying": {"biling": KEYS}}))
+    assert (found.id, found.obj) == ("outbox_inbox.E017", "shop")
+    assert "did you mean 'billing'?" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("label", "entry"),
+    [("billing", {"signing": KEYS}), ("shop", {"verifying": {"billing": KEYS}})],
+)
+def test_signatures_on_a_transport_that_makes_none(packages, label, entry):
+    """``local://`` neither signs nor verifies."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, OUTBOX_INBOX={"CONTEXTS": {label: entry}})
+    assert (found.id, found.obj) == ("outbox_inbox.W008", label)
