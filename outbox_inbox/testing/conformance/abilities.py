@@ -98,11 +98,10 @@ class Abilities:
         with ExitStack() as stack:
             stack.enter_context(modify_settings(INSTALLED_APPS={"append": list(scene.APPS)}))
             stack.enter_context(override_settings(OUTBOX_INBOX=self.settings()))
-            scene.new_process()
+            stack.enter_context(scene.quick_processes())
             scene.clear()
             yield
             scene.clear()
-            scene.new_process()
 
     @contextmanager
     def crashing(self, point: str) -> Iterator[None]:
@@ -117,9 +116,14 @@ class Abilities:
         if self.can("outlive"):
             scene.new_process()
 
-    def configured(self, **changed: Any) -> AbstractContextManager[Any]:
-        """Change OUTBOX_INBOX within a block, and forget what the queues were before."""
-        return override_settings(OUTBOX_INBOX={**self.settings(), **changed})
+    @contextmanager
+    def configured(self, **changed: Any) -> Iterator[None]:
+        """Change OUTBOX_INBOX within a block; the queues are empty before and after it."""
+        scene.clear()
+        with override_settings(OUTBOX_INBOX={**self.settings(), **changed}):
+            yield
+            scene.clear()
+            scene.new_process()
 
     def can(self, ability: str) -> bool:
         """Tell whether the transport has an ability, or says that it has not."""
