@@ -21,6 +21,8 @@ Source = Literal["outbox", "stream"]
 SCHEMES: Mapping[str, str] = {
     "local": "outbox_inbox.transports.local.LocalTransport",
     "memory": "outbox_inbox.transports.memory.MemoryTransport",
+    "redis": "outbox_inbox.transports.redis.RedisTransport",
+    "rediss": "outbox_inbox.transports.redis.RedisTransport",
 }
 """URL scheme of a transport -> dotted path of its class."""
 

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from importlib import import_module
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.declaring import owner_of
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.transports import transport
+from outbox_inbox.transports import transport, transport_problems
 
 from .messages import error, warning
 
@@ -35,15 +37,39 @@ def check_project() -> Iterator[CheckMessage]:
         yield from _check_pickle()
 
 
+def check_servers() -> Iterator[CheckMessage]:
+    """W007: what the servers of the transports say of themselves; they are asked for it."""
+    # Whatever cannot be read is told of by the other checks.
+    with suppress(SettingsError):
+        for alias, problem in transport_problems():
+            yield warning(
+                "W007",
+                f"The transport {alias!r} of contexts: {problem}.",
+                "The section of this transport in docs/transports.md says what its server needs.",
+            )
+
+
 def _check_transport(alias: str) -> Iterator[CheckMessage]:
-    """E013: a transport cannot be made; nobody would notice before the first publication."""
+    """E013, E012: a transport cannot be made, or hands messages out again after too long."""
     try:
-        transport(alias)
+        yield from _check_deduplication(alias, transport(alias).redelivers_for)
     except SettingsError as problem:
         yield error(
             "E013",
             f"{problem}.",
             "Correct BACKEND, or install the package that it comes from.",
+        )
+
+
+def _check_deduplication(alias: str, redelivers_for: timedelta | None) -> Iterator[CheckMessage]:
+    remembered = settings().deduplication
+    if redelivers_for is not None and remembered <= redelivers_for:
+        yield error(
+            "E012",
+            f"The transport {alias!r} may hand a message out again for {redelivers_for}, and its "
+            f"id is forgotten after {remembered}: it would be handled twice.",
+            'Make OUTBOX_INBOX["DEDUPLICATION"] longer, or the option MAX_AGE of the transport '
+            "shorter.",
         )
 
 

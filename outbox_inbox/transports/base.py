@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -88,6 +88,12 @@ class Transport(ABC):
 
     needs_text: ClassVar[bool] = True
     """The relay has to read headers and payload for `publish`."""
+
+    redelivers_for: timedelta | None = None
+    """For how long a message may be handed out again; its id has to be remembered as long (E012).
+
+    None: the transport does not say.
+    """
 
     def __init__(self, settings: TransportSettings) -> None:
         self.settings = settings
