@@ -65,7 +65,7 @@ def transport(name: str, prefix: str) -> str | dict[str, Any]:
     url = text(name, "local://")
     if not text(prefix):
         return url
-    return {"LOCATION": url, "OPTIONS": {"prefix": text(prefix)}}
+    return {"LOCATION": url, "OPTIONS": {"PREFIX": text(prefix)}}
 
 
 def database(name: str, default: str = "") -> dict[str, Any]:

@@ -122,7 +122,7 @@ def test_a_prefix_keeps_systems_on_one_broker_apart(load):
     """TRANSPORT_PREFIX is handed to the transport as its option."""
     settings = load(TRANSPORT_URL="redis://h", TRANSPORT_PREFIX="mine")
     assert settings["OUTBOX_INBOX"]["TRANSPORTS"] == {
-        "default": {"LOCATION": "redis://h", "OPTIONS": {"prefix": "mine"}}
+        "default": {"LOCATION": "redis://h", "OPTIONS": {"PREFIX": "mine"}}
     }
 
 
