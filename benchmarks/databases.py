@@ -17,17 +17,22 @@ ALIASES = ("default", "parked", "finished")
 
 
 @contextmanager
-def prepared(vendor: str, url: str) -> Iterator[None]:
+def prepared(vendor: str, url: str, redis: str) -> Iterator[None]:
     """Configure Django with a new database, and drop that in the end."""
     with _postgresql(url) if vendor == "postgres" else _sqlite() as databases:
         settings.configure(
             SECRET_KEY="of no use",
             DATABASES=databases,
-            INSTALLED_APPS=["outbox_inbox", "benchmarks.store"],
+            INSTALLED_APPS=[
+                "outbox_inbox",
+                "benchmarks.store",
+                "benchmarks.mall",
+                "benchmarks.branch",
+            ],
             DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
             USE_TZ=True,
             DEBUG=False,
-            OUTBOX_INBOX={},
+            OUTBOX_INBOX=_deployment(redis),
         )
         django.setup()
         _migrate()
@@ -35,6 +40,15 @@ def prepared(vendor: str, url: str) -> Iterator[None]:
             yield
         finally:
             django.db.connections.close_all()
+
+
+def _deployment(redis: str) -> dict[str, Any]:
+    """Return OUTBOX_INBOX: only the contexts that a transport is measured with use it."""
+    options = {"PREFIX": f"bench-outbox-inbox-{os.getpid()}"}
+    return {
+        "TRANSPORTS": {"default": "local://", "redis": {"LOCATION": redis, "OPTIONS": options}},
+        "CONTEXTS": {"mall": {"transport": "redis"}, "branch": {"transport": "redis"}},
+    }
 
 
 def _migrate() -> None:
