@@ -61,11 +61,16 @@ def chosen(name: str, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def transport(name: str, prefix: str) -> str | dict[str, Any]:
-    """Return the entry of TRANSPORTS for the URL in the variable `name`; default: local://."""
-    url = text(name, "local://")
-    if not text(prefix):
+    """Return the entry of TRANSPORTS for the URL in the variable `name`; default: local://.
+
+    With the variable `prefix`, all names at the broker begin with what it holds.
+    """
+    url, begin = text(name, "local://"), text(prefix)
+    if not begin:
         return url
-    return {"LOCATION": url, "OPTIONS": {"PREFIX": text(prefix)}}
+    # RabbitMQ has names of two sorts: exchanges and queues.
+    options = ["PREFIX", "QUEUE_PREFIX"] if url.startswith("amqp") else ["PREFIX"]
+    return {"LOCATION": url, "OPTIONS": dict.fromkeys(options, begin)}
 
 
 def database(name: str, default: str = "") -> dict[str, Any]:

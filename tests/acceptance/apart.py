@@ -3,6 +3,7 @@
 Each deployment has its own database and its own processes, and knows the other by messages only.
 """
 
+import secrets
 import signal
 import threading
 import time
@@ -12,52 +13,78 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import kombu
+import redis
+
 from tests.acceptance.conftest import PATIENCE, Processes
 from tests.acceptance.orders import Orders, expected, figures
 from tests.acceptance.store import Stores
-from tests.brokers import RabbitServer, RedisServer, Server
 
 WORKER = ("manage.py", "run_contexts", "--interval", "0.05")
 LABELS = "ordering", "shipping"
+PUBLISHERS = "ordering", "shipping", "shop"
+SUBSCRIBERS = "ordering", "shipping", "depot"
 
 
 class Between(ABC):
-    """A broker of the test's own, and what is still under way in it."""
+    """The broker, and what is still under way in it.
 
-    server: Server
+    Attributes:
+        url: where it is.
+        prefix: begins all names of the test's at the broker.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.prefix = f"test-{secrets.token_hex(4)}"
 
     @abstractmethod
     def left(self) -> int:
         """Return how many messages have not been acknowledged by everybody they are for."""
 
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove what the test has left there."""
+
 
 class RedisBetween(Between):
     """Redis Streams."""
 
-    def __init__(self, server: RedisServer) -> None:
-        self.server: RedisServer = server
-
     def left(self) -> int:
         """See `Between.left`."""
-        with self.server.client() as client:
-            groups = [
-                group
-                for stream in client.scan_iter("events:*", _type="stream")
-                for group in client.xinfo_groups(stream)
-            ]
-        return sum(group["pending"] + (group["lag"] or 0) for group in groups)
+        with redis.Redis.from_url(self.url) as client:
+            streams = list(client.scan_iter(f"{self.prefix}:*"))
+            groups = [group for stream in streams for group in client.xinfo_groups(stream)]
+        assert groups
+        return sum(group["pending"] + group["lag"] for group in groups)
+
+    def remove(self) -> None:
+        """See `Between.remove`."""
+        with redis.Redis.from_url(self.url) as client:
+            for stream in client.scan_iter(f"{self.prefix}:*"):
+                client.delete(stream)
 
 
 class RabbitBetween(Between):
-    """RabbitMQ."""
-
-    def __init__(self, server: RabbitServer) -> None:
-        self.server: RabbitServer = server
+    """RabbitMQ; what somebody has received and not acknowledged is not counted."""
 
     def left(self) -> int:
         """See `Between.left`."""
-        printed = self.server.control("--quiet list_queues --no-table-headers messages")
-        return sum(int(line) for line in printed.split())
+        with kombu.Connection(self.url) as connection:
+            queues = [self._name(label) for label in SUBSCRIBERS]
+            channel = connection.default_channel
+            return sum(channel.queue_declare(name, passive=True)[1] for name in queues)
+
+    def remove(self) -> None:
+        """See `Between.remove`."""
+        with kombu.Connection(self.url) as connection:
+            for label in SUBSCRIBERS:
+                connection.default_channel.queue_delete(self._name(label))
+            for label in PUBLISHERS:
+                connection.default_channel.exchange_delete(self._name(label))
+
+    def _name(self, label: str) -> str:
+        return f"{self.prefix}.{label}"
 
 
 @dataclass
@@ -115,7 +142,7 @@ class Apart:
 
 def deployed_apart(stores: Stores, between: Between, folder: Path, **settings: str) -> Apart:
     """Return two deployments on these databases, joined by this broker."""
-    joined = {"TRANSPORT_URL": between.server.url, **settings}
+    joined = {"TRANSPORT_URL": between.url, "TRANSPORT_PREFIX": between.prefix, **settings}
     ordering, shipping = (
         Processes(getattr(stores, label), CONTEXTS=label, **joined) for label in LABELS
     )

@@ -23,11 +23,12 @@ from tests.acceptance.apart import (
 from tests.acceptance.chaos import Broker, Command, kill_at_random
 from tests.acceptance.orders import NORTHWIND, Orders, read_orders, write_orders
 from tests.acceptance.store import Stores
-from tests.brokers import RabbitServer, RedisServer
+from tests.brokers import RabbitServer, RedisServer, Server
 from tests.conftest import need
 
 KEYS = 4
-BROKERS = ["redis", "rabbitmq"]
+RABBITMQ = pytest.param("amqp_url", marks=pytest.mark.rabbitmq, id="rabbitmq")
+REDIS = pytest.param("redis_server", id="redis")
 
 needs_northwind = pytest.mark.skipif(
     not all(file.exists() for file in NORTHWIND),
@@ -36,8 +37,16 @@ needs_northwind = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def rabbit() -> Iterator[RabbitServer]:
-    """A RabbitMQ of these tests' own."""
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of these tests' own, which may be killed: it writes down what it confirms."""
+    need(services.REDIS_SERVER)
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rabbit_server() -> Iterator[RabbitServer]:
+    """A RabbitMQ of these tests' own, which may be killed."""
     need(services.RABBITMQ_SERVER)
     with RabbitServer() as server:
         yield server
@@ -45,18 +54,12 @@ def rabbit() -> Iterator[RabbitServer]:
 
 @pytest.fixture
 def between(request: pytest.FixtureRequest) -> Iterator[Between]:
-    """The broker that a test names, empty, which may be killed."""
-    if request.param == "redis":
-        need(services.REDIS_SERVER)
-        with RedisServer() as redis:
-            yield RedisBetween(redis)
-    else:
-        server: RabbitServer = request.getfixturevalue("rabbit")
-        server.start()
-        server.control("stop_app")
-        server.control("force_reset")
-        server.control("start_app")
-        yield RabbitBetween(server)
+    """The broker whose fixture a test names: a server of its own, or the URL of one."""
+    found = request.getfixturevalue(request.param)
+    url = found if isinstance(found, str) else found.url
+    broker = RedisBetween(url) if url.startswith("redis") else RabbitBetween(url)
+    yield broker
+    broker.remove()
 
 
 @pytest.fixture
@@ -73,12 +76,10 @@ def write_steps(steps: int) -> tuple[str, ...]:
     return "-m", "tests.acceptance.steps", str(KEYS), str(steps)
 
 
-def over(*brokers: str) -> Any:
-    """Run a test over these brokers."""
-    return pytest.mark.parametrize("between", brokers, indirect=True)
+over_each_broker = pytest.mark.parametrize("between", [REDIS, RABBITMQ], indirect=True)
 
 
-@over(*BROKERS)
+@over_each_broker
 def test_two_deployments_come_to_the_end_of_one(apart: Apart, tmp_path: Path) -> None:
     """A few orders, one worker each: every figure is that of one process, and nothing is left."""
     orders, steps = write_orders(tmp_path, 40), 4
@@ -92,7 +93,7 @@ def test_two_deployments_come_to_the_end_of_one(apart: Apart, tmp_path: Path) ->
 
 @pytest.mark.slow
 @needs_northwind
-@over(*BROKERS)
+@over_each_broker
 def test_the_real_orders_come_to_the_known_figures(apart: Apart) -> None:
     """The Northwind day over two deployments: 830 orders in 21 countries bring in 1265793.22."""
     northwind = read_orders(*NORTHWIND)
@@ -114,7 +115,25 @@ def test_the_real_orders_come_to_the_known_figures(apart: Apart) -> None:
         assert (found["unfinished"], found["dead"]) == (0, 0)
 
 
-def everybody(apart: Apart, orders: Orders, steps: int) -> list[Any]:
+over_each_mortal_broker = pytest.mark.parametrize(
+    ("between", "server"),
+    [
+        pytest.param("redis_server", "redis_server", id="redis"),
+        pytest.param("rabbit_server", "rabbit_server", id="rabbitmq"),
+    ],
+    indirect=True,
+)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The server itself, running again afterwards."""
+    found: Server = request.getfixturevalue(request.param)
+    yield found
+    found.start()
+
+
+def everybody(apart: Apart, server: Server, orders: Orders, steps: int) -> list[Any]:
     """Return all that can be killed: two workers and the writers of each deployment, the broker."""
     place = ("manage.py", "place_orders", str(orders.orders), str(orders.lines))
     commands = [
@@ -128,7 +147,7 @@ def everybody(apart: Apart, orders: Orders, steps: int) -> list[Any]:
     ]
     return [
         *(Command(each, arguments, apart.output(each)) for each, arguments in commands),
-        Broker(apart.between.server),
+        Broker(server),
     ]
 
 
@@ -143,27 +162,29 @@ def finish(apart: Apart, orders: Orders, steps: int) -> None:
 
 
 @pytest.mark.slow
-@over(*BROKERS)
-def test_kills_of_everybody_lose_and_repeat_nothing(apart: Apart, tmp_path: Path) -> None:
+@over_each_mortal_broker
+def test_kills_of_everybody_lose_and_repeat_nothing(
+    apart: Apart, server: Server, tmp_path: Path
+) -> None:
     """Workers, writers and the broker are killed -9 again and again: the figures do not change."""
     orders, steps = write_orders(tmp_path, 60), 10
     kill_at_random(
-        everybody(apart, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
+        everybody(apart, server, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
     )
     finish(apart, orders, steps)
 
 
 @pytest.mark.slow
 @needs_northwind
-@over(*BROKERS)
-def test_the_real_orders_survive_a_hundred_kills(apart: Apart) -> None:
+@over_each_mortal_broker
+def test_the_real_orders_survive_a_hundred_kills(apart: Apart, server: Server) -> None:
     """The Northwind day over two deployments, with a hundred kills, the broker's among them.
 
     Some come at random moments, and some at every step of the way.
     """
     orders, steps, points = read_orders(*NORTHWIND), 40, sorted(POINTS)
     kill_at_random(
-        everybody(apart, orders, steps),
+        everybody(apart, server, orders, steps),
         kills=100,
         longest=3,
         seed=secrets.randbits(32),

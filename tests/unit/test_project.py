@@ -118,11 +118,18 @@ def test_the_database_of_a_context_that_is_elsewhere_is_not_opened(load):
     )
 
 
-def test_a_prefix_keeps_systems_on_one_broker_apart(load):
-    """TRANSPORT_PREFIX is handed to the transport as its option."""
-    settings = load(TRANSPORT_URL="redis://h", TRANSPORT_PREFIX="mine")
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("redis://h/0", {"PREFIX": "mine"}),
+        ("amqp://h//", {"PREFIX": "mine", "QUEUE_PREFIX": "mine"}),
+    ],
+)
+def test_a_prefix_keeps_systems_on_one_broker_apart(load, url, options):
+    """TRANSPORT_PREFIX begins all names at the broker: streams, exchanges, queues."""
+    settings = load(TRANSPORT_URL=url, TRANSPORT_PREFIX="mine")
     assert settings["OUTBOX_INBOX"]["TRANSPORTS"] == {
-        "default": {"LOCATION": "redis://h", "OPTIONS": {"PREFIX": "mine"}}
+        "default": {"LOCATION": url, "OPTIONS": options}
     }
 
 
