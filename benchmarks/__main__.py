@@ -56,13 +56,16 @@ def _run(options: argparse.Namespace) -> int:
         relaying,
         report,
         waiting,
+        waking,
     )
     from benchmarks.filling import check_size
     from benchmarks.harness import Result, measure
     from benchmarks.machine import machine
 
     check_size()
-    modules = (recording, relaying, carrying, queueing, dispatching, backlog, waiting)
+    modules = [recording, relaying, carrying, queueing, dispatching, backlog, waiting]
+    if options.database == "postgres":
+        modules.append(waking)
     known = {each.name: each for module in modules for each in module.BENCHMARKS}
     unknown = [name for name in options.names if name not in known]
     if unknown:

@@ -20,21 +20,7 @@ ALIASES = ("default", "parked", "finished")
 def prepared(vendor: str, url: str, redis: str) -> Iterator[None]:
     """Configure Django with a new database, and drop that in the end."""
     with _postgresql(url) if vendor == "postgres" else _sqlite() as databases:
-        settings.configure(
-            SECRET_KEY="of no use",
-            DATABASES=databases,
-            INSTALLED_APPS=[
-                "outbox_inbox",
-                "benchmarks.store",
-                "benchmarks.mall",
-                "benchmarks.branch",
-            ],
-            DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-            USE_TZ=True,
-            DEBUG=False,
-            OUTBOX_INBOX=_deployment(redis),
-        )
-        django.setup()
+        configure(databases, **_deployment(redis))
         _migrate()
         try:
             yield
@@ -49,6 +35,20 @@ def _deployment(redis: str) -> dict[str, Any]:
         "TRANSPORTS": {"default": "local://", "redis": {"LOCATION": redis, "OPTIONS": options}},
         "CONTEXTS": {"mall": {"transport": "redis"}, "branch": {"transport": "redis"}},
     }
+
+
+def configure(databases: dict[str, Any], **outbox_inbox: Any) -> None:
+    """Set Django up on some databases; the rest are keys of OUTBOX_INBOX."""
+    settings.configure(
+        SECRET_KEY="of no use",
+        DATABASES=databases,
+        INSTALLED_APPS=["outbox_inbox", "benchmarks.store", "benchmarks.mall", "benchmarks.branch"],
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        USE_TZ=True,
+        DEBUG=False,
+        OUTBOX_INBOX=outbox_inbox,
+    )
+    django.setup()
 
 
 def _migrate() -> None:

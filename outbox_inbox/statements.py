@@ -578,6 +578,28 @@ def look(
     ]
 
 
+def look_at_all(
+    connection: BaseDatabaseWrapper, contexts: Sequence[str]
+) -> list[tuple[str, str, bool]]:
+    """Return ``(context, queue, is there work now)`` of every partition of some contexts.
+
+    No work: there is none, it is not due, somebody is at it, or the partition is paused or rests.
+    The work of an intake is at the transport; there may always be some.
+    """
+    say = dialect(connection)
+    found = _run(
+        connection,
+        "SELECT p.context, p.queue, NOT p.paused"
+        f" AND (p.retry_at IS NULL OR p.retry_at <= {say.now})"
+        f" AND (p.run IS NULL OR p.last_run_at IS NULL OR p.last_run_at <= {say.later})"
+        f" AND CASE p.queue WHEN 'outbox' THEN {_has_work(say, OutboxMessage)}"
+        f" WHEN 'inbox' THEN {_has_work(say, Delivery)} ELSE TRUE END"
+        f" FROM {PARTITION} p WHERE p.context {say.among}",
+        [-SILENCE, say.members(contexts)],
+    )
+    return [(context, queue, bool(ready)) for context, queue, ready in found]
+
+
 def _has_work(say: Dialect, model: type[models.Model]) -> str:
     rows = (
         f"SELECT 1 FROM {table(model)} m WHERE m.context = p.context AND m.partition = p.number"

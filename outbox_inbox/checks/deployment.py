@@ -74,9 +74,13 @@ def _check_deduplication(alias: str, redelivers_for: timedelta | None) -> Iterat
 
 
 def _check_wake_up() -> Iterator[CheckMessage]:
-    """E013: nobody would ever be woken up, and the first `record()` would raise."""
+    """E013: nobody would ever be woken up, and everything would wait for the next look."""
     if problem := wakeup.problem():
-        yield error("E013", f"{problem}.", 'Set it to "celery" or None.')
+        yield error(
+            "E013",
+            f"{problem}.",
+            'Set WAKE_UP to "celery", or to None: then run_contexts finds work by polling.',
+        )
 
 
 def _check_sqlite(alias: str) -> Iterator[CheckMessage]:

@@ -79,7 +79,8 @@ class Transport(ABC):
 
     Methods are called from one process at a time for each partition of an outbox (`publish`) and
     for each context (`attached`, `receive`, `acknowledge`), never within the transaction of a use
-    case. There is one instance a process, and only one thread uses it at a time.
+    case. There is one instance a process, and only one thread uses it at a time; beside that one,
+    another may be in `wait_for_messages`.
     """
 
     writes_inboxes: ClassVar[bool] = False
@@ -93,6 +94,9 @@ class Transport(ABC):
 
     None: the transport does not say.
     """
+
+    can_wait: ClassVar[bool] = False
+    """`wait_for_messages` is implemented; without it, messages are found by polling."""
 
     def __init__(self, settings: TransportSettings) -> None:
         self.settings = settings
@@ -131,6 +135,27 @@ class Transport(ABC):
             TransportUnavailable: the other side cannot be reached.
         """
         return True
+
+    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """Block until a message has arrived for one of the contexts, but no longer than so long.
+
+        Called over and over by a thread of its own, beside all other methods: use a client of
+        its own, too. It ends pauses early and decides nothing, so it may be wrong both ways; but
+        what was there at the last call must not count as new, or a message that nobody may
+        receive (a paused partition) would keep the process busy. The first call of a thread may
+        count what is there. Only called if ``can_wait``.
+
+        Arguments:
+            contexts: subscribers whose transport this is, always the same in one thread.
+            seconds: the longest time to block.
+
+        Returns:
+            Whether something may have arrived.
+
+        Raises:
+            TransportUnavailable: the other side cannot be reached; called again after a pause.
+        """
+        raise NotImplementedError
 
     @contextmanager
     def attached(self, context: Context) -> Iterator[None]:

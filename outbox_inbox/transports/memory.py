@@ -19,11 +19,14 @@ from .base import OutgoingMessage, Published, ReceivedMessage, Transport
 class MemoryTransport(Transport):
     """One append-only log with a reading position for each subscribing context."""
 
+    can_wait = True
+
     def __init__(self, settings: TransportSettings) -> None:
         super().__init__(settings)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._log: list[ReceivedMessage] = []
         self._acknowledged: dict[str, int] = {}
+        self._waiting = threading.local()
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; nothing is ever refused."""
@@ -35,12 +38,21 @@ class MemoryTransport(Transport):
                     data=message.data.encode(),
                 )
                 self._log.append(entry)
+            self._lock.notify_all()
         return Published(sent=[message.row for message in messages])
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`."""
         with self._lock:
             return next(self._unread(context), None) is not None
+
+    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """See `Transport.wait_for_messages`."""
+        with self._lock:
+            seen = getattr(self._waiting, "seen", 0)
+            self._lock.wait_for(lambda: len(self._log) > seen, seconds)
+            self._waiting.seen = len(self._log)
+            return len(self._log) > seen
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""

@@ -12,6 +12,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 
 from outbox_inbox.checks import check_contexts
+from outbox_inbox.wakeup import notify
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = """
@@ -765,12 +766,29 @@ def test_w003_no_wake_up(packages, celery_apps):
     assert ids(packages, OUTBOX_INBOX={"WAKE_UP": None}) == []
 
 
-def test_e013_wake_up_that_is_not_offered(packages):
-    """A way of waking up that does not exist yet is refused at start."""
+@pytest.mark.sqlite
+def test_e013_notify_needs_postgresql(packages):
+    """A database that cannot notify is told at start, with the context that lives there."""
     packages.context("shop")
     (message,) = run(packages, OUTBOX_INBOX={"WAKE_UP": "notify"})
     assert message.id == "outbox_inbox.E013"
-    assert "this version does not offer" in message.msg
+    assert "the context 'shop' is on the database 'default', which is SQLite" in message.msg
+
+
+@pytest.mark.postgres
+def test_e013_notify_on_postgresql(packages):
+    """There it works."""
+    packages.context("shop")
+    assert ids(packages, OUTBOX_INBOX={"WAKE_UP": "notify"}) == []
+
+
+@pytest.mark.postgres
+def test_e013_notify_needs_psycopg_3(packages, monkeypatch):
+    """The older psycopg, which Django works with as well, has other ways to listen."""
+    packages.context("shop")
+    monkeypatch.setattr(notify, "missing_driver", lambda: "it needs psycopg 3")
+    (message,) = run(packages, OUTBOX_INBOX={"WAKE_UP": "notify"})
+    assert message.msg == 'OUTBOX_INBOX["WAKE_UP"] is "notify", and it needs psycopg 3.'
 
 
 def test_w003_entries_in_the_settings(packages, celery_apps):
