@@ -108,6 +108,18 @@ class SettingsError(OutboxInboxError, ImproperlyConfigured):
     """A setting is wrong. The message names its path, its value and what is expected there."""
 
 
+class ContextMoved(OutboxInboxError):
+    """The context was, or is being, handed over to another database, and is closed on this one.
+
+    Nothing was stored; roll the transaction back. Deploy this process with the settings that name
+    the context's new database, and try again.
+    """
+
+
+class TransferRefused(OutboxInboxError):
+    """A context cannot be handed over like this; nothing was changed. The message says why."""
+
+
 class TransportUnavailable(OutboxInboxError):
     """The transport did not answer in time or could not be reached.
 

@@ -13,7 +13,7 @@ from django.db import connections, models, router
 from outbox_inbox import wakeup
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.contexts.declaring import owner_of
+from outbox_inbox.contexts.declaring import models_of, owner_of
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports import transport
 
@@ -137,7 +137,7 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
     """E006: state and events are written to two databases, so they cannot be committed together."""
     elsewhere = [
         f"{model._meta.label} ({router.db_for_write(model)})"
-        for model in _models_of(context)
+        for model in models_of(context.label)
         if model._meta.managed and router.db_for_write(model) != context.database
     ]
     if elsewhere:
@@ -162,7 +162,7 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
 
 def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
     """W006: a foreign key ties the tables of two contexts together."""
-    for model in _models_of(context):
+    for model in models_of(context.label):
         for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
             related = field.related_model
             owner = owner_of(related.__module__) if isinstance(related, type) else None
@@ -176,14 +176,6 @@ def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
                     "contracts: with the key neither context can be moved out.",
                     context.label,
                 )
-
-
-def _models_of(context: Context) -> Iterator[type[models.Model]]:
-    """Yield the models of the context's app, and of plain apps inside of it."""
-    for config in apps.get_app_configs():
-        owner = owner_of(config.name)
-        if owner is not None and owner.label == context.label:
-            yield from config.get_models()
 
 
 CHECKS = (check_databases, check_foreign_keys)

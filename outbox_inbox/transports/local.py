@@ -7,10 +7,10 @@ between repeats the messages, and the inbox drops the duplicates.
 
 from collections.abc import Iterator, Sequence
 
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox import faults, intake, statements
+from outbox_inbox import closed, faults, intake, statements
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import stamp
 from outbox_inbox.exceptions import TransportUnavailable
@@ -28,14 +28,20 @@ class LocalTransport(Transport):
         """See `Transport.publish`; what goes to the same database joins the caller's transaction.
 
         Raises:
-            TransportUnavailable: another database cannot be reached.
+            TransportUnavailable: another database cannot be reached, or a subscriber is being
+                handed over to another database than this process knows.
         """
         connection = connections[source.database]
         for subscriber, wanted in _subscribers(messages):
-            if subscriber.database == source.database:
-                _move(connection, source, subscriber, wanted)
-            else:
-                _copy(connection, source, subscriber, wanted)
+            try:
+                if subscriber.database == source.database:
+                    _move(connection, source, subscriber, wanted)
+                else:
+                    _copy(connection, source, subscriber, wanted)
+            except DatabaseError as error:
+                if (said := closed.refusal(error)) is not None:
+                    raise TransportUnavailable(said) from error
+                raise
         return Published(sent=[message.row for message in messages])
 
 
