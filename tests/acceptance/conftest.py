@@ -64,6 +64,7 @@ class Processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.communicate()
+        self._running.clear()
 
 
 @pytest.fixture(scope="session")
