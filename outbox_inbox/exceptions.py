@@ -7,6 +7,7 @@ a `PermanentError` goes to the dead letters at once, any other exception of a ha
 
 import inspect
 from collections.abc import Sequence
+from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -124,7 +125,12 @@ class TransportUnavailable(OutboxInboxError):
     """The transport did not answer in time or could not be reached.
 
     An outage is no message's fault and costs no attempts: the partition backs off and tries again.
+
+    Attributes:
+        longest: how long it rests at most before the next try; None: as BACKOFF says.
     """
+
+    longest: timedelta | None = None
 
 
 class MessageRefused(OutboxInboxError):

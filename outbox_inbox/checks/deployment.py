@@ -149,6 +149,20 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
             context.label,
         )
+    kept_away = [
+        model._meta.label
+        for model in models_of(context.label)
+        if model._meta.managed and not router.allow_migrate_model(context.database, model)
+    ]
+    if kept_away and not elsewhere:
+        yield error(
+            "E006",
+            f"It lives on the database {context.database!r}, and the database routers do not let "
+            f"the tables of {', '.join(kept_away)} be migrated there.",
+            f"Let allow_migrate() of your router allow them on {context.database!r}: otherwise "
+            "manage.py migrate leaves them out without a word.",
+            context.label,
+        )
     queues = apps.get_model("outbox_inbox", _QUEUES)
     if not router.allow_migrate_model(context.database, queues):
         yield error(

@@ -6,6 +6,7 @@ between repeats the messages, and the inbox drops the duplicates.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -39,9 +40,13 @@ class LocalTransport(Transport):
                 else:
                     _copy(connection, source, subscriber, wanted)
             except DatabaseError as error:
-                if (said := closed.refusal(error)) is not None:
-                    raise TransportUnavailable(said) from error
-                raise
+                said = closed.refusal(error)
+                if said is None:
+                    raise
+                unavailable = TransportUnavailable(said)
+                # It ends with a deployment, not with a repair: after that nobody shall wait.
+                unavailable.longest = timedelta(seconds=5)
+                raise unavailable from error
         return Published(sent=[message.row for message in messages])
 
 
@@ -81,6 +86,8 @@ def _copy(
             intake.insert(rows, subscriber, source.label)
             faults.point("receive.after_insert")
     except (OperationalError, InterfaceError) as error:
+        if closed.refusal(error) is not None:
+            raise
         raise TransportUnavailable(
             f"the database {subscriber.database!r} of {subscriber.label!r} did not take the "
             f"messages: {error}"

@@ -270,6 +270,25 @@ def test_the_reason_of_a_resting_relay_is_told() -> None:
     assert (resting.state, "'depot' is closed" in resting.reason) == ("resting", True)
 
 
+@pytest.mark.parametrize("sides", [("default", "default"), ("other", "default")])
+def test_a_relay_that_rests_is_back_soon_after_the_deployment(
+    settings: Any, sides: tuple[str, str]
+) -> None:
+    """However long the context was closed, nobody rests longer than five seconds for it."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"database": sides[0]}}}
+    put(*steps(Checked, 1))
+    relay()
+    dispatch()
+    before = Partition.objects.using(sides[0]).filter(context="shop", queue="outbox")
+    before.update(outages=30)
+    transfer.transfer("depot", "other")
+    relay()
+    resting = before.get()
+    assert (resting.outages, "'depot' is closed" in resting.error) == (31, True)
+    assert resting.retry_at is not None
+    assert resting.retry_at - timezone.now() <= timedelta(seconds=5)
+
+
 def test_old_movers_stay_away_and_operators_cannot_resume() -> None:
     """The partitions on the old side are paused, say why, and stay so."""
     put(*steps(Noted, 1))
