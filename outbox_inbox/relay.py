@@ -229,6 +229,8 @@ class _Relay:
     def _rest(self, error: TransportUnavailable) -> None:
         """Let the partition rest: an outage is no message's fault and costs no attempt."""
         delay = settings().backoff.delay(self.run.outages + 1)
+        if error.longest is not None:
+            delay = min(delay, error.longest)
         self.run.rest(describe(error), delay.total_seconds())
         announcing.partition_backed_off(self.context, Queue.OUTBOX, self.run.number, error, delay)
 

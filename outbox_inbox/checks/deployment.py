@@ -15,7 +15,7 @@ from django.db import connections, models, router
 from outbox_inbox import wakeup
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.contexts.declaring import owner_of
+from outbox_inbox.contexts.declaring import models_of, owner_of
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports import transport, transport_problems
 
@@ -167,7 +167,7 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
     """E006: state and events are written to two databases, so they cannot be committed together."""
     elsewhere = [
         f"{model._meta.label} ({router.db_for_write(model)})"
-        for model in _models_of(context)
+        for model in models_of(context.label)
         if model._meta.managed and router.db_for_write(model) != context.database
     ]
     if elsewhere:
@@ -177,6 +177,20 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             f"written elsewhere: {', '.join(elsewhere)}.",
             "A transaction spans one database: route the models to it (DATABASE_ROUTERS), or "
             'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
+            context.label,
+        )
+    kept_away = [
+        model._meta.label
+        for model in models_of(context.label)
+        if model._meta.managed and not router.allow_migrate_model(context.database, model)
+    ]
+    if kept_away and not elsewhere:
+        yield error(
+            "E006",
+            f"It lives on the database {context.database!r}, and the database routers do not let "
+            f"the tables of {', '.join(kept_away)} be migrated there.",
+            f"Let allow_migrate() of your router allow them on {context.database!r}: otherwise "
+            "manage.py migrate leaves them out without a word.",
             context.label,
         )
     queues = apps.get_model("outbox_inbox", _QUEUES)
@@ -192,7 +206,7 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
 
 def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
     """W006: a foreign key ties the tables of two contexts together."""
-    for model in _models_of(context):
+    for model in models_of(context.label):
         for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
             related = field.related_model
             owner = owner_of(related.__module__) if isinstance(related, type) else None
@@ -206,14 +220,6 @@ def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
                     "contracts: with the key neither context can be moved out.",
                     context.label,
                 )
-
-
-def _models_of(context: Context) -> Iterator[type[models.Model]]:
-    """Yield the models of the context's app, and of plain apps inside of it."""
-    for config in apps.get_app_configs():
-        owner = owner_of(config.name)
-        if owner is not None and owner.label == context.label:
-            yield from config.get_models()
 
 
 CHECKS = (check_databases, check_foreign_keys)

@@ -189,7 +189,8 @@ def _read_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Foun
                 queue=Queue(row.queue),
                 number=row.number,
                 state="paused" if row.paused else "resting",
-                reason=row.error if resting else "",
+                # A hand-over says on a partition why it is paused; an outage has its time.
+                reason=row.error if resting or until is None else "",
                 until=until if resting else None,
             )
             found.partitions.setdefault(row.context, []).append(state)

@@ -89,6 +89,7 @@ class Processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.communicate()
+        self._running.clear()
 
 
 @contextmanager

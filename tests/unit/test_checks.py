@@ -611,6 +611,13 @@ class WithoutQueues(ToOther):
         return db == "default" if app_label == "outbox_inbox" else None
 
 
+class WithoutTables(ToOther):
+    """Keep the tables of billing away from it."""
+
+    def allow_migrate(self, db, app_label, **_):
+        return db == "default" if app_label == "billing" else None
+
+
 def routed(packages, database, router):
     """Check a context with a model, under this router."""
     packages.context("billing", f"database = {database!r}", models=MODELS)
@@ -634,6 +641,13 @@ def test_e006_unmanaged_models(packages):
     unmanaged = MODELS.replace(": ...", ":\n        class Meta:\n            managed = False")
     packages.context("billing", models=unmanaged)
     assert run(packages, DATABASE_ROUTERS=[ToOther()]) == []
+
+
+def test_e006_models_that_are_kept_away(packages):
+    """Models that are written to a database where their tables are never made have none."""
+    (message,) = routed(packages, "other", WithoutTables())
+    assert message.id == "outbox_inbox.E006"
+    assert "do not let the tables of billing.Invoice be migrated" in message.msg
 
 
 def test_e006_no_tables(packages):
