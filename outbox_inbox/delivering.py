@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from . import codec, faults, intake, recording, statements, wakeup
 from .conf import settings
 from .contexts import Consumer, Context, context_of
-from .dialects import as_uuid, as_uuid_or_none, aware, stamp
+from .dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
 from .envelope import Envelope, Handling, current
 from .exceptions import HandlerError
 from .messages import DomainEvent, IntegrationEvent
@@ -59,7 +59,10 @@ def deliver(
     # `record()` learns the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
-        made = _call(consumer, events, envelopes)
+        if connection.vendor == "mysql":
+            made = _call_watched(connection, consumer, events, envelopes)
+        else:
+            made = _call(consumer, events, envelopes)
         if consumer.kind != "handler":
             _translate(context, consumer, made, translations, connection)
     finally:
@@ -98,6 +101,34 @@ def _call(consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelop
     if consumer.takes_envelope:
         return consumer.function(event, list(envelopes) if several else envelopes[0])
     return consumer.function(event)
+
+
+def _call_watched(
+    connection: BaseDatabaseWrapper,
+    consumer: Consumer,
+    events: Sequence[Any],
+    envelopes: Sequence[Envelope],
+) -> Any:
+    """Call a consumer, and raise the deadlock that it has swallowed.
+
+    MySQL has rolled back everything by then, the mark that the delivery is done included, and
+    would commit what the consumer did afterwards.
+    """
+    swallowed: list[OperationalError] = []
+
+    def watch(execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
+        try:
+            return execute(sql, parameters, many, context)
+        except OperationalError as error:
+            if gave_way(connection, error, waited=False):
+                swallowed.append(error)
+            raise
+
+    with connection.execute_wrapper(watch):
+        made = _call(consumer, events, envelopes)
+    if swallowed:
+        raise swallowed[0]
+    return made
 
 
 def _translate(

@@ -1,7 +1,7 @@
 """Which servers answer: where the tests look for them, and what they do when one does not.
 
-TEST_POSTGRES_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the standard ports of
-this machine. Programs are treated as servers with a path for their URL: the browser, TEST_CHROMIUM,
+TEST_POSTGRES_URL, TEST_MARIADB_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the
+standard ports of this machine. Programs are treated as servers with a path for their URL: the browser, TEST_CHROMIUM,
 and the brokers that tests start for themselves to kill them, TEST_REDIS_SERVER and
 TEST_RABBITMQ_SERVER. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
 """
@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 PATIENCE = 2  # seconds
 
@@ -66,6 +67,16 @@ def _greet_postgres(url: str) -> None:
         connection.execute("SELECT 1")
 
 
+def _greet_mariadb(url: str) -> None:
+    import MySQLdb
+
+    parts = urlsplit(url)
+    where = {"host": parts.hostname, "port": parts.port or 3306}
+    who = {"user": parts.username or "", "password": unquote(parts.password or "")}
+    with closing(MySQLdb.connect(**where, **who, connect_timeout=PATIENCE)) as connection:
+        connection.query("SELECT 1")
+
+
 def _greet_redis(url: str) -> None:
     import redis
 
@@ -98,6 +109,12 @@ POSTGRES = Service(
     default="postgres://postgres:postgres@127.0.0.1:5432/postgres",
     greet=_greet_postgres,
 )
+MARIADB = Service(
+    name="MariaDB",
+    variable="TEST_MARIADB_URL",
+    default="mysql://root@127.0.0.1:3306/test",
+    greet=_greet_mariadb,
+)
 REDIS = Service(
     name="Redis",
     variable="TEST_REDIS_URL",
@@ -128,7 +145,7 @@ RABBITMQ_SERVER = Service(
     default="/usr/lib/rabbitmq/bin/rabbitmq-server",
     greet=_find_program,
 )
-ALL = POSTGRES, REDIS, RABBITMQ, CHROMIUM, REDIS_SERVER, RABBITMQ_SERVER
+ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, REDIS_SERVER, RABBITMQ_SERVER
 
 
 def required() -> bool:

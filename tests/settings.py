@@ -1,6 +1,6 @@
 """The example project's settings with the databases of a test run.
 
-TEST_DATABASE=sqlite (the default) or postgres chooses the vendor. There are two databases,
+TEST_DATABASE=sqlite (the default), postgres or mariadb chooses the vendor. There are two databases,
 `default` and `other`, so that contexts can be put on different ones. SQLite's are files, since
 several connections, threads and processes use them. Their names are of this process only, so that
 two runs side by side do not meet.
@@ -46,8 +46,11 @@ if TEST_DATABASE == "sqlite":
 elif TEST_DATABASE == "postgres":
     NAME = f"test_outbox_inbox_{os.getpid()}_{{alias}}"
     os.environ["DATABASE_URL"] = services.POSTGRES.url
+elif TEST_DATABASE == "mariadb":
+    NAME = f"test_outbox_inbox_{os.getpid()}_{{alias}}"
+    os.environ["DATABASE_URL"] = services.MARIADB.url
 else:
-    raise ValueError(f"TEST_DATABASE={TEST_DATABASE!r}; expected sqlite or postgres.")
+    raise ValueError(f"TEST_DATABASE={TEST_DATABASE!r}; expected sqlite, postgres or mariadb.")
 
 from project.settings import *  # noqa: E402, F403  reads the variables set above
 from project.settings import DATABASES, INSTALLED_APPS  # noqa: E402

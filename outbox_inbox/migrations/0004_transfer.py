@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("outbox_inbox", "0002_quarantine"),
+        ("outbox_inbox", "0003_mysql"),
     ]
 
     operations = [
