@@ -16,13 +16,21 @@ from contextlib import contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, InterfaceError, connections, models, router, transaction
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    models,
+    router,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import statements
 from .conf import settings
 from .contexts import Context, contexts
-from .dialects import as_uuid_or_none, dialect
+from .dialects import as_uuid_or_none, dialect, gave_way
 from .exceptions import SettingsError
 from .models import Delivery, OutboxMessage, Partition, Queue
 from .tally import Outcome, Tally
@@ -39,6 +47,13 @@ _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that hav
 
 class Lost(Exception):
     """Somebody else has been at work on the partition; what was read ahead is worth nothing."""
+
+
+class GaveWay(Lost):
+    """The database rolled the transaction back so that another could go on: a deadlock.
+
+    It is no message's fault and costs no attempt; the partition is visited again.
+    """
 
 
 class Run:
@@ -63,7 +78,7 @@ class Run:
         self._due = partition.due
         self.connection: BaseDatabaseWrapper = connections[context.database]
         self._session = self.connection.connection
-        self._freeze_ms = _freeze_ms()
+        self.freeze_ms = _freeze_ms()
 
     @contextmanager
     def locked(self) -> Iterator[BaseDatabaseWrapper]:
@@ -71,12 +86,25 @@ class Run:
 
         Raises:
             Lost: somebody else has the lock, or had it since this run last did, or an operator
-                paused the partition.
+                paused the partition; or the database rolled back for another's sake.
         """
-        with transaction.atomic(using=self.context.database):
+        with self.giving_way(), transaction.atomic(using=self.context.database):
             self.lock()
             yield self.connection
             self.show_life()
+
+    @contextmanager
+    def giving_way(self, *, waited: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Turn the errors with which a database resolves a deadlock into `GaveWay`.
+
+        ``waited``: asked whether having waited too long for a lock is one of them.
+        """
+        try:
+            yield
+        except OperationalError as error:
+            if gave_way(self.connection, error, waited=waited()):
+                raise GaveWay from error
+            raise
 
     def lock(self) -> None:
         """Take the partition's lock in the caller's transaction.
@@ -84,7 +112,7 @@ class Run:
         Raises:
             Lost: as `locked`.
         """
-        held = statements.lock_partition(self.connection, self.id, self._freeze_ms)
+        held = statements.lock_partition(self.connection, self.id, self.freeze_ms)
         if held is None or held.paused or as_uuid_or_none(held.run) != self.token:
             raise Lost
         self._session = self.connection.connection
@@ -95,7 +123,7 @@ class Run:
         Raises:
             Lost: as `locked`.
         """
-        if not statements.claim(self.connection, self.id, self.token, self._freeze_ms, delivery):
+        if not statements.claim(self.connection, self.id, self.token, self.freeze_ms, delivery):
             raise Lost
         self._session = self.connection.connection
 
@@ -159,7 +187,8 @@ def stay(context: Context, partition: statements.Work) -> Iterator[Run | None]:
         yield None
         return
     try:
-        yield run
+        with statements.guarded(run.connection, run.freeze_ms):
+            yield run
     except BaseException:
         if run.connected():
             _end(run)

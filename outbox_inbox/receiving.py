@@ -14,7 +14,7 @@ from .partitions import Lost, Run, sweep
 from .quarantine import Kept
 from .tally import Outcome, Tally, ignore, never
 from .transports import ReceivedMessage, transport
-from .vetting import Accepted, Refusal, vet
+from .vetting import Refusal, vet
 
 
 def receive_messages(
@@ -87,13 +87,33 @@ def _receive_batch(run: Run, tally: Tally) -> bool:
 
 
 def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[Kept]:
-    """Store what may come in, in runs of one source, and keep the rest aside."""
+    """Store what may come in, and keep the rest aside."""
+    kept, _ = admit(context, messages)
+    if kept:
+        quarantine.keep(context, kept)
+    return kept
+
+
+def admit(
+    context: Context, messages: Sequence[ReceivedMessage]
+) -> tuple[list[Kept], list[ReceivedMessage]]:
+    """Let into the inbox what may come in, in runs of one source, in the caller's transaction.
+
+    Returns:
+        Those that may not, with the reason, and those of contracts nobody subscribed to.
+    """
     kept: list[Kept] = []
+    ignored: list[ReceivedMessage] = []
     run: list[tuple[ReceivedMessage, statements.Received]] = []
     before = ""
     for message in messages:
-        accepted = _judge(context, message, kept)
+        try:
+            accepted = vet(context, message)
+        except Refusal as refusal:
+            kept.append(Kept(message, refusal.reason, refusal.detail))
+            continue
         if accepted is None:
+            ignored.append(message)
             continue
         if run and accepted.source != before:
             kept += _insert(context, before, run)
@@ -102,17 +122,7 @@ def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[Kept]:
         run.append((message, accepted.row))
     if run:
         kept += _insert(context, before, run)
-    if kept:
-        quarantine.keep(context, kept)
-    return kept
-
-
-def _judge(context: Context, message: ReceivedMessage, kept: list[Kept]) -> Accepted | None:
-    try:
-        return vet(context, message)
-    except Refusal as refusal:
-        kept.append(Kept(message, refusal.reason, refusal.detail))
-        return None
+    return kept, ignored
 
 
 def _insert(

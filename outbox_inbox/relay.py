@@ -14,7 +14,7 @@ from .contexts import Context
 from .exceptions import MessageRefused, TransportUnavailable
 from .failing import Verdict, crash, describe, judge
 from .models import Kind, OutboxMessage, Queue
-from .partitions import Lost, Run, sweep
+from .partitions import GaveWay, Lost, Run, sweep
 from .statements import Pending
 from .tally import Outcome, Tally, ignore, never
 from .transports import Published, transport
@@ -104,10 +104,11 @@ class _Relay:
         try:
             batch = self._transact(1, row)
         except TransportUnavailable as error:
-            with self.run.locked() as connection:
-                statements.count_attempt(connection, OutboxMessage, row.id, by=-1)
+            self._take_back(row)
             self._rest(error)
-        except Lost:
+        except Lost as lost:
+            if isinstance(lost, GaveWay):
+                self._take_back(row)
             raise
         except Exception as error:
             if self._is_of_the_database(error):
@@ -117,6 +118,11 @@ class _Relay:
             self._count(batch)
         else:
             self._count(batch)
+
+    def _take_back(self, row: Pending) -> None:
+        """Uncount an attempt that ended for a reason that is no message's."""
+        with self.run.locked() as connection:
+            statements.count_attempt(connection, OutboxMessage, row.id, by=-1)
 
     def _count_attempt(self) -> Pending | None:
         """Commit the attempt of the next message; None: there is none to be sent."""
@@ -229,6 +235,8 @@ class _Relay:
     def _rest(self, error: TransportUnavailable) -> None:
         """Let the partition rest: an outage is no message's fault and costs no attempt."""
         delay = settings().backoff.delay(self.run.outages + 1)
+        if error.longest is not None:
+            delay = min(delay, error.longest)
         self.run.rest(describe(error), delay.total_seconds())
         announcing.partition_backed_off(self.context, Queue.OUTBOX, self.run.number, error, delay)
 

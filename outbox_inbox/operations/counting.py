@@ -10,10 +10,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import aware, dialect
-from outbox_inbox.models import InboxMessage, Partition, Queue, table
+from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue, Reason, table
 
 from .figures import ParkedKey, PartitionState, QueueStats
-from .selecting import DEAD, DUE, IDLE, MODELS, TIMED, WAITING
+from .selecting import ASIDE, DEAD, DUE, IDLE, MODELS, TIMED, WAITING
 
 _STATES = {
     Queue.OUTBOX: ("pending", "scheduled", "backing_off", "waiting", "dead"),
@@ -66,6 +66,7 @@ class _Found:
     parked_keys: dict[str, int] = field(default_factory=dict)
     existing: dict[str, set[int]] = field(default_factory=dict)
     partitions: dict[str, list[PartitionState]] = field(default_factory=dict)
+    aside: dict[str, dict[Reason, int]] = field(default_factory=dict)
 
 
 def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
@@ -85,6 +86,7 @@ def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
             *found.partitions.get(owner.label, ()),
             *(_missing(queue, number) for number in sorted(stray)),
         ],
+        aside=found.aside.get(owner.label, {}),
     )
 
 
@@ -98,13 +100,16 @@ def _read(connection: BaseDatabaseWrapper, queue: Queue) -> _Found:
     _read_depth(connection, queue, found)
     _read_parked(connection, queue, found)
     _read_partitions(connection, queue, found)
+    if queue == Queue.INBOX:
+        _read_aside(connection, found)
     return found
 
 
 def _read_depth(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) -> None:
     # One aggregate an index. A retry that has come due is still one that failed before; a
     # scheduled message that has come due is a pending one, and its age counts from then.
-    now, name = dialect(connection).now, table(MODELS[queue])
+    say, name = dialect(connection), table(MODELS[queue])
+    now = say.now
     timed = (
         f"CASE WHEN attempts > 0 THEN 'backing_off' WHEN due_at > {now} THEN 'scheduled'"
         f" ELSE '{IDLE[queue]}' END"
@@ -116,8 +121,8 @@ def _read_depth(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) ->
         ("'dead'", DEAD, "NULL"),
     )
     statement = " UNION ALL ".join(
-        f"SELECT context, partition, {state} AS state, COUNT(*), MIN(id), {since}"
-        f" FROM {name} WHERE {where.format(idle=IDLE[queue])} GROUP BY context, partition, 3"
+        f"SELECT context, {say.partition}, {state} AS state, COUNT(*), MIN(id), {since}"
+        f" FROM {name} WHERE {where.format(idle=IDLE[queue])} GROUP BY context, {say.partition}, 3"
         for state, where, since in parts
     )
     rows = _run(connection, statement, [])
@@ -155,13 +160,15 @@ def _stamps(
 
 
 def _read_parked(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) -> None:
+    say = dialect(connection)
     consumer = "consumer" if queue == Queue.INBOX else "NULL"
     rows = _run(
         connection,
-        f"SELECT context, consumer, key, total FROM (SELECT context, {consumer} AS consumer, key,"
+        f"SELECT context, consumer, {say.key}, total FROM"
+        f" (SELECT context, {consumer} AS consumer, {say.key},"
         " COUNT(*) OVER (PARTITION BY context) AS total,"
         " ROW_NUMBER() OVER (PARTITION BY context ORDER BY id) AS place"
-        f" FROM {table(MODELS[queue])} WHERE holds AND {DEAD} AND key IS NOT NULL) heads"
+        f" FROM {table(MODELS[queue])} WHERE holds{say.true} AND {DEAD} AND {say.key} IS NOT NULL) heads"
         f" WHERE place <= {_NAMED} ORDER BY context, place",
         [],
     )
@@ -185,10 +192,22 @@ def _read_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Foun
                 queue=Queue(row.queue),
                 number=row.number,
                 state="paused" if row.paused else "resting",
-                reason=row.error if resting else "",
+                # A hand-over says on a partition why it is paused; an outage has its time.
+                reason=row.error if resting or until is None else "",
                 until=until if resting else None,
             )
             found.partitions.setdefault(row.context, []).append(state)
+
+
+def _read_aside(connection: BaseDatabaseWrapper, found: _Found) -> None:
+    rows = _run(
+        connection,
+        f"SELECT context, reason, COUNT(*) FROM {table(QuarantinedMessage)} WHERE {ASIDE}"
+        " GROUP BY context, reason ORDER BY context, reason",
+        [],
+    )
+    for label, reason, count in rows:
+        found.aside.setdefault(label, {})[Reason(reason)] = count
 
 
 def _clock(connection: BaseDatabaseWrapper) -> datetime:

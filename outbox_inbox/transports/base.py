@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, ClassVar
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from outbox_inbox.conf import TransportSettings
@@ -13,9 +13,8 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutgoingMessage:
-    """An integration event on its way out.
+class OutgoingMessage(NamedTuple):
+    """An integration event on its way out; a tuple, which is made in a third of the time.
 
     Fields:
         row: the id of its outbox row; identifies it within one batch only.
@@ -89,6 +88,12 @@ class Transport(ABC):
 
     needs_text: ClassVar[bool] = True
     """The relay has to read headers and payload for `publish`."""
+
+    redelivers_for: timedelta | None = None
+    """For how long a message may be handed out again; its id has to be remembered as long (E012).
+
+    None: the transport does not say.
+    """
 
     can_wait: ClassVar[bool] = False
     """`wait_for_messages` is implemented; without it, messages are found by polling."""

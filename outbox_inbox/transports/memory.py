@@ -6,7 +6,8 @@ ends with the process, so it is no way to run anything that must not lose messag
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
@@ -43,7 +44,7 @@ class MemoryTransport(Transport):
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`."""
         with self._lock:
-            return self._acknowledged.get(context.label, 0) < len(self._log)
+            return next(self._unread(context), None) is not None
 
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
         """See `Transport.wait_for_messages`."""
@@ -56,11 +57,17 @@ class MemoryTransport(Transport):
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
         with self._lock:
-            start = self._acknowledged.get(context.label, 0)
-            return self._log[start : start + limit]
+            return list(islice(self._unread(context), limit))
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
         """See `Transport.acknowledge`."""
         with self._lock:
             last = max(message.receipt for message in messages) + 1
             self._acknowledged[context.label] = max(last, self._acknowledged.get(context.label, 0))
+
+    def _unread(self, context: Context) -> Iterator[ReceivedMessage]:
+        """Yield what is new from those the context listens to, as a broker's subscription does."""
+        wanted = {f"/{label}" for label in context.sources}
+        for position in range(self._acknowledged.get(context.label, 0), len(self._log)):
+            if self._log[position].attributes["source"] in wanted:
+                yield self._log[position]

@@ -611,6 +611,13 @@ class WithoutQueues(ToOther):
         return db == "default" if app_label == "outbox_inbox" else None
 
 
+class WithoutTables(ToOther):
+    """Keep the tables of billing away from it."""
+
+    def allow_migrate(self, db, app_label, **_):
+        return db == "default" if app_label == "billing" else None
+
+
 def routed(packages, database, router):
     """Check a context with a model, under this router."""
     packages.context("billing", f"database = {database!r}", models=MODELS)
@@ -634,6 +641,13 @@ def test_e006_unmanaged_models(packages):
     unmanaged = MODELS.replace(": ...", ":\n        class Meta:\n            managed = False")
     packages.context("billing", models=unmanaged)
     assert run(packages, DATABASE_ROUTERS=[ToOther()]) == []
+
+
+def test_e006_models_that_are_kept_away(packages):
+    """Models that are written to a database where their tables are never made have none."""
+    (message,) = routed(packages, "other", WithoutTables())
+    assert message.id == "outbox_inbox.E006"
+    assert "do not let the tables of billing.Invoice be migrated" in message.msg
 
 
 def test_e006_no_tables(packages):
@@ -866,3 +880,50 @@ def test_e013_unknown_label(packages):
     (message,) = run(packages, OUTBOX_INBOX={"CONTEXTS": {"shopp": {"database": "other"}}})
     assert message.id == "outbox_inbox.E013"
     assert "did you mean 'shop'?" in message.msg
+
+
+KEYS = {"keys": {"2026-11": "a secret that is long enough to be one"}}
+
+
+def signatures(**contexts):
+    """Return settings with a broker and these entries of CONTEXTS."""
+    return {"OUTBOX_INBOX": {**REMOTE, "CONTEXTS": contexts}}
+
+
+def test_signatures_that_fit(packages):
+    """One signs, the other verifies: there is nothing to be told."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    fits = signatures(billing={"signing": KEYS}, shop={"verifying": {"billing": KEYS}})
+    assert ids(packages, **fits) == []
+
+
+@pytest.mark.parametrize("entry", [{}, {"required": True}, {"keys": {}}], ids=str)
+def test_signatures_are_required_without_keys(packages, entry):
+    """Everything from that source would be quarantined."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, **signatures(shop={"verifying": {"billing": entry}}))
+    assert (found.id, found.obj) == ("outbox_inbox.E017", "shop")
+    assert "requires signatures and has no keys" in found.msg
+
+
+def test_a_source_to_be_verified_that_nothing_comes_from(packages):
+    """A misspelt label would leave the messages unverified."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, **signatures(shop={"verifying": {"biling": KEYS}}))
+    assert (found.id, found.obj) == ("outbox_inbox.E017", "shop")
+    assert "did you mean 'billing'?" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("label", "entry"),
+    [("billing", {"signing": KEYS}), ("shop", {"verifying": {"billing": KEYS}})],
+)
+def test_signatures_on_a_transport_that_makes_none(packages, label, entry):
+    """``local://`` neither signs nor verifies."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, OUTBOX_INBOX={"CONTEXTS": {label: entry}})
+    assert (found.id, found.obj) == ("outbox_inbox.W008", label)
