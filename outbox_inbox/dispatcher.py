@@ -10,7 +10,7 @@ from . import statements
 from .contexts import Context
 from .execution import Executor
 from .models import Delivery, Queue
-from .partitions import Lost, Run, sweep
+from .partitions import Lost, Run, Seen, sweep
 from .statements import Ready
 from .tally import Outcome, Tally, ignore, never
 
@@ -21,6 +21,7 @@ def dispatch_inbox(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
+    seen: Seen | None = None,
 ) -> Outcome:
     """Handle what is due in the inbox, until nothing is left to be handled now.
 
@@ -32,13 +33,14 @@ def dispatch_inbox(
         limit: handle at most so many deliveries; default: until empty.
         stop: asked between transactions; true ends the call.
         progress: told how many deliveries each transaction has handled.
+        seen: go over these partitions, once; default: look, until there is nothing left.
 
     Raises:
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    return sweep(context, Queue.INBOX, _dispatch, tally)
+    return sweep(context, Queue.INBOX, _dispatch, tally, seen)
 
 
 def _dispatch(run: Run, tally: Tally) -> None:

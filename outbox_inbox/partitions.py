@@ -11,7 +11,7 @@ away when it goes:
   the message is touched, so that a message which kills its worker runs out of attempts (rule O9).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
@@ -43,6 +43,10 @@ _ROWS: dict[Queue, type[models.Model] | None] = {
 
 
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
+
+
+Seen = Sequence[statements.Work]
+"""The partitions of a queue, as a look has found them."""
 
 
 class Lost(Exception):
@@ -221,25 +225,39 @@ def _end(run: Run) -> None:
 
 
 def sweep(
-    context: Context, queue: Queue, work: Callable[[Run, Tally], None], tally: Tally
+    context: Context,
+    queue: Queue,
+    work: Callable[[Run, Tally], None],
+    tally: Tally,
+    seen: Seen | None = None,
 ) -> Outcome:
     """Work through the partitions of a queue until nothing is left to be done now.
 
     Arguments:
         work: does what there is to do in one partition, and counts it.
         tally: ends the sweep when it is finished.
+        seen: go over these partitions, once: somebody has just looked, and will look again.
     """
+    if seen is not None:
+        _go_over(context, seen, work, tally)
+        return tally.outcome
     moved = True
     while moved and not tally.finished():
         before = tally.outcome
-        for partition in look(context, queue):
-            if partition.ready and not (partition.paused or partition.resting):
-                _visit(context, partition, work, tally)
-            if tally.finished():
-                break
+        _go_over(context, look(context, queue), work, tally)
         # An intake has no rows to be looked at; its mover has asked the transport until it was empty.
         moved = tally.outcome.steps > before.steps and _ROWS[queue] is not None
     return tally.outcome
+
+
+def _go_over(
+    context: Context, seen: Seen, work: Callable[[Run, Tally], None], tally: Tally
+) -> None:
+    for partition in seen:
+        if tally.finished():
+            return
+        if partition.ready and not (partition.paused or partition.resting):
+            _visit(context, partition, work, tally)
 
 
 def _visit(

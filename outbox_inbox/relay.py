@@ -14,7 +14,7 @@ from .contexts import Context
 from .exceptions import MessageRefused, TransportUnavailable
 from .failing import Verdict, crash, describe, judge
 from .models import Kind, OutboxMessage, Queue
-from .partitions import GaveWay, Lost, Run, sweep
+from .partitions import GaveWay, Lost, Run, Seen, sweep
 from .statements import Pending
 from .tally import Outcome, Tally, ignore, never
 from .transports import Published, transport
@@ -27,6 +27,7 @@ def relay_outbox(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
+    seen: Seen | None = None,
 ) -> Outcome:
     """Send what is due in the outbox, until nothing is left to be sent now.
 
@@ -37,13 +38,14 @@ def relay_outbox(
         limit: send at most so many messages; default: until empty.
         stop: asked between batches; true ends the call.
         progress: told how many messages each batch has sent.
+        seen: go over these partitions, once; default: look, until there is nothing left.
 
     Raises:
         SettingsError: the outbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    return sweep(context, Queue.OUTBOX, _relay, tally)
+    return sweep(context, Queue.OUTBOX, _relay, tally, seen)
 
 
 def _relay(run: Run, tally: Tally) -> None:

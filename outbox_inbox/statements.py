@@ -7,6 +7,7 @@ an ORM object a row halves the relay; everything that is not hot uses the ORM.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -658,53 +659,51 @@ def look(
     waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(say, model))
     found = _run(
         connection,
-        "SELECT p.id, p.number, p.paused, p.run, p.outages,"
-        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
-        f" p.run IS NOT NULL AND p.last_run_at > {say.later},"
-        f" {waits}, {due} FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
+        f"SELECT {_partition(say)}, {waits}, {due}"
+        f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
         " ORDER BY p.run IS NOT NULL, p.number",
         [-SILENCE, context, queue],
     )
-    return [
-        Work(
-            id_,
-            number,
-            bool(paused),
-            run,
-            outages,
-            bool(resting),
-            bool(live),
-            ready=bool(waits or due),
-            due=bool(due),
-        )
-        for id_, number, paused, run, outages, resting, live, waits, due in found
-    ]
+    return [_work(row) for row in found]
 
 
 def look_at_all(
     connection: BaseDatabaseWrapper, contexts: Sequence[str]
-) -> list[tuple[str, str, bool]]:
-    """Return ``(context, queue, is there work now)`` of every partition of some contexts.
+) -> list[tuple[str, str, Work]]:
+    """Return context, queue and partition, as `look` does, for all queues of some contexts.
 
-    No work: there is none, it is not due, somebody is at it, or the partition is paused or rests.
-    The work of an intake is at the transport; there may always be some.
+    The work of an intake is at the transport, so there may always be some.
     """
     say = dialect(connection)
+    both = [
+        f"CASE p.queue WHEN 'outbox' THEN {exists(OutboxMessage)}"
+        f" WHEN 'inbox' THEN {exists(Delivery)} ELSE {otherwise} END"
+        for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, say), "FALSE"))
+    ]
     found = _run(
         connection,
-        "SELECT p.context, p.queue, NOT p.paused"
-        f" AND (p.retry_at IS NULL OR p.retry_at <= {say.now})"
-        f" AND (p.run IS NULL OR p.last_run_at IS NULL OR p.last_run_at <= {say.later})"
-        f" AND CASE p.queue WHEN 'outbox' THEN {_has_work(say, OutboxMessage)}"
-        f" WHEN 'inbox' THEN {_has_work(say, Delivery)} ELSE TRUE END"
-        f" FROM {PARTITION} p WHERE p.context {say.among}",
+        f"SELECT p.context, p.queue, {_partition(say)}, {', '.join(both)}"
+        f" FROM {PARTITION} p WHERE p.context {say.among}"
+        " ORDER BY p.run IS NOT NULL, p.number",
         [-SILENCE, say.members(contexts)],
     )
-    return [(context, queue, bool(ready)) for context, queue, ready in found]
+    return [(context, queue, _work(row)) for context, queue, *row in found]
 
 
-def _has_work(say: Dialect, model: type[models.Model]) -> str:
-    return f"({_waits(model)} OR {_is_due(say, model)})"
+def _partition(say: Dialect) -> str:
+    return (
+        "p.id, p.number, p.paused, p.run, p.outages,"
+        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
+        f" p.run IS NOT NULL AND p.last_run_at > {say.later}"
+    )
+
+
+def _work(row: Sequence[Any]) -> Work:
+    id_, number, paused, run, outages, resting, live, waits, due = row
+    ready = bool(waits or due)
+    return Work(
+        id_, number, bool(paused), run, outages, bool(resting), bool(live), ready, bool(due)
+    )
 
 
 def _waits(model: type[models.Model]) -> str:
