@@ -86,7 +86,7 @@ def our_receiver(count: int) -> Work:
 
 def _fill(count: int, partitions: int = 1) -> None:
     clear()
-    _delete_streams()
+    delete_streams()
     Partition.objects.all().delete()
     ensure_partitions("default")
     fill_outbox(Sold, count, partitions=partitions)
@@ -229,7 +229,8 @@ def _stream() -> str:
     return f"{_entry()['OPTIONS']['PREFIX']}:mall"
 
 
-def _delete_streams() -> None:
+def delete_streams() -> None:
+    """Begin anew on the Redis of the benchmarks."""
     with _redis() as server:
         server.delete(_stream(), f"{_stream()}:1")
 

@@ -6,20 +6,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import connection, connections, transaction
 from django.test.utils import override_settings
 
-from benchmarks.filling import PURCHASE, clear
+from benchmarks.carrying import delete_streams
+from benchmarks.filling import clear
 from benchmarks.harness import Comparison, Reading, Work
+from benchmarks.mall.contracts import Sold
 from benchmarks.recording import business_row_and_event
-from benchmarks.store.events import FIRST, bought
+from benchmarks.store.events import FIRST, NOTE, WHEN, Bought, bought
 from outbox_inbox import record
 from outbox_inbox.partitions import ensure_partitions
+from outbox_inbox.statements import DELIVERY
 from outbox_inbox.wakeup import notify
 
 Waits = tuple[float, float]
@@ -34,34 +38,65 @@ _PATIENCE: Final = 10.0
 
 def latencies(wake_up: str | None, waits: Waits, count: int) -> list[float]:
     """Return times (ms) from a commit here until ``run_contexts`` has committed the handler."""
+    return _measure(bought, "store", ["store"], wake_up, waits, count)
+
+
+def redis_latencies(count: int) -> list[float]:
+    """Return the same over Redis: one process relays, another receives and handles."""
+    delete_streams()
+    try:
+        return _measure(_sold, "branch", ["mall", "branch"], "notify", _NOTIFIED, count)
+    finally:
+        delete_streams()
+
+
+def _measure(
+    make: Callable[[int], Bought | Sold],
+    handled_by: str,
+    labels: list[str],
+    wake_up: str | None,
+    waits: Waits,
+    count: int,
+) -> list[float]:
     clear()
     ensure_partitions("default")
-    with override_settings(OUTBOX_INBOX={"WAKE_UP": wake_up}), _worker(wake_up):
-        _time(FIRST)  # the first one finds nothing prepared yet
-        found = []
-        for number in range(FIRST + 1, FIRST + 1 + max(count, 2)):
-            time.sleep(random.uniform(*waits))
-            found.append(_time(number))
+    found = []
+    with override_settings(OUTBOX_INBOX=settings.OUTBOX_INBOX | {"WAKE_UP": wake_up}):
+        with ExitStack() as workers:
+            for label in labels:
+                workers.enter_context(_worker(label))
+            for number in range(1, 2 + max(count, 2)):
+                found.append(_time(make(FIRST + number), handled_by, number))
+                time.sleep(random.uniform(*waits))
         notify.end()
-    return found
+    return found[1:]  # the first one found nothing prepared yet
 
 
-def _time(number: int) -> float:
+def _time(event: Bought | Sold, handled_by: str, number: int) -> float:
+    """Record an event, and wait until so many were handled."""
+    done = f"SELECT COUNT(*) FROM {DELIVERY} WHERE context = %s AND state = 'done'"
     with transaction.atomic():
-        record(bought(number))
+        record(event)
     began = perf_counter()
     with connection.cursor() as cursor:
         while perf_counter() - began < _PATIENCE:
-            cursor.execute(f"SELECT 1 FROM {PURCHASE} WHERE number = %s", [number])
-            if cursor.fetchone():
+            cursor.execute(done, [handled_by])
+            if cursor.fetchone()[0] == number:
                 return (perf_counter() - began) * 1000
             time.sleep(_GLANCE)
     raise AssertionError(f"number {number} was not handled within {_PATIENCE:.0f} s")
 
 
+def _sold(number: int) -> Sold:
+    return Sold(
+        order=f"order-{number}", number=number, country="SE", total=bought(number).total,
+        bought_at=WHEN, note=NOTE,
+    )  # fmt: skip
+
+
 @contextmanager
-def _worker(wake_up: str | None) -> Iterator[None]:
-    """Have a process run the contexts."""
+def _worker(label: str) -> Iterator[None]:
+    """Have a process run a context, deployed as it is here."""
     keys = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
     databases = {
         alias: {key: connections[alias].settings_dict[key] for key in keys} for alias in connections
@@ -76,7 +111,10 @@ def _worker(wake_up: str | None) -> Iterator[None]:
     assert process.stdout
     try:
         with process.stdin:
-            json.dump({"databases": databases, "wake_up": wake_up}, process.stdin)
+            deployed = settings.OUTBOX_INBOX
+            json.dump(
+                {"databases": databases, "outbox_inbox": deployed, "context": label}, process.stdin
+            )
         process.stdout.readline()
         yield
     finally:
@@ -85,12 +123,8 @@ def _worker(wake_up: str | None) -> Iterator[None]:
         process.stdout.close()
 
 
-def _middle(wake_up: str | None, waits: Waits) -> Callable[[int], float]:
-    return lambda count: median(latencies(wake_up, waits, count))
-
-
-def _high(wake_up: str | None, waits: Waits) -> Callable[[int], float]:
-    return lambda count: quantiles(latencies(wake_up, waits, count), n=100, method="inclusive")[-1]
+def _high(found: list[float]) -> float:
+    return quantiles(found, n=100, method="inclusive")[-1]
 
 
 def nudging(count: int) -> Work:
@@ -98,12 +132,13 @@ def nudging(count: int) -> Work:
     work = business_row_and_event(count)
 
     def nudged() -> int:
-        with override_settings(OUTBOX_INBOX={"WAKE_UP": "notify"}):
+        with override_settings(OUTBOX_INBOX=settings.OUTBOX_INBOX | {"WAKE_UP": "notify"}):
             return work()
 
     return nudged
 
 
+_QUICK: dict[str, Any] = {"unit": "ms", "size": 100}
 _SLOW: dict[str, Any] = {"unit": "ms", "size": 10}
 
 BENCHMARKS: Final = (
@@ -121,23 +156,35 @@ BENCHMARKS: Final = (
     Reading(
         name="wake-notify",
         title="from commit to handled in an idle process, notified, median",
-        unit="ms",
-        take=_middle("notify", _NOTIFIED),
-        size=100,
+        take=lambda count: median(latencies("notify", _NOTIFIED, count)),
         target=15,
+        **_QUICK,
     ),
     Reading(
         name="wake-notify-p99",
         title="from commit to handled in an idle process, notified, 99 of 100",
-        unit="ms",
-        take=_high("notify", _NOTIFIED),
-        size=100,
+        take=lambda count: _high(latencies("notify", _NOTIFIED, count)),
         target=40,
+        **_QUICK,
+    ),
+    Reading(
+        name="wake-redis",
+        title="from commit to handled by another context over Redis, idle, median",
+        take=lambda count: median(redis_latencies(count)),
+        target=15,
+        **_QUICK,
+    ),
+    Reading(
+        name="wake-redis-p99",
+        title="from commit to handled by another context over Redis, idle, 99 of 100",
+        take=lambda count: _high(redis_latencies(count)),
+        target=40,
+        **_QUICK,
     ),
     Reading(
         name="wake-poll",
         title="from commit to handled in an idle process that polls, median",
-        take=_middle(None, _POLLED),
+        take=lambda count: median(latencies(None, _POLLED, count)),
         **_SLOW,
     ),
     Reading(

@@ -1,6 +1,7 @@
-"""A process that runs the contexts on the database of a benchmark: python -m benchmarks.worker.
+"""A process that runs contexts on the database of a benchmark: python -m benchmarks.worker.
 
-Reads from standard input one JSON document with ``databases``, and ``wake_up``; ends with SIGTERM.
+Reads one JSON document from standard input, with ``databases``, ``outbox_inbox`` and the label of
+the ``context``; ends with SIGTERM.
 """
 
 import json
@@ -12,10 +13,10 @@ from benchmarks import databases
 def main() -> None:
     """Run until a signal comes."""
     given = json.load(sys.stdin)
-    databases.configure(given["databases"], WAKE_UP=given["wake_up"])
+    databases.configure(given["databases"], **given["outbox_inbox"])
     from django.core.management import call_command
 
-    call_command("run_contexts")
+    call_command("run_contexts", context=[given["context"]])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from django.db import OperationalError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from outbox_inbox import running
+from outbox_inbox import running, statements
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
@@ -157,6 +157,27 @@ def test_an_idle_round_is_one_statement_for_each_database(settings):
         run_both(pauses=1)
 
     assert len(statements.ran) == 2
+
+
+@committed
+def test_after_something_moved_each_context_is_looked_at_anew(monkeypatch):
+    """What one has moved may be the next one's work; where nothing has, nobody looks twice."""
+    put(*steps(Noted, 1))
+    run_both()
+    put(*steps(Noted, [2]))
+    looks = []
+    look = statements.look_at_all
+
+    def note(connection, labels):
+        looks.append(list(labels))
+        return look(connection, labels)
+
+    monkeypatch.setattr(statements, "look_at_all", note)
+    run_both(pauses=1)
+
+    first = [list(BOTH), ["shop"], ["depot"]]  # relay; then look, dispatch; then look
+    assert looks == [*first, list(BOTH)]
+    assert entries() == [1, 2]
 
 
 @pytest.mark.parametrize("url", ["local://", "memory://"])

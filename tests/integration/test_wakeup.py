@@ -177,8 +177,9 @@ def test_a_retry_is_announced(sent):
 # Work that commits often
 
 
-def test_equal_nudges_of_one_piece_of_work_are_gathered(sent):
+def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
     """The first goes out at once, the rest as one at the end."""
+    monkeypatch.setattr(wakeup, "_PAUSE", 60)
     with wakeup.gathered():
         for number in range(20):
             put(note(number=number))
