@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
-from outbox_inbox import PermanentError, faults, record
+from outbox_inbox import PermanentError, faults, quarantine, record
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
 from outbox_inbox.models import (
@@ -21,7 +21,9 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    QuarantinedMessage,
     Queue,
+    Reason,
     StoredEvent,
     Transfer,
     table,
@@ -29,6 +31,7 @@ from outbox_inbox.models import (
 from outbox_inbox.operations import pause, prune, queue_stats, resume, transfer
 from outbox_inbox.operations.transfer import guards
 from outbox_inbox.operations.transfer.sequences import last, set_last
+from outbox_inbox.transports import ReceivedMessage
 from tests.depot.events import Wanted
 from tests.depot.models import Pick
 from tests.integration.helpers import (
@@ -55,7 +58,14 @@ from tests.script import playing
 from tests.shop.events import Checked, Counted, Noted
 from tests.shop.models import Entry, Remark
 
-QUEUES = (StoredEvent, OutboxMessage, InboxMessage, Delivery, DeliveryAttempt)
+QUEUES = (
+    StoredEvent,
+    OutboxMessage,
+    InboxMessage,
+    Delivery,
+    DeliveryAttempt,
+    QuarantinedMessage,
+)
 DURING = sorted(faults.TRANSFER_POINTS - {"transfer.after_abort"})
 
 
@@ -96,6 +106,8 @@ def unfinished_business() -> None:
     put(*steps(Checked, 2, "d"))
     put(*steps(Counted, 1, "e"), at=timezone.now() + timedelta(days=1))
     Remark.objects.create(entry=Entry.objects.earliest("id"))
+    odd = ReceivedMessage(receipt=None, attributes={"id": "odd"}, data=b"\xff\x00")
+    quarantine.keep(context("shop"), [quarantine.Kept(odd, Reason.NOT_JSON, "no text")])
 
 
 # ----------------------------------------------------------------------------------------- the move
