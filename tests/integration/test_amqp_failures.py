@@ -4,6 +4,7 @@ import gc
 import os
 import subprocess
 import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -42,16 +43,20 @@ def partition(queue=Queue.OUTBOX, label="shop"):
     return Partition.objects.get(context=label, queue=queue)
 
 
-def saying(wire, frame, *, after=b"cloudEvents:id"):
-    """Let the server seem to say something after a message was published; return the thread."""
+@contextmanager
+def saying(wire, frame):
+    """Let the server fall silent, and only seem to say something after it was sent a message."""
 
     def say():
-        eventually(lambda: after in wire.sent, "a message")
+        eventually(lambda: b"cloudEvents:id" in wire.sent, "a message")
         wire.say(frame)
 
+    wire.muted, wire.sent = True, b""
     thread = threading.Thread(target=say)
     thread.start()
-    return thread
+    yield
+    thread.join()
+    wire.muted = False
 
 
 # The wire
@@ -129,9 +134,8 @@ def test_heartbeats_are_no_answer(wire):
 def test_a_server_out_of_memory_is_named(wire):
     """It says so, and takes nothing until somebody has helped it."""
     publish(made(1))
-    wire.muted, wire.sent = True, b""
-    saying(wire, method(0, (10, 60), "s", "low on memory"))
-    with pytest.raises(TransportUnavailable, match="memory or disk"):
+    blocked = method(0, spec.Connection.Blocked, "s", "low on memory")
+    with saying(wire, blocked), pytest.raises(TransportUnavailable, match="memory or disk"):
         within(1 + SLACK, lambda: publish(made(2)))
 
 
@@ -146,18 +150,18 @@ def test_a_message_that_the_server_could_not_keep_is_an_outage(wire):
     assert list(publish(made(2)).sent) == [2]
 
 
-def test_a_message_larger_than_the_server_takes_stops_no_other(wire):
+@pytest.mark.parametrize("known", [True, False])
+def test_a_message_larger_than_the_server_takes_stops_no_other(wire, known):
     """RabbitMQ closes the channel; from then on its limit is known, and only that is refused."""
-    put(*[Sold(order=each, number=1) for each in "ab"], Sold(order="c" * 90, number=1))
-    relay()
+    publish(made(1))
+    if not known:
+        transport("default")._publisher._session.routed.clear()
     put(Sold(order="a", number=2), Sold(order="c" * 90, number=2), Sold(order="b", number=2))
-    wire.muted, wire.sent = True, b""
     why = "PRECONDITION_FAILED - message size 113 is larger than configured max size 50"
     closed = method(1, spec.Channel.Close, "BsBB", 406, why, *spec.Basic.Publish)
-    saying(wire, closed + method(1, spec.Channel.OpenOk, "S", ""))
-    assert relay().done == 0
+    with saying(wire, closed + method(1, spec.Channel.OpenOk, "S", "")):
+        assert relay().done == 0
     assert "max size 50" in partition().error
-    wire.muted = False
     come_due()
     outcome = relay()
     assert (outcome.done, outcome.failed) == (2, 1)
