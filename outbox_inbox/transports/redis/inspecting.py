@@ -30,6 +30,8 @@ def problems(
     for problem in (_version(info), _role(info), _persistence(info, save), _eviction(info)):
         if problem:
             yield f"Redis at {link.place} {problem}"
+    if _is_clustered(info):
+        return  # the streams are on any of its nodes
     users = [each for each in contexts() if app_settings().transports[each.transport] is settings]
     yield from _behind(link, _names(streams, users), options.max_age)
 
@@ -47,8 +49,12 @@ def _version(info: Mapping[str, str]) -> str | None:
     return f"is version {found or 'unknown'}; use 7.0 or newer, which counts what is unread"
 
 
+def _is_clustered(info: Mapping[str, str]) -> bool:
+    return info.get("cluster_enabled") == "1"
+
+
 def _role(info: Mapping[str, str]) -> str | None:
-    if info.get("cluster_enabled") == "1":
+    if _is_clustered(info):
         return (
             "is part of a cluster, which this transport does not know how to follow; use a single "
             "server with a replica"
