@@ -6,6 +6,7 @@ import pytest
 from django.core.management import call_command
 
 from outbox_inbox.contexts import context
+from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.transports import transport, transport_problems
 from tests.brokers import RedisServer
@@ -127,6 +128,26 @@ def test_a_user_who_may_not_ask_for_the_limit_sends_what_is_usual(configure, run
     published = bus.publish(context("shop"), [outgoing(1, data="x" * 2_000_000)])
     assert published.sent == [1]
     assert said(bus) == []
+
+
+def test_a_batch_is_written_as_a_whole_or_not_at_all(configure, running, client):
+    """A server that refuses one entry takes the next: a key's messages would change places."""
+    client.execute_command("ACL SETUSER half on >geheim ~events:shop +@all")
+    bus = configure(running.url.replace("redis://", "redis://half:geheim@"))
+    with pytest.raises(TransportUnavailable, match="NOPERM"):
+        bus.publish(context("shop"), [outgoing(1), outgoing(2, partition=1), outgoing(3)])
+    assert client.xlen("events:shop") == 0
+
+
+def test_a_user_who_may_not_trim_receives_all_the_same(configure, running, client):
+    """The stream grows, and that is told."""
+    client.execute_command("ACL SETUSER reader on >geheim ~* +@all -xtrim")
+    bus = configure(running.url.replace("redis://", "redis://reader:geheim@"))
+    put(*steps(Sold, 3))
+    relay()
+    assert receive().done == 3
+    [problem] = said(bus)
+    assert "lets nobody delete what was read" in problem
 
 
 def said(bus):

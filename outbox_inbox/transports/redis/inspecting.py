@@ -33,7 +33,9 @@ def problems(
     if _is_clustered(info):
         return  # the streams are on any of its nodes
     users = [each for each in contexts() if app_settings().transports[each.transport] is settings]
-    yield from _behind(link, _names(streams, users), options.max_age)
+    names = _names(streams, users)
+    yield from _forbidden(link, names)
+    yield from _behind(link, names, options.max_age)
 
 
 def _info(answer: bytes) -> dict[str, str]:
@@ -93,13 +95,24 @@ def _names(streams: Streams, users: list[Context]) -> list[str]:
     return list(dict.fromkeys([*(streams.name(user.label, 0) for user in users), *read]))
 
 
+def _forbidden(link: Link, names: list[str]) -> Iterator[str]:
+    """Try to trim; nothing has an id below 0, so that nothing is deleted."""
+    for stream in names[:1]:
+        (answer,) = link.ask(command("XTRIM", stream, "MINID", "0"))
+        if isinstance(answer, ResponseError):
+            yield (
+                f"Redis at {link.place} lets nobody delete what was read ({answer}), so that its "
+                "streams grow for ever; grant this user XINFO, XPENDING and XTRIM"
+            )
+
+
 def _behind(link: Link, names: list[str], most: timedelta) -> Iterator[str]:
     """Name the groups that have not read what is older than ``most``; they hold up trimming."""
     (clock,) = link.get(command("TIME"))
     limit = int(clock[0]) * 1000 - most // timedelta(milliseconds=1)
     for stream in names:
-        (answer,) = link.ask(command("XINFO", "GROUPS", stream))
-        for group in groups_of(answer):
+        (groups,) = link.ask(command("XINFO", "GROUPS", stream))
+        for group in groups_of(groups):
             oldest = _oldest_unread(link, stream, group)
             if oldest is not None and oldest[0] < limit:
                 yield (
