@@ -1,6 +1,8 @@
 """``redis://`` on servers that are set up in other ways than they should be, and what is said of it."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.core.management import call_command
@@ -128,6 +130,31 @@ def test_a_user_who_may_not_ask_for_the_limit_sends_what_is_usual(configure, run
     published = bus.publish(context("shop"), [outgoing(1, data="x" * 2_000_000)])
     assert published.sent == [1]
     assert said(bus) == []
+
+
+def granted():
+    """Return what the documentation says that a user needs."""
+    text = (Path(__file__).parents[2] / "docs/transports.md").read_text()
+    [line] = [line for line in text.splitlines() if line.startswith("| for a user of its own |")]
+    return " ".join(re.findall("`([^`]+)`", line)).replace("\\|", "|")
+
+
+def test_a_user_who_may_do_what_the_documentation_says_can_do_everything(
+    configure, running, client
+):
+    """Publish, look, receive, trim, wait and check."""
+    client.acl_log_reset()
+    client.execute_command(f"ACL SETUSER app on >geheim -@all {granted()}")
+    bus = configure(running.url.replace("redis://", "redis://app:geheim@"))
+    put(*steps(Sold, 3))
+    assert relay().done == 3
+    assert bus.wait_for_messages([context("depot")], 60)
+    assert receive().done == 3
+    assert client.xinfo_groups("events:shop")[0]["pending"] == 0
+    assert not bus.has_messages(context("depot"))
+    assert said(bus) == []
+    denied = {entry["object"] for entry in client.acl_log()}
+    assert not {each for each in denied if not each.startswith("client")}  # how redis-py says hello
 
 
 def test_a_batch_is_written_as_a_whole_or_not_at_all(configure, running, client):
