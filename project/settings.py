@@ -3,6 +3,9 @@
 DATABASE_URL            the main database; default: the SQLite file db.sqlite3 beside manage.py
 SHIPPING_DATABASE_URL   a database of its own for the context "shipping"
 TRANSPORT_URL           what carries integration events; default local://
+SIGNING_KEYS            keys for signatures, as id:secret,id:secret; the first one signs, and all of
+                        them are accepted; with none given nothing is signed
+SIGNATURES_REQUIRED     whether what is not signed is quarantined; default: yes, once there are keys
 CELERY_BROKER_URL       Celery's broker; when given, commits wake up its workers
 SECRET_KEY              required when DEBUG is off
 DEBUG                   default: on while no SECRET_KEY is given, off as soon as there is one
@@ -16,7 +19,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project import environment
+from project import environment, signing
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -84,6 +87,8 @@ OUTBOX_INBOX = {
 if environment.text("SHIPPING_DATABASE_URL"):
     DATABASES["shipping"] = environment.database("SHIPPING_DATABASE_URL")
     OUTBOX_INBOX["CONTEXTS"] = {"shipping": {"database": "shipping"}}
+if entries := signing.entries(OUTBOX_INBOX.get("CONTEXTS", {})):
+    OUTBOX_INBOX["CONTEXTS"] = entries
 
 # ------------------------------------------------------------------------------------- Celery
 # Without a broker nothing is ever sent to Celery: the drain commands and run_contexts do it all.
