@@ -68,4 +68,4 @@ def type_of(name: str, version: int) -> str:
 
 def timestamp(time: datetime) -> str:
     """Return an aware datetime as RFC 3339 in UTC, to the microsecond."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
