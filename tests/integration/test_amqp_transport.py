@@ -329,9 +329,7 @@ def test_after_a_crash_after_the_commit_nothing_is_stored_twice(rabbit, point):
 
 
 @pytest.mark.parametrize("kind", QUEUE_TYPES)
-def test_receivers_that_are_killed_again_and_again_get_everything_in_order(
-    rabbit, settings, kind
-):
+def test_receivers_that_are_killed_again_and_again_get_everything_in_order(rabbit, settings, kind):
     """Each has acknowledged a few, and leaves the rest in its place."""
     depot, got = context("depot"), []
     with Wire(rabbit.url) as wire:
