@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from outbox_inbox.conf import TransportSettings, settings
-from outbox_inbox.contexts import Context
+from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports.base import OutgoingMessage, Published, ReceivedMessage, Transport
 
@@ -21,7 +21,9 @@ except ImportError as error:
         "amqp:// needs kombu, which is not installed: pip install 'outbox_inbox[amqp]'"
     ) from error
 
-from .consumer import Consumer, Glance
+from . import diagnosis
+from .consumer import Consumer
+from .glance import Glance
 from .link import Link
 from .options import read
 from .publisher import Publisher
@@ -33,9 +35,11 @@ __all__ = ["AmqpTransport"]
 class AmqpTransport(Transport):
     """Publishes to and receives from one RabbitMQ; see `options.Options` for its OPTIONS."""
 
-    def __init__(self, settings: TransportSettings) -> None:
-        super().__init__(settings)
-        options = read(settings)
+    can_wait = True
+
+    def __init__(self, given: TransportSettings) -> None:
+        super().__init__(given)
+        self._options = options = read(given)
         self._topology = Topology(options)
         self._publisher = Publisher(options, self._topology)
         self._receiving = Link(options, "receiving")
@@ -47,19 +51,30 @@ class AmqpTransport(Transport):
         """See `Transport.publish`; what no queue is bound for is refused."""
         return self._publisher.publish(source, messages, _seconds())
 
+    def problems(self) -> Iterator[str]:
+        """See `Transport.problems`: the server's version and offers, and the queues that exist."""
+        link = Link(self._options, "looking for problems")
+        transports = settings().transports
+        owners = [each for each in contexts() if transports[each.transport] is self.settings]
+        yield from diagnosis.problems(link, self._topology, self._options, owners, _seconds())
+
     def has_messages(self, context: Context) -> bool:
-        """See `Transport.has_messages`; one round trip. A queue still to be made counts as true."""
-        return self._looking.finds(context, _seconds())
+        """See `Transport.has_messages`; one round trip.
 
-    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
-        """Wait until one of some contexts has messages; false when time is over.
+        A queue that is still to be made counts as one with messages: who attaches makes it.
+        """
+        return self._looking.count(context, _seconds()) != 0
 
-        Asks the server ten times a second, so that messages wait for 50 ms on the average.
+    def wait_for_messages(self, owners: Sequence[Context], seconds: float) -> bool:
+        """Block until something has arrived for one of some contexts, or the time is over.
+
+        Asks the server ten times a second over a connection of its own, so that a message is
+        noticed after 50 ms on the average. May be called beside all other methods.
 
         Raises:
             TransportUnavailable: the other side cannot be reached.
         """
-        return self._waiting.waits_for(contexts, seconds, _seconds())
+        return self._waiting.wait(owners, seconds, _seconds())
 
     @contextmanager
     def attached(self, context: Context) -> Iterator[None]:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final, cast
 
 from amqp import spec
-from amqp.serialization import dumps
+from amqp.serialization import dumps, loads
 from kombu.transport import pyamqp
 
 from .headers import PREFIX, UNREADABLE
@@ -24,17 +24,24 @@ _HAS_HEADERS: Final = 0x2000
 
 
 class QuietChannel(pyamqp.Channel):
-    """A channel that takes deliveries on their way to a closed consumer for granted."""
+    """A channel that no delivery can disturb."""
 
     is_closing: bool
     events: dict[str, set[Callable[..., None]]]
     connection: "Connection"
 
     def dispatch_method(self, method_sig: Any, payload: Any, content: Any) -> Any:
-        """Drop what is delivered while the channel closes: it goes back into its queue."""
-        if self.is_closing and method_sig == spec.Basic.Deliver:
+        """Hand over a delivery without reading its routing key, which may be no text at all.
+
+        What is delivered while the channel closes goes back into its queue.
+        """
+        if method_sig != spec.Basic.Deliver:
+            return super().dispatch_method(method_sig, payload, content)
+        if self.is_closing:
             return None
-        return super().dispatch_method(method_sig, payload, content)
+        (consumer, tag, again), _ = loads("sLb", payload, 4)
+        deliver: Callable[..., None] = getattr(self, "_on_basic_deliver")  # noqa: B009  no stub
+        return deliver(consumer, tag, again, None, None, content)
 
     def declare(self, queue: str, **terms: Any) -> tuple[int, int]:
         """Declare a queue; return how many messages are ready in it, and how many consume it."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final, cast
 
 from amqp.basic_message import Message
@@ -32,8 +32,6 @@ It is delivered as soon as the server gets round to it, unless the connection of
 still has the queue.
 """
 
-_LOOK: Final = 0.1  # seconds between two glances
-
 
 class Consumer:
     """Receives for one context, from its first `receive` until it is closed."""
@@ -45,7 +43,8 @@ class Consumer:
         self._channel: QuietChannel | None = None
         self._connection: Connection | None = None
         self._arrived: list[Message] = []
-        self._due = 0  # messages that are known to be in the queue and have not arrived
+        self._acknowledged = 0
+        self._expected = 0  # as many are known to have arrived or to be in the queue
 
     def receive(self, limit: int, seconds: float) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
@@ -59,30 +58,35 @@ class Consumer:
         """Acknowledge all messages up to a delivery tag."""
         with self._link.within(seconds) as connection:
             self._opened(connection).basic_ack(last, multiple=True)
-        self._arrived[:] = [each for each in self._arrived if _tag(each) > last]
+        rest = [each for each in self._arrived if _tag(each) > last]
+        self._acknowledged += len(self._arrived) - len(rest)
+        self._arrived[:] = rest
 
     def close(self, seconds: float) -> None:
         """Give back what was not acknowledged, and let the next one in."""
-        if self._channel is None:
+        channel, self._channel = self._channel, None
+        if channel is None or not self._link.holds(self._connection):
             return
         # If the server does not answer the connection is dropped, which is as good.
         with suppress(TransportUnavailable), self._link.within(seconds) as connection:
             if connection is self._connection:
                 # Not cancelled first: the next consumer would get what comes after our messages.
-                self._channel.close()
+                channel.close()
                 if self._arrived or self._due:
                     self._wait_until_back(connection)
-        self._channel = None
+
+    @property
+    def _due(self) -> int:
+        """How many messages are known to be in the queue and have not arrived."""
+        return self._expected - self._acknowledged - len(self._arrived)
 
     def _opened(self, connection: Connection) -> QuietChannel:
         if self._channel is None:
             channel = connection.open_channel()
-            channel.auto_decode = False
-            self._due = self._topology.declare_subscriber(channel, self._context)
+            self._expected = self._topology.declare_subscriber(channel, self._context)
             channel.basic_qos(0, PREFETCH, a_global=False)
-            channel.basic_consume(
-                self._topology.queue(self._context), callback=self._arrived.append
-            )
+            queue = self._topology.queue(self._context)
+            channel.basic_consume(queue, callback=self._arrived.append)
             self._channel, self._connection = channel, connection
         if connection is not self._connection:
             raise TransportUnavailable(
@@ -95,17 +99,16 @@ class Consumer:
         while len(self._arrived) < wanted:
             if self._due > 0:
                 if not self._read(connection):
-                    self._due = 0
+                    self._expected = 0
                     return
-            elif self._arrived:
+            elif self._arrived or not self._count(channel):
                 return
-            else:
-                before = len(self._arrived)
-                found = self._topology.ready(channel, self._context)
-                came = len(self._arrived) - before
-                self._due = max((found[0] if found else 0) - came, 0)
-                if not (self._due or came):
-                    return
+
+    def _count(self, channel: QuietChannel) -> bool:
+        """Ask how many messages are in the queue; false when none are, and none came meanwhile."""
+        found = self._topology.ready(channel, self._context)
+        self._expected = self._acknowledged + (found[0] if found else 0)
+        return self._due > 0 or bool(self._arrived)
 
     def _read(self, connection: Connection) -> bool:
         """Let one message arrive; false when none came in time."""
@@ -117,7 +120,6 @@ class Consumer:
                 return False
             with suppress(TimeoutError):
                 connection.blocking_read(left)
-        self._due -= len(self._arrived) - before
         return True
 
     def _wait_until_back(self, connection: Connection) -> None:
@@ -133,34 +135,3 @@ class Consumer:
 
 def _tag(message: Message) -> int:
     return cast(int, message.delivery_tag)
-
-
-class Glance:
-    """Looks into queues from outside, without consuming."""
-
-    def __init__(self, link: Link, topology: Topology) -> None:
-        self._link = link
-        self._topology = topology
-        self._channel: QuietChannel | None = None
-        self._connection: Connection | None = None
-
-    def finds(self, context: Context, seconds: float) -> bool:
-        """Tell whether messages wait for a context, in one round trip.
-
-        A queue that is still to be made counts as one with messages: who attaches makes it.
-        """
-        with self._link.within(seconds) as connection:
-            if self._channel is None or self._connection is not connection:
-                self._channel, self._connection = connection.open_channel(), connection
-            found = self._topology.ready(self._channel, context)
-        return found is None or found[0] > 0
-
-    def waits_for(self, contexts: Sequence[Context], seconds: float, timeout: float) -> bool:
-        """Look again and again, until there is something or ``seconds`` are over."""
-        end = monotonic() + seconds
-        while not any(self.finds(context, timeout) for context in contexts):
-            left = end - monotonic()
-            if left <= 0:
-                return False
-            sleep(min(left, _LOOK))
-        return True

@@ -62,6 +62,10 @@ class Link:
             self.drop()
             raise
 
+    def holds(self, connection: Connection | None) -> bool:
+        """Tell whether this connection is still the one that is used."""
+        return connection is not None and connection is self._connection
+
     def drop(self) -> None:
         """Close the connection without asking the server, who may not answer."""
         self._finalizer()

@@ -97,11 +97,12 @@ def _of_location(location: str) -> str | None:
             f"The LOCATION of the RabbitMQ transport has {shown}; expected amqp:// or amqps://: "
             "it speaks AMQP to RabbitMQ and uses no other transport of kombu's"
         )
-    if ";" in rest or "?" in rest:
+    if set(";?#") & set(rest) or "@" in urlsplit(location).path:
         return (
-            "The LOCATION of the RabbitMQ transport is more than one plain URL; expected "
-            f"{scheme}://user:password@host:port/virtual-host (settings go into OPTIONS, and a "
-            "cluster stands behind one name)"
+            "The LOCATION of the RabbitMQ transport is no plain URL; expected "
+            f"{scheme}://user:password@host:port/virtual-host, with special characters of the "
+            "password percent-encoded (settings go into OPTIONS, and a cluster stands behind one "
+            "name)"
         )
     try:
         urlsplit(location).port  # noqa: B018  raises
