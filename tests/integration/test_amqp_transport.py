@@ -28,7 +28,7 @@ from tests.integration.helpers import (
     striking,
 )
 from tests.rabbit import Broker, Wire
-from tests.shop.contracts import Sold
+from tests.shop.contracts import Sold, Whispered
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("committed")]
 
@@ -329,9 +329,7 @@ def test_after_a_crash_after_the_commit_nothing_is_stored_twice(rabbit, point):
 
 
 @pytest.mark.parametrize("kind", QUEUE_TYPES)
-def test_receivers_that_are_killed_again_and_again_get_everything_in_order(
-    rabbit, settings, kind
-):
+def test_receivers_that_are_killed_again_and_again_get_everything_in_order(rabbit, settings, kind):
     """Each has acknowledged a few, and leaves the rest in its place."""
     depot, got = context("depot"), []
     with Wire(rabbit.url) as wire:
@@ -404,6 +402,18 @@ def test_it_tells_whether_there_are_messages(rabbit):
     assert not found.has_messages(depot)
     publish(made(1))
     assert found.has_messages(depot)
+
+
+def test_a_subscription_that_is_added_gets_its_binding(rabbit, settings, monkeypatch):
+    """Though the queue is there already, and nothing is in it."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SeenSold, Whispered))
+    publish(made(1))
+    rabbit.unbind("shop.whispered.*")
+    receive()
+    transport.cache_clear()
+    assert receive().done == 0
+    rabbit.send(b"{}", "shop.whispered.v1")
+    assert rabbit.ready() == 1
 
 
 def test_it_waits_for_what_is_new(rabbit):
