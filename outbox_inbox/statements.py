@@ -7,6 +7,7 @@ an ORM object a row halves the relay; everything that is not hot uses the ORM.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -530,6 +531,8 @@ class Work(NamedTuple):
     resting: bool
     live: bool
     ready: bool
+    due: bool
+    """Some of the work has waited for its time."""
 
 
 def lock_partition(
@@ -544,8 +547,7 @@ def lock_partition(
     the database's only write lock, also where transactions do not begin with IMMEDIATE.
     """
     say = dialect(connection)
-    condition = " AND NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {later})"
-    where = "WHERE id = %s" + (condition.format(later=say.later) if free else "")
+    where = "WHERE id = %s" + (f" AND {_free(say)}" if free else "")
     silence = [-SILENCE] if free else []
     if say.skip_locked:
         rows = _run(
@@ -560,6 +562,27 @@ def lock_partition(
             [partition, *silence],
         )
     return Held(bool(rows[0][0]), rows[0][1]) if rows else None
+
+
+def begin_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> Held | None:
+    """Do as `lock_partition` with ``free``, and `set_run`, in one statement; PostgreSQL only.
+
+    Outside of a transaction it is one trip instead of four. Held has the run from before.
+    """
+    say = dialect(connection)
+    rows = _run(
+        connection,
+        f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {_free(say)}"
+        f" {say.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {say.now}"
+        " FROM held WHERE p.id = held.id RETURNING held.run",
+        [partition, -SILENCE, run],
+    )
+    return Held(paused=False, run=rows[0][0]) if rows else None
+
+
+def _free(say: Dialect) -> str:
+    """Return the condition that nobody is at work on a partition, nor between two transactions."""
+    return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {say.later})"
 
 
 @contextmanager
@@ -633,50 +656,69 @@ def look(
     ``model`` is what the queue is made of; None: only the transport knows, so there may be work.
     """
     say = dialect(connection)
-    ready = "TRUE" if model is None else _has_work(say, model)
+    waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(say, model))
     found = _run(
         connection,
-        "SELECT p.id, p.number, p.paused, p.run, p.outages,"
-        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
-        f" p.run IS NOT NULL AND p.last_run_at > {say.later},"
-        f" {ready} FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
+        f"SELECT {_partition(say)}, {waits}, {due}"
+        f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
         " ORDER BY p.run IS NOT NULL, p.number",
         [-SILENCE, context, queue],
     )
-    return [
-        Work(id_, number, bool(paused), run, outages, bool(resting), bool(live), bool(ready))
-        for id_, number, paused, run, outages, resting, live, ready in found
-    ]
+    return [_work(row) for row in found]
 
 
 def look_at_all(
     connection: BaseDatabaseWrapper, contexts: Sequence[str]
-) -> list[tuple[str, str, bool]]:
-    """Return ``(context, queue, is there work now)`` of every partition of some contexts.
+) -> list[tuple[str, str, Work]]:
+    """Return context, queue and partition, as `look` does, for all queues of some contexts.
 
-    No work: there is none, it is not due, somebody is at it, or the partition is paused or rests.
-    The work of an intake is at the transport; there may always be some.
+    The work of an intake is at the transport, so there may always be some.
     """
     say = dialect(connection)
+    both = [
+        f"CASE p.queue WHEN 'outbox' THEN {exists(OutboxMessage)}"
+        f" WHEN 'inbox' THEN {exists(Delivery)} ELSE {otherwise} END"
+        for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, say), "FALSE"))
+    ]
     found = _run(
         connection,
-        "SELECT p.context, p.queue, NOT p.paused"
-        f" AND (p.retry_at IS NULL OR p.retry_at <= {say.now})"
-        f" AND (p.run IS NULL OR p.last_run_at IS NULL OR p.last_run_at <= {say.later})"
-        f" AND CASE p.queue WHEN 'outbox' THEN {_has_work(say, OutboxMessage)}"
-        f" WHEN 'inbox' THEN {_has_work(say, Delivery)} ELSE TRUE END"
-        f" FROM {PARTITION} p WHERE p.context {say.among}",
+        f"SELECT p.context, p.queue, {_partition(say)}, {', '.join(both)}"
+        f" FROM {PARTITION} p WHERE p.context {say.among}"
+        " ORDER BY p.run IS NOT NULL, p.number",
         [-SILENCE, say.members(contexts)],
     )
-    return [(context, queue, bool(ready)) for context, queue, ready in found]
+    return [(context, queue, _work(row)) for context, queue, *row in found]
 
 
-def _has_work(say: Dialect, model: type[models.Model]) -> str:
-    rows = (
+def _partition(say: Dialect) -> str:
+    return (
+        "p.id, p.number, p.paused, p.run, p.outages,"
+        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
+        f" p.run IS NOT NULL AND p.last_run_at > {say.later}"
+    )
+
+
+def _work(row: Sequence[Any]) -> Work:
+    id_, number, paused, run, outages, resting, live, waits, due = row
+    ready = bool(waits or due)
+    return Work(
+        id_, number, bool(paused), run, outages, bool(resting), bool(live), ready, bool(due)
+    )
+
+
+def _waits(model: type[models.Model]) -> str:
+    return f"EXISTS ({_idle_rows(model)} IS NULL)"
+
+
+def _is_due(say: Dialect, model: type[models.Model]) -> str:
+    return f"EXISTS ({_idle_rows(model)} <= {say.now})"
+
+
+def _idle_rows(model: type[models.Model]) -> str:
+    return (
         f"SELECT 1 FROM {table(model)} m WHERE m.context = p.context AND m.partition = p.number"
         f" AND m.state = '{idle_state(model)}' AND m.due_at"
     )
-    return f"(EXISTS ({rows} IS NULL) OR EXISTS ({rows} <= {say.now}))"
 
 
 # Both queues: ``model`` is OutboxMessage or Delivery

@@ -19,10 +19,10 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.operations import WORK, Step
 from outbox_inbox.tally import never
 from outbox_inbox.transports import transport
-from outbox_inbox.wakeup import Work, gathered, nudge, receivers
+from outbox_inbox.wakeup import gathered, nudge, receivers
 
 from .interrupt import Interrupt
-from .looking import by_database, look_around
+from .looking import Due, by_database, look_around
 from .trying import Trial
 from .waking import WakeUps
 
@@ -82,11 +82,12 @@ class _Rounds:
 
     def __init__(self, owners: Sequence[Context], stop: Callable[[], bool]) -> None:
         self._stop = stop
+        self._databases = by_database(owners)
         self._labels = {owner.label for owner in owners}
-        self._looks = [
-            (alias, labels, Trial(f"look into the database {alias!r}", look_around))
-            for alias, labels in by_database(owners).items()
-        ]
+        self._looks = {
+            alias: Trial(f"look into the database {alias!r}", look_around)
+            for alias in self._databases
+        }
         self._turns = [
             (owner, work, Trial(f"{work} {owner.label}", WORK[work]))
             for owner in owners
@@ -95,32 +96,29 @@ class _Rounds:
 
     def take(self) -> list[Step]:
         """Do what there is to do for each context in turn; return what has changed something."""
-        due, out_of_reach = self._look()
+        due: dict[str, Due] = {}
+        for alias, labels in self._databases.items():
+            due |= self._look(alias, labels)
         moved: list[Step] = []
         for owner, work, turn in self._turns:
             if self._stop():
                 break
-            # What has just moved may be the next one's work, whatever was seen before.
-            if owner.database in out_of_reach or not (moved or (owner.label, work) in due):
+            if owner.label not in due:
+                due |= self._look(owner.database, [owner.label])
+            if work not in due[owner.label]:
                 continue
-            outcome = turn(owner, stop=self._stop)
+            outcome = turn(owner, stop=self._stop, seen=due[owner.label][work])
             if outcome is not None and outcome.steps:
+                due.clear()  # what has moved may be the next one's work
                 moved.append(Step(owner=owner, work=work, outcome=outcome))
                 if work == "relay" and outcome.done:
                     self._tell_receivers(owner)
         return moved
 
-    def _look(self) -> tuple[set[tuple[str, Work]], set[str]]:
-        """Return what there is to do, and the databases that cannot be asked."""
-        due: set[tuple[str, Work]] = set()
-        out_of_reach: set[str] = set()
-        for alias, labels, look in self._looks:
-            found = look(alias, labels)
-            if found is None:
-                out_of_reach.add(alias)
-            else:
-                due |= found
-        return due, out_of_reach
+    def _look(self, alias: str, labels: Sequence[str]) -> dict[str, Due]:
+        """Return what there is to do; nothing, if the database cannot be asked."""
+        found = self._looks[alias](alias, labels)
+        return {label: {} for label in labels} if found is None else found
 
     def _tell_receivers(self, source: Context) -> None:
         """Wake up the processes of other contexts, unless the transport does it itself."""

@@ -1,14 +1,14 @@
 """The look around: is there anything to do? One statement a database, for all its contexts."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from django.db import connections
 
 from outbox_inbox import statements
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
-from outbox_inbox.partitions import partition_count
+from outbox_inbox.partitions import Seen, partition_count
 from outbox_inbox.wakeup import Work
 
 WORK_OF: Mapping[Queue, Work] = {
@@ -16,6 +16,14 @@ WORK_OF: Mapping[Queue, Work] = {
     Queue.INTAKE: "receive",
     Queue.INBOX: "dispatch",
 }
+
+
+Due = dict[Work, Seen | None]
+"""What there is to do for a context -> the partitions that were seen.
+
+Receiving is always there, unless the intake is paused or rests: only the transport knows. None: the
+partitions are not there, or not as many as the settings say; the mover makes them, or tells.
+"""
 
 
 def by_database(owners: Iterable[Context]) -> dict[str, list[str]]:
@@ -26,22 +34,23 @@ def by_database(owners: Iterable[Context]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def look_around(alias: str, labels: Sequence[str]) -> set[tuple[str, Work]]:
-    """Return what there is to do for some contexts on a database.
-
-    Receiving is always among it, unless the intake is paused or rests: only the transport knows.
-    So is a queue whose partitions are not there, or not as many as the settings say: its mover
-    makes them, or says what to do.
-    """
-    counts: Counter[tuple[str, str]] = Counter()
-    busy: set[tuple[str, str]] = set()
-    for label, queue, ready in statements.look_at_all(connections[alias], labels):
-        counts[label, queue] += 1
-        if ready:
-            busy.add((label, queue))
+def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
+    """Return for each of some contexts on a database what there is to do."""
+    found: dict[tuple[str, str], list[statements.Work]] = defaultdict(list)
+    for label, queue, partition in statements.look_at_all(connections[alias], labels):
+        found[label, queue].append(partition)
     return {
-        (label, work)
-        for label in labels
-        for queue, work in WORK_OF.items()
-        if (label, queue.value) in busy or counts[label, queue.value] != partition_count(queue)
+        label: dict(_due({queue: found[label, queue.value] for queue in Queue})) for label in labels
     }
+
+
+def _due(queues: Mapping[Queue, Seen]) -> Iterator[tuple[Work, Seen | None]]:
+    for queue, seen in queues.items():
+        if len(seen) != partition_count(queue):
+            yield WORK_OF[queue], None
+        elif any(map(_is_for_us, seen)):
+            yield WORK_OF[queue], seen
+
+
+def _is_for_us(partition: statements.Work) -> bool:
+    return partition.ready and not (partition.paused or partition.resting or partition.live)
