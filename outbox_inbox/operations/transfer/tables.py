@@ -158,7 +158,11 @@ def tables_of(label: str, shifts: Shifts) -> list[Table]:
 def own_models(label: str) -> list[type[models.Model]]:
     """Return the models of the context that have a table which Django manages."""
     found = models_of(label, with_links=True)
-    return [each for each in found if each._meta.managed and not each._meta.proxy]
+    return [
+        each
+        for each in found
+        if each._meta.managed and not each._meta.proxy and not each._meta.swapped
+    ]
 
 
 def queue_tables(label: str, shifts: Shifts) -> list[Table]:
