@@ -91,8 +91,11 @@ class Table:
         return QuerySet(self.model, using=using).filter(**self.where)
 
     def windows(self, using: str) -> Iterator[list[Any]]:
-        """Yield the primary keys in their order, a chunk at a time."""
+        """Yield the primary keys that there are now, in their order, a chunk at a time."""
         rows = self.rows(using).order_by("pk").values_list("pk", flat=True)
+        # A writer may be faster than we are: what it adds must not keep us from ever ending.
+        last = list(rows.reverse()[:1])
+        rows = rows.filter(pk__lte=last[0]) if last else rows.none()
         keys = list(rows[:CHUNK])
         while keys:
             yield keys
