@@ -6,6 +6,9 @@ DATABASE_URL            the main database; default: the SQLite file db.sqlite3 b
 SHIPPING_DATABASE_URL   a database of its own for the context "shipping", where that is deployed
 TRANSPORT_URL           what carries integration events; default local://
 TRANSPORT_PREFIX        the first part of all names at the broker, for several systems on one
+SIGNING_KEYS            keys for signatures, as id:secret,id:secret; the first one signs, and all of
+                        them are accepted; with none given nothing is signed
+SIGNATURES_REQUIRED     whether what is not signed is quarantined; default: yes, once there are keys
 CELERY_BROKER_URL       Celery's broker; when given, commits wake up its workers
 SECRET_KEY              required when DEBUG is off
 DEBUG                   default: on while no SECRET_KEY is given, off as soon as there is one
@@ -19,7 +22,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project import environment
+from project import environment, signing
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -91,6 +94,8 @@ OUTBOX_INBOX = {
 if "shipping" in CONTEXTS and environment.text("SHIPPING_DATABASE_URL"):
     DATABASES["shipping"] = environment.database("SHIPPING_DATABASE_URL")
     OUTBOX_INBOX["CONTEXTS"] = {"shipping": {"database": "shipping"}}
+if entries := signing.entries(OUTBOX_INBOX.get("CONTEXTS", {}), CONTEXTS):
+    OUTBOX_INBOX["CONTEXTS"] = entries
 
 # ------------------------------------------------------------------------------------- Celery
 # Without a broker nothing is ever sent to Celery: the drain commands and run_contexts do it all.

@@ -179,6 +179,28 @@ def test_a_hand_over_that_is_killed_at_every_step(
     finish(processes, apart, portion(tmp_path, 8), steps=40)
 
 
+@pytest.mark.sqlite
+def test_contexts_move_from_sqlite_to_postgresql(
+    processes: Processes, tmp_path: Path, postgres_url: str
+) -> None:
+    """Values, ids and states are the same on a database of another vendor, and work goes on there."""
+    names = [f"apart_outbox_inbox_{uuid4().hex}" for _ in range(2)]
+    urls = [urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}")) for name in names]
+    apart = Apart(processes.store.url, Store(urls[0]), Store(urls[1]))
+    new = deployed(apart)
+    _execute(postgres_url, "CREATE DATABASE", names)
+    try:
+        processes.succeed(*write_steps(3))
+        processes.succeed(*place(portion(tmp_path, 8)))
+        processes.succeed("manage.py", "drain_outbox")
+        for context in ("shipping", "depot"):
+            transfer(processes, context, new)
+        finish(processes, apart, portion(tmp_path, 12), steps=5)
+    finally:
+        processes.end()
+        _execute(postgres_url, "DROP DATABASE", [f"{name} WITH (FORCE)" for name in names])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not all(file.exists() for file in NORTHWIND),

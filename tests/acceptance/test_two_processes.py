@@ -21,6 +21,7 @@ from tests.acceptance.apart import (
     stop,
 )
 from tests.acceptance.chaos import Broker, Command, kill_at_random
+from tests.acceptance.conftest import Processes
 from tests.acceptance.orders import NORTHWIND, Orders, read_orders, write_orders
 from tests.acceptance.store import Stores
 from tests.brokers import RabbitServer, RedisServer, Server
@@ -74,6 +75,36 @@ def apart(between: Between, new_stores: Callable[[], Stores], tmp_path: Path) ->
 def write_steps(steps: int) -> tuple[str, ...]:
     """Return the command that records numbered steps in the shop."""
     return "-m", "tests.acceptance.steps", str(KEYS), str(steps)
+
+
+LOOK = """
+import django
+django.setup()
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test import Client
+get_user_model().objects.create_superuser("root", "", "root")
+client = Client(headers={"host": "localhost"})
+client.login(username="root", password="root")
+page = client.get("/admin/")
+assert page.status_code == 200, page.status_code
+shown = {label for label in ("ordering", "shipping") if f"/admin/{label}/" in page.text}
+tables = {name.partition("_")[0] for name in connection.introspection.table_names()}
+print(*sorted(shown), *sorted({"ordering", "shipping"} & tables))
+"""
+
+
+@pytest.mark.parametrize("label", ["ordering", "shipping"])
+def test_a_deployment_has_the_tables_and_pages_of_its_own_context(
+    new_stores: Callable[[], Stores], label: str
+) -> None:
+    """`migrate` makes no table of a context that is elsewhere, and the admin has no page of it."""
+    processes = Processes(
+        getattr(new_stores(), label), CONTEXTS=label, TRANSPORT_URL="redis://127.0.0.1:1/0"
+    )
+    printed = processes.succeed("-c", LOOK)
+    assert printed.split() == [label, label]
+    assert "no issues" in processes.succeed("manage.py", "check", "--fail-level", "WARNING")
 
 
 over_each_broker = pytest.mark.parametrize("between", [REDIS, RABBITMQ], indirect=True)

@@ -3,10 +3,8 @@
 import os
 import re
 import secrets
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,70 +13,14 @@ from tests import services
 from tests.brokers import RabbitServer, RedisServer, Server
 from tests.conftest import need
 from tests.integration.helpers import eventually
+from tests.terminal import ROOT, Terminal, blocks
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Each context in a process of its own")[1].split("\n## ")[0]
-BLOCKS = re.findall(r"^```console\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
+BLOCKS = blocks(SECTION)
 TRANSPORT = re.compile(r"^\$ export TRANSPORT_URL=.*$", re.MULTILINE)
-DONE = "this block is done"
 
 pytestmark = pytest.mark.sqlite  # it brings its own databases
-
-
-class Terminal:
-    """A shell in the folder of the project, in which somebody enters what the README says.
-
-    Arguments:
-        places: what stands in the README -> where the tests have it.
-    """
-
-    def __init__(self, places: dict[str, str]) -> None:
-        self.places = places
-        (home := {**os.environ}).pop("DJANGO_SETTINGS_MODULE", None)
-        self._shell = subprocess.Popen(
-            ["bash", "-e"],
-            cwd=ROOT,
-            env=home,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def enter(self, block: str) -> str:
-        """Enter the commands of a block; return what was printed. Each of them must end well."""
-        lines = [line.removeprefix("$ ") for line in block.splitlines()]
-        assert len(lines) == block.count("$ ")
-        return self._do("\n".join(map(self._placed, lines)))
-
-    def last_status(self) -> int:
-        """Return how the command in the background has ended."""
-        printed = self._do("wait %1 && echo status $? || echo status $?")
-        return int(printed.rpartition("status ")[2])
-
-    def close(self) -> None:
-        """End the shell, and what runs in its background."""
-        if self._shell.poll() is None:
-            self._do("kill -9 $(jobs -p) 2>/dev/null || true")
-        self._shell.communicate()
-
-    def _placed(self, line: str) -> str:
-        for written, found in self.places.items():
-            line = line.replace(written, found)
-        return line
-
-    def _do(self, script: str) -> str:
-        assert self._shell.stdin is not None
-        assert self._shell.stdout is not None
-        self._shell.stdin.write(f"{script}\necho {DONE}\n")
-        self._shell.stdin.flush()
-        printed = []
-        for line in self._shell.stdout:
-            if line == f"{DONE}\n":
-                return "".join(printed)
-            printed.append(line)
-        raise AssertionError("".join(printed))
 
 
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.slow)])
@@ -154,4 +96,4 @@ def test_two_terminals_do_what_one_process_does(
     printed = " ".join(second.enter(again).split())
     assert re.search(r"ordering orders shipped \d 4\b", printed)
     assert "shipping (elsewhere) --> ordering: shipping.shipment_dispatched v1" in printed
-    assert second.last_status() == 0
+    assert second.wait() == 0

@@ -14,8 +14,15 @@ from django.db import connection, models, transaction
 from pytest_django import DjangoDbBlocker
 
 from outbox_inbox import statements
-from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Partition, StoredEvent
-from outbox_inbox.operations import Selection
+from outbox_inbox.models import (
+    Delivery,
+    InboxMessage,
+    OutboxMessage,
+    Partition,
+    QuarantinedMessage,
+    StoredEvent,
+)
+from outbox_inbox.operations import QuarantineSelection, Selection, quarantined
 from outbox_inbox.operations.selecting import rows
 from outbox_inbox.partitions import ensure_partitions
 from tests.integration.conftest import Made
@@ -91,6 +98,22 @@ def fill_all() -> None:
     )
     fill(InboxMessage, **moved, id="n", source="'shop'", received_at="'2030-01-01 00:00:00'")
     fill(Delivery, **queued, message_id="n", consumer="'note'")
+    fill(
+        QuarantinedMessage,
+        context="'shop'",
+        reason="'malformed'",
+        error="''",
+        source="''",
+        message_id="''",
+        type="''",
+        attributes="'{{}}'",
+        data="''",
+        size="0",
+        fingerprint="'f' || n",
+        received_at="'2030-01-01 00:00:00'",
+        state="CASE WHEN n <= 2 * {n} THEN 'released' ELSE 'quarantined' END",
+        note="''",
+    )
     fill(StoredEvent, **message, stream="'s' || (n % 100)", version="n / 100 + 1")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
@@ -99,7 +122,7 @@ def fill_all() -> None:
 @pytest.fixture(scope="module")
 def crowded(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Fill the tables once, and empty them again."""
-    models_used = (Delivery, InboxMessage, OutboxMessage, StoredEvent)
+    models_used = (Delivery, InboxMessage, OutboxMessage, QuarantinedMessage, StoredEvent)
     with django_db_blocker.unblock():
         with transaction.atomic():
             ensure_partitions("default")
@@ -234,6 +257,10 @@ STATEMENTS = {
     ),
     "dead messages": ([ask_for("dead", "outbox")], ["outbox_inbox_out_dead"]),
     "dead deliveries": ([ask_for("dead", "inbox")], ["outbox_inbox_del_dead"]),
+    "quarantined messages": (
+        [lambda: quarantined(QuarantineSelection(context="shop")).exists()],
+        ["outbox_inbox_quarantined"],
+    ),
     "stream version": (
         [statements.stream_version, connection, "shop", "s7"],
         ["outbox_inbox_stream"],
@@ -266,7 +293,7 @@ def test_a_statement_finds_its_rows_by_index(crowded, name):
     plan = explain(function, *arguments, **options)
     assert all(plan.uses(index) for index in indexes), plan.text
     assert not plan.scanned & {
-        model._meta.db_table for model in (*QUEUED, InboxMessage, StoredEvent)
+        model._meta.db_table for model in (*QUEUED, InboxMessage, QuarantinedMessage, StoredEvent)
     }
 
 
@@ -281,7 +308,7 @@ def test_every_partial_index_is_asked_for():
     """An index that serves no statement is only a cost."""
     partial = {
         index.name
-        for model in QUEUED
+        for model in (*QUEUED, QuarantinedMessage)
         for index in model._meta.indexes
         if index.condition is not None
     }

@@ -1,5 +1,6 @@
 """A context goes to another database while everything goes on: nothing lost, repeated, reordered."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
-from outbox_inbox import PermanentError, faults, record
+from outbox_inbox import PermanentError, faults, quarantine, record
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
 from outbox_inbox.models import (
@@ -21,14 +22,17 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    QuarantinedMessage,
     Queue,
+    Reason,
     StoredEvent,
     Transfer,
     table,
 )
 from outbox_inbox.operations import pause, prune, queue_stats, resume, transfer
-from outbox_inbox.operations.transfer import guards
+from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last, set_last
+from outbox_inbox.transports import ReceivedMessage
 from tests.depot.events import Wanted
 from tests.depot.models import Pick
 from tests.integration.helpers import (
@@ -55,7 +59,14 @@ from tests.script import playing
 from tests.shop.events import Checked, Counted, Noted
 from tests.shop.models import Entry, Remark
 
-QUEUES = (StoredEvent, OutboxMessage, InboxMessage, Delivery, DeliveryAttempt)
+QUEUES = (
+    StoredEvent,
+    OutboxMessage,
+    InboxMessage,
+    Delivery,
+    DeliveryAttempt,
+    QuarantinedMessage,
+)
 DURING = sorted(faults.TRANSFER_POINTS - {"transfer.after_abort"})
 
 
@@ -96,6 +107,8 @@ def unfinished_business() -> None:
     put(*steps(Checked, 2, "d"))
     put(*steps(Counted, 1, "e"), at=timezone.now() + timedelta(days=1))
     Remark.objects.create(entry=Entry.objects.earliest("id"))
+    odd = ReceivedMessage(receipt=None, attributes={"id": "odd"}, data=b"\xff\x00")
+    quarantine.keep(context("shop"), [quarantine.Kept(odd, Reason.NOT_JSON, "no text")])
 
 
 # ----------------------------------------------------------------------------------------- the move
@@ -372,6 +385,27 @@ def test_writers_go_on_until_they_are_refused(settings: Any) -> None:
     assert entries() == stored
     sent = OutboxMessage.objects.using("other").filter(state="sent")
     assert [json.loads(row.payload)["number"] for row in sent.order_by("id")] == stored
+
+
+def test_a_writer_that_is_faster_than_the_copy_does_not_hold_it_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is recorded during the copy is left to its last part: the copy comes to an end."""
+    monkeypatch.setattr(tables, "CHUNK", 1)
+    put(*steps(Noted, 2))
+    numbers = itertools.count(3)
+    insert = tables.Table.insert
+
+    def slowly(*arguments: Any) -> None:
+        insert(*arguments)
+        if not Transfer.objects.filter(state="closed").exists():
+            with Worker() as writer:
+                writer.do(put, Noted(order="a", number=next(numbers)))
+
+    monkeypatch.setattr(tables.Table, "insert", slowly)
+    found = transfer.transfer("shop", "other")
+    assert (found.copied, found.changed) == (2, 2)
+    assert rows(OutboxMessage, "other") == rows(OutboxMessage, "default")
 
 
 @pytest.mark.postgres

@@ -21,6 +21,8 @@ VARIABLES = (
     "TRANSPORT_URL",
     "TRANSPORT_PREFIX",
     "CELERY_BROKER_URL",
+    "SIGNING_KEYS",
+    "SIGNATURES_REQUIRED",
     "SECRET_KEY",
     "DEBUG",
     "ALLOWED_HOSTS",
@@ -76,6 +78,46 @@ def test_an_empty_variable_means_the_default(load):
     """A variable that is set to nothing counts as not set."""
     settings = load(DATABASE_URL="", TRANSPORT_URL="", DEBUG="", OUTBOX_INBOX_BATCH_SIZE=" ")
     assert settings["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
+
+
+SECRETS = {"new": "the first secret; it is quite long", "old": "the second secret; it is longer"}
+
+
+def test_nothing_is_signed_without_keys(load):
+    """With nothing set, no context has a key."""
+    assert "CONTEXTS" not in load()["OUTBOX_INBOX"]
+
+
+def test_the_first_key_signs_and_all_of_them_are_accepted(load):
+    """SIGNING_KEYS is one ring for both contexts, and each of them verifies the other."""
+    given = ",".join(f"{keyid}:{secret}" for keyid, secret in SECRETS.items())
+    found = load(SIGNING_KEYS=given, SHIPPING_DATABASE_URL="sqlite:///shipping.sqlite3")
+    assert found["OUTBOX_INBOX"]["CONTEXTS"] == {
+        "ordering": {
+            "signing": {"keys": SECRETS, "sign_with": "new"},
+            "verifying": {"shipping": {"keys": SECRETS, "required": True}},
+        },
+        "shipping": {
+            "database": "shipping",
+            "signing": {"keys": SECRETS, "sign_with": "new"},
+            "verifying": {"ordering": {"keys": SECRETS, "required": True}},
+        },
+    }
+
+
+def test_signatures_need_not_be_required(load):
+    """While one side does not sign yet."""
+    found = load(SIGNING_KEYS="a:" + "s" * 32, SIGNATURES_REQUIRED="no")["OUTBOX_INBOX"]
+    assert found["CONTEXTS"]["shipping"]["verifying"]["ordering"]["required"] is False
+
+
+@pytest.mark.parametrize("wrong", ["secret-without-an-id", ":secret", "a:", "a:secret,secret"])
+def test_keys_that_are_none_are_refused_without_showing_them(load, wrong):
+    """The variable is named, its secrets are not."""
+    with pytest.raises(ImproperlyConfigured, match="SIGNING_KEYS") as caught:
+        load(SIGNING_KEYS=wrong)
+    assert "secret-without" not in str(caught.value)
+    assert "a:secret" not in str(caught.value)
 
 
 def test_a_database_of_its_own_for_shipping(load):

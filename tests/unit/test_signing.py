@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -79,6 +80,15 @@ def test_the_signed_bytes_are_those_of_the_documentation():
     attributes = {"type": "shop.sold.v1", "id": "ÿ", "signature": "not this"}
     by_hand = "16:ce-hmac-sha256-1,2:id,2:ÿ,4:type,12:shop.sold.v1,2:{},"
     assert canonical(attributes, b"{}") == by_hand.encode()
+
+
+def test_the_example_in_the_documentation_is_right():
+    """Whoever writes it in another language compares with it."""
+    text = (Path(__file__).parents[2] / "docs/signatures.md").read_text()
+    attributes = {"id": "1", "keyid": "k", "source": "/ordering"}
+    found = signature(b"0123456789abcdef0123456789abcdef", attributes, b"{}")
+    assert f"\n    {canonical(attributes, b'{}').decode()}\n" in text
+    assert f"\n    {found}\n" in text
 
 
 def test_the_signature_is_an_hmac_in_hexadecimal_digits():

@@ -15,6 +15,7 @@ from django.db import IntegrityError
 from outbox_inbox import faults
 from outbox_inbox.tally import ignore
 
+from .digests import comparable, digest
 from .tables import CHUNK, Table, Values
 from .writing import writing
 
@@ -29,7 +30,7 @@ class Difference:
         missing, differing: primary keys on the old side.
         extra: primary keys on the new side of rows that the old one does not have.
         rows: how many the old side has.
-        checksum: SHA-256 of the old side's rows, when their values were compared.
+        checksum: of the rows, when their values were compared.
     """
 
     missing: list[Any] = field(default_factory=list)
@@ -79,27 +80,37 @@ def compare(
     Arguments:
         values: compare the values; False: the primary keys only.
     """
-    found, digest = Difference(), hashlib.sha256()
+    found, checksum = Difference(), hashlib.sha256()
     for keys in table.windows(old):
-        if values:
-            _compare_values(table, old, new, keys, found, digest)
-        else:
+        if not values:
             have = table.keys(new, [table.key_there(key) for key in keys])
             found.missing += [key for key in keys if table.key_there(key) not in have]
+        elif not _is_same(table, old, new, keys, checksum):
+            _compare_values(table, old, new, keys, found)
         found.rows += len(keys)
         advance(len(keys))
-    found.extra = list(_extra(table, old, new))
-    found.checksum = digest.hexdigest() if values else ""
+    if table.rows(new).count() != found.rows - len(found.missing):
+        found.extra = list(_extra(table, old, new))
+    found.checksum = checksum.hexdigest() if values else ""
     return found
 
 
+def _is_same(table: Table, old: str, new: str, keys: Sequence[Any], checksum: Any) -> bool:
+    """Tell whether all of the rows are the same on both sides; False: perhaps."""
+    if not comparable(old, new) or table.model._meta.pk.column is None:
+        rows = table.read(old, keys).values()
+        checksum.update(repr([table.fingerprint(row) for row in rows]).encode())
+        return False
+    here = digest(table, old, keys, old=True)
+    checksum.update(here.encode())
+    return here == digest(table, new, [table.key_there(key) for key in keys], old=False)
+
+
 def _compare_values(
-    table: Table, old: str, new: str, keys: Sequence[Any], found: Difference, digest: Any
+    table: Table, old: str, new: str, keys: Sequence[Any], found: Difference
 ) -> None:
     there = table.read(new, [table.key_there(key) for key in keys])
     for key, row in table.read(old, keys).items():
-        # What the row is on its old side: the checksum does not depend on where it went.
-        digest.update(table.fingerprint(row).encode())
         other = there.get(table.key_there(key))
         if other is None:
             found.missing.append(key)

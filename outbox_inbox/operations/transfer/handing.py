@@ -28,7 +28,7 @@ class MovedTable:
         table: its name.
         rows: how many rows of the context the old side has.
         differences: how many are missing, different or too many on the new side.
-        checksum: SHA-256 of the rows, the same on both sides; "" when they were not compared.
+        checksum: of the rows as they were compared; "" when they were not.
     """
 
     table: str

@@ -92,8 +92,11 @@ class Table:
         return QuerySet(self.model, using=using).filter(**self.where)
 
     def windows(self, using: str) -> Iterator[list[Any]]:
-        """Yield the primary keys in their order, a chunk at a time."""
+        """Yield the primary keys that there are now, in their order, a chunk at a time."""
         rows = self.rows(using).order_by("pk").values_list("pk", flat=True)
+        # A writer may be faster than we are: what it adds must not keep us from ever ending.
+        last = list(rows.reverse()[:1])
+        rows = rows.filter(pk__lte=last[0]) if last else rows.none()
         keys = list(rows[:CHUNK])
         while keys:
             yield keys
@@ -159,7 +162,11 @@ def tables_of(label: str, shifts: Shifts) -> list[Table]:
 def own_models(label: str) -> list[type[models.Model]]:
     """Return the models of the context that have a table which Django manages."""
     found = models_of(label, with_links=True)
-    return [each for each in found if each._meta.managed and not each._meta.proxy]
+    return [
+        each
+        for each in found
+        if each._meta.managed and not each._meta.proxy and not each._meta.swapped
+    ]
 
 
 def queue_tables(label: str, shifts: Shifts) -> list[Table]:

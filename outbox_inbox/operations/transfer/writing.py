@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
+from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Transfer as TransferRow
 
 
@@ -14,9 +15,13 @@ def writing(label: str, using: str) -> Iterator[TransferRow]:
 
     The mark is taken away before the commit, so nobody else ever sees it; and it locks the row, so
     two that do the same transfer take turns.
+
+    Raises:
+        TransferRefused: there is no such row: somebody has taken the hand-over back.
     """
     with transaction.atomic(using=using):
         rows = TransferRow.objects.using(using).filter(context=label)
-        rows.update(writing=True)
+        if not rows.update(writing=True):
+            raise TransferRefused(f"the hand-over of {label!r} has been taken back meanwhile")
         yield rows.get()
         rows.update(writing=False)
