@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import pytest
+from django.apps import apps
 
 from outbox_inbox import signals
 from outbox_inbox.contexts import context
@@ -468,6 +469,20 @@ def test_nothing_is_deleted_that_is_pending(bus, client, stream, clock):
     assert client.xlen(stream) == 300
     clock.now += 2
     assert read(bus, crashed, 300) == list(range(1, 301))
+    assert client.xlen(stream) <= 100
+
+
+def test_nothing_is_deleted_that_a_context_of_the_project_has_yet_to_read(
+    bus, client, stream, monkeypatch
+):
+    """It is known here and has never received: who happens to be first must not matter."""
+    monkeypatch.setattr(apps.get_app_config("shop"), "subscribes", (Sold,))
+    shop = context("shop")
+    publish(*batch(1, 300))
+    read(bus, context("depot"), 300)
+    assert client.xlen(stream) == 300
+    assert read(bus, shop, 300) == list(range(1, 301))
+    bus._trimmer.trim([stream])
     assert client.xlen(stream) <= 100
 
 
