@@ -344,6 +344,7 @@ def test_a_forked_process_has_a_connection_of_its_own(broker, settings):
         if child == 0:  # pragma: no cover  it is another process
             status = 1
             try:
+                transport("default").has_messages(depot)
                 status = 0 if list(publish(made(2)).sent) == [2] else 2
                 transport.cache_clear()
                 gc.collect()
