@@ -139,6 +139,15 @@ def test_heartbeats_are_no_answer(hasty):
         thread.join()
 
 
+def test_a_server_that_stops_in_the_middle_of_a_frame_is_given_up_in_time(hasty):
+    """It is not asked again and again for the other half."""
+    publish(made(1))
+    hasty.muted = True
+    hasty.say(b"\x01\x00\x01")
+    with pytest.raises(TransportUnavailable, match="no answer within 1 s"):
+        within(1 + SLACK, lambda: publish(made(2)))
+
+
 def test_a_server_out_of_memory_is_named(hasty):
     """It says so, and takes nothing until somebody has helped it."""
     publish(made(1))
