@@ -41,7 +41,7 @@ class Answers(_RESP2Parser):
             selector.register(self._sock, EVENT_READ)
             return bool(selector.select(timeout))
 
-    def read_response(self, disable_decoding: Any = True, timeout: Any = None) -> Any:
+    def read_response(self, disable_decoding: Any = None, timeout: Any = None) -> Any:
         """Return one answer; an error of the server is returned, one of the connection raised."""
         return self._read(self._file)
 
