@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.test import override_settings
 
+from benchmarks import carrying
 from benchmarks.carrying import _fill, _psycopg, bare_relay
 from benchmarks.filling import OUTBOX
 from benchmarks.harness import Comparison, Work
@@ -25,6 +26,18 @@ _QUEUE: Final = f"{_PREFIX}-inbox.branch"
 _EXCHANGE: Final = f"{_PREFIX}.mall"
 
 Send = Callable[[Any, Any, str], None]
+
+
+def hindrance() -> str | None:
+    """Return why nothing here can be measured, or None."""
+    from kombu.exceptions import OperationalError
+
+    try:
+        with _rabbit() as server:
+            server.connect()
+    except (OperationalError, OSError) as error:
+        return f"RabbitMQ does not answer: {error}"
+    return carrying.hindrance()
 
 
 def our_relay(count: int) -> Work:
