@@ -21,7 +21,7 @@ W003    Celery wake-up without a beat entry
 W004    a marked function outside ``modules``
 W005    pickle among Celery's accepted content
 W006    foreign key from one context's model to another's
-W007    signatures where the transport makes none
+W008    signatures where the transport makes none
 ======  =========================================================================================
 
 All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in

@@ -34,13 +34,13 @@ def check_verifying(context: Context) -> Iterator[CheckMessage]:
 
 
 def check_signing(context: Context) -> Iterator[CheckMessage]:
-    """W007: ``local://`` hands messages over within the process, and signs none."""
+    """W008: ``local://`` hands messages over within the process, and signs none."""
     wanted = context.signing is not None or any(
         each.required for each in context.verifying.values()
     )
     if wanted and settings().transports[context.transport].backend == SCHEMES["local"]:
         yield warning(
-            "W007",
+            "W008",
             "Signatures are configured for it, and its transport is local://, which neither signs "
             "nor verifies: messages never leave the process.",
             "Take the keys out, or use a transport that leads outside.",

@@ -68,4 +68,6 @@ def type_of(name: str, version: int) -> str:
 
 def timestamp(time: datetime) -> str:
     """Return an aware datetime as RFC 3339 in UTC, to the microsecond."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return f"{time.isoformat('T', 'microseconds')[:-6]}Z"

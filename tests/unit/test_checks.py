@@ -894,4 +894,4 @@ def test_signatures_on_a_transport_that_makes_none(packages, label, entry):
     packages.context("billing", **BILLING)
     packages.context("shop", **SHOP)
     (found,) = run(packages, OUTBOX_INBOX={"CONTEXTS": {label: entry}})
-    assert (found.id, found.obj) == ("outbox_inbox.W007", label)
+    assert (found.id, found.obj) == ("outbox_inbox.W008", label)
