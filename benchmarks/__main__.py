@@ -21,7 +21,7 @@ QUICK = 0.01
 def main(arguments: Sequence[str]) -> int:
     """Measure and report; the exit status is 3 if a target was asked for and missed."""
     options = _parser().parse_args(arguments)
-    with databases.prepared(options.database, options.url):
+    with databases.prepared(options.database, options.url, options.redis):
         return _run(options)
 
 
@@ -37,18 +37,35 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("TEST_POSTGRES_URL") or databases.DEFAULT_URL,
         help="a PostgreSQL on which a database can be created",
     )
+    parser.add_argument(
+        "--redis",
+        default=os.environ.get("TEST_REDIS_URL") or "redis://127.0.0.1:6379/15",
+        help="a Redis on which streams can be made; they are deleted again",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 3 if a target is missed")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks import backlog, dispatching, recording, relaying, report, waiting
+    from benchmarks import (
+        backlog,
+        carrying,
+        dispatching,
+        queueing,
+        recording,
+        relaying,
+        report,
+        waiting,
+        waking,
+    )
     from benchmarks.filling import check_size
     from benchmarks.harness import Result, measure
     from benchmarks.machine import machine
 
     check_size()
-    modules = (recording, relaying, dispatching, backlog, waiting)
+    modules = [recording, relaying, carrying, queueing, dispatching, backlog, waiting]
+    if options.database == "postgres":
+        modules.append(waking)
     known = {each.name: each for module in modules for each in module.BENCHMARKS}
     unknown = [name for name in options.names if name not in known]
     if unknown:

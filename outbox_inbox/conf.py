@@ -20,8 +20,12 @@ WakeUp = Literal["celery", "notify"]
 Source = Literal["outbox", "stream"]
 
 SCHEMES: Mapping[str, str] = {
+    "amqp": "outbox_inbox.transports.amqp.AmqpTransport",
+    "amqps": "outbox_inbox.transports.amqp.AmqpTransport",
     "local": "outbox_inbox.transports.local.LocalTransport",
     "memory": "outbox_inbox.transports.memory.MemoryTransport",
+    "redis": "outbox_inbox.transports.redis.RedisTransport",
+    "rediss": "outbox_inbox.transports.redis.RedisTransport",
 }
 """URL scheme of a transport -> dotted path of its class."""
 

@@ -1,23 +1,24 @@
 """How one delivery is handled: read the event, call the consumer, store what a translator made."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from . import codec, faults, intake, recording, statements, wakeup
 from .conf import settings
 from .contexts import Consumer, Context, context_of
-from .dialects import as_uuid, as_uuid_or_none, aware, stamp
+from .dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
 from .envelope import Envelope, Handling, current
 from .exceptions import HandlerError
 from .messages import DomainEvent, IntegrationEvent
 from .preparing import Terms, prepare
 from .statements import Ready
+
+_IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Translations:
         """Insert everything, in the caller's transaction, and begin anew."""
         connection = connections[context.database]
         if self.outbound:
-            recording.store(connection, self.outbound)
+            recording.store(connection, self.outbound, fresh=True)
             if settings().wake_up:
                 wakeup.nudge(context)
         if self.inbound:
@@ -55,10 +56,17 @@ def deliver(
     events = [read(consumer, row) for row in rows]
     envelopes = [envelope(connection, row) for row in rows]
     faults.point("dispatch.before_handler")
-    with _handling(rows, envelopes):
-        made = _call(consumer, events, envelopes)
+    # `record()` learns the cause from here; of a list it is the last message, with the most hops.
+    token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
+    try:
+        if connection.vendor == "mysql":
+            made = _call_watched(connection, consumer, events, envelopes)
+        else:
+            made = _call(consumer, events, envelopes)
         if consumer.kind != "handler":
             _translate(context, consumer, made, translations, connection)
+    finally:
+        current.reset(token)
     faults.point("dispatch.after_handler")
     _refuse_broken(connection, consumer)
 
@@ -87,22 +95,40 @@ def envelope(connection: BaseDatabaseWrapper, row: Ready) -> Envelope:
     )
 
 
-@contextmanager
-def _handling(rows: Sequence[Ready], envelopes: Sequence[Envelope]) -> Iterator[None]:
-    """Let `record()` know the cause; of a list it is the last message, with the most hops."""
-    token = current.set(Handling(envelopes[-1], max(row.hops for row in rows)))
-    try:
-        yield
-    finally:
-        current.reset(token)
-
-
 def _call(consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]) -> Any:
     several = consumer.mode == "list"
     event = list(events) if several else events[0]
     if consumer.takes_envelope:
         return consumer.function(event, list(envelopes) if several else envelopes[0])
     return consumer.function(event)
+
+
+def _call_watched(
+    connection: BaseDatabaseWrapper,
+    consumer: Consumer,
+    events: Sequence[Any],
+    envelopes: Sequence[Envelope],
+) -> Any:
+    """Call a consumer, and raise the deadlock that it has swallowed.
+
+    MySQL has rolled back everything by then, the mark that the delivery is done included, and
+    would commit what the consumer did afterwards.
+    """
+    swallowed: list[OperationalError] = []
+
+    def watch(execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
+        try:
+            return execute(sql, parameters, many, context)
+        except OperationalError as error:
+            if gave_way(connection, error, waited=False):
+                swallowed.append(error)
+            raise
+
+    with connection.execute_wrapper(watch):
+        made = _call(consumer, events, envelopes)
+    if swallowed:
+        raise swallowed[0]
+    return made
 
 
 def _translate(
@@ -147,7 +173,7 @@ def _aborted(connection: BaseDatabaseWrapper) -> bool:
         return True
     if connection.vendor != "postgresql":
         return False
-    return bool(driver.info.transaction_status.name == "INERROR")
+    return bool(driver.pgconn.transaction_status == _IN_ERROR)
 
 
 def _received(row: statements.Row, now: Any) -> statements.Received:

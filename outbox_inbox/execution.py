@@ -18,7 +18,7 @@ from .delivering import Commit, Translations, deliver
 from .exceptions import HandlerError
 from .failing import Verdict, crash, judge, trace
 from .models import Delivery
-from .partitions import Lost, Run
+from .partitions import GaveWay, Lost, Run
 from .statements import Ready
 from .tally import Outcome, Tally
 
@@ -44,6 +44,7 @@ class Executor:
         self.tally = tally
         self.context = run.context
         self._blocked: set[tuple[str, str | None]] = set()
+        self._calling = False
 
     def each(self, rows: Sequence[Ready], handle: Callable[[Ready], None]) -> None:
         """Handle deliveries one after the other, leaving out those behind a failed one."""
@@ -83,7 +84,12 @@ class Executor:
             return
         with self.run.locked() as connection:
             statements.count_attempt(connection, Delivery, row.id)
-        self.alone(row)
+        try:
+            self.alone(row)
+        except GaveWay:
+            with self.run.locked() as connection:
+                statements.count_attempt(connection, Delivery, row.id, by=-1)
+            raise
 
     def together(self, rows: Sequence[Ready]) -> None:
         """Handle deliveries in one transaction; only after a failure with a savepoint each.
@@ -111,7 +117,7 @@ class Executor:
                 with self._committing(fresh[-1]):
                     self.run.lock()
                     faults.point("dispatch.after_claim")
-                    deliver(self.context, consumer, fresh, Translations())
+                    self._deliver(consumer, fresh, Translations())
                     self._mark_done(fresh)
             except Lost:
                 raise
@@ -169,6 +175,7 @@ class Executor:
                 self._call(row)
         except Exception as error:
             self._raise_if_lost(error)
+            self._calling = False
             return self._store_failure(row, error, row.attempts + 1)
         return None
 
@@ -182,16 +189,26 @@ class Executor:
                 "is it not deployed here yet?"
             )
         own = Translations() if translations is None else translations
-        deliver(self.context, consumer, [row], own)
+        self._deliver(consumer, [row], own)
         if translations is None:
             own.store(self.context)
+
+    def _deliver(
+        self, consumer: Consumer, rows: Sequence[Ready], translations: Translations
+    ) -> None:
+        self._calling = True
+        deliver(self.context, consumer, rows, translations)
+        self._calling = False
 
     @contextmanager
     def _committing(self, row: Ready) -> Iterator[None]:
         """Open a transaction; an error of an on_commit hook, after it, is no failed attempt."""
         commit: Commit | None = None
+        self._calling = False
+        # A consumer that waits too long for a lock has failed like one that does not answer.
+        giving_way = self.run.giving_way(waited=lambda: not self._calling)
         try:
-            with transaction.atomic(using=self.context.database):
+            with giving_way, transaction.atomic(using=self.context.database):
                 commit = Commit(self.context.database)
                 yield
                 self.run.show_life()

@@ -5,14 +5,17 @@ transaction, and serves a whole batch. Compiling a query set costs ten times wha
 an ORM object a row halves the relay; everything that is not hot uses the ORM.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .dialects import Dialect, as_uuid, dialect
+from . import mysql
+from .dialects import Dialect, MySQL, array_cursor, as_uuid, dialect
 from .models import (
     Delivery,
     DeliveryAttempt,
@@ -32,7 +35,7 @@ PARTITION = table(Partition)
 
 _CHUNK = 500  # rows in one INSERT: below SQLite's limit of 32,766 parameters
 _EVENT = (
-    "message_id, type, schema_version, key, payload, headers, correlation_id, causation_id, hops"
+    "message_id, type, schema_version, {key}, payload, headers, correlation_id, causation_id, hops"
 )
 
 
@@ -61,6 +64,10 @@ class Interest(NamedTuple):
     type: str
     consumer: str
     hash: int
+
+
+def _event(say: Dialect) -> str:
+    return _EVENT.format(key=say.key)
 
 
 def _insert_rows(
@@ -98,23 +105,37 @@ def _change(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
 
 
 def insert_outbox(
-    connection: BaseDatabaseWrapper, rows: Sequence[Row], times: Sequence[Any] = ()
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[Row],
+    times: Sequence[Any] = (),
+    *,
+    fresh: bool = False,
 ) -> list[tuple[Any, ...]]:
     """Insert messages that are pending; return ``(recorded_at,)`` of those whose id was new.
 
-    ``times``: the time stamp of each row; default: the database's clock.
+    ``times``: the time stamp of each row; default: the database's clock. ``fresh``: the ids were
+    made just now, so none can have been recorded before, and nobody has to look.
     """
     say = dialect(connection)
-    values = [tuple(map(say.uuid, row)) for row in rows]
+    values = rows if say.native else [tuple(map(say.uuid, row)) for row in rows]
     if times:
         values = [(*row, time) for row, time in zip(values, times, strict=True)]
+    columns = (
+        f"(context, {_event(say)}, key_hash, kind, {say.partition}, due_at,"
+        " recorded_at, state, attempts, holds, error)"
+    )
+    marks = (
+        f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if times else say.now},"
+        " 'pending', 0, FALSE, '')"
+    )
+    if isinstance(say, MySQL):
+        insert = mysql.Insert(table=OUTBOX, columns=columns, row=marks, returning="recorded_at")
+        return mysql.insert_new(connection, say, insert, values)
     return _insert_rows(
         connection,
-        f"INSERT INTO {OUTBOX} (context, {_EVENT}, key_hash, kind, partition, due_at,"
-        " recorded_at, state, attempts, holds, error)",
-        f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if times else say.now},"
-        " 'pending', 0, FALSE, '')",
-        "ON CONFLICT (message_id) DO NOTHING RETURNING recorded_at",
+        f"INSERT INTO {OUTBOX} {columns}",
+        marks,
+        f"{'' if fresh else 'ON CONFLICT (message_id) DO NOTHING'} RETURNING recorded_at",
         values,
     )
 
@@ -128,16 +149,23 @@ def insert_stream(
     commit), or a message id was used before.
     """
     say = dialect(connection)
-    event = _EVENT.removesuffix(", hops")
+    event = _event(say).removesuffix(", hops")
+    columns = f"(context, {event}, stream, version, recorded_at)"
+    marks = f"({', '.join(['%s'] * 11)}, {say.now})"
+    values = [
+        (*map(say.uuid, row[:9]), stream, version) for version, row in enumerate(rows, start=first)
+    ]
+    if isinstance(say, MySQL):
+        insert = mysql.Insert(
+            table=STREAM, columns=columns, row=marks, returning="recorded_at", order="position"
+        )
+        return mysql.insert_all(connection, say, insert, values)
     return _insert_rows(
         connection,
-        f"INSERT INTO {STREAM} (context, {event}, stream, version, recorded_at)",
-        f"({', '.join(['%s'] * 11)}, {say.now})",
+        f"INSERT INTO {STREAM} {columns}",
+        marks,
         "ON CONFLICT DO NOTHING RETURNING recorded_at",
-        [
-            (*map(say.uuid, row[:9]), stream, version)
-            for version, row in enumerate(rows, start=first)
-        ],
+        values,
     )
 
 
@@ -198,14 +226,16 @@ def select_pending(
 
     ``text``: with headers and payload. ``only``: the row of this id, if it is still to be sent.
     """
+    say = dialect(connection)
     one = "" if only is None else f" AND m.id = {only:d}"
     part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
     rows = _run(
         connection,
         "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
         f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
-        " AND h.key = m.key AND h.holds AND h.id <> m.id), m.message_id, m.schema_version,"
-        " m.correlation_id, m.causation_id, m.hops, m.key_hash, m.recorded_at,"
+        f" AND h.key = m.key AND h.holds{say.true} AND h.id <> m.id), m.message_id,"
+        " m.schema_version, m.correlation_id, m.causation_id, m.hops, m.key_hash,"
+        f" {say.utc.format('m.recorded_at')},"
         f" {part.format('payload')}, {part.format('headers')} FROM {OUTBOX} m"
         " WHERE m.context = %s AND m.partition = %s AND m.state = 'pending'"
         f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",
@@ -255,6 +285,15 @@ class Received(NamedTuple):
     recorded_at: Any
 
 
+_RECEIVED_ARRAYS = ", ".join(
+    f"%b::{kind}[]"
+    for kind in (
+        *("uuid", "text", "int", "text", "text", "text", "uuid", "uuid", "int", "bigint"),
+        "timestamptz",
+    )
+)
+
+
 def move_to_inbox(
     connection: BaseDatabaseWrapper, ids: Sequence[int], context: str, source: str
 ) -> list[int]:
@@ -263,10 +302,13 @@ def move_to_inbox(
     A message that is there already is left out by the unique constraint (rule O7).
     """
     say = dialect(connection)
+    event = _event(say)
+    if isinstance(say, MySQL):
+        return mysql.move_to_inbox(connection, say, event, ids, context, source)
     rows = _run(
         connection,
-        f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)"
-        f" SELECT %s, %s, {_EVENT}, key_hash, recorded_at, {say.now} FROM {OUTBOX}"
+        f"INSERT INTO {INBOX} (context, source, {event}, key_hash, recorded_at, received_at)"
+        f" SELECT %s, %s, {event}, key_hash, recorded_at, {say.now} FROM {OUTBOX}"
         f" WHERE id {say.among} ORDER BY id"
         " ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id",
         [context, source, say.members(ids)],
@@ -274,18 +316,47 @@ def move_to_inbox(
     return [row[0] for row in rows]
 
 
+def _insert_inbox_arrays(
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[Received],
+    context: str,
+    source: str,
+    statement: str,
+) -> list[int]:
+    """Insert with one array a column; ``statement`` has a gap where the rows come from."""
+    columns = ", ".join(Received._fields)
+    # The order of the rows is that of the messages, whatever the planner thinks of next.
+    selected = (
+        f"SELECT %s, %s, {columns}, {dialect(connection).now} FROM unnest({_RECEIVED_ARRAYS})"
+        f" WITH ORDINALITY AS r ({columns}, n) ORDER BY n"
+    )
+    with array_cursor(connection) as cursor:
+        cursor.execute(
+            f"INSERT INTO {INBOX} {statement.format(selected)}",
+            [context, source, *map(list, zip(*rows, strict=True))],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
 def insert_inbox(
     connection: BaseDatabaseWrapper, rows: Sequence[Received], context: str, source: str
 ) -> list[int]:
     """Insert messages that came from elsewhere; return the ids of the new rows (rule O7)."""
     say = dialect(connection)
-    returned = _insert_rows(
-        connection,
-        f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)",
-        f"({', '.join(['%s'] * (2 + len(Received._fields)))}, {say.now})",
-        "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id",
-        [(context, source, *map(say.uuid, row)) for row in rows],
-    )
+    columns = f"(context, source, {_event(say)}, key_hash, recorded_at, received_at)"
+    tail = "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id"
+    if say.arrays:
+        return _insert_inbox_arrays(connection, rows, context, source, f"{columns} {{}} {tail}")
+    marks = f"({', '.join(['%s'] * (2 + len(Received._fields)))}, {say.now})"
+    values = [(context, source, *map(say.uuid, row)) for row in rows]
+    if isinstance(say, MySQL):
+        scope = {"context": context, "source": source}
+        insert = mysql.Insert(
+            table=INBOX, columns=columns, row=marks, returning="id", place=2, scope=scope
+        )
+        returned = mysql.insert_new(connection, say, insert, values)
+    else:
+        returned = _insert_rows(connection, f"INSERT INTO {INBOX} {columns}", marks, tail, values)
     return [row[0] for row in returned]
 
 
@@ -317,15 +388,20 @@ def insert_deliveries(
     if not message_ids or not interests:
         return
     say = dialect(connection)
+    insert = (
+        f" INSERT INTO {DELIVERY} (message_id, context, consumer, {say.partition}, {say.key},"
+        " state, attempts, holds, error)"
+        " SELECT m.id, m.context, c.consumer,"
+        " ((m.key_hash | c.hash) - (m.key_hash & c.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
+        f" FROM {INBOX} m JOIN {{}} ON c.type = m.type WHERE m.id {say.among} ORDER BY m.id"
+    )
+    if isinstance(say, MySQL):
+        mysql.insert_deliveries(connection, say, insert, message_ids, interests, partitions)
+        return
     consumers = ", ".join(["(%s, %s, %s)"] * len(interests))
     _change(
         connection,
-        f"WITH c (type, consumer, hash) AS (VALUES {consumers})"
-        f" INSERT INTO {DELIVERY} (message_id, context, consumer, partition, key, state, attempts,"
-        " holds, error)"
-        " SELECT m.id, m.context, c.consumer,"
-        " ((m.key_hash | c.hash) - (m.key_hash & c.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
-        f" FROM {INBOX} m JOIN c ON c.type = m.type WHERE m.id {say.among} ORDER BY m.id",
+        f"WITH c (type, consumer, hash) AS (VALUES {consumers}){insert.format('c')}",
         [
             *(value for interest in interests for value in interest),
             partitions,
@@ -362,11 +438,12 @@ def select_ready(
     connection: BaseDatabaseWrapper, context: str, partition: int, size: int
 ) -> list[Ready]:
     """Read ahead what is to be handled next, in order; followers of a blocked head say so."""
+    say = dialect(connection)
     rows = _run(
         connection,
         "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
-        " AND h.consumer = d.consumer AND h.key = d.key AND h.holds AND h.id <> d.id),"
+        f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{say.true} AND h.id <> d.id),"
         " m.message_id, m.type, m.schema_version, m.source, m.key, m.recorded_at,"
         " m.correlation_id, m.causation_id, m.hops, m.headers, m.payload"
         f" FROM {DELIVERY} d JOIN {INBOX} m ON m.id = d.message_id"
@@ -385,6 +462,8 @@ def claim(
     False: somebody else is at work on the partition or was there since it was read ahead.
     """
     say = dialect(connection)
+    if isinstance(say, MySQL):
+        return mysql.claim(connection, say, partition, run, delivery)
     # PostgreSQL re-checks the WHERE of the UPDATE on the newest version of the row, so a delivery
     # that another worker finished between our snapshot and our lock does not match any more.
     claimed = _run(
@@ -452,6 +531,8 @@ class Work(NamedTuple):
     resting: bool
     live: bool
     ready: bool
+    due: bool
+    """Some of the work has waited for its time."""
 
 
 def lock_partition(
@@ -466,8 +547,7 @@ def lock_partition(
     the database's only write lock, also where transactions do not begin with IMMEDIATE.
     """
     say = dialect(connection)
-    condition = " AND NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {later})"
-    where = "WHERE id = %s" + (condition.format(later=say.later) if free else "")
+    where = "WHERE id = %s" + (f" AND {_free(say)}" if free else "")
     silence = [-SILENCE] if free else []
     if say.skip_locked:
         rows = _run(
@@ -482,6 +562,47 @@ def lock_partition(
             [partition, *silence],
         )
     return Held(bool(rows[0][0]), rows[0][1]) if rows else None
+
+
+def begin_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> Held | None:
+    """Do as `lock_partition` with ``free``, and `set_run`, in one statement; PostgreSQL only.
+
+    Outside of a transaction it is one trip instead of four. Held has the run from before.
+    """
+    say = dialect(connection)
+    rows = _run(
+        connection,
+        f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {_free(say)}"
+        f" {say.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {say.now}"
+        " FROM held WHERE p.id = held.id RETURNING held.run",
+        [partition, -SILENCE, run],
+    )
+    return Held(paused=False, run=rows[0][0]) if rows else None
+
+
+def _free(say: Dialect) -> str:
+    """Return the condition that nobody is at work on a partition, nor between two transactions."""
+    return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {say.later})"
+
+
+@contextmanager
+def guarded(connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
+    """Have MariaDB throw out this session, within the block, when it freezes in a transaction.
+
+    It knows no such limit for one transaction, as PostgreSQL does with every lock taken.
+    """
+    say = dialect(connection)
+    if not (isinstance(say, MySQL) and say.guards_sessions):
+        yield
+        return
+    session = connection.connection
+    mysql.guard_session(connection, freeze_ms)
+    try:
+        yield
+    finally:
+        # Another session never had the limit, and a broken one has none any more.
+        if connection.connection is session and connection.is_usable():
+            mysql.unguard_session(connection)
 
 
 def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
@@ -535,28 +656,69 @@ def look(
     ``model`` is what the queue is made of; None: only the transport knows, so there may be work.
     """
     say = dialect(connection)
-    ready = "TRUE" if model is None else _has_work(say, model)
+    waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(say, model))
     found = _run(
         connection,
-        "SELECT p.id, p.number, p.paused, p.run, p.outages,"
-        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
-        f" p.run IS NOT NULL AND p.last_run_at > {say.later},"
-        f" {ready} FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
+        f"SELECT {_partition(say)}, {waits}, {due}"
+        f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
         " ORDER BY p.run IS NOT NULL, p.number",
         [-SILENCE, context, queue],
     )
-    return [
-        Work(id_, number, bool(paused), run, outages, bool(resting), bool(live), bool(ready))
-        for id_, number, paused, run, outages, resting, live, ready in found
+    return [_work(row) for row in found]
+
+
+def look_at_all(
+    connection: BaseDatabaseWrapper, contexts: Sequence[str]
+) -> list[tuple[str, str, Work]]:
+    """Return context, queue and partition, as `look` does, for all queues of some contexts.
+
+    The work of an intake is at the transport, so there may always be some.
+    """
+    say = dialect(connection)
+    both = [
+        f"CASE p.queue WHEN 'outbox' THEN {exists(OutboxMessage)}"
+        f" WHEN 'inbox' THEN {exists(Delivery)} ELSE {otherwise} END"
+        for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, say), "FALSE"))
     ]
+    found = _run(
+        connection,
+        f"SELECT p.context, p.queue, {_partition(say)}, {', '.join(both)}"
+        f" FROM {PARTITION} p WHERE p.context {say.among}"
+        " ORDER BY p.run IS NOT NULL, p.number",
+        [-SILENCE, say.members(contexts)],
+    )
+    return [(context, queue, _work(row)) for context, queue, *row in found]
 
 
-def _has_work(say: Dialect, model: type[models.Model]) -> str:
-    rows = (
+def _partition(say: Dialect) -> str:
+    return (
+        "p.id, p.number, p.paused, p.run, p.outages,"
+        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
+        f" p.run IS NOT NULL AND p.last_run_at > {say.later}"
+    )
+
+
+def _work(row: Sequence[Any]) -> Work:
+    id_, number, paused, run, outages, resting, live, waits, due = row
+    ready = bool(waits or due)
+    return Work(
+        id_, number, bool(paused), run, outages, bool(resting), bool(live), ready, bool(due)
+    )
+
+
+def _waits(model: type[models.Model]) -> str:
+    return f"EXISTS ({_idle_rows(model)} IS NULL)"
+
+
+def _is_due(say: Dialect, model: type[models.Model]) -> str:
+    return f"EXISTS ({_idle_rows(model)} <= {say.now})"
+
+
+def _idle_rows(model: type[models.Model]) -> str:
+    return (
         f"SELECT 1 FROM {table(model)} m WHERE m.context = p.context AND m.partition = p.number"
         f" AND m.state = '{idle_state(model)}' AND m.due_at"
     )
-    return f"(EXISTS ({rows} IS NULL) OR EXISTS ({rows} <= {say.now}))"
 
 
 # Both queues: ``model`` is OutboxMessage or Delivery
@@ -574,7 +736,7 @@ def promote(
     say = dialect(connection)
     return _change(
         connection,
-        f"UPDATE {table(model)} SET due_at = NULL WHERE context = %s AND partition = %s"
+        f"UPDATE {table(model)} SET due_at = NULL WHERE context = %s AND {say.partition} = %s"
         f" AND state = '{idle_state(model)}' AND due_at <= {say.now}",
         [context, partition],
     )
@@ -649,8 +811,8 @@ def release_messages(
     say = dialect(connection)
     return _change(
         connection,
-        f"UPDATE {OUTBOX} SET state = 'pending' WHERE context = %s AND partition = %s"
-        f" AND state = 'waiting' AND key {say.among}",
+        f"UPDATE {OUTBOX} SET state = 'pending' WHERE context = %s AND {say.partition} = %s"
+        f" AND state = 'waiting' AND {say.key} {say.among}",
         [context, partition, say.members(keys)],
     )
 
@@ -662,6 +824,9 @@ def release_deliveries(
     pairs: Sequence[tuple[str, str]],
 ) -> int:
     """Let the followers of (consumer, key) pairs go whose blocked head is solved."""
+    say = dialect(connection)
+    if isinstance(say, MySQL):
+        return mysql.release_deliveries(connection, say, context, partition, pairs)
     chosen = ", ".join(["(%s, %s)"] * len(pairs))
     return _change(
         connection,

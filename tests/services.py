@@ -1,16 +1,20 @@
 """Which servers answer: where the tests look for them, and what they do when one does not.
 
-TEST_POSTGRES_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the standard ports of
-this machine. The browser is treated as one of them, with a path, TEST_CHROMIUM, for its URL. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
+TEST_POSTGRES_URL, TEST_MARIADB_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the
+standard ports of this machine. Programs are treated as servers with a path for their URL: the browser, TEST_CHROMIUM,
+and the brokers that tests start for themselves to kill them, TEST_REDIS_SERVER and
+TEST_RABBITMQ_SERVER. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
 """
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 PATIENCE = 2  # seconds
 
@@ -63,6 +67,16 @@ def _greet_postgres(url: str) -> None:
         connection.execute("SELECT 1")
 
 
+def _greet_mariadb(url: str) -> None:
+    import MySQLdb
+
+    parts = urlsplit(url)
+    where = {"host": parts.hostname, "port": parts.port or 3306}
+    who = {"user": parts.username or "", "password": unquote(parts.password or "")}
+    with closing(MySQLdb.connect(**where, **who, connect_timeout=PATIENCE)) as connection:
+        connection.query("SELECT 1")
+
+
 def _greet_redis(url: str) -> None:
     import redis
 
@@ -79,8 +93,14 @@ def _greet_rabbitmq(url: str) -> None:
         connection.connect()
 
 
-def _greet_chromium(path: str) -> None:
+def _greet_program(path: str) -> None:
     subprocess.run([path, "--version"], check=True, capture_output=True, timeout=10 * PATIENCE)
+
+
+def _find_program(path: str) -> None:
+    # For one that would start whatever it is asked.
+    if shutil.which(path) is None:
+        raise FileNotFoundError(f"no program {path}")
 
 
 POSTGRES = Service(
@@ -88,6 +108,12 @@ POSTGRES = Service(
     variable="TEST_POSTGRES_URL",
     default="postgres://postgres:postgres@127.0.0.1:5432/postgres",
     greet=_greet_postgres,
+)
+MARIADB = Service(
+    name="MariaDB",
+    variable="TEST_MARIADB_URL",
+    default="mysql://root@127.0.0.1:3306/test",
+    greet=_greet_mariadb,
 )
 REDIS = Service(
     name="Redis",
@@ -105,9 +131,21 @@ CHROMIUM = Service(
     name="Chromium",
     variable="TEST_CHROMIUM",
     default="/usr/bin/chromium",
-    greet=_greet_chromium,
+    greet=_greet_program,
 )
-ALL = POSTGRES, REDIS, RABBITMQ, CHROMIUM
+REDIS_SERVER = Service(
+    name="redis-server",
+    variable="TEST_REDIS_SERVER",
+    default="redis-server",
+    greet=_greet_program,
+)
+RABBITMQ_SERVER = Service(
+    name="rabbitmq-server",
+    variable="TEST_RABBITMQ_SERVER",
+    default="/usr/lib/rabbitmq/bin/rabbitmq-server",
+    greet=_find_program,
+)
+ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, REDIS_SERVER, RABBITMQ_SERVER
 
 
 def required() -> bool:

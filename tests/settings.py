@@ -1,6 +1,6 @@
 """The example project's settings with the databases of a test run.
 
-TEST_DATABASE=sqlite (the default) or postgres chooses the vendor. There are two databases,
+TEST_DATABASE=sqlite (the default), postgres or mariadb chooses the vendor. There are two databases,
 `default` and `other`, so that contexts can be put on different ones. SQLite's are files, since
 several connections, threads and processes use them. Their names are of this process only, so that
 two runs side by side do not meet.
@@ -27,7 +27,15 @@ def _folder() -> Path:
 
 
 # What a developer's shell says about the project is no business of the tests.
-for name in ("SHIPPING_DATABASE_URL", "TRANSPORT_URL", "CELERY_BROKER_URL", "SECRET_KEY", "DEBUG"):
+for name in (
+    "CONTEXTS",
+    "SHIPPING_DATABASE_URL",
+    "TRANSPORT_URL",
+    "TRANSPORT_PREFIX",
+    "CELERY_BROKER_URL",
+    "SECRET_KEY",
+    "DEBUG",
+):
     os.environ.pop(name, None)
 for name in [name for name in os.environ if name.startswith("OUTBOX_INBOX_")]:
     del os.environ[name]
@@ -38,8 +46,11 @@ if TEST_DATABASE == "sqlite":
 elif TEST_DATABASE == "postgres":
     NAME = f"test_outbox_inbox_{os.getpid()}_{{alias}}"
     os.environ["DATABASE_URL"] = services.POSTGRES.url
+elif TEST_DATABASE == "mariadb":
+    NAME = f"test_outbox_inbox_{os.getpid()}_{{alias}}"
+    os.environ["DATABASE_URL"] = services.MARIADB.url
 else:
-    raise ValueError(f"TEST_DATABASE={TEST_DATABASE!r}; expected sqlite or postgres.")
+    raise ValueError(f"TEST_DATABASE={TEST_DATABASE!r}; expected sqlite, postgres or mariadb.")
 
 from project.settings import *  # noqa: E402, F403  reads the variables set above
 from project.settings import DATABASES, INSTALLED_APPS  # noqa: E402

@@ -14,7 +14,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import model_ngettext, quote
-from django.db import router, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -27,6 +27,7 @@ from outbox_inbox.models import DeliveryState, OutboxState
 
 from .base import QueueAdmin
 from .listing import MOST
+from .places import PARAMETER, chosen
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
 SAMPLE = 20  # rows shown beside the question for a reason
@@ -86,7 +87,9 @@ class ActingAdmin(QueueAdmin):
         if "inspect" not in request.POST:
             return None
         row = quote(request.POST.get(ACTION_CHECKBOX_NAME, ""))
-        return HttpResponseRedirect(self.address(self.model, "change", row))
+        asked = request.GET.get(PARAMETER)
+        same = {PARAMETER: asked} if asked else {}
+        return HttpResponseRedirect(self.address(self.model, "change", row, **same))
 
     def counted(self, count: int) -> str:
         """Return a number of rows in words: "3 deliveries"."""
@@ -209,7 +212,7 @@ class DiscardingAdmin(ActingAdmin):
         """Apply a verb to the rows, chunk by chunk, with its log entries, and report."""
         done = 0
         try:
-            for rows in self._chunks(queryset.using(router.db_for_write(self.model))):
+            for rows in self._chunks(queryset.using(chosen(request, self.model))):
                 operation = partial(verb.apply, rows)
                 done += self.carry_out(request, rows, operation, verb.mark, verb.entry)
         except OutboxInboxError as error:

@@ -15,6 +15,8 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import Reason
 
+from .places import query, with_query
+
 if TYPE_CHECKING:
     _Paginator = Paginator[Any]
 else:
@@ -53,6 +55,10 @@ class BoundedChangeList(ChangeList):
         """Return the rows to list, without the texts that only the inspect page shows."""
         rows = super().get_queryset(request, exclude_parameters)
         return rows.defer(*getattr(self.model_admin, "unlisted", ()))
+
+    def url_for_result(self, result: Any) -> str:
+        """Return the address of a row's page, on the database of the row."""
+        return with_query(super().url_for_result(result), query(result))
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order that an index serves; ``?o=`` could sort the whole table."""

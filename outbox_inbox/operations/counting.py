@@ -108,7 +108,8 @@ def _read(connection: BaseDatabaseWrapper, queue: Queue) -> _Found:
 def _read_depth(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) -> None:
     # One aggregate an index. A retry that has come due is still one that failed before; a
     # scheduled message that has come due is a pending one, and its age counts from then.
-    now, name = dialect(connection).now, table(MODELS[queue])
+    say, name = dialect(connection), table(MODELS[queue])
+    now = say.now
     timed = (
         f"CASE WHEN attempts > 0 THEN 'backing_off' WHEN due_at > {now} THEN 'scheduled'"
         f" ELSE '{IDLE[queue]}' END"
@@ -120,8 +121,8 @@ def _read_depth(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) ->
         ("'dead'", DEAD, "NULL"),
     )
     statement = " UNION ALL ".join(
-        f"SELECT context, partition, {state} AS state, COUNT(*), MIN(id), {since}"
-        f" FROM {name} WHERE {where.format(idle=IDLE[queue])} GROUP BY context, partition, 3"
+        f"SELECT context, {say.partition}, {state} AS state, COUNT(*), MIN(id), {since}"
+        f" FROM {name} WHERE {where.format(idle=IDLE[queue])} GROUP BY context, {say.partition}, 3"
         for state, where, since in parts
     )
     rows = _run(connection, statement, [])
@@ -159,13 +160,15 @@ def _stamps(
 
 
 def _read_parked(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) -> None:
+    say = dialect(connection)
     consumer = "consumer" if queue == Queue.INBOX else "NULL"
     rows = _run(
         connection,
-        f"SELECT context, consumer, key, total FROM (SELECT context, {consumer} AS consumer, key,"
+        f"SELECT context, consumer, {say.key}, total FROM"
+        f" (SELECT context, {consumer} AS consumer, {say.key},"
         " COUNT(*) OVER (PARTITION BY context) AS total,"
         " ROW_NUMBER() OVER (PARTITION BY context ORDER BY id) AS place"
-        f" FROM {table(MODELS[queue])} WHERE holds AND {DEAD} AND key IS NOT NULL) heads"
+        f" FROM {table(MODELS[queue])} WHERE holds{say.true} AND {DEAD} AND {say.key} IS NOT NULL) heads"
         f" WHERE place <= {_NAMED} ORDER BY context, place",
         [],
     )
@@ -189,7 +192,8 @@ def _read_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Foun
                 queue=Queue(row.queue),
                 number=row.number,
                 state="paused" if row.paused else "resting",
-                reason=row.error if resting else "",
+                # A hand-over says on a partition why it is paused; an outage has its time.
+                reason=row.error if resting or until is None else "",
                 until=until if resting else None,
             )
             found.partitions.setdefault(row.context, []).append(state)

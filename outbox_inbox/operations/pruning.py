@@ -25,6 +25,8 @@ from outbox_inbox.models import (
     OutboxState,
     QuarantinedMessage,
     QuarantineState,
+    Transfer,
+    TransferState,
 )
 from outbox_inbox.tally import never
 
@@ -94,7 +96,11 @@ def prune(
     age = settings().retention if older_than is None else older_than
     found: Counter[tuple[str, str]] = Counter()
     for using in sorted({owner.database for owner in wanted}):
-        labels = [owner.label for owner in wanted if owner.database == using]
+        # What is being compared with its copy on another database must not change.
+        moving = _moving(using)
+        labels = [
+            each.label for each in wanted if each.database == using and each.label not in moving
+        ]
         for name, walk in _walks(using, labels, age):
             for gone in walk:
                 if stop():
@@ -152,6 +158,12 @@ def _remove(using: str, name: str, ids: list[int]) -> None:
     with transaction.atomic(using=using):
         # Only the keys: what goes with a row is looked up, and its text is not needed for that.
         _MODELS[name].objects.using(using).filter(pk__in=ids).only("pk").delete()
+
+
+def _moving(using: str) -> set[str]:
+    """Return the contexts that are, or were, being handed over from or to a database."""
+    rows = Transfer.objects.using(using).exclude(state=TransferState.OPEN)
+    return set(rows.values_list("context", flat=True))
 
 
 def _clock(using: str) -> datetime:

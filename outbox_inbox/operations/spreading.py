@@ -12,7 +12,9 @@ from zlib import crc32
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.closed import explained
 from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.dialects import dialect
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue, table
 from outbox_inbox.partitions import ensure_partitions, operator_lock, partition_count
@@ -61,7 +63,7 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
 
 def _spread(owner: Context, queue: Queue, *, dry_run: bool) -> Spread:
     after = partition_count(queue)
-    with operator_lock(owner, queue) as connection:
+    with explained(), operator_lock(owner, queue) as connection:
         before = _change_partitions(owner, queue, after)
         moved = _move(connection, owner, queue, after)
         if dry_run:
@@ -91,11 +93,12 @@ def _change_partitions(owner: Context, queue: Queue, after: int) -> int:
 
 def _move(connection: BaseDatabaseWrapper, owner: Context, queue: Queue, after: int) -> int:
     name, unfinished = table(MODELS[queue]), sql(queue, "unfinished")
+    column = dialect(connection).partition
     if queue == Queue.OUTBOX:
         return _change(
             connection,
-            f"UPDATE {name} SET partition = key_hash %% %s"
-            f" WHERE context = %s AND partition <> key_hash %% %s AND ({unfinished})",
+            f"UPDATE {name} SET {column} = key_hash %% %s"
+            f" WHERE context = %s AND {column} <> key_hash %% %s AND ({unfinished})",
             [after, owner.label, after],
         )
     # A consumer that does not exist any more has deliveries all the same.
@@ -110,15 +113,15 @@ def _move_deliveries(
 ) -> int:
     hashed = crc32(consumer.encode())
     # As when they were made: XOR, written as (a | b) - (a & b), which every database has.
-    deliveries = table(Delivery)
+    deliveries, column = table(Delivery), dialect(connection).partition
     target = (
         "(SELECT ((m.key_hash | %s) - (m.key_hash & %s)) %% %s"
         f" FROM {table(InboxMessage)} m WHERE m.id = {deliveries}.message_id)"
     )
     return _change(
         connection,
-        f"UPDATE {deliveries} SET partition = {target} WHERE context = %s"
-        f" AND consumer = %s AND ({sql(Queue.INBOX, 'unfinished')}) AND partition <> {target}",
+        f"UPDATE {deliveries} SET {column} = {target} WHERE context = %s"
+        f" AND consumer = %s AND ({sql(Queue.INBOX, 'unfinished')}) AND {column} <> {target}",
         [hashed, hashed, after, owner.label, consumer, hashed, hashed, after],
     )
 

@@ -33,6 +33,11 @@ SPECVERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
 TRACING: Final = ("traceparent", "tracestate")
 NO_HEADERS: Final = "{}"
+ATTRIBUTES: Final = (
+    *("specversion", "id", "source", "type", "subject", "partitionkey", "time", "datacontenttype"),
+    *("correlationid", "causationid", "hops", "headers", *TRACING),
+)
+"""The names of all attributes that a message of this app may have."""
 
 
 def attributes_of(source: Context, message: OutgoingMessage) -> dict[str, str]:

@@ -222,6 +222,15 @@ STATEMENTS = {
         [statements.look, connection, "shop", "inbox", Delivery],
         ["outbox_inbox_del_ready", "outbox_inbox_del_due"],
     ),
+    "look at everything": (
+        [statements.look_at_all, connection, ["shop", "depot"]],
+        [
+            "outbox_inbox_out_pending",
+            "outbox_inbox_out_due",
+            "outbox_inbox_del_ready",
+            "outbox_inbox_del_due",
+        ],
+    ),
     "select pending": (
         [statements.select_pending, *CONTEXT, 500],
         ["outbox_inbox_out_pending", "outbox_inbox_out_holds"],
@@ -310,7 +319,14 @@ def test_every_partial_index_is_asked_for():
 
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    "name", ["look at the outbox", "look at the inbox", "select pending", "select ready"]
+    "name",
+    [
+        "look at the outbox",
+        "look at the inbox",
+        "look at everything",
+        "select pending",
+        "select ready",
+    ],
 )
 def test_neither_finished_nor_waiting_rows_are_read(crowded, name):
     """100,000 of either cost a poll and a claim nothing."""

@@ -15,9 +15,11 @@ from tests.__main__ import count
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = (
+    "CONTEXTS",
     "DATABASE_URL",
     "SHIPPING_DATABASE_URL",
     "TRANSPORT_URL",
+    "TRANSPORT_PREFIX",
     "CELERY_BROKER_URL",
     "SIGNING_KEYS",
     "SIGNATURES_REQUIRED",
@@ -123,6 +125,68 @@ def test_a_database_of_its_own_for_shipping(load):
     settings = load(SHIPPING_DATABASE_URL="postgres://me@db/shipping")
     assert settings["DATABASES"]["shipping"]["NAME"] == "shipping"
     assert settings["OUTBOX_INBOX"]["CONTEXTS"] == {"shipping": {"database": "shipping"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "apps"),
+    [
+        ("", ["context_a", "context_b"]),
+        ("ordering", ["context_a"]),
+        ("shipping", ["context_b"]),
+        (" shipping, ordering", ["context_a", "context_b"]),
+    ],
+)
+def test_a_deployment_has_the_contexts_it_names(load, given, apps):
+    """CONTEXTS says which contexts this deployment has; all of them when it says nothing."""
+    installed = load(CONTEXTS=given)["INSTALLED_APPS"]
+    assert [name for name in installed if name.startswith("context_")] == apps
+
+
+@pytest.mark.parametrize("given", ["billing", "ordering,billing", "Ordering", ",", "ordering;"])
+def test_a_context_that_does_not_exist_is_refused(load, given):
+    """A label that is none stops the start with an error that names those there are."""
+    with pytest.raises(
+        ImproperlyConfigured, match=r"CONTEXTS holds .*; expected some of ordering, shipping"
+    ):
+        load(CONTEXTS=given)
+
+
+def test_the_database_of_a_context_that_is_elsewhere_is_not_opened(load):
+    """SHIPPING_DATABASE_URL is shipping's affair: without that context it has no effect."""
+    settings = load(CONTEXTS="ordering", SHIPPING_DATABASE_URL="postgres://me@db/shipping")
+    assert (list(settings["DATABASES"]), settings["OUTBOX_INBOX"].get("CONTEXTS")) == (
+        ["default"],
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("redis://h/0", {"PREFIX": "mine"}),
+        ("amqp://h//", {"PREFIX": "mine", "QUEUE_PREFIX": "mine"}),
+    ],
+)
+def test_a_prefix_keeps_systems_on_one_broker_apart(load, url, options):
+    """TRANSPORT_PREFIX begins all names at the broker: streams, exchanges, queues."""
+    settings = load(TRANSPORT_URL=url, TRANSPORT_PREFIX="mine")
+    assert settings["OUTBOX_INBOX"]["TRANSPORTS"] == {
+        "default": {"LOCATION": url, "OPTIONS": options}
+    }
+
+
+@pytest.mark.parametrize(
+    ("contexts", "queue"),
+    [
+        ("", "celery"),
+        ("ordering", "celery.ordering"),
+        ("shipping", "celery.shipping"),
+        ("shipping,ordering", "celery.ordering.shipping"),
+    ],
+)
+def test_each_deployment_has_a_celery_queue_of_its_own(load, contexts, queue):
+    """Deployments that share Celery's broker do not take each other's tasks."""
+    assert load(CONTEXTS=contexts)["CELERY_TASK_DEFAULT_QUEUE"] == queue
 
 
 def test_a_broker_wakes_up_celery(load):

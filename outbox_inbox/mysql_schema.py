@@ -1,0 +1,122 @@
+"""Bring tables on MySQL and MariaDB into the form that the queues need there.
+
+Three things differ from other vendors. Text compares without regard to case, accents and trailing
+spaces unless told otherwise, and two keys would be taken for one. MariaDB makes no constraint or
+index that is declared by expressions. And there are no indexes of a part of a table: plain ones
+that begin with the state serve the same statements.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+
+from .dialects import mysql_dialect
+
+Indexes = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+class AdaptToMySQL(Operation):
+    """Adapt all tables of the app that exist by now; does nothing on other vendors.
+
+    It may be repeated: what is there already stays. A later migration that makes tables ends with
+    another one.
+
+    Arguments:
+        indexes: model -> name of an index -> its columns.
+    """
+
+    reduces_to_sql = True
+    reversible = True
+
+    def __init__(self, indexes: Indexes) -> None:
+        self.indexes = indexes
+
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        """Change nothing: the models are the same for all vendors."""
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        """Convert the text, and make what is missing."""
+        for model in self._models(app_label, schema_editor, to_state):
+            _compare_exactly(schema_editor, model)
+            there = _constraints(schema_editor, model)
+            for made in (*_of_plain_columns(model), *self._plain(model)):
+                if made.name not in there:
+                    schema_editor.execute(made.create_sql(model, schema_editor), params=None)
+            for index in model._meta.indexes:
+                # MySQL, unlike MariaDB, has made an index of the whole table from it.
+                if index.condition is not None and index.name in there:
+                    schema_editor.execute(index.remove_sql(model, schema_editor))
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        """Remove the indexes; exact text and constraints harm nobody."""
+        for model in self._models(app_label, schema_editor, from_state):
+            there = _constraints(schema_editor, model)
+            for index in self._plain(model):
+                if index.name in there:
+                    schema_editor.execute(index.remove_sql(model, schema_editor))
+
+    def describe(self) -> str:
+        """Return what is printed with --plan."""
+        return "Adapt the tables to MySQL and MariaDB (nothing on other databases)"
+
+    def _models(
+        self, app_label: str, editor: BaseDatabaseSchemaEditor, state: ProjectState
+    ) -> list[type[models.Model]]:
+        if editor.connection.vendor != "mysql":
+            return []
+        found = state.apps.get_app_config(app_label).get_models()
+        return [each for each in found if self.allow_migrate_model(editor.connection.alias, each)]
+
+    def _plain(self, model: type[models.Model]) -> list[models.Index]:
+        named = self.indexes.get(str(model._meta.model_name), {})
+        return [models.Index(fields=list(columns), name=name) for name, columns in named.items()]
+
+
+def _compare_exactly(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:
+    # Also the default of the table, so that a column that is changed or added later has it too.
+    collation = mysql_dialect(editor.connection).collation
+    name = editor.quote_name(model._meta.db_table)
+    editor.execute(f"ALTER TABLE {name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}")
+
+
+def _constraints(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> set[str]:
+    """Return the names of the constraints and indexes that a table has."""
+    connection: Any = editor.connection
+    with connection.cursor() as cursor:
+        return set(connection.introspection.get_constraints(cursor, model._meta.db_table))
+
+
+def _of_plain_columns(model: type[models.Model]) -> list[models.UniqueConstraint | models.Index]:
+    """Return the constraints and whole indexes of a model, declared by columns."""
+    found: list[models.UniqueConstraint | models.Index] = [
+        models.UniqueConstraint(fields=_columns(each), name=each.name)
+        for each in model._meta.constraints
+        if isinstance(each, models.UniqueConstraint)
+    ]
+    found += [
+        models.Index(fields=_columns(each), name=each.name)
+        for each in model._meta.indexes
+        if each.condition is None
+    ]
+    return found
+
+
+def _columns(declared: models.UniqueConstraint | models.Index) -> list[str]:
+    expressions: Sequence[Any] = declared.expressions
+    return [each.name for each in expressions] or list(declared.fields)
