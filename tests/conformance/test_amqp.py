@@ -59,7 +59,7 @@ class TestAmqp(TransportConformance):
         """Stop the broker within its node, which is quicker than to end the node."""
         self.broker.server.pause()
         yield
-        self.broker.server.resume()
+        self.broker.server.start()
 
     def hanging(self):
         """Carry nothing."""
