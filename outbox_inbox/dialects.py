@@ -26,6 +26,9 @@ class Dialect:
         wait_for_lock: ends a SELECT that waits for its rows.
         freeze_guard: an expression that has the server throw out a session which is idle for
             ``%s`` milliseconds within this transaction; a constant where there is none.
+        utc: a time stamp (in place of ``{}``) as text that `aware` reads: fetching a thousand as
+            datetimes takes longer than all their other columns.
+        arrays: many rows are best sent as one array for each column, with `array_cursor`.
     """
 
     now: str
@@ -35,6 +38,8 @@ class Dialect:
     wait_for_lock: str
     freeze_guard: str
     native: bool
+    utc: str = "{}"
+    arrays: bool = False
 
     def members(self, values: Sequence[Any]) -> Any:
         """Return the parameter for ``among``."""
@@ -53,6 +58,8 @@ _POSTGRESQL = Dialect(
     wait_for_lock="FOR UPDATE",
     freeze_guard="set_config('idle_in_transaction_session_timeout', %s, true)",
     native=True,
+    arrays=True,
+    utc="to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')",
 )
 
 
@@ -89,9 +96,26 @@ def dialect(connection: BaseDatabaseWrapper) -> Dialect:
     )
 
 
+def array_cursor(connection: Any) -> Any:
+    """Return a cursor of the open PostgreSQL connection that sends parameters apart from the SQL.
+
+    Django's cursors write all values into the text of the statement, quoted one by one. This one
+    can send an array of any length as one binary parameter (``%b``), ten times as fast. It is no
+    prepared statement, so it works behind a transaction-pooling proxy.
+    """
+    from psycopg import Cursor
+
+    made = Cursor(connection.connection)
+    if connection.queries_logged:
+        return connection.make_debug_cursor(made)
+    return connection.make_cursor(made)
+
+
 def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:
     """Return a time stamp of a raw row as an aware datetime in UTC."""
     stamp = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if stamp.tzinfo is UTC:
+        return stamp
     if timezone.is_naive(stamp):
         zone = connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
         stamp = timezone.make_aware(stamp, zone)
@@ -100,6 +124,8 @@ def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:
 
 def stamp(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
     """Return an aware datetime as the parameter that the database stores."""
+    if connection.vendor == "postgresql":
+        return value
     if value is not None and not settings.USE_TZ:
         value = timezone.make_naive(value, timezone.get_default_timezone())
     return connection.ops.adapt_datetimefield_value(value)

@@ -68,7 +68,7 @@ _RECEIVERS = MappingProxyType(
         signals.message_lost: partial(
             _log,
             logging.CRITICAL,
-            "%(context)s has lost a message, %(place)s: %(error)s",
+            "%(context)s has lost %(place)s: %(error)s",
         ),
         signals.partition_backed_off: partial(
             _log,

@@ -62,7 +62,7 @@ message_quarantined = Signal()
 """A message from outside cannot be read; it was kept aside, and the others go on."""
 
 message_lost = Signal()
-"""A message that was on its way to a context is gone, and nothing of it is left but its place."""
+"""Something was on its way to a context, and its transport does not have it any more."""
 
 partition_backed_off = Signal()
 """A transport could not be reached; the partition rests, and no attempt is counted."""

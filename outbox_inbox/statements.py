@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .dialects import Dialect, as_uuid, dialect
+from .dialects import Dialect, array_cursor, as_uuid, dialect
 from .models import (
     Delivery,
     DeliveryAttempt,
@@ -198,6 +198,7 @@ def select_pending(
 
     ``text``: with headers and payload. ``only``: the row of this id, if it is still to be sent.
     """
+    say = dialect(connection)
     one = "" if only is None else f" AND m.id = {only:d}"
     part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
     rows = _run(
@@ -205,7 +206,7 @@ def select_pending(
         "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
         f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
         " AND h.key = m.key AND h.holds AND h.id <> m.id), m.message_id, m.schema_version,"
-        " m.correlation_id, m.causation_id, m.hops, m.key_hash, m.recorded_at,"
+        f" m.correlation_id, m.causation_id, m.hops, m.key_hash, {say.utc.format('m.recorded_at')},"
         f" {part.format('payload')}, {part.format('headers')} FROM {OUTBOX} m"
         " WHERE m.context = %s AND m.partition = %s AND m.state = 'pending'"
         f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",
@@ -255,6 +256,15 @@ class Received(NamedTuple):
     recorded_at: Any
 
 
+_RECEIVED_ARRAYS = ", ".join(
+    f"%b::{kind}[]"
+    for kind in (
+        *("uuid", "text", "int", "text", "text", "text", "uuid", "uuid", "int", "bigint"),
+        "timestamptz",
+    )
+)
+
+
 def move_to_inbox(
     connection: BaseDatabaseWrapper, ids: Sequence[int], context: str, source: str
 ) -> list[int]:
@@ -279,11 +289,23 @@ def insert_inbox(
 ) -> list[int]:
     """Insert messages that came from elsewhere; return the ids of the new rows (rule O7)."""
     say = dialect(connection)
+    head = f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)"
+    tail = "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id"
+    if say.arrays:
+        # The order of the rows is that of the messages, whatever the planner thinks of next.
+        columns = ", ".join(Received._fields)
+        sql = (
+            f"{head} SELECT %s, %s, {columns}, {say.now} FROM unnest({_RECEIVED_ARRAYS})"
+            f" WITH ORDINALITY AS r ({columns}, n) ORDER BY n {tail}"
+        )
+        with array_cursor(connection) as cursor:
+            cursor.execute(sql, [context, source, *map(list, zip(*rows, strict=True))])
+            return [row[0] for row in cursor.fetchall()]
     returned = _insert_rows(
         connection,
-        f"INSERT INTO {INBOX} (context, source, {_EVENT}, key_hash, recorded_at, received_at)",
+        head,
         f"({', '.join(['%s'] * (2 + len(Received._fields)))}, {say.now})",
-        "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id",
+        tail,
         [(context, source, *map(say.uuid, row)) for row in rows],
     )
     return [row[0] for row in returned]

@@ -31,6 +31,11 @@ SPECVERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
 TRACING: Final = ("traceparent", "tracestate")
 NO_HEADERS: Final = "{}"
+ATTRIBUTES: Final = (
+    *("specversion", "id", "source", "type", "subject", "partitionkey", "time", "datacontenttype"),
+    *("correlationid", "causationid", "hops", "headers", *TRACING),
+)
+"""The names of all attributes that a message of this app may have."""
 
 
 def attributes_of(source: Context, message: OutgoingMessage) -> dict[str, str]:
@@ -64,4 +69,6 @@ def type_of(name: str, version: int) -> str:
 
 def timestamp(time: datetime) -> str:
     """Return an aware datetime as RFC 3339 in UTC, to the microsecond."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return f"{time.isoformat('T', 'microseconds')[:-6]}Z"

@@ -5,7 +5,7 @@ without a word, and its defaults change between versions. Here its connections a
 client is not: commands go out in one piece, and each answer comes back as the server gave it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -19,6 +19,8 @@ try:
     from redis.exceptions import RedisError, ResponseError
     from redis.exceptions import TimeoutError as NoAnswer
     from redis.retry import Retry
+
+    from .answers import Answers
 except ImportError as error:
     raise SettingsError(
         "redis:// needs the package redis, which is not installed: "
@@ -64,12 +66,16 @@ class Link:
         Raises:
             TransportUnavailable: there is no answer. Which commands were carried out is unknown.
         """
+        return self.send([b"".join(commands)], len(commands), wait=wait)
+
+    def send(self, pieces: Iterable[bytes], count: int, *, wait: float = 0) -> list[Any]:
+        """Send so many commands, in any number of pieces; otherwise like `ask`."""
         with self._connection() as connection:
-            connection.send_packed_command([b"".join(commands)], check_health=False)
+            connection.send_packed_command(pieces, check_health=False)
             if wait and not connection.can_read(wait + self._timeout):
                 raise NoAnswer("Timeout reading from socket")
             answers, deadline = [], monotonic() + self._timeout
-            for _ in commands:
+            for _ in range(count):
                 answers.append(_answer(connection))
                 # The time-out of the socket is that of one piece, and answers have many.
                 if monotonic() > deadline:
@@ -128,6 +134,7 @@ def _pool(location: str, timeout: float) -> tuple[Any, str]:
             "retry_on_timeout": False,
             "retry_on_error": [],
             "protocol": 2,
+            "parser_class": Answers,
             "decode_responses": False,
         }
         pool = ConnectionPool(**given)

@@ -1,6 +1,5 @@
 """What one subscribing context reads: its consumer group on every stream of its sources."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,8 +10,6 @@ from ..base import ReceivedMessage
 from .entries import Receipt, received
 from .link import Link, ResponseError, command
 from .streams import Streams
-
-logger = logging.getLogger("outbox_inbox.transports.redis")
 
 CONSUMER = "receiver"
 """One name for all who receive for a group, so that each finds what the one before it had.
@@ -32,6 +29,7 @@ class Reader:
         self.context = context
         self._outstanding: set[Receipt] | None = None
         self._turn = 0
+        self._seen: set[str] = set()
 
     def attach(self) -> None:
         """Begin as the only reader of the group: nobody knows what the one before had read."""
@@ -39,18 +37,26 @@ class Reader:
         counts = self._link.get(*self._streams.counts(context))
         if self._streams.are_new(context, counts):
             self._streams.discover(context)
-        self.make_groups()
+        if not self._seen.issuperset(self._streams.known(context)):
+            self._make_groups()
         self._outstanding = None
 
-    def make_groups(self) -> None:
+    def _make_groups(self) -> None:
         """Create the group wherever there is none, from the first entry on."""
+        names, label = self._streams.known(self.context), self.context.label
         answers = self._link.ask(
-            *(
-                command("XGROUP", "CREATE", name, self.context.label, "0", "MKSTREAM")
-                for name in self._streams.known(self.context)
-            )
+            *(command("XGROUP", "CREATE", name, label, "0", "MKSTREAM") for name in names)
         )
-        self._link.check([each for each in answers if not _is(each, "BUSYGROUP")])
+        for name, answer in zip(names, answers, strict=True):
+            if not _is(answer, "BUSYGROUP"):
+                self._link.check([answer])
+                if name in self._seen:
+                    self._report(
+                        f"what was not read of {name}",
+                        f"its group {label} is gone: the server has lost its data, or somebody "
+                        "deleted it; a new one begins with what is there",
+                    )
+        self._seen.update(names)
 
     def read(self, limit: int) -> list[ReceivedMessage]:
         """Return up to ``limit`` messages; what was not acknowledged comes first, and again."""
@@ -81,8 +87,12 @@ class Reader:
                 if fields is None
             ]
             messages = _messages(found)
+            for stream, id_ in lost:
+                self._report(
+                    f"entry {id_.decode()} of {stream}",
+                    "it was deleted before it was stored: something else trims the stream",
+                )
             if lost:
-                self._report(lost)
                 self._acknowledge(lost)
             if messages or not lost:
                 return messages
@@ -91,7 +101,7 @@ class Reader:
         """Read from all streams; only where there are more than ``limit`` it takes several goes."""
         streams = self._streams.known(self.context)
         self._turn += 1
-        start = self._turn % len(streams)
+        start = self._turn % max(len(streams), 1)
         streams = streams[start:] + streams[:start]
         for begin in range(0, len(streams), limit):
             found = self._read_some(streams[begin : begin + limit], limit, after)
@@ -121,8 +131,7 @@ class Reader:
         (answer,) = self._link.ask(reading)
         if _is(answer, "NOGROUP"):
             # Somebody deleted a stream, or the server lost it: begin where it begins again.
-            logger.warning("%s: %s; it is created again", self.context.label, answer)
-            self.make_groups()
+            self._make_groups()
             (answer,) = self._link.ask(reading)
         self._link.check([answer])
         return {
@@ -137,15 +146,9 @@ class Reader:
         label = self.context.label
         self._link.get(*(command("XACK", stream, label, *each) for stream, each in ids.items()))
 
-    def _report(self, lost: Sequence[Receipt]) -> None:
-        for stream, id_ in lost:
-            signals.message_lost.send_robust(
-                self.context.label,
-                context=self.context.label,
-                place=f"entry {id_.decode()} of {stream}",
-                error="it was deleted from the stream after it was handed out and before it was "
-                "stored: something else than this app trims the stream",
-            )
+    def _report(self, place: str, error: str) -> None:
+        label = self.context.label
+        signals.message_lost.send_robust(label, context=label, place=place, error=error)
 
 
 def _messages(found: _Found) -> list[ReceivedMessage]:

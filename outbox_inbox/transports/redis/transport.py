@@ -1,8 +1,9 @@
 """The transport itself: what each of its methods says to the server."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from itertools import chain
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
@@ -21,6 +22,8 @@ from .waiting import Waiter
 _ALWAYS_TAKEN = 1024 * 1024
 """Bytes that every Redis takes in one piece: proto-max-bulk-len cannot be set to less."""
 _USUALLY_TAKEN = 512 * 1024 * 1024
+_PIECE = 100  # messages
+_MULTI, _EXEC = command("MULTI"), command("EXEC")
 
 
 class RedisTransport(Transport):
@@ -30,6 +33,8 @@ class RedisTransport(Transport):
         SettingsError: the URL or an option is wrong.
     """
 
+    can_wait = True
+
     def __init__(self, settings: TransportSettings) -> None:
         super().__init__(settings)
         self.options = read_options(settings.options)
@@ -38,31 +43,29 @@ class RedisTransport(Transport):
         self._streams = Streams(self._link, self.options.prefix)
         self._trimmer = Trimmer(self._link)
         self._readers: dict[str, Reader] = {}
+        self._waiting = threading.local()
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; the answer to each `XADD` is the confirmation of one message.
 
-        In a pipeline the server goes on after an entry that it refuses. So what it would refuse
-        because of the message, its size, is found out before, and whatever else it refuses is an
-        outage: all is published again.
+        All are sent in one transaction. In a mere pipeline the server goes on after an entry that
+        it refuses (out of memory, read-only for a moment of failover), and a later message of a
+        key would be there before an earlier one. What it would refuse because of the message, its
+        size, is found out before anything is sent.
 
         Raises:
             TransportUnavailable: the server cannot be reached, or refuses to write.
         """
         taken, refused = self._sift(messages)
-        appending = [
-            entries.append(
-                self._streams.name(source.label, message.partition), source, message, data
-            )
-            for message, data in taken
-        ]
-        if appending:
-            self._link.get(*appending)
-        return Published(sent=[message.row for message, _ in taken], refused=refused)
+        if taken:
+            self._append(source, taken)
+        return Published(sent=[message.row for message in taken], refused=refused)
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`."""
         names = self._streams.known(context)
+        if not names:
+            return False
         asked = self._link.ask(
             *self._streams.counts(context), *(command("XINFO", "GROUPS", name) for name in names)
         )
@@ -90,28 +93,21 @@ class RedisTransport(Transport):
         self._reader(context).acknowledge(messages)
         self._trimmer.acknowledged(message.receipt.stream for message in messages)
 
-    def wait_for_messages(self, contexts: Iterable[Context], seconds: float) -> bool:
-        """Wait until something may have arrived for one of these contexts.
-
-        Arguments:
-            seconds: how long to wait at most.
-
-        Returns:
-            Whether something may have arrived; what does between two calls counts for the second.
-
-        Raises:
-            TransportUnavailable: the server cannot be reached.
-        """
-        return self._waiter.wait(contexts, seconds)
+    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """See `Transport.wait_for_messages`; what comes between two calls counts for the second."""
+        return self._waiter().wait(contexts, seconds)
 
     def problems(self) -> Iterator[str]:
         """See `Transport.problems`."""
         yield from inspecting.problems(self._link, self._streams, self.settings, self.options)
 
-    @cached_property
     def _waiter(self) -> Waiter:
-        # On a connection of its own, since it blocks: others must not wait behind it.
-        return Waiter(Link(self.settings.location), self._streams)
+        # Each thread that waits has its own, with a connection of its own: it blocks there, and
+        # what one was told of is news to another.
+        if not hasattr(self._waiting, "waiter"):
+            self._waiting.waiter = Waiter(Link(self.settings.location), self._streams)
+        found: Waiter = self._waiting.waiter
+        return found
 
     def _reader(self, context: Context) -> Reader:
         reader = self._readers.get(context.label)
@@ -134,27 +130,45 @@ class RedisTransport(Transport):
         (found,) = self._link.get(command("XREAD", "COUNT", 1, "STREAMS", stream, after))
         return bool(found)
 
+    def _append(self, source: Context, messages: Sequence[OutgoingMessage]) -> None:
+        """Append all messages to their streams, or none."""
+        pieces = chain([_MULTI], self._pieces(source, messages), [_EXEC])
+        *queued, appended = self._link.send(pieces, len(messages) + 2)
+        self._link.check(queued)
+        self._link.check([appended])
+        self._link.check(appended)
+
+    def _pieces(self, source: Context, messages: Sequence[OutgoingMessage]) -> Iterator[bytes]:
+        """Yield the commands in pieces, so that the server works on one while we make the next."""
+        for start in range(0, len(messages), _PIECE):
+            yield "".join(
+                entries.append(self._streams.name(source.label, each.partition), source, each)
+                for each in messages[start : start + _PIECE]
+            ).encode()
+
     def _sift(
         self, messages: Sequence[OutgoingMessage]
-    ) -> tuple[list[tuple[OutgoingMessage, bytes]], dict[int, MessageRefused]]:
+    ) -> tuple[Sequence[OutgoingMessage], dict[int, MessageRefused]]:
         """Part what can be sent from what is too large, and leave out what follows that."""
-        all_data = [message.data.encode() for message in messages]
-        limit = self._limit(max(map(len, all_data), default=0))
-        taken: list[tuple[OutgoingMessage, bytes]] = []
+        largest = max((_size(message.data) for message in messages), default=0)
+        limit = self._limit(largest)
+        if largest <= limit:
+            return messages, {}
+        taken: list[OutgoingMessage] = []
         refused: dict[int, MessageRefused] = {}
-        stuck: set[str] = set()
-        for message, data in zip(messages, all_data, strict=True):
+        stuck: set[str | None] = set()
+        for message in messages:
+            size = _size(message.data)
             if message.key is not None and message.key in stuck:
                 continue
-            if len(data) <= limit:
-                taken.append((message, data))
+            if size <= limit:
+                taken.append(message)
                 continue
+            stuck.add(message.key)
             refused[message.row] = MessageRefused(
-                f"its payload has {len(data):,} bytes, and Redis takes {limit:,} (MAX_ENTRY, "
+                f"its payload has {size:,} bytes, and Redis takes {limit:,} (MAX_ENTRY, "
                 "proto-max-bulk-len)"
             )
-            if message.key is not None:
-                stuck.add(message.key)
         return taken, refused
 
     def _limit(self, largest: int) -> int:
@@ -166,3 +180,7 @@ class RedisTransport(Transport):
         if isinstance(answer, ResponseError) or not answer:  # not everybody may ask
             return own
         return min(own, int(answer[1]))
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

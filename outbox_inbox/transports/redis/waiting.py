@@ -1,12 +1,13 @@
 """Waits until something arrives, on a connection of its own: it blocks there."""
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from outbox_inbox.contexts import Context
 
 from .groups import Id, groups_of, parse_id, shown_id
-from .link import Link, command
+from .link import Link, ResponseError, command
 from .streams import Streams
 
 _FIRST: Id = (0, 0)
@@ -30,6 +31,7 @@ class Waiter:
             for stream in self._streams.known(context):
                 groups.setdefault(stream, []).append(context.label)
         if not groups:
+            threading.Event().wait(seconds)
             return False
         begin = self._begin(groups)
         milliseconds = max(1, int(seconds * 1000))  # 0 would be for ever
@@ -45,25 +47,34 @@ class Waiter:
 
     def _begin(self, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
         """Return for each stream the id after which nobody has heard of anything yet."""
-        answers = self._link.ask(*(command("XINFO", "GROUPS", stream) for stream in groups))
+        told = list(self._told)
+        answers = self._link.ask(
+            *(command("XINFO", "GROUPS", stream) for stream in groups), *map(_last, told)
+        )
+        for stream, last in zip(told, answers[len(groups) :], strict=True):
+            # A stream that was lost begins anew, maybe with smaller ids.
+            if not last or isinstance(last, ResponseError) or _id(last) < self._told[stream]:
+                del self._told[stream]
         begin: dict[str, str] = {}
-        for (stream, labels), answer in zip(groups.items(), answers, strict=True):
+        for (stream, labels), answer in zip(groups.items(), answers, strict=False):
             delivered = _delivered(answer)
-            if any(label not in delivered for label in labels):
-                # A stream that was lost begins anew, maybe with smaller ids.
-                self._told.pop(stream, None)
             least = min(delivered.get(label, _FIRST) for label in labels)
             begin[stream] = shown_id(max(least, self._told.get(stream, _FIRST)))
         return begin
 
     def _tell(self, streams: Sequence[str]) -> None:
         """Remember all that is there now as told: who was woken reads until nothing is left."""
-        last = self._link.get(
-            *(command("XREVRANGE", stream, "+", "-", "COUNT", 1) for stream in streams)
-        )
-        for stream, entries in zip(streams, last, strict=True):
-            if entries:
-                self._told[stream] = parse_id(entries[0][0])
+        for stream, last in zip(streams, self._link.get(*map(_last, streams)), strict=True):
+            if last:
+                self._told[stream] = _id(last)
+
+
+def _last(stream: str) -> bytes:
+    return command("XREVRANGE", stream, "+", "-", "COUNT", 1)
+
+
+def _id(answer: Any) -> Id:
+    return parse_id(answer[0][0])
 
 
 def _delivered(answer: Any) -> dict[str, Id]:
