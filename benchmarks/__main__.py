@@ -47,13 +47,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks import backlog, carrying, dispatching, recording, relaying, report, waiting
+    from benchmarks import (
+        backlog,
+        carrying,
+        dispatching,
+        queueing,
+        recording,
+        relaying,
+        report,
+        waiting,
+    )
     from benchmarks.filling import check_size
     from benchmarks.harness import Result, measure
     from benchmarks.machine import machine
 
     check_size()
-    modules = (recording, relaying, carrying, dispatching, backlog, waiting)
+    modules = (recording, relaying, carrying, queueing, dispatching, backlog, waiting)
     known = {each.name: each for module in modules for each in module.BENCHMARKS}
     unknown = [name for name in options.names if name not in known]
     if unknown:

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -89,14 +90,21 @@ class Broker:
 class Wire:
     """A proxy to the server that a test can cut, stop, and speak through.
 
+    Arguments:
+        certificate: path of a certificate with its key, to speak TLS with the clients.
+
     Attributes:
         url: the server's URL, through this proxy.
         connections: how many were opened.
         muted: whether what the server says is swallowed.
         stopped: whether nothing is carried in any direction.
+        sent: what the clients have said.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, certificate: str = "") -> None:
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if self._tls is not None:
+            self._tls.load_cert_chain(certificate)
         parts = urlsplit(url)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 5672)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -126,6 +134,8 @@ class Wire:
         with self._lock:
             pairs, self._pairs = self._pairs, []
         for each in (end for pair in pairs for end in pair):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)  # closing alone waits for whoever reads from it
             each.close()
 
     def say(self, frame: bytes) -> None:
@@ -134,16 +144,13 @@ class Wire:
             for client, _ in self._pairs:
                 client.sendall(frame)
 
-    def has_carried(self, text: bytes) -> bool:
-        """Tell whether the clients have sent something with this text in it."""
-        return text in self.sent
-
     def _run(self) -> None:
         while not self._ended.is_set():
             with self._lock:
                 pairs = list(self._pairs)
-            ends = {} if self.stopped else {client: server for client, server in pairs}
-            backs = {} if self.stopped else {server: client for client, server in pairs}
+            if self.stopped:
+                pairs = []
+            ends, backs = dict(pairs), {server: client for client, server in pairs}
             for ready in _readable([self._listener, *ends, *backs]):
                 if ready is self._listener:
                     self._accept()
@@ -154,6 +161,12 @@ class Wire:
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
+        if self._tls is not None:
+            try:
+                client = self._tls.wrap_socket(client, server_side=True)
+            except OSError:  # the client does not like our certificate
+                client.close()
+                return
         server = socket.create_connection(self._target)
         self.connections += 1
         with self._lock:
@@ -161,17 +174,23 @@ class Wire:
 
     def _carry(self, source: socket.socket, target: socket.socket, *, there: bool) -> None:
         with suppress(OSError):
-            data = source.recv(65_536)
-            if there:
-                self.sent += data
-            if data and (there or not self.muted):
-                target.sendall(data)
-            if data:
+            if data := _all_of(source):
+                if there:
+                    self.sent += data
+                if there or not self.muted:
+                    target.sendall(data)
                 return
         with self._lock:
             self._pairs = [pair for pair in self._pairs if source not in pair]
         source.close()
         target.close()
+
+
+def _all_of(source: socket.socket) -> bytes:
+    data = source.recv(65_536)
+    while isinstance(source, ssl.SSLSocket) and source.pending():
+        data += source.recv(65_536)
+    return data
 
 
 def _readable(sockets: list[socket.socket]) -> Iterable[socket.socket]:

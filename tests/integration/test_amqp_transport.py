@@ -28,7 +28,7 @@ from tests.integration.helpers import (
     striking,
 )
 from tests.rabbit import Broker, Wire
-from tests.shop.contracts import Sold
+from tests.shop.contracts import Sold, Whispered
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("committed")]
 
@@ -402,6 +402,18 @@ def test_it_tells_whether_there_are_messages(rabbit):
     assert not found.has_messages(depot)
     publish(made(1))
     assert found.has_messages(depot)
+
+
+def test_a_subscription_that_is_added_gets_its_binding(rabbit, settings, monkeypatch):
+    """Though the queue is there already, and nothing is in it."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SeenSold, Whispered))
+    publish(made(1))
+    rabbit.unbind("shop.whispered.*")
+    receive()
+    transport.cache_clear()
+    assert receive().done == 0
+    rabbit.send(b"{}", "shop.whispered.v1")
+    assert rabbit.ready() == 1
 
 
 def test_it_waits_for_what_is_new(rabbit):

@@ -46,6 +46,7 @@ class AmqpTransport(Transport):
         self._looking = Glance(self._receiving, self._topology)
         self._waiting = Glance(Link(options, "waiting"), self._topology)
         self._consumers: dict[str, Consumer] = {}
+        self._declared: set[str] = set()
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; what no queue is bound for is refused."""
@@ -61,8 +62,11 @@ class AmqpTransport(Transport):
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`; one round trip.
 
-        A queue that is still to be made counts as one with messages: who attaches makes it.
+        A queue that this process has not declared yet counts as one with messages: who attaches
+        makes it, binds it for what is subscribed to by now, and notices when it is another's.
         """
+        if context.label not in self._declared:
+            return True
         return self._looking.count(context, _seconds()) != 0
 
     def wait_for_messages(self, owners: Sequence[Context], seconds: float) -> bool:
@@ -89,7 +93,9 @@ class AmqpTransport(Transport):
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
-        return self._consumers[context.label].receive(limit, _seconds())
+        found = self._consumers[context.label].receive(limit, _seconds())
+        self._declared.add(context.label)
+        return found
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
         """See `Transport.acknowledge`."""

@@ -35,14 +35,14 @@ def _of_the_server(connection: Connection, options: Options) -> Iterator[str]:
     properties = connection.server_properties
     product = properties.get("product")
     if product != "RabbitMQ":
-        yield f"The server is {product}, not RabbitMQ: nothing here was tried with it."
+        yield f"The server is {product}, not RabbitMQ: nothing here was tried with it"
     if not (properties.get("capabilities") or {}).get("publisher_confirms"):
-        yield "The server offers no publisher confirms: messages can get lost. Use RabbitMQ."
+        yield "The server offers no publisher confirms: messages can get lost; use RabbitMQ"
     if options.queue_type == "quorum" and connection.version < QUORUM_SINCE:
         version = ".".join(map(str, connection.version))
         yield (
             f"RabbitMQ {version} has no quorum queues, so its queues are classic ones on one node: "
-            'upgrade to 3.8 or later, or set QUEUE_TYPE to "classic" to say that you know.'
+            'upgrade to 3.8 or later, or set QUEUE_TYPE to "classic" to say that you know'
         )
 
 
@@ -54,4 +54,4 @@ def _of_the_queue(
         with link.within(seconds) as connection:
             topology.declare_subscriber(connection.open_channel(), context)
     except TransportUnavailable as problem:
-        yield f"{problem}."
+        yield str(problem)

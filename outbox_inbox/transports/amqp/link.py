@@ -140,4 +140,4 @@ def _tls(options: Options) -> dict[str, Any] | bool:
     if not options.secure:
         return False
     # py-amqp verifies the name of the server only when it is told to.
-    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, **options.ssl}
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": options.host, **options.ssl}

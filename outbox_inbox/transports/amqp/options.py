@@ -49,6 +49,11 @@ class Options:
         return self.location.startswith("amqps:")
 
     @property
+    def host(self) -> str:
+        """The name of the server."""
+        return urlsplit(self.location).hostname or "localhost"
+
+    @property
     def shown(self) -> str:
         """The server's address, fit for logs: without user and password."""
         parts = urlsplit(self.location)

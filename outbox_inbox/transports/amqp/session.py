@@ -66,7 +66,10 @@ class Session:
     def prepare(self, topology: Topology, source: Context) -> None:
         """Declare what a source needs, once."""
         if source.label not in self._prepared:
-            topology.declare_source(self.channel, source)
+            # Not on our channel: what RabbitMQ refuses to declare would end the confirmations.
+            channel = self.connection.open_channel()
+            topology.declare_source(channel, source)
+            channel.close()
             self._prepared.add(source.label)
 
     def forget(self) -> None:
@@ -81,6 +84,7 @@ class Session:
             TransportUnavailable: the server could not keep a message.
         """
         confirms = self.confirms
+        self.connection.writes.release()
         while confirms.open:
             self.connection.drain_events()
         if confirms.nacked:
