@@ -81,6 +81,7 @@ class RabbitServer(Server):
 
     def __init__(self) -> None:
         super().__init__()
+        self._paused = False
         self.ports = {"RABBITMQ_DIST_PORT": str(free_port()), "ERL_EPMD_PORT": str(free_port())}
         self.user: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -112,14 +113,23 @@ class RabbitServer(Server):
             **self.user,
         ).stdout
 
-    def pause(self) -> None:
-        """Stop the broker within its node: quicker than to end the node, and nothing is killed."""
-        self.control("stop_app")
+    def start(self) -> None:
+        """See `Server.start`; a broker that is paused within its node is resumed."""
+        super().start()
+        if self._paused:
+            self.control("start_app")
+            self._paused = False
+            self._wait(self._answers, "it does not answer")
 
-    def resume(self) -> None:
-        """Start the broker within its node again."""
-        self.control("start_app")
-        self._wait(self._answers, "it does not answer")
+    def kill(self) -> None:
+        """See `Server.kill`."""
+        super().kill()
+        self._paused = False
+
+    def pause(self) -> None:
+        """Stop the broker within its node until `start`; nothing is killed, and it is quicker."""
+        self.control("stop_app")
+        self._paused = True
 
     def settle(self) -> None:
         """Have it write down which queues there are, before it is killed.

@@ -59,7 +59,11 @@ class TestAmqp(TransportConformance):
         """Stop the broker within its node, which is quicker than to end the node."""
         self.broker.server.pause()
         yield
-        self.broker.server.resume()
+        self.broker.server.start()
+
+    def dying(self):
+        """Cut the wire."""
+        return self.broker.proxy.cut()
 
     def hanging(self):
         """Carry nothing."""
