@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -12,7 +12,7 @@ from outbox_inbox import signals
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue
-from outbox_inbox.transports import OutgoingMessage, transport
+from outbox_inbox.transports import transport
 from outbox_inbox.transports.redis import trimming
 from tests.integration.helpers import (
     come_due,
@@ -27,12 +27,11 @@ from tests.integration.helpers import (
     steps,
     striking,
 )
+from tests.outgoing import outgoing
 from tests.proxy import Proxy
 from tests.shop.contracts import Sold
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
-
-WHEN = datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -88,27 +87,6 @@ def lost():
     signals.message_lost.connect(note)
     yield found
     signals.message_lost.disconnect(note)
-
-
-def outgoing(number, **changed):
-    """Return a message as the relay hands it over."""
-    told = {
-        "row": number,
-        "id": UUID(int=number),
-        "type": "shop.sold",
-        "version": 1,
-        "key": "a",
-        "key_hash": 0,
-        "partition": 0,
-        "time": WHEN,
-        "correlation_id": UUID(int=77),
-        "causation_id": None,
-        "hops": 0,
-        "headers": "{}",
-        "data": f'{{"number":{number},"order":"a"}}',
-        **changed,
-    }
-    return OutgoingMessage(**told)
 
 
 def publish(*messages):

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -840,6 +841,33 @@ def test_e013_transport(packages, backend):
     (message,) = run(packages, OUTBOX_INBOX=transports)
     assert message.id == "outbox_inbox.E013"
     assert backend in message.msg
+
+
+def test_e012_ids_forgotten_too_soon(packages):
+    """A message that comes again after its id was forgotten would be handled twice."""
+    packages.context("shop")
+    entry = {"LOCATION": "redis://localhost", "OPTIONS": {"MAX_AGE": timedelta(days=30)}}
+    (message,) = run(packages, OUTBOX_INBOX={"TRANSPORTS": {"default": entry}})
+    assert message.id == "outbox_inbox.E012"
+    assert "hand a message out again for 30 days" in message.msg
+
+
+def test_e012_ids_remembered_for_long(packages):
+    """What the defaults say fits."""
+    packages.context("shop")
+    assert ids(packages, OUTBOX_INBOX={"TRANSPORTS": {"default": "redis://localhost"}}) == []
+
+
+def test_e013_package_that_is_not_installed(packages, monkeypatch):
+    """A transport whose package is missing says which extra brings it."""
+    for name in [name for name in sys.modules if name.startswith("outbox_inbox.transports.redis")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ["redis", *(name for name in sys.modules if name.startswith("redis."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    packages.context("shop")
+    (message,) = run(packages, OUTBOX_INBOX={"TRANSPORTS": {"default": "rediss://localhost"}})
+    assert message.id == "outbox_inbox.E013"
+    assert "outbox_inbox[redis]" in message.msg
 
 
 def test_e013_unknown_label(packages):

@@ -30,8 +30,12 @@ def problems(
     for problem in (_version(info), _role(info), _persistence(info, save), _eviction(info)):
         if problem:
             yield f"Redis at {link.place} {problem}"
+    if _is_clustered(info):
+        return  # the streams are on any of its nodes
     users = [each for each in contexts() if app_settings().transports[each.transport] is settings]
-    yield from _behind(link, _names(streams, users), options.max_age)
+    names = _names(streams, users)
+    yield from _forbidden(link, names)
+    yield from _behind(link, names, options.max_age)
 
 
 def _info(answer: bytes) -> dict[str, str]:
@@ -47,8 +51,12 @@ def _version(info: Mapping[str, str]) -> str | None:
     return f"is version {found or 'unknown'}; use 7.0 or newer, which counts what is unread"
 
 
+def _is_clustered(info: Mapping[str, str]) -> bool:
+    return info.get("cluster_enabled") == "1"
+
+
 def _role(info: Mapping[str, str]) -> str | None:
-    if info.get("cluster_enabled") == "1":
+    if _is_clustered(info):
         return (
             "is part of a cluster, which this transport does not know how to follow; use a single "
             "server with a replica"
@@ -87,13 +95,24 @@ def _names(streams: Streams, users: list[Context]) -> list[str]:
     return list(dict.fromkeys([*(streams.name(user.label, 0) for user in users), *read]))
 
 
+def _forbidden(link: Link, names: list[str]) -> Iterator[str]:
+    """Try to trim; nothing has an id below 0, so that nothing is deleted."""
+    for stream in names[:1]:
+        (answer,) = link.ask(command("XTRIM", stream, "MINID", "0"))
+        if isinstance(answer, ResponseError):
+            yield (
+                f"Redis at {link.place} lets nobody delete what was read ({answer}), so that its "
+                "streams grow for ever; grant this user XINFO, XPENDING and XTRIM"
+            )
+
+
 def _behind(link: Link, names: list[str], most: timedelta) -> Iterator[str]:
     """Name the groups that have not read what is older than ``most``; they hold up trimming."""
     (clock,) = link.get(command("TIME"))
     limit = int(clock[0]) * 1000 - most // timedelta(milliseconds=1)
     for stream in names:
-        (answer,) = link.ask(command("XINFO", "GROUPS", stream))
-        for group in groups_of(answer):
+        (groups,) = link.ask(command("XINFO", "GROUPS", stream))
+        for group in groups_of(groups):
             oldest = _oldest_unread(link, stream, group)
             if oldest is not None and oldest[0] < limit:
                 yield (

@@ -37,10 +37,11 @@ class Reader:
         counts = self._link.get(*self._streams.counts(context))
         if self._streams.are_new(context, counts):
             self._streams.discover(context)
-        self.make_groups()
+        if not self._seen.issuperset(self._streams.known(context)):
+            self._make_groups()
         self._outstanding = None
 
-    def make_groups(self) -> None:
+    def _make_groups(self) -> None:
         """Create the group wherever there is none, from the first entry on."""
         names, label = self._streams.known(self.context), self.context.label
         answers = self._link.ask(
@@ -100,7 +101,7 @@ class Reader:
         """Read from all streams; only where there are more than ``limit`` it takes several goes."""
         streams = self._streams.known(self.context)
         self._turn += 1
-        start = self._turn % len(streams)
+        start = self._turn % max(len(streams), 1)
         streams = streams[start:] + streams[:start]
         for begin in range(0, len(streams), limit):
             found = self._read_some(streams[begin : begin + limit], limit, after)
@@ -130,7 +131,7 @@ class Reader:
         (answer,) = self._link.ask(reading)
         if _is(answer, "NOGROUP"):
             # Somebody deleted a stream, or the server lost it: begin where it begins again.
-            self.make_groups()
+            self._make_groups()
             (answer,) = self._link.ask(reading)
         self._link.check([answer])
         return {

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
@@ -22,6 +23,7 @@ _ALWAYS_TAKEN = 1024 * 1024
 """Bytes that every Redis takes in one piece: proto-max-bulk-len cannot be set to less."""
 _USUALLY_TAKEN = 512 * 1024 * 1024
 _PIECE = 100  # messages
+_MULTI, _EXEC = command("MULTI"), command("EXEC")
 
 
 class RedisTransport(Transport):
@@ -46,21 +48,24 @@ class RedisTransport(Transport):
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; the answer to each `XADD` is the confirmation of one message.
 
-        In a pipeline the server goes on after an entry that it refuses. So what it would refuse
-        because of the message, its size, is found out before, and whatever else it refuses is an
-        outage: all is published again.
+        All are sent in one transaction. In a mere pipeline the server goes on after an entry that
+        it refuses (out of memory, read-only for a moment of failover), and a later message of a
+        key would be there before an earlier one. What it would refuse because of the message, its
+        size, is found out before anything is sent.
 
         Raises:
             TransportUnavailable: the server cannot be reached, or refuses to write.
         """
         taken, refused = self._sift(messages)
         if taken:
-            self._link.check(self._link.send(self._appending(source, taken), len(taken)))
+            self._append(source, taken)
         return Published(sent=[message.row for message in taken], refused=refused)
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`."""
         names = self._streams.known(context)
+        if not names:
+            return False
         asked = self._link.ask(
             *self._streams.counts(context), *(command("XINFO", "GROUPS", name) for name in names)
         )
@@ -125,7 +130,15 @@ class RedisTransport(Transport):
         (found,) = self._link.get(command("XREAD", "COUNT", 1, "STREAMS", stream, after))
         return bool(found)
 
-    def _appending(self, source: Context, messages: Sequence[OutgoingMessage]) -> Iterator[bytes]:
+    def _append(self, source: Context, messages: Sequence[OutgoingMessage]) -> None:
+        """Append all messages to their streams, or none."""
+        pieces = chain([_MULTI], self._pieces(source, messages), [_EXEC])
+        *queued, appended = self._link.send(pieces, len(messages) + 2)
+        self._link.check(queued)
+        self._link.check([appended])
+        self._link.check(appended)
+
+    def _pieces(self, source: Context, messages: Sequence[OutgoingMessage]) -> Iterator[bytes]:
         """Yield the commands in pieces, so that the server works on one while we make the next."""
         for start in range(0, len(messages), _PIECE):
             yield "".join(

@@ -52,8 +52,8 @@ class Trimmer:
             command("XTRIM", stream, "MINID", "~", shown_id(first))
             for stream, first in needed.items()
         ]
-        if commands:
-            self._link.get(*commands)
+        # A refusal (of a user who may not) stops nobody from receiving; `problems` tells of it.
+        self._link.ask(*commands)
 
 
 def first_needed(link: Link, streams: Iterable[str]) -> dict[str, Id]:

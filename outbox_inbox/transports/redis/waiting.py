@@ -1,5 +1,6 @@
 """Waits until something arrives, on a connection of its own: it blocks there."""
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class Waiter:
             for stream in self._streams.known(context):
                 groups.setdefault(stream, []).append(context.label)
         if not groups:
+            threading.Event().wait(seconds)
             return False
         begin = self._begin(groups)
         milliseconds = max(1, int(seconds * 1000))  # 0 would be for ever
