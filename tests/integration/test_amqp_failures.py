@@ -4,6 +4,7 @@ import gc
 import os
 import subprocess
 import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("committed")]
 
 __all__ = ["broker"]  # a fixture
 HASTE = timedelta(seconds=1)
+PATIENT = timedelta(seconds=20)
 SLACK = 3.0  # seconds, on a busy machine
 
 
@@ -31,10 +33,17 @@ SLACK = 3.0  # seconds, on a busy machine
 def wire(broker, settings):
     """The shop and the depot talk through RabbitMQ, over a wire that can be cut."""
     with Wire(broker.url) as made:
-        settings.OUTBOX_INBOX = {**broker.setting(made.url), "PUBLISH_TIMEOUT": HASTE}
+        settings.OUTBOX_INBOX = {**broker.setting(made.url), "PUBLISH_TIMEOUT": PATIENT}
         yield made
         transport.cache_clear()
         gc.collect()  # what is left of connections ends before the wire does
+
+
+@pytest.fixture
+def hasty(wire, settings):
+    """The same, and nobody waits for longer than a second."""
+    settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "PUBLISH_TIMEOUT": HASTE}
+    return wire
 
 
 def partition(queue=Queue.OUTBOX, label="shop"):
@@ -42,16 +51,20 @@ def partition(queue=Queue.OUTBOX, label="shop"):
     return Partition.objects.get(context=label, queue=queue)
 
 
-def saying(wire, frame, *, after=b"cloudEvents:id"):
-    """Let the server seem to say something after a message was published; return the thread."""
+@contextmanager
+def saying(wire, frame):
+    """Let the server fall silent, and only seem to say something after it was sent a message."""
 
     def say():
-        eventually(lambda: after in wire.sent, "a message")
+        eventually(lambda: b"cloudEvents:id" in wire.sent, "a message")
         wire.say(frame)
 
+    wire.muted, wire.sent = True, b""
     thread = threading.Thread(target=say)
     thread.start()
-    return thread
+    yield
+    thread.join()
+    wire.muted = False
 
 
 # The wire
@@ -67,17 +80,17 @@ def test_a_connection_that_was_lost_in_between_is_replaced(wire):
     assert partition().error == ""
 
 
-def test_a_batch_whose_confirmation_was_lost_is_sent_again_and_stored_once(wire, broker):
+def test_a_batch_whose_confirmation_was_lost_is_sent_again_and_stored_once(hasty, broker):
     """It has arrived, and nobody knows."""
     put(*steps(Sold, 1))
     relay()
     put(*steps(Sold, [2, 3, 4]))
-    wire.muted = True
+    hasty.muted = True
     assert within(1 + SLACK, relay).done == 0
     assert states() == ["sent", "pending", "pending", "pending"]
     assert set(OutboxMessage.objects.values_list("attempts", flat=True)) == {0}
     assert "no answer within 1 s" in partition().error
-    wire.muted = False
+    hasty.muted = False
     eventually(lambda: broker.ready() == 4, "the batch")
     put(*steps(Sold, [5]))
     come_due()
@@ -87,12 +100,12 @@ def test_a_batch_whose_confirmation_was_lost_is_sent_again_and_stored_once(wire,
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_server_that_hangs_is_given_up_in_time(wire, begun):
+def test_a_server_that_hangs_is_given_up_in_time(hasty, begun):
     """Within PUBLISH_TIMEOUT, whether the connection was there before or not."""
     if begun:
         publish(made(1))
         receive()
-    wire.stopped = True
+    hasty.stopped = True
     with pytest.raises(TransportUnavailable, match="no answer within 1 s"):
         within(1 + SLACK, lambda: publish(made(2)))
     asks = [lambda: transport("default").has_messages(context("depot"))] if begun else []
@@ -106,15 +119,15 @@ def test_a_server_that_hangs_is_given_up_in_time(wire, begun):
             within(2 + SLACK, ask)
 
 
-def test_heartbeats_are_no_answer(wire):
+def test_heartbeats_are_no_answer(hasty):
     """A server that has run out of memory goes on sending them."""
     publish(made(1))
-    wire.muted = True
+    hasty.muted = True
     ended = threading.Event()
 
     def beat():
         while not ended.wait(0.1):
-            wire.say(b"\x08\x00\x00\x00\x00\x00\x00\xce")
+            hasty.say(b"\x08\x00\x00\x00\x00\x00\x00\xce")
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -126,38 +139,35 @@ def test_heartbeats_are_no_answer(wire):
         thread.join()
 
 
-def test_a_server_out_of_memory_is_named(wire):
+def test_a_server_out_of_memory_is_named(hasty):
     """It says so, and takes nothing until somebody has helped it."""
     publish(made(1))
-    wire.muted, wire.sent = True, b""
-    saying(wire, method(0, (10, 60), "s", "low on memory"))
-    with pytest.raises(TransportUnavailable, match="memory or disk"):
+    blocked = method(0, spec.Connection.Blocked, "s", "low on memory")
+    with saying(hasty, blocked), pytest.raises(TransportUnavailable, match="memory or disk"):
         within(1 + SLACK, lambda: publish(made(2)))
 
 
 def test_a_message_that_the_server_could_not_keep_is_an_outage(wire):
     """basic.nack tells of an error inside of RabbitMQ: no message's fault, so no attempt."""
     publish(made(1))
-    wire.muted, wire.sent = True, b""
-    saying(wire, method(1, spec.Basic.Nack, "Lbb", 2, False, False))
-    with pytest.raises(TransportUnavailable, match="could not keep"):
+    nack = method(1, spec.Basic.Nack, "Lbb", 2, False, False)
+    with saying(wire, nack), pytest.raises(TransportUnavailable, match="could not keep"):
         publish(made(2))
-    wire.muted = False
     assert list(publish(made(2)).sent) == [2]
 
 
-def test_a_message_larger_than_the_server_takes_stops_no_other(wire):
+@pytest.mark.parametrize("known", [True, False])
+def test_a_message_larger_than_the_server_takes_stops_no_other(wire, known):
     """RabbitMQ closes the channel; from then on its limit is known, and only that is refused."""
-    put(*[Sold(order=each, number=1) for each in "ab"], Sold(order="c" * 90, number=1))
-    relay()
+    publish(made(1))
+    if not known:
+        transport("default")._publisher._session.routed.clear()
     put(Sold(order="a", number=2), Sold(order="c" * 90, number=2), Sold(order="b", number=2))
-    wire.muted, wire.sent = True, b""
     why = "PRECONDITION_FAILED - message size 113 is larger than configured max size 50"
     closed = method(1, spec.Channel.Close, "BsBB", 406, why, *spec.Basic.Publish)
-    saying(wire, closed + method(1, spec.Channel.OpenOk, "S", ""))
-    assert relay().done == 0
+    with saying(wire, closed + method(1, spec.Channel.OpenOk, "S", "")):
+        assert relay().done == 0
     assert "max size 50" in partition().error
-    wire.muted = False
     come_due()
     outcome = relay()
     assert (outcome.done, outcome.failed) == (2, 1)

@@ -14,6 +14,8 @@ from time import monotonic
 from typing import Any, Final, cast
 
 from amqp import spec
+from amqp.basic_message import Message
+from amqp.method_framing import frame_writer
 from amqp.serialization import dumps, loads
 from kombu.transport import pyamqp
 
@@ -21,6 +23,44 @@ from .headers import PREFIX, UNREADABLE
 
 _HEADER_FRAME: Final = 2
 _HAS_HEADERS: Final = 0x2000
+_CHUNK: Final = 65_536  # bytes
+
+
+class Writes:
+    """What goes to the server: frame by frame, or held back and sent many at once.
+
+    py-amqp passes each frame to the system on its own, which costs more than to make it.
+    """
+
+    def __init__(self, write: Callable[[Any], None], before: Callable[[], None]) -> None:
+        self._write = write
+        self._before = before
+        self._holding = False
+        self._held = bytearray()
+
+    def write(self, frame: Any) -> None:
+        """Send a frame, or keep a copy of it; py-amqp uses its buffer again."""
+        if not self._holding:
+            self._write(frame)
+            return
+        self._held += frame
+        if len(self._held) >= _CHUNK:
+            self._flush()
+
+    def hold(self) -> None:
+        """Hold frames back from now on. Whoever waits for an answer has to release them before."""
+        self._holding = True
+
+    def release(self) -> None:
+        """Send what was held back, and hold no more."""
+        self._holding = False
+        self._flush()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, bytearray()
+        if held:
+            self._before()
+            self._write(held)
 
 
 class QuietChannel(pyamqp.Channel):
@@ -43,6 +83,11 @@ class QuietChannel(pyamqp.Channel):
         deliver: Callable[..., None] = getattr(self, "_on_basic_deliver")  # noqa: B009  no stub
         return deliver(consumer, tag, again, None, None, content)
 
+    def publish(self, message: Message, exchange: str, key: str, *, mandatory: bool) -> None:
+        """Publish without a look at what the server has said, which `basic_publish` takes first."""
+        arguments = (0, exchange, key, mandatory, False)
+        self.send_method(spec.Basic.Publish, "Bssbb", arguments, message)
+
     def declare(self, queue: str, **terms: Any) -> tuple[int, int]:
         """Declare a queue; return how many messages are ready in it, and how many consume it."""
         found: Any = self.queue_declare(queue, **terms)
@@ -60,6 +105,7 @@ class Connection(pyamqp.Connection):
     Channel = QuietChannel
     server_properties: dict[str, Any]
     frame_max: int
+    writes: Writes
 
     def __init__(self, *, deadline: float, **options: Any) -> None:
         self.deadline = deadline
@@ -67,8 +113,13 @@ class Connection(pyamqp.Connection):
         super().__init__(
             on_blocked=lambda _reason: self._block(state=True),
             on_unblocked=lambda: self._block(state=False),
+            frame_writer=self._writer,
             **options,
         )
+
+    def _writer(self, _: Any, transport: Any) -> Any:
+        self.writes = Writes(transport.write, self.limit_writes)
+        return frame_writer(self, self.writes)
 
     def _block(self, *, state: bool) -> None:
         self.blocked = state

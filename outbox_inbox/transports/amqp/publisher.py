@@ -90,7 +90,7 @@ class _Batch:
         attributes = wire.attributes_of(self._source, message)
         data = message.data.encode()
         kind = attributes["type"]
-        refusal = self._unroutable.get(kind) or self._too_large(attributes, data)
+        refusal = self._unroutable.get(kind) or self._too_large(message, attributes, data)
         if refusal is None:
             self._send(attributes, data)
             if self._mandatory and kind not in self._session.routed:
@@ -115,14 +115,11 @@ class _Batch:
 
     def _send(self, attributes: dict[str, str], data: bytes) -> None:
         session = self._session
-        # A write has no more time than the whole batch.
-        session.connection.limit_writes()
         session.confirms.expect()
-        session.channel.basic_publish(
-            headers.outgoing(attributes, data),
-            exchange=self._exchange,
-            routing_key=attributes["type"],
-            mandatory=self._mandatory,
+        session.connection.writes.hold()
+        message = headers.outgoing(attributes, data)
+        session.channel.publish(
+            message, self._exchange, attributes["type"], mandatory=self._mandatory
         )
 
     def _without_returned(
@@ -152,9 +149,12 @@ class _Batch:
         if message.key is not None:
             self._stuck.add(message.key)
 
-    def _too_large(self, attributes: dict[str, str], data: bytes) -> MessageRefused | None:
+    def _too_large(
+        self, message: OutgoingMessage, attributes: dict[str, str], data: bytes
+    ) -> MessageRefused | None:
         frame = self._session.connection.frame_max
-        if headers.size_of(attributes) > frame:
+        # Only headers can be that long, and some of them are carried twice.
+        if len(message.headers) > frame // 10 - 1000 and headers.size_of(attributes) > frame:
             return MessageRefused(f"its attributes exceed a frame of AMQP ({frame:,} bytes)")
         if len(attributes["type"].encode()) > _LONGEST_KEY:
             return MessageRefused(f"its type exceeds a routing key of AMQP ({_LONGEST_KEY} bytes)")

@@ -84,6 +84,7 @@ class Session:
             TransportUnavailable: the server could not keep a message.
         """
         confirms = self.confirms
+        self.connection.writes.release()
         while confirms.open:
             self.connection.drain_events()
         if confirms.nacked:
