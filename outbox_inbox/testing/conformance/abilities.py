@@ -93,7 +93,13 @@ class Abilities:
 
     @pytest.fixture(autouse=True)
     def _scene(self, server: Any, database: Any) -> Iterator[None]:
-        """Install the three contexts for one test, with nothing in their queues."""
+        """Set the scene for one test."""
+        with self.staged(server):
+            yield
+
+    @contextmanager
+    def staged(self, server: Any) -> Iterator[None]:
+        """Install the three contexts within a block, with nothing in their queues."""
         self.broker = server
         with ExitStack() as stack:
             stack.enter_context(modify_settings(INSTALLED_APPS={"append": list(scene.APPS)}))
