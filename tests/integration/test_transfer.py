@@ -3,9 +3,11 @@
 import itertools
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -13,6 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
+from context_b.models import CountryBoard, Shipment
 from outbox_inbox import PermanentError, faults, quarantine, record
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
@@ -34,7 +37,7 @@ from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last, set_last
 from outbox_inbox.transports import ReceivedMessage
 from tests.depot.events import Wanted
-from tests.depot.models import Pick
+from tests.depot.models import Parcel, Pick
 from tests.integration.helpers import (
     PATIENCE,
     Crash,
@@ -67,6 +70,7 @@ QUEUES = (
     DeliveryAttempt,
     QuarantinedMessage,
 )
+LONG_AGO = datetime(2020, 1, 1, 12, tzinfo=UTC)
 DURING = sorted(faults.TRANSFER_POINTS - {"transfer.after_abort"})
 
 
@@ -212,6 +216,83 @@ def test_what_changes_during_the_copy_is_as_it_was_last() -> None:
     assert found.changed > 0
     for model in (*QUEUES, Entry, Remark):
         assert rows(model, "other") == rows(model, "default")
+
+
+@pytest.fixture
+def parcel(unguarded: None) -> Iterator[Parcel]:
+    """A parcel within another one, with a value of every sort."""
+    pick_ = Pick.objects.create(consumer="pick", order="a", number=1)
+    values = {"weight": Decimal("1.250"), "stamp": b"\x00\xff", "travels": timedelta(days=1.5)}
+    outer = Parcel.objects.create(number=uuid4(), label=None, **values)
+    inner = Parcel.objects.create(number=uuid4(), label={"ä": [1, None, 0.5]}, **values)
+    # The later row is within the earlier one, and the other way round.
+    Parcel.objects.filter(pk=outer.pk).update(within=inner, changed=LONG_AGO)
+    Parcel.objects.filter(pk=inner.pk).update(within=outer, changed=LONG_AGO)
+    inner.picks.add(pick_)
+    yield inner
+    for alias in connections:
+        guards.remove(connections[alias], "depot")
+        Parcel.picks.through.objects.using(alias).all().delete()
+        with transaction.atomic(using=alias):
+            Parcel.objects.using(alias).all().delete()
+
+
+def test_values_of_every_sort_arrive_as_they_are(settings: Any, parcel: Parcel) -> None:
+    """No time stamp is renewed, no reference waits for its row, and links come along."""
+    links = Parcel.picks.through
+    before = {model: rows(model, "default") for model in (Parcel, links)}
+    assert transfer.transfer("depot", "other").differences == 0
+    after = {model: rows(model, "other") for model in (Parcel, links)}
+    assert _plain(after) == _plain(before)
+    moved = Parcel.objects.using("other").get(pk=parcel.pk)
+    assert (moved.changed, moved.double, bytes(moved.stamp)) == (
+        LONG_AGO,
+        Decimal("2.500"),
+        b"\x00\xff",
+    )
+    assert [each.number for each in moved.picks.all()] == [1]
+
+
+def _plain(found: dict[Any, list[dict[str, Any]]]) -> list[Any]:
+    return [
+        {name: bytes(value) if name == "stamp" else value for name, value in row.items()}
+        for rows_ in found.values()
+        for row in rows_
+    ]
+
+
+@pytest.fixture
+def shipments(unguarded: None) -> Iterator[list[Shipment]]:
+    """Three shipments, whose references are unique, and a board, whose key is a text."""
+    for country in ("Österreich", "norway", "Norway", "Åland"):
+        CountryBoard.objects.create(country=country, orders=1)
+    yield [
+        Shipment.objects.create(reference=name, destination="SE", due_on=date(2026, 1, 1))
+        for name in "abc"
+    ]
+    for alias in connections:
+        guards.remove(connections[alias], "shipping")
+        for model in (Shipment, CountryBoard):
+            model.objects.using(alias).all().delete()
+
+
+def test_unique_values_may_change_places(shipments: list[Shipment]) -> None:
+    """Two rows that exchange a unique value during the copy, or inherit one, are no conflict."""
+    first, second, third = shipments
+
+    def exchange() -> None:
+        third.delete()
+        Shipment.objects.create(reference="c", destination="NO", due_on=date(2026, 1, 2))
+        for row, name in ((first, "x"), (second, "a"), (first, "b")):
+            Shipment.objects.filter(pk=row.pk).update(reference=name)
+        CountryBoard.objects.filter(country="norway").delete()
+        CountryBoard.objects.filter(country="Norway").update(orders=2)
+
+    with striking("transfer.after_copy", exchange):
+        transfer.transfer("shipping", "other")
+    for model in (Shipment, CountryBoard):
+        assert rows(model, "other") == rows(model, "default")
+    assert Shipment.objects.using("other").count() == 3
 
 
 def test_a_partition_that_was_paused_stays_paused(settings: Any) -> None:

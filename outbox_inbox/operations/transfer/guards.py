@@ -79,6 +79,9 @@ def install(connection: BaseDatabaseWrapper, label: str, why: str) -> None:
 
 def remove(connection: BaseDatabaseWrapper, label: str) -> None:
     """Let everybody write for a context again, from the commit of the open transaction on."""
+    if connection.vendor == "postgresql":
+        # It drops no trigger of a table of which a reference has still to be checked.
+        connection.check_constraints()
     _run(connection, _REMOVE[connection.vendor](label))
 
 
