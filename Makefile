@@ -28,7 +28,7 @@ worker: .venv ## Keep the queues of that site moving, until it is stopped
 	$(MANAGE) run_contexts
 
 # ------------------------------------------------------------------------------------------ tests
-test: .venv ## Run the tests on SQLite, then on PostgreSQL if it answers (ARGS=pytest arguments)
+test: .venv ## Run the tests on SQLite, PostgreSQL and MariaDB if they answer (ARGS=pytest arguments)
 	$(PYTHON) -m tests $(ARGS)
 
 servers: .venv ## Install and start what the tests use (Debian, as root)

@@ -12,8 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from benchmarks import databases
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Benchmark, Result
 
 QUICK = 0.01
 """The share of the work that --quick does: enough to see that everything runs."""
@@ -48,6 +52,37 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from benchmarks import report
+    from benchmarks.filling import check_size
+    from benchmarks.machine import machine
+
+    check_size()
+    known, left_out = _known(options.database)
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}", file=sys.stderr)
+        return 2
+    rounds, share = (1, QUICK) if options.quick else (options.rounds, 1.0)
+    about = machine()
+    results: list[Result] = []
+    if options.format == "text":
+        print(report.heading(about, rounds) + "\n", flush=True)
+    wanted = options.names or list(known)
+    for name in wanted:
+        if name in left_out:
+            print(f"{name}: NOT MEASURED, {left_out[name]}", file=sys.stderr, flush=True)
+            continue
+        results.append(_measured(name, known[name], rounds, share))
+        if options.format == "text":
+            print(report.lines(results[-1]), flush=True)
+    if options.format == "json":
+        print(json.dumps(report.document(about, rounds, results), indent=2))
+    missed = any(result.met is False for result in results) or left_out.keys() & {*wanted}
+    return 3 if options.strict and missed else 0
+
+
+def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
+    """Return all benchmarks by name, and why some of them cannot be measured here."""
     from benchmarks import (
         backlog,
         carrying,
@@ -55,44 +90,25 @@ def _run(options: argparse.Namespace) -> int:
         queueing,
         recording,
         relaying,
-        report,
         waiting,
         waking,
     )
-    from benchmarks.filling import check_size
-    from benchmarks.harness import Result, measure
-    from benchmarks.machine import machine
 
-    check_size()
     modules = [recording, relaying, carrying, queueing, dispatching, backlog, waiting]
-    if options.database == "postgres":
+    if database == "postgres":
         modules.append(waking)
     known = {each.name: each for module in modules for each in module.BENCHMARKS}
-    unknown = [name for name in options.names if name not in known]
-    if unknown:
-        print(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}", file=sys.stderr)
-        return 2
-    rounds, share = (1, QUICK) if options.quick else (options.rounds, 1.0)
-    about, results = machine(), list[Result]()
-    if options.format == "text":
-        print(report.heading(about, rounds) + "\n", flush=True)
-    left_out = _left_out(carrying) | _left_out(queueing)
-    wanted = options.names or list(known)
-    for name in wanted:
-        if name in left_out:
-            print(f"{name}: NOT MEASURED, {left_out[name]}", file=sys.stderr, flush=True)
-            continue
-        for result in measure(known[name], rounds, share):
-            print(f"{name}: round {len(result.ours)} of {rounds}", file=sys.stderr, flush=True)
-        results.append(result)
-        if options.format == "text":
-            print(report.lines(result), flush=True)
-    if options.format == "json":
-        print(json.dumps(report.document(about, rounds, results), indent=2))
-    missed = any(result.met is False for result in results) or not left_out.keys().isdisjoint(
-        wanted
-    )
-    return 3 if options.strict and missed else 0
+    return known, _left_out(carrying) | _left_out(queueing)
+
+
+def _measured(name: str, benchmark: "Benchmark", rounds: int, share: float) -> "Result":
+    """Measure one benchmark, and tell of each round on stderr."""
+    from benchmarks.harness import Result, measure
+
+    result = Result(benchmark=benchmark)
+    for result in measure(benchmark, rounds, share):
+        print(f"{name}: round {len(result.ours)} of {rounds}", file=sys.stderr, flush=True)
+    return result
 
 
 def _left_out(module: ModuleType) -> dict[str, str]:

@@ -34,6 +34,7 @@ class Dialect:
         native: UUIDs and lists are parameters as they are.
         key, partition: the columns of these names, which MySQL wants quoted.
         true: what follows a boolean column in a condition that an index is to serve.
+        by_id: follows the table of an UPDATE that names its rows by id and state.
     """
 
     now: str
@@ -48,6 +49,7 @@ class Dialect:
     key: str = "key"
     partition: str = "partition"
     true: str = ""
+    by_id: str = ""
 
     def members(self, values: Sequence[Any]) -> Any:
         """Return the parameter for ``among``."""
@@ -131,6 +133,7 @@ def _mysql(*, mariadb: bool, uuids: bool, offset: int) -> MySQL:
         key="`key`",
         partition="`partition`",
         true=" = TRUE",
+        by_id=" FORCE INDEX (PRIMARY)",
         collation="utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin",
         returning=mariadb,
         guards_sessions=mariadb,

@@ -248,6 +248,9 @@ def _shut_down(connection: BaseDatabaseWrapper) -> bool:
             number = fileno()
     except Error:
         return True  # Lost already.
+    # mysqlclient goes on naming the descriptor of a lost connection, which may be another's by now.
+    if connection.vendor == "mysql" and not connection.is_usable():
+        return True
     with socket.socket(fileno=os.dup(number)) as same, suppress(OSError):
         same.shutdown(socket.SHUT_RDWR)
     return True

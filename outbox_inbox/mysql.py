@@ -120,6 +120,23 @@ def insert_all(
     return returned
 
 
+def lock_version(
+    connection: BaseDatabaseWrapper, stored: str, context: str, stream: str, version: int
+) -> None:
+    """Take the lock of one event, which others want as well before they append behind it.
+
+    Two insertions that InnoDB has refused both keep a shared lock, and what either does next may
+    be a deadlock. Whoever waits here is refused nothing.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT position FROM {stored} WHERE context = %s AND stream = %s AND version = %s"
+            " FOR UPDATE",
+            [context, stream, version],
+        )
+        cursor.fetchall()
+
+
 def _is_duplicate(error: IntegrityError) -> bool:
     return bool(error.args) and error.args[0] == _DUPLICATE
 
@@ -201,9 +218,7 @@ def insert_deliveries(
 def claim(
     connection: BaseDatabaseWrapper, say: MySQL, partition: int, run: UUID, delivery: int
 ) -> bool:
-    """Take the partition lock and mark one delivery as done: two statements, since UPDATE tells
-    nothing but a number, and cannot skip what is locked.
-    """
+    """Take the partition lock and mark one delivery as done, in two statements."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT id FROM {PARTITION} WHERE id = %s AND run = %s AND NOT paused"
@@ -230,13 +245,33 @@ def release_deliveries(
     """Let the followers of (consumer, key) pairs go whose blocked head is solved."""
     # Put like this each pair is a range of the index; a list of pairs would be no condition for it.
     chosen = " OR ".join([f"(consumer = %s AND {say.key} = %s)"] * len(pairs))
+    where = f"context = %s AND {say.partition} = %s AND state = 'waiting' AND ({chosen})"
+    parameters = [context, partition, *(value for pair in pairs for value in pair)]
+    return update(connection, DELIVERY, "state = 'ready'", where, parameters)
+
+
+def update(
+    connection: BaseDatabaseWrapper,
+    name: str,
+    change: str,
+    where: str,
+    parameters: Sequence[Any],
+) -> int:
+    """Change the rows of a queue that a condition chooses; the caller has the partition's lock.
+
+    InnoDB's UPDATE waits for rows that somebody has inserted and not committed, as far as they
+    stand where it looks: a use case that takes its time would stop the movers. So rows are looked
+    for without locks, and changed by their ids.
+    """
+    changed = 0
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {DELIVERY} SET state = 'ready' WHERE context = %s AND {say.partition} = %s"
-            f" AND state = 'waiting' AND ({chosen})",
-            [context, partition, *(value for pair in pairs for value in pair)],
-        )
-        return int(cursor.rowcount)
+        cursor.execute(f"SELECT id FROM {name} WHERE {where}", parameters)
+        ids = [row[0] for row in cursor.fetchall()]
+        for start in range(0, len(ids), _ROWS):
+            chunk = tuple(ids[start : start + _ROWS])
+            cursor.execute(f"UPDATE {name} SET {change} WHERE id IN %s", [chunk])
+            changed += cursor.rowcount
+    return changed
 
 
 def guard_session(connection: BaseDatabaseWrapper, freeze_ms: int) -> None:

@@ -179,6 +179,17 @@ def stream_version(connection: BaseDatabaseWrapper, context: str, stream: str) -
     return int(rows[0][0])
 
 
+def hold_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last: int) -> bool:
+    """Wait for others who append to a stream that is at version ``last``; false: it has grown.
+
+    Only MySQL needs it; elsewhere the insertion of the next version waits.
+    """
+    if not isinstance(dialect(connection), MySQL) or not last:
+        return True
+    mysql.lock_version(connection, STREAM, context, stream, last)
+    return stream_version(connection, context, stream) == last
+
+
 def delete_stored(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -> int:
     """Take back what this transaction has just appended, to store all of it or nothing."""
     say = dialect(connection)
@@ -260,7 +271,7 @@ def mark_sent(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
     say = dialect(connection)
     return _change(
         connection,
-        f"UPDATE {OUTBOX} SET state = 'sent', holds = FALSE, finished_at = {say.now}"
+        f"UPDATE {OUTBOX}{say.by_id} SET state = 'sent', holds = FALSE, finished_at = {say.now}"
         f" WHERE id {say.among} AND state = 'pending'",
         [say.members(ids)],
     )
@@ -483,7 +494,7 @@ def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
     say = dialect(connection)
     return _change(
         connection,
-        f"UPDATE {DELIVERY} SET state = 'done', holds = FALSE, finished_at = {say.now}"
+        f"UPDATE {DELIVERY}{say.by_id} SET state = 'done', holds = FALSE, finished_at = {say.now}"
         f" WHERE id {say.among} AND state = 'ready'",
         [say.members(ids)],
     )
@@ -734,11 +745,14 @@ def promote(
 ) -> int:
     """Make rows available whose time has come, in the order of their ids."""
     say = dialect(connection)
+    where = (
+        f"context = %s AND {say.partition} = %s"
+        f" AND state = '{idle_state(model)}' AND due_at <= {say.now}"
+    )
+    if isinstance(say, MySQL):
+        return mysql.update(connection, table(model), "due_at = NULL", where, [context, partition])
     return _change(
-        connection,
-        f"UPDATE {table(model)} SET due_at = NULL WHERE context = %s AND {say.partition} = %s"
-        f" AND state = '{idle_state(model)}' AND due_at <= {say.now}",
-        [context, partition],
+        connection, f"UPDATE {table(model)} SET due_at = NULL WHERE {where}", [context, partition]
     )
 
 
@@ -747,7 +761,7 @@ def park(connection: BaseDatabaseWrapper, model: type[models.Model], ids: Sequen
     say = dialect(connection)
     return _change(
         connection,
-        f"UPDATE {table(model)} SET state = 'waiting'"
+        f"UPDATE {table(model)}{say.by_id} SET state = 'waiting'"
         f" WHERE id {say.among} AND state = '{idle_state(model)}'",
         [say.members(ids)],
     )
@@ -809,12 +823,11 @@ def release_messages(
 ) -> int:
     """Let the followers of keys go whose blocked head is solved."""
     say = dialect(connection)
-    return _change(
-        connection,
-        f"UPDATE {OUTBOX} SET state = 'pending' WHERE context = %s AND {say.partition} = %s"
-        f" AND state = 'waiting' AND {say.key} {say.among}",
-        [context, partition, say.members(keys)],
-    )
+    where = f"context = %s AND {say.partition} = %s AND state = 'waiting' AND {say.key} {say.among}"
+    parameters = [context, partition, say.members(keys)]
+    if isinstance(say, MySQL):
+        return mysql.update(connection, OUTBOX, "state = 'pending'", where, parameters)
+    return _change(connection, f"UPDATE {OUTBOX} SET state = 'pending' WHERE {where}", parameters)
 
 
 def release_deliveries(

@@ -81,6 +81,7 @@ def append(
     Raises:
         ConcurrencyError, DuplicateMessage: nothing was stored; the transaction is usable.
     """
+    refused = 0
     for _ in range(_RETRIES):
         last = statements.stream_version(connection, rows[0].context, stream)
         if expected_version is not None and last != expected_version:
@@ -89,9 +90,15 @@ def append(
                 f"the stream {stream!r} of {rows[0].context!r} is at version {last}, "
                 f"and version {expected_version} was expected. Nothing was stored."
             )
+        # Behind a version that this transaction was refused, so were others: none can have it alone.
+        if last != refused and not statements.hold_stream(
+            connection, rows[0].context, stream, last
+        ):
+            continue
         stored = statements.insert_stream(connection, rows, stream, last + 1)
         if len(stored) == len(rows):
             return [row[0] for row in stored]
+        refused = last + 1
         if stored:
             # Ids that are new by construction: a caller's own comes with one event, never a part.
             statements.delete_stored(connection, [row.message_id for row in rows])

@@ -79,7 +79,9 @@ def database(name: str, default: str = "") -> dict[str, Any]:
     scheme = url.partition("://")[0]
     if scheme not in environ.Env.DB_SCHEMES:
         _refuse(
-            name, scheme, "a database URL: sqlite:///FILE or postgres://USER:PASSWORD@HOST/NAME"
+            name,
+            scheme,
+            "a database URL: sqlite:///FILE, postgres://USER:PASSWORD@HOST/NAME or mysql://…",
         )
     try:
         entry: dict[str, Any] = environ.Env.db_url_config(url)

@@ -33,11 +33,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         for marker in filter(item.get_closest_marker, SHARED):
             item.add_marker(pytest.mark.xdist_group(marker))
-    others = [vendor for vendor in VENDORS if vendor != TEST_DATABASE]
-    left_out = [item for item in items if any(map(item.get_closest_marker, others))]
+    left_out = [item for item in items if TEST_DATABASE not in _vendors(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def _vendors(item: pytest.Item) -> tuple[str, ...]:
+    """Return the databases that a test is for: those it is marked with, or all."""
+    return tuple(filter(item.get_closest_marker, VENDORS)) or VENDORS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

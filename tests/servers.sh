@@ -35,6 +35,33 @@ start_postgres() {
     fi
 }
 
+start_mariadb() {
+    install mariadbd mariadb-server
+    if ! pgrep -x mariadbd >/dev/null; then
+        mkdir -p /run/mysqld && chown mysql: /run/mysqld
+        mariadbd-safe --user=mysql >/dev/null 2>&1 &
+    fi
+    for _ in $(seq 45); do
+        mariadb-admin --silent ping >/dev/null 2>&1 && break
+        sleep 1
+    done
+    if [ -z "${TEST_MARIADB_URL:-}" ] && ! answers MariaDB; then
+        # Debian's own configuration lets root in over its socket only.
+        mariadb -e "CREATE USER IF NOT EXISTS root@127.0.0.1 IDENTIFIED BY '';
+                    GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION"
+    fi
+}
+
+install_driver() { # mysqlclient has no wheels for Linux
+    .venv/bin/python -c 'import MySQLdb' 2>/dev/null && return
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc pkg-config libmariadb-dev
+    # The headers of a Python from elsewhere lie beside it.
+    [ -e "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-dev
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-mysql.txt
+}
+
 start_redis() {
     install redis-server redis-server
     redis-server --daemonize yes --bind 127.0.0.1 --port 6379 --save "" --appendonly no >/dev/null
@@ -47,7 +74,9 @@ start_rabbitmq() {
 
 answers Chromium || install chromium chromium
 answers PostgreSQL || start_postgres
+install_driver
+answers MariaDB || start_mariadb
 answers Redis || start_redis
 answers RabbitMQ || start_rabbitmq
-for server in Chromium PostgreSQL Redis RabbitMQ; do wait_for "$server"; done
-echo "Chromium, PostgreSQL, Redis and RabbitMQ answer."
+for server in Chromium PostgreSQL MariaDB Redis RabbitMQ; do wait_for "$server"; done
+echo "Chromium, PostgreSQL, MariaDB, Redis and RabbitMQ answer."

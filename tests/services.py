@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 PATIENCE = 2  # seconds
@@ -67,13 +68,22 @@ def _greet_postgres(url: str) -> None:
         connection.execute("SELECT 1")
 
 
+def mariadb_parameters(url: str) -> dict[str, Any]:
+    """Return what mysqlclient calls the parts of a URL, all but the database."""
+    parts = urlsplit(url)
+    return {
+        "host": parts.hostname,
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+    }
+
+
 def _greet_mariadb(url: str) -> None:
     import MySQLdb
 
-    parts = urlsplit(url)
-    where = {"host": parts.hostname, "port": parts.port or 3306}
-    who = {"user": parts.username or "", "password": unquote(parts.password or "")}
-    with closing(MySQLdb.connect(**where, **who, connect_timeout=PATIENCE)) as connection:
+    where = mariadb_parameters(url)
+    with closing(MySQLdb.connect(**where, connect_timeout=PATIENCE)) as connection:
         connection.query("SELECT 1")
 
 

@@ -6,10 +6,10 @@ parameters, so that the databases find the few unfinished rows without reading t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from django.db.models import BooleanField, QuerySet
+from django.db.models import BooleanField, Lookup, QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import context
@@ -81,9 +81,26 @@ def rows(selection: Selection, which: Which) -> Iterator[tuple[Queue, Rows]]:
         yield queue, chosen.filter(condition(queue, which))
 
 
-def condition(queue: Queue, which: Which) -> RawSQL:
+if TYPE_CHECKING:
+    _Lookup = Lookup[bool]
+else:
+    # Django's class takes no type arguments when the program runs.
+    _Lookup = Lookup
+
+
+class _AsWritten(_Lookup):
+    """A condition in SQL. Django lets MySQL compare other expressions with TRUE, without index."""
+
+    prepare_rhs = False
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        """Return the left side."""
+        return self.process_lhs(compiler, connection)
+
+
+def condition(queue: Queue, which: Which) -> _AsWritten:
     """Return the condition on the state of a queue's rows."""
-    return RawSQL(f"({sql(queue, which)})", (), BooleanField())
+    return _AsWritten(RawSQL(f"({sql(queue, which)})", (), BooleanField()), rhs=True)
 
 
 def sql(queue: Queue, which: Which) -> str:

@@ -141,6 +141,10 @@ def _in_chunks(owner: Context, queue: Queue, chosen: Rows, which: Which, change:
             held = model.objects.using(owner.database).filter(
                 condition(queue, which), pk__in=ids, partition__in=partitions
             )
+            if connection.vendor == "mysql":
+                # By the ids alone, so that no row is waited for that somebody is inserting.
+                here = model.objects.using(owner.database)
+                held = here.filter(pk__in=list(held.values_list("pk", flat=True)))
             count += change(connection, owner, queue, held)
     return count
 

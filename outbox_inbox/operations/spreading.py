@@ -12,6 +12,7 @@ from zlib import crc32
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox import mysql
 from outbox_inbox.closed import explained
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import dialect
@@ -97,9 +98,10 @@ def _move(connection: BaseDatabaseWrapper, owner: Context, queue: Queue, after: 
     if queue == Queue.OUTBOX:
         return _change(
             connection,
-            f"UPDATE {name} SET {column} = key_hash %% %s"
-            f" WHERE context = %s AND {column} <> key_hash %% %s AND ({unfinished})",
-            [after, owner.label, after],
+            name,
+            f"{column} = key_hash %% {after:d}",
+            f"context = %s AND {column} <> key_hash %% {after:d} AND ({unfinished})",
+            [owner.label],
         )
     # A consumer that does not exist any more has deliveries all the same.
     deliveries = Delivery.objects.using(owner.database)
@@ -115,18 +117,24 @@ def _move_deliveries(
     # As when they were made: XOR, written as (a | b) - (a & b), which every database has.
     deliveries, column = table(Delivery), dialect(connection).partition
     target = (
-        "(SELECT ((m.key_hash | %s) - (m.key_hash & %s)) %% %s"
+        f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
         f" FROM {table(InboxMessage)} m WHERE m.id = {deliveries}.message_id)"
     )
     return _change(
         connection,
-        f"UPDATE {deliveries} SET {column} = {target} WHERE context = %s"
-        f" AND consumer = %s AND ({sql(Queue.INBOX, 'unfinished')}) AND {column} <> {target}",
-        [hashed, hashed, after, owner.label, consumer, hashed, hashed, after],
+        deliveries,
+        f"{column} = {target}",
+        f"context = %s AND consumer = %s AND ({sql(Queue.INBOX, 'unfinished')})"
+        f" AND {column} <> {target}",
+        [owner.label, consumer],
     )
 
 
-def _change(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> int:
+def _change(
+    connection: BaseDatabaseWrapper, name: str, change: str, where: str, parameters: Sequence[Any]
+) -> int:
+    if connection.vendor == "mysql":
+        return mysql.update(connection, name, change, where, parameters)
     with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
+        cursor.execute(f"UPDATE {name} SET {change} WHERE {where}", parameters)
         return int(cursor.rowcount)

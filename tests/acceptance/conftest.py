@@ -14,13 +14,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.acceptance.orders")  # so that a difference is shown
 
-from tests.acceptance.store import (  # noqa: E402
-    Store,
-    Stores,
-    postgres_copies,
-    postgres_url,
-    sqlite_copies,
-)
+from tests.acceptance.store import Store, Stores, copies_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEMORY = Path("/dev/shm")  # noqa: S108  the folder made in it is ours alone
@@ -99,14 +93,18 @@ def migrated(**settings: str) -> Iterator[Callable[[], Store]]:
     folder = Path(
         tempfile.mkdtemp(prefix="outbox_inbox-acceptance-", dir=MEMORY if roomy else None)
     )
-    postgres = os.environ.get("TEST_DATABASE") == "postgres"
-    copies = postgres_copies(postgres_url()) if postgres else sqlite_copies(folder)
     try:
-        with copies as (template, copy):
-            Processes(template, **settings).succeed(
-                "manage.py", "migrate", "--run-syncdb", "--verbosity", "0", "--skip-checks"
-            )
-            yield copy
+        with copies_of(os.environ.get("TEST_DATABASE") or "sqlite", folder) as (template, copy):
+            migrate = ("manage.py", "migrate", "--run-syncdb", "--verbosity", "0", "--skip-checks")
+            Processes(template, **settings).succeed(*migrate)
+
+            def new() -> Store:
+                store = copy()
+                if store.url.startswith("mysql"):
+                    Processes(store, **settings).succeed(*migrate)
+                return store
+
+            yield new
     finally:
         shutil.rmtree(folder)
 

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,11 @@ class Store:
         if self.url.startswith("sqlite"):
             with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
                 return database.execute(sql).fetchall()
+        if self.url.startswith("mysql"):
+            with _mariadb(self.url, urlsplit(self.url).path[1:]) as cursor:
+                cursor.execute("SET SESSION sql_mode = 'ANSI_QUOTES'")
+                cursor.execute(sql)
+                return list(cursor.fetchall())
         with psycopg.connect(self.url) as connection:
             return connection.execute(sql).fetchall()
 
@@ -134,11 +139,41 @@ def postgres_copies(url: str) -> Iterator[tuple[Store, Any]]:
             _execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
+@contextmanager
+def mariadb_copies(url: str) -> Iterator[tuple[Store, Any]]:
+    """Yield a MariaDB database, and a function that makes another; it cannot copy one."""
+    made: list[str] = []
+    prefix = f"acceptance_outbox_inbox_{os.getpid()}_{secrets.token_hex(4)}"
+
+    def create() -> Store:
+        made.append(f"{prefix}_{len(made)}")
+        with _mariadb(url) as cursor:
+            cursor.execute(f"CREATE DATABASE {made[-1]}")
+        return Store(urlunsplit(urlsplit(url)._replace(path=f"/{made[-1]}")))
+
+    try:
+        yield create(), create
+    finally:
+        with _mariadb(url) as cursor:
+            for name in made:
+                cursor.execute(f"DROP DATABASE {name}")
+
+
+@contextmanager
+def _mariadb(url: str, database: str = "") -> Iterator[Any]:
+    import MySQLdb
+
+    with closing(MySQLdb.connect(**services.mariadb_parameters(url), db=database)) as connection:
+        yield connection.cursor()
+
+
+def copies_of(vendor: str, folder: Path) -> AbstractContextManager[tuple[Store, Any]]:
+    """Return the copies of a vendor, with the names that TEST_DATABASE has for it."""
+    if vendor == "postgres":
+        return postgres_copies(services.POSTGRES.url)
+    return mariadb_copies(services.MARIADB.url) if vendor == "mariadb" else sqlite_copies(folder)
+
+
 def _execute(url: str, sql: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql)
-
-
-def postgres_url() -> str:
-    """Return the URL of the server that the tests use."""
-    return services.POSTGRES.url

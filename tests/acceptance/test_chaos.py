@@ -78,6 +78,7 @@ def test_a_worker_ends_in_order_when_it_is_told_to(processes: Processes) -> None
 
 
 @pytest.mark.postgres
+@pytest.mark.mariadb
 def test_connections_that_are_cut_lose_and_repeat_nothing(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_connections_that_are_cut_lose_and_repeat_nothing(
 
 
 @pytest.mark.postgres
+@pytest.mark.mariadb
 def test_a_frozen_worker_is_thrown_out(processes: Processes, tmp_path: Path) -> None:
     """A worker that freezes with a partition's lock holds nobody up for longer than FROZEN_AFTER.
 

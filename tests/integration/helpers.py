@@ -243,11 +243,54 @@ def eventually(condition: Callable[[], T], wanted: str) -> T:
 
 
 def waits_for_lock() -> bool:
-    """Tell whether another session of this PostgreSQL database waits for a lock."""
+    """Tell whether another session of this database waits for a lock."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot()")  # it is kept until the transaction ends
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
+        if connection.vendor == "mysql":
+            threading.Event().wait(0.15)  # asked more often than that, InnoDB repeats itself
+            cursor.execute(
+                "SELECT count(*) FROM information_schema.innodb_trx t"
+                " JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"
+                " WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'"
+            )
+        else:
+            # What the statistics say is kept until the transaction ends.
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
         return bool(cursor.fetchone()[0])
+
+
+def session() -> int:
+    """Return the number by which the server knows this thread's connection."""
+    if connection.vendor == "mysql":
+        return connection.connection.thread_id()
+    return connection.connection.info.backend_pid
+
+
+def end_session(number: int) -> None:
+    """Have the server end a connection, which may be this one."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("KILL %s", [number])
+        else:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [number])
+
+
+def end_other_sessions() -> None:
+    """Have the server end all other connections to this database."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist"
+                " WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+            )
+        else:
+            cursor.execute(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        others = [number for (number,) in cursor.fetchall()]
+    for number in others:
+        end_session(number)

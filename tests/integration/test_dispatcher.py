@@ -29,11 +29,13 @@ from tests.integration.helpers import (
     deliver,
     delivery_states,
     dispatch,
+    end_session,
     entries,
     failing,
     fall_silent,
     leave_token,
     relay,
+    session,
     steps,
     striking,
 )
@@ -621,14 +623,14 @@ def as_list(events):
 
 
 @pytest.mark.postgres
+@pytest.mark.mariadb
 @each_way
 def test_a_lost_connection_is_no_failed_attempt(one, consumer, event):
     """It is raised, since it is the fault of no message, and the message is handled later."""
     deliver(*steps(event, 2))
 
     def part(events):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        end_session(session())
 
     with playing(**{consumer: part}), pytest.raises(OperationalError):
         dispatch()
@@ -641,21 +643,16 @@ def test_a_lost_connection_is_no_failed_attempt(one, consumer, event):
 
 
 @pytest.mark.postgres
+@pytest.mark.mariadb
 def test_a_connection_that_is_lost_between_two_messages_is_no_failed_attempt(one):
     """What is done is done, and the next message was not even begun."""
     deliver(*steps(Noted, 3))
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (backend,) = cursor.fetchone()
-
-    def terminate():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s)", [backend])
-
+    mine = session()
     with Worker() as other:
-        cut = striking("dispatch.after_commit", lambda: other.do(terminate))
+        cut = striking("dispatch.after_commit", lambda: other.do(end_session, mine))
         with cut, pytest.raises(OperationalError):
             dispatch()
+    connection.close_if_unusable_or_obsolete()  # as a worker does after an error
     assert not DeliveryAttempt.objects.exists()
     fall_silent()
     dispatch()

@@ -222,7 +222,7 @@ def test_statistics_read_no_finished_row():
     plans = []
 
     def explain(execute, sql, parameters, many, info):
-        if sql.startswith("SELECT context, partition"):
+        if sql.startswith("SELECT context, ") and "UNION ALL" in sql:
             prefix = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
             with connection.cursor() as cursor:
                 if connection.vendor == "postgresql":
@@ -236,7 +236,7 @@ def test_statistics_read_no_finished_row():
 
     assert len(plans) == 2
     for plan, prefix in zip(plans, ("outbox_inbox_out_", "outbox_inbox_del_"), strict=True):
-        for suffix in ("due", "waiting", "dead"):
+        for suffix in ("state",) if connection.vendor == "mysql" else ("due", "waiting", "dead"):
             assert prefix + suffix in plan
 
 

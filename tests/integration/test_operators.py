@@ -178,6 +178,7 @@ def test_a_repartition_disturbs_no_writer(settings, outbox, inbox):
 
 
 @pytest.mark.postgres
+@pytest.mark.mariadb
 @pytest.mark.parametrize(
     "operate",
     [

@@ -24,6 +24,7 @@ from tests.integration.helpers import (
     PATIENCE,
     Worker,
     delivery_states,
+    end_other_sessions,
     entries,
     eventually,
     picks,
@@ -391,16 +392,9 @@ def test_it_says_when_it_works_again(failures, log, monkeypatch):
 
 @committed
 @pytest.mark.postgres
+@pytest.mark.mariadb
 def test_it_goes_on_after_its_connection_was_cut():
     """The database was restarted: the runner opens a new connection and loses nothing."""
-
-    def cut():
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
     end, looked = threading.Event(), threading.Event()
 
     def wait(seconds):
@@ -410,7 +404,7 @@ def test_it_goes_on_after_its_connection_was_cut():
     with Worker() as worker:
         running_ = worker.start(run, contexts(), interval=0.01, stop=end.is_set, wait=wait)
         assert looked.wait(PATIENCE)
-        cut()
+        end_other_sessions()
         put(*steps(Noted, 3))
         eventually(lambda: entries() == [1, 2, 3], "the messages are handled")
         end.set()

@@ -141,6 +141,7 @@ def test_disconnect_without_a_socket():
 
 
 @pytest.mark.postgres
+@pytest.mark.mariadb
 @pytest.mark.django_db(transaction=True)
 def test_disconnect():
     """After disconnect, the next statement finds its connection lost."""
@@ -153,6 +154,7 @@ def test_disconnect():
 
 
 @pytest.mark.postgres
+@pytest.mark.mariadb
 @pytest.mark.django_db(transaction=True)
 def test_disconnect_twice():
     """A connection that is lost already is left alone."""
@@ -186,7 +188,9 @@ def test_disconnect_without_connections(monkeypatch):
 def test_disconnect_leaves_the_descriptor_to_its_owner(monkeypatch):
     """The socket is shut down and not closed: its number must not go to somebody else's file."""
     ours, theirs = socket.socketpair()
-    wrapper = type("Wrapper", (), {"connection": ours, "wrap_database_errors": nullcontext()})
+    wrapper = type(
+        "Wrapper", (), {"vendor": "some", "connection": ours, "wrap_database_errors": nullcontext()}
+    )
     monkeypatch.setattr(
         faults, "connections", type("All", (), {"all": lambda initialized_only: [wrapper]})
     )
