@@ -17,7 +17,7 @@ from .transports import ReceivedMessage
 _SHORT = 200  # characters of what its sender calls it, and of an attribute if there is too much
 _LONG = 4_000  # characters of the error
 _MANY = 100  # attributes that are kept if there is too much
-_ROWS = 50  # in one statement: each may have MAX_PAYLOAD bytes
+_ROWS = 20  # in one statement: each may have MAX_PAYLOAD bytes, and MySQL takes 16 MB by default
 
 
 class Kept(NamedTuple):
