@@ -1,6 +1,7 @@
 """The receiver: takes messages from a context's transport into its inbox."""
 
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 from django.db import connections
 
@@ -13,8 +14,14 @@ from .models import Queue, Reason
 from .partitions import Lost, Run, sweep
 from .quarantine import Kept
 from .tally import Outcome, Tally, ignore, never
-from .transports import ReceivedMessage, transport
+from .transports import ReceivedMessage, Transport, transport
 from .vetting import Accepted, Refusal, vet
+
+_well: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
+"""Labels of contexts whose intake has forgotten every outage that this process knows of.
+
+Where nothing has come and there is nothing to be forgotten, the database is not even asked.
+"""
 
 
 def receive_messages(
@@ -40,16 +47,20 @@ def receive_messages(
     """
     source = transport(context.transport)
     tally = Tally(limit, stop, progress)
-    if source.writes_inboxes or not (context.subscribed and _may_have(context)):
+    if source.writes_inboxes or not context.subscribed:
+        return tally.outcome
+    if not _may_have(context) and context.label in _well.get(source, ()):
         return tally.outcome
     return sweep(context, Queue.INTAKE, _receive, tally)
 
 
 def _may_have(context: Context) -> bool:
     """Ask the transport, which costs the database nothing; an outage is met again, and noted."""
+    source = transport(context.transport)
     try:
-        return transport(context.transport).has_messages(context)
+        return source.has_messages(context)
     except TransportUnavailable:
+        _well.get(source, set()).discard(context.label)
         return True
 
 
@@ -63,6 +74,7 @@ def _receive(run: Run, tally: Tally) -> None:
     except Lost:
         tally.add(Outcome(busy=1))
     except TransportUnavailable as error:
+        _well.get(source, set()).discard(run.context.label)
         _rest(run, error)
         raise
 
@@ -72,12 +84,15 @@ def _receive_batch(run: Run, tally: Tally) -> bool:
     context, source = run.context, transport(run.context.transport)
     with run.locked():
         messages = source.receive(context, tally.size())
-        if not messages:
-            return False
-        faults.point("receive.after_read")
+        if messages:
+            faults.point("receive.after_read")
         kept = _store(context, messages)
         run.recovered()
-        faults.point("receive.after_insert")
+        if messages:
+            faults.point("receive.after_insert")
+    _well.setdefault(source, set()).add(context.label)
+    if not messages:
+        return False
     faults.point("receive.after_commit")
     source.acknowledge(context, messages)
     faults.point("receive.after_ack")

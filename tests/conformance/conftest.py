@@ -1,11 +1,13 @@
 """Servers of the tests' own, one of each kind in a run: they are killed, cut off and emptied."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import pytest
 
 from tests import services
-from tests.brokers import RabbitServer, RedisServer, Server
+from tests.brokers import Proxy, RabbitServer, RedisServer, Server
 from tests.conftest import need
 from tests.integration.conftest import both_databases, committed
 
@@ -45,3 +47,26 @@ def redis_server(_redis: RedisServer) -> Iterator[Server]:
 def rabbit_server(_rabbit: RabbitServer) -> Iterator[Server]:
     """A RabbitMQ that may be killed."""
     yield from kept_running(_rabbit)
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A server, and the wire to it that a test can cut."""
+
+    server: Server
+    proxy: Proxy
+
+    @contextmanager
+    def losing(self, marker: bytes) -> Iterator[None]:
+        """Lose the answers to what has the marker in it; there has to be something like that."""
+        before = self.proxy.lost
+        with self.proxy.losing_answers(marker):
+            yield
+        assert self.proxy.lost > before, f"nothing with {marker!r} came over the wire"
+
+
+@pytest.fixture
+def wired() -> Iterator[Callable[[Server], Wired]]:
+    """Return a function that puts a wire before a server, for one test."""
+    with ExitStack() as stack:
+        yield lambda server: Wired(server, stack.enter_context(Proxy(server.port)))

@@ -1,7 +1,7 @@
 """What the author of a transport tells the suite: where it is, and what can be done to its server."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import pytest
@@ -81,6 +81,14 @@ class Abilities:
         """Have an acknowledgement arrive, and its answer or the connection lost within a block."""
         raise NotImplementedError
 
+    def dying(self) -> AbstractContextManager[Any]:
+        """Let nothing that a dying process still says reach the server, within a block.
+
+        Optional. By default it may say good-bye (close a channel, give back what it has), which
+        a process does not that is killed.
+        """
+        return nullcontext()
+
     @pytest.fixture
     def server(self) -> Any:
         """Return what the abilities act upon; override it to start or borrow the server."""
@@ -93,21 +101,29 @@ class Abilities:
 
     @pytest.fixture(autouse=True)
     def _scene(self, server: Any, database: Any) -> Iterator[None]:
-        """Install the three contexts for one test, with nothing in their queues."""
+        """Set the scene for one test."""
+        with self.staged(server):
+            yield
+
+    @contextmanager
+    def staged(self, server: Any) -> Iterator[None]:
+        """Install the three contexts within a block, with nothing in their queues."""
         self.broker = server
         with ExitStack() as stack:
             stack.enter_context(modify_settings(INSTALLED_APPS={"append": list(scene.APPS)}))
             stack.enter_context(override_settings(OUTBOX_INBOX=self.settings()))
-            scene.new_process()
+            stack.enter_context(scene.quick_processes())
             scene.clear()
             yield
             scene.clear()
-            scene.new_process()
 
     @contextmanager
     def crashing(self, point: str) -> Iterator[None]:
         """Let the process die at a fault point, and go on as another."""
-        with scene.crashing(point):
+        with (
+            ExitStack() as stack,
+            scene.crashing(point, lambda: stack.enter_context(self.dying())),
+        ):
             yield
         self.go_on_as_another()
 
@@ -117,9 +133,14 @@ class Abilities:
         if self.can("outlive"):
             scene.new_process()
 
-    def configured(self, **changed: Any) -> AbstractContextManager[Any]:
-        """Change OUTBOX_INBOX within a block, and forget what the queues were before."""
-        return override_settings(OUTBOX_INBOX={**self.settings(), **changed})
+    @contextmanager
+    def configured(self, **changed: Any) -> Iterator[None]:
+        """Change OUTBOX_INBOX within a block; the queues are empty before and after it."""
+        scene.clear()
+        with override_settings(OUTBOX_INBOX={**self.settings(), **changed}):
+            yield
+            scene.clear()
+            scene.new_process()
 
     def can(self, ability: str) -> bool:
         """Tell whether the transport has an ability, or says that it has not."""

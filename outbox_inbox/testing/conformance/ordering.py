@@ -50,7 +50,6 @@ class OrderCases(Abilities):
     def test_order_holds_with_several_partitions_of_the_outbox(self) -> None:
         """The messages of a key are all in one of them."""
         with self.configured(PARTITIONS={"outbox": 3, "inbox": 2}):
-            scene.clear()
             scene.subscribe()
             topics = [f"topic {number}" for number in range(10)]
             for number in range(1, 6):
@@ -62,7 +61,6 @@ class OrderCases(Abilities):
             partitions = OutboxMessage.objects.using(scene.publisher().database)
             spread = partitions.filter(context=PUBLISHER).values_list("partition", flat=True)
             assert len(set(spread)) > 1
-            scene.clear()
 
     def test_each_of_two_subscribers_gets_each_message(self) -> None:
         """What one has received and confirmed is there for the other."""
@@ -107,7 +105,7 @@ class OrderCases(Abilities):
             scene.say(number, text="x" * (262_144 - around))
         scene.settle()
         rows = self._rows(InboxMessage, SUBSCRIBER)
-        assert [len(row["payload"]) for row in rows] == [262_144] * 4
+        assert [len(str(row["payload"])) for row in rows] == [262_144] * 4
         assert rows == self._rows(OutboxMessage, PUBLISHER)
         assert scene.heard() == [1, 2, 3, 4]
 

@@ -2,7 +2,8 @@
 
 import gc
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -44,7 +45,7 @@ _PATIENCE = 50  # rounds in a row in which nothing moves and a transport cannot 
 
 
 class NothingStruck(AssertionError):
-    """A fault point was not reached as often as it had to be for the process to die there."""
+    """The fault point at which the process was to die was not reached."""
 
 
 class Crash(BaseException):
@@ -173,27 +174,42 @@ def clear() -> None:
 
 
 def new_process() -> None:
-    """Go on as another process would: with transports that know of nothing before."""
+    """Go on as another process would: with transports that know of nothing before.
+
+    The sockets of the old ones close as they do when a process ends: nobody says good-bye.
+    """
     transport.cache_clear()
-    gc.collect()  # the sockets of the old ones close with them, as they do when a process ends
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @contextmanager
-def crashing(point: str, hit: int = 1) -> Iterator[None]:
-    """Let the process die at a hit (from 1) of a fault point.
+def quick_processes() -> Iterator[None]:
+    """Begin and end with a new process, and let `new_process` look at what came since only."""
+    new_process()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        new_process()
+
+
+@contextmanager
+def crashing(point: str, die: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Let the process die when it first comes to a fault point, and call ``die`` there.
 
     Nothing is cleaned up but what the server of the database would: it rolls back.
 
     Raises:
         NothingStruck: it did not come to that.
     """
-    hits = 0
     reached = faults.point
 
     def strike(name: str) -> None:
-        nonlocal hits
-        hits += name == point
-        if name == point and hits == hit:
+        if name == point:
+            die()
             raise Crash
         reached(name)
 
@@ -203,7 +219,7 @@ def crashing(point: str, hit: int = 1) -> Iterator[None]:
         except Crash:
             pass
         else:
-            raise NothingStruck(f"{point} was hit {hits} times only")
+            raise NothingStruck(f"{point} was not reached")
 
 
 def fall_silent() -> None:
