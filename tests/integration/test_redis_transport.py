@@ -18,6 +18,8 @@ from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.redis import trimming
+from tests import services
+from tests.conftest import need
 from tests.integration.helpers import (
     come_due,
     crash,
@@ -36,6 +38,12 @@ from tests.proxy import Proxy
 from tests.shop.contracts import Sold
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
+
+
+@pytest.fixture
+def redis_url():
+    """The URL of a Redis that answers; not emptied, since each test has streams of its own."""
+    return need(services.REDIS)
 
 
 @pytest.fixture
