@@ -676,6 +676,19 @@ def test_tables_that_are_missing_are_named() -> None:
             cursor.execute("ALTER TABLE depot_pick_away RENAME TO depot_pick")
 
 
+def test_a_context_that_was_never_elsewhere(settings: Any) -> None:
+    """Where its ContextConfig names a database without its tables, there is nothing to be moved."""
+    deploy(settings, "depot")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ALTER TABLE depot_pick RENAME TO depot_pick_away")
+    try:
+        with pytest.raises(TransferRefused, match="lives on the database 'other' already"):
+            transfer.plan("depot", "other")
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ALTER TABLE depot_pick_away RENAME TO depot_pick")
+
+
 def test_rows_of_a_stranger_on_the_new_side_are_not_touched() -> None:
     """Rows of the context that did not come from this hand-over stop it before it begins."""
     Pick.objects.using("other").create(consumer="pick", order="a", number=1)
@@ -712,7 +725,7 @@ def test_a_dry_run_counts_and_changes_nothing() -> None:
     put(*steps(Noted, 2))
     printed = run("shop", "--to", "other", "--dry-run")
     assert "outbox_inbox_outboxmessage: 2 rows" in printed
-    assert "2 rows of shop would go from default to other" in printed
+    assert "2 rows of shop would go from 'default' to 'other'" in printed
     assert not Transfer.objects.exists()
     assert not Transfer.objects.using("other").exists()
     put(*steps(Noted, [3]))
