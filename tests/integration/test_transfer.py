@@ -30,7 +30,16 @@ from outbox_inbox.models import (
     Transfer,
     table,
 )
-from outbox_inbox.operations import pause, prune, queue_stats, resume, transfer
+from outbox_inbox.operations import (
+    Selection,
+    discard,
+    pause,
+    prune,
+    queue_stats,
+    resume,
+    retry,
+    transfer,
+)
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last, set_last
 from tests.depot.events import Wanted
@@ -383,6 +392,21 @@ def test_old_movers_stay_away_and_operators_cannot_resume() -> None:
     assert [(each.state, each.reason) for each in outbox.partitions] == [
         ("paused", "handed over to other")
     ]
+
+
+def test_an_operator_cannot_solve_what_has_gone() -> None:
+    """Retry and discard on the old side are refused, and change nothing."""
+    unfinished_business()
+    transfer.transfer("shop", "other")
+    before = {model: rows(model, "default") for model in QUEUES}
+    chosen = Selection(context="shop")
+    for act in (
+        lambda: retry(chosen),
+        lambda: discard(chosen, "not needed", unfinished=True),
+    ):
+        with pytest.raises(ContextMoved, match="'shop' is closed"):
+            act()
+    assert {model: rows(model, "default") for model in QUEUES} == before
 
 
 def test_other_contexts_go_on_on_the_old_side() -> None:
