@@ -32,7 +32,16 @@ from outbox_inbox.models import (
     Transfer,
     table,
 )
-from outbox_inbox.operations import pause, prune, queue_stats, resume, transfer
+from outbox_inbox.operations import (
+    Selection,
+    discard,
+    pause,
+    prune,
+    queue_stats,
+    resume,
+    retry,
+    transfer,
+)
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last, set_last
 from outbox_inbox.transports import ReceivedMessage
@@ -397,6 +406,21 @@ def test_old_movers_stay_away_and_operators_cannot_resume() -> None:
     ]
 
 
+def test_an_operator_cannot_solve_what_has_gone() -> None:
+    """Retry and discard on the old side are refused, and change nothing."""
+    unfinished_business()
+    transfer.transfer("shop", "other")
+    before = {model: rows(model, "default") for model in QUEUES}
+    chosen = Selection(context="shop")
+    for act in (
+        lambda: retry(chosen),
+        lambda: discard(chosen, "not needed", unfinished=True),
+    ):
+        with pytest.raises(ContextMoved, match="'shop' is closed"):
+            act()
+    assert {model: rows(model, "default") for model in QUEUES} == before
+
+
 def test_other_contexts_go_on_on_the_old_side() -> None:
     """The guard is that of one context: what else lives there records, relays and handles."""
     transfer.transfer("shop", "other")
@@ -688,6 +712,19 @@ def test_tables_that_are_missing_are_named() -> None:
             cursor.execute("ALTER TABLE depot_pick_away RENAME TO depot_pick")
 
 
+def test_a_context_that_was_never_elsewhere(settings: Any) -> None:
+    """Where its ContextConfig names a database without its tables, there is nothing to be moved."""
+    deploy(settings, "depot")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ALTER TABLE depot_pick RENAME TO depot_pick_away")
+    try:
+        with pytest.raises(TransferRefused, match="lives on the database 'other' already"):
+            transfer.plan("depot", "other")
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ALTER TABLE depot_pick_away RENAME TO depot_pick")
+
+
 def test_rows_of_a_stranger_on_the_new_side_are_not_touched() -> None:
     """Rows of the context that did not come from this hand-over stop it before it begins."""
     Pick.objects.using("other").create(consumer="pick", order="a", number=1)
@@ -724,7 +761,7 @@ def test_a_dry_run_counts_and_changes_nothing() -> None:
     put(*steps(Noted, 2))
     printed = run("shop", "--to", "other", "--dry-run")
     assert "outbox_inbox_outboxmessage: 2 rows" in printed
-    assert "2 rows of shop would go from default to other" in printed
+    assert "2 rows of shop would go from 'default' to 'other'" in printed
     assert not Transfer.objects.exists()
     assert not Transfer.objects.using("other").exists()
     put(*steps(Noted, [3]))

@@ -118,7 +118,7 @@ def _planned(found: Handover) -> Iterator[str]:
     for each in found.tables:
         yield f"{each.table}: {counted(each.rows, 'row')}"
     total = sum(each.rows for each in found.tables)
-    yield f"{counted(total, 'row')} of {found.context} would go from {found.old} to {found.new}."
+    yield f"{counted(total, 'row')} of {found.context} would go from {found.old!r} to {found.new!r}."
 
 
 def _compared(found: Handover) -> Iterator[str]:
@@ -132,12 +132,12 @@ def _handed_over(found: Handover) -> Iterator[str]:
     place = f'OUTBOX_INBOX["CONTEXTS"]["{found.context}"] = {{"database": "{found.new}"}}'
     if found.state != "open":
         yield (
-            f"{found.context} is closed on {found.old} and on {found.new}, and the same on both. "
+            f"{found.context} is closed on {found.old!r} and on {found.new!r}, and the same on both. "
             "The same command without --hold opens the new side, --abort the old one."
         )
         return
     yield (
-        f"{found.context} lives on {found.new}. Deploy every process with {place} and a router "
+        f"{found.context} lives on the database {found.new!r} now. Deploy every process with {place} and a router "
         "that says the same; until then those with the old settings are refused, and lose nothing."
     )
 

@@ -108,7 +108,9 @@ def _old(owner: Context, to: str) -> str:
     row = row_of(owner.label, to)
     if row is not None and row.state in NEW_SIDE:
         return row.other
-    return str(getattr(apps.get_app_config(owner.label), "database", to))
+    declared = str(getattr(apps.get_app_config(owner.label), "database", to))
+    # It may have been on its database from the first day: then it has left no tables elsewhere.
+    return to if next(_missing(owner.label, declared), None) else declared
 
 
 def _place(alias: str) -> tuple[str, ...]:
