@@ -124,10 +124,16 @@ def _call_watched(
                 swallowed.append(error)
             raise
 
+    made, error = None, None
     with connection.execute_wrapper(watch):
-        made = _call(consumer, events, envelopes)
+        try:
+            made = _call(consumer, events, envelopes)
+        except Exception as raised:  # noqa: BLE001  whatever came of it
+            error = raised
     if swallowed:
         raise swallowed[0]
+    if error is not None:
+        raise error
     return made
 
 

@@ -24,6 +24,7 @@ W005    pickle among Celery's accepted content
 W006    foreign key from one context's model to another's
 W007    what the server of a transport says of itself (``check --deploy`` only)
 W008    signatures where the transport makes none
+W009    MySQL or MariaDB with another isolation level than READ COMMITTED
 ======  =========================================================================================
 
 All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in

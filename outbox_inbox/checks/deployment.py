@@ -30,6 +30,7 @@ def check_project() -> Iterator[CheckMessage]:
     if contexts():
         for alias in sorted({context.database for context in contexts()}):
             yield from _check_sqlite(alias)
+            yield from _check_isolation(alias)
         for alias in sorted({context.transport for context in contexts()}):
             yield from _check_transport(alias)
         yield from _check_wake_up()
@@ -103,6 +104,26 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
             f"{' and '.join(missing)}.",
             f'Add this to DATABASES["{alias}"]["OPTIONS"]: without it, two processes that write '
             'at once get "database is locked".',
+        )
+
+
+def _check_isolation(alias: str) -> Iterator[CheckMessage]:
+    """W009: what others have committed is not seen after waiting for them."""
+    connection = connections[alias]
+    if connection.vendor != "mysql":
+        return
+    # What Django asks of each connection unless told otherwise.
+    options = connection.settings_dict.get("OPTIONS", {})
+    level = options.get("isolation_level", "read committed")
+    if str(level).lower() != "read committed":
+        named = "leave it to the server" if level is None else f"name {level!r}"
+        yield warning(
+            "W009",
+            f"The database {alias!r} holds queues of contexts, and its OPTIONS {named} as the "
+            "isolation level.",
+            f'Leave "isolation_level" out of DATABASES["{alias}"]["OPTIONS"], which means "read '
+            'committed": otherwise a transaction that has waited for another, to append to a '
+            "stream or to take a partition, goes on with what was there before.",
         )
 
 

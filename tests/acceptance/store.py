@@ -151,8 +151,10 @@ def mariadb_copies(url: str) -> Iterator[tuple[Store, Any]]:
             cursor.execute(f"CREATE DATABASE {made[-1]}")
         return Store(urlunsplit(urlsplit(url)._replace(path=f"/{made[-1]}")))
 
+    template = create()
+    spare = [template]
     try:
-        yield create(), create
+        yield template, lambda: spare.pop() if spare else create()
     finally:
         with _mariadb(url) as cursor:
             for name in made:
