@@ -11,8 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from benchmarks import databases
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Benchmark, Result
 
 QUICK = 0.01
 """The share of the work that --quick does: enough to see that everything runs."""
@@ -21,7 +26,7 @@ QUICK = 0.01
 def main(arguments: Sequence[str]) -> int:
     """Measure and report; the exit status is 3 if a target was asked for and missed."""
     options = _parser().parse_args(arguments)
-    with databases.prepared(options.database, options.url):
+    with databases.prepared(options.database, options.url, options.redis):
         return _run(options)
 
 
@@ -37,36 +42,79 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("TEST_POSTGRES_URL") or databases.DEFAULT_URL,
         help="a PostgreSQL on which a database can be created",
     )
+    parser.add_argument(
+        "--redis",
+        default=os.environ.get("TEST_REDIS_URL") or "redis://127.0.0.1:6379/15",
+        help="a Redis on which streams can be made; they are deleted again",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 3 if a target is missed")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks import backlog, dispatching, recording, relaying, report, waiting
+    from benchmarks import report
     from benchmarks.filling import check_size
-    from benchmarks.harness import Result, measure
     from benchmarks.machine import machine
 
     check_size()
-    modules = (recording, relaying, dispatching, backlog, waiting)
-    known = {each.name: each for module in modules for each in module.BENCHMARKS}
+    known, left_out = _known(options.database)
     unknown = [name for name in options.names if name not in known]
     if unknown:
         print(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}", file=sys.stderr)
         return 2
     rounds, share = (1, QUICK) if options.quick else (options.rounds, 1.0)
-    about, results = machine(), list[Result]()
+    about = machine()
+    results: list[Result] = []
     if options.format == "text":
         print(report.heading(about, rounds) + "\n", flush=True)
-    for name in options.names or known:
-        for result in measure(known[name], rounds, share):
-            print(f"{name}: round {len(result.ours)} of {rounds}", file=sys.stderr, flush=True)
-        results.append(result)
+    wanted = options.names or list(known)
+    for name in wanted:
+        if name in left_out:
+            print(f"{name}: NOT MEASURED, {left_out[name]}", file=sys.stderr, flush=True)
+            continue
+        results.append(_measured(name, known[name], rounds, share))
         if options.format == "text":
-            print(report.lines(result), flush=True)
+            print(report.lines(results[-1]), flush=True)
     if options.format == "json":
         print(json.dumps(report.document(about, rounds, results), indent=2))
-    return 3 if options.strict and any(result.met is False for result in results) else 0
+    missed = any(result.met is False for result in results) or left_out.keys() & {*wanted}
+    return 3 if options.strict and missed else 0
+
+
+def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
+    """Return all benchmarks by name, and why some of them cannot be measured here."""
+    from benchmarks import (
+        backlog,
+        carrying,
+        dispatching,
+        queueing,
+        recording,
+        relaying,
+        waiting,
+        waking,
+    )
+
+    modules = [recording, relaying, carrying, queueing, dispatching, backlog, waiting]
+    if database == "postgres":
+        modules.append(waking)
+    known = {each.name: each for module in modules for each in module.BENCHMARKS}
+    return known, _left_out(carrying) | _left_out(queueing)
+
+
+def _measured(name: str, benchmark: "Benchmark", rounds: int, share: float) -> "Result":
+    """Measure one benchmark, and tell of each round on stderr."""
+    from benchmarks.harness import Result, measure
+
+    result = Result(benchmark=benchmark)
+    for result in measure(benchmark, rounds, share):
+        print(f"{name}: round {len(result.ours)} of {rounds}", file=sys.stderr, flush=True)
+    return result
+
+
+def _left_out(module: ModuleType) -> dict[str, str]:
+    """Return the benchmarks of a module that cannot be measured here, and why."""
+    reason = module.hindrance()
+    return {each.name: reason for each in module.BENCHMARKS} if reason else {}
 
 
 if __name__ == "__main__":

@@ -17,24 +17,38 @@ ALIASES = ("default", "parked", "finished")
 
 
 @contextmanager
-def prepared(vendor: str, url: str) -> Iterator[None]:
+def prepared(vendor: str, url: str, redis: str) -> Iterator[None]:
     """Configure Django with a new database, and drop that in the end."""
     with _postgresql(url) if vendor == "postgres" else _sqlite() as databases:
-        settings.configure(
-            SECRET_KEY="of no use",
-            DATABASES=databases,
-            INSTALLED_APPS=["outbox_inbox", "benchmarks.store"],
-            DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-            USE_TZ=True,
-            DEBUG=False,
-            OUTBOX_INBOX={},
-        )
-        django.setup()
+        configure(databases, **_deployment(redis))
         _migrate()
         try:
             yield
         finally:
             django.db.connections.close_all()
+
+
+def _deployment(redis: str) -> dict[str, Any]:
+    """Return OUTBOX_INBOX: only the contexts that a transport is measured with use it."""
+    options = {"PREFIX": f"bench-outbox-inbox-{os.getpid()}"}
+    return {
+        "TRANSPORTS": {"default": "local://", "redis": {"LOCATION": redis, "OPTIONS": options}},
+        "CONTEXTS": {"mall": {"transport": "redis"}, "branch": {"transport": "redis"}},
+    }
+
+
+def configure(databases: dict[str, Any], **outbox_inbox: Any) -> None:
+    """Set Django up on some databases; the rest are keys of OUTBOX_INBOX."""
+    settings.configure(
+        SECRET_KEY="of no use",
+        DATABASES=databases,
+        INSTALLED_APPS=["outbox_inbox", "benchmarks.store", "benchmarks.mall", "benchmarks.branch"],
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        USE_TZ=True,
+        DEBUG=False,
+        OUTBOX_INBOX=outbox_inbox,
+    )
+    django.setup()
 
 
 def _migrate() -> None:

@@ -4,10 +4,11 @@ from typing import Final
 
 from django.db import connections
 
+from benchmarks.mall.contracts import Sold
 from benchmarks.store.events import BYTES, FIRST, Bought, bought
 from benchmarks.store.models import Purchase
-from outbox_inbox import codec
-from outbox_inbox.contexts import Context, context
+from outbox_inbox import IntegrationEvent, codec
+from outbox_inbox.contexts import Context, context, context_of
 from outbox_inbox.dialects import dialect
 from outbox_inbox.models import table
 from outbox_inbox.statements import DELIVERY, INBOX, OUTBOX, STREAM
@@ -44,30 +45,33 @@ def settle(using: str = "default") -> None:
 
 
 def fill_outbox(
-    cls: type[Bought],
+    cls: type[Bought] | type[Sold],
     count: int,
     *,
     using: str = "default",
     first: int = FIRST,
     state: str = "pending",
     key: str | None = None,
+    partitions: int = 1,
 ) -> None:
-    """Put messages of one event into the outbox, all in the one partition.
+    """Put messages of one event into the outbox of its context.
 
     Arguments:
         first: the number of the first; numbers make the message ids.
         key: one key for all; default: a thousand different ones.
+        partitions: over how many they are spread.
     """
     say = dialect(connections[using])
+    owner, kind = context_of(cls), "integration" if issubclass(cls, IntegrationEvent) else "domain"
     run(
         using,
         f"{_series(using)} INSERT INTO {OUTBOX} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, kind, partition, recorded_at, state,"
         " attempts, holds, error)"
-        f" SELECT 'store', {_id(using)}, %s, 1, {_key(using)},"
-        f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, 'domain', 0, {say.now}, %s, 0,"
-        " FALSE, '' FROM series",
-        *(first, first + count - 1, f"store.{cls.__name__}", key, _template(cls), key, state),
+        f" SELECT '{owner.label}', {_id(using)}, %s, 1, {_key(using)},"
+        f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, '{kind}', n %% {partitions},"
+        f" {say.now}, %s, 0, FALSE, '' FROM series",
+        *(first, first + count - 1, owner.type_name(cls), key, _template(cls), key, state),
     )
 
 
@@ -126,7 +130,7 @@ def _payload(using: str) -> str:
     return f"replace(replace(%s, '{_ORDER}', {_key(using)}), '{_NUMBER}', {number})"
 
 
-def _template(cls: type[Bought]) -> str:
+def _template(cls: type[Bought] | type[Sold]) -> str:
     return codec.encode(bought(_NUMBER, cls, order=_ORDER))
 
 

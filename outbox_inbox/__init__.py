@@ -75,6 +75,7 @@ def record(
             transaction is as usable as before.
         DuplicateMessage: ``message_id`` was recorded before; the transaction is usable.
         NotAContext: an event's class belongs to no context.
+        ContextMoved: the context is being handed over to another database, and is closed here.
         HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
     """
     from . import recording

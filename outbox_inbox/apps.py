@@ -23,9 +23,10 @@ class OutboxInboxConfig(AppConfig):
             SettingsError: faults are asked for where they are not allowed.
         """
         from . import faults, logging
-        from .checks import check_contexts
+        from .checks import check_contexts, check_servers
 
         checks.register(check_contexts, "outbox_inbox")
+        checks.register(check_servers, "outbox_inbox", deploy=True)
         faults.arm()
         logging.connect()
         post_migrate.connect(_ensure_partitions, sender=self, dispatch_uid="outbox_inbox")

@@ -13,14 +13,19 @@ from django.db import connections
 
 from .backoff import Backoff
 from .exceptions import SettingsError
+from .keyring import Signing, Verifying, read_signing, read_verifying
 from .validation import Section, suggestion
 
 WakeUp = Literal["celery", "notify"]
 Source = Literal["outbox", "stream"]
 
 SCHEMES: Mapping[str, str] = {
+    "amqp": "outbox_inbox.transports.amqp.AmqpTransport",
+    "amqps": "outbox_inbox.transports.amqp.AmqpTransport",
     "local": "outbox_inbox.transports.local.LocalTransport",
     "memory": "outbox_inbox.transports.memory.MemoryTransport",
+    "redis": "outbox_inbox.transports.redis.RedisTransport",
+    "rediss": "outbox_inbox.transports.redis.RedisTransport",
 }
 """URL scheme of a transport -> dotted path of its class."""
 
@@ -56,11 +61,21 @@ class Partitions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextSettings:
-    """What a deployment changes about one context; None leaves what its ContextConfig says."""
+    """What a deployment says about one context; None leaves what its ContextConfig says.
+
+    Fields:
+        database, transport, source: as in ContextConfig.
+        signing: the key with which it signs what it publishes; None (default) does not sign.
+            Given as ``{"keys": {"2026-11": "…"}, "sign_with": "2026-11"}``.
+        verifying: by the label of a source, the keys for what it receives from there. Given as
+            ``{"ordering": {"keys": {"2026-11": "…"}, "required": True}}``.
+    """
 
     database: str | None = None
     transport: str | None = None
     source: Source | None = None
+    signing: Signing | None = None
+    verifying: Mapping[str, Verifying] = field(default_factory=lambda: MappingProxyType({}))
 
 
 _LOCAL = TransportSettings(backend=SCHEMES["local"], location="local://")
@@ -245,6 +260,8 @@ def _read_context(entry: Section, transports: Mapping[str, TransportSettings]) -
         database=entry.choice("database", tuple(connections)),
         transport=entry.choice("transport", tuple(transports)),
         source=cast(Source | None, entry.choice("source", get_args(Source))),
+        signing=read_signing(entry.section("signing", ("keys", "sign_with"), secret=True)),
+        verifying=read_verifying(entry.section("verifying", secret=True)),
     )
 
 

@@ -28,6 +28,9 @@ class Dialect:
         wait_for_lock: ends a SELECT that waits for its rows.
         freeze_guard: an expression that has the server throw out a session which is idle for
             ``%s`` milliseconds within this transaction; a constant where there is none.
+        utc: a time stamp (in place of ``{}``) as text that `aware` reads: fetching a thousand as
+            datetimes takes longer than all their other columns.
+        arrays: many rows are best sent as one array for each column, with `array_cursor`.
         native: UUIDs and lists are parameters as they are.
         key, partition: the columns of these names, which MySQL wants quoted.
         true: what follows a boolean column in a condition that an index is to serve.
@@ -41,6 +44,8 @@ class Dialect:
     wait_for_lock: str
     freeze_guard: str
     native: bool
+    utc: str = "{}"
+    arrays: bool = False
     key: str = "key"
     partition: str = "partition"
     true: str = ""
@@ -91,6 +96,8 @@ _POSTGRESQL = Dialect(
     wait_for_lock="FOR UPDATE",
     freeze_guard="set_config('idle_in_transaction_session_timeout', %s, true)",
     native=True,
+    arrays=True,
+    utc="to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')",
 )
 
 
@@ -152,6 +159,21 @@ def dialect(connection: BaseDatabaseWrapper) -> Dialect:
     )
 
 
+def array_cursor(connection: Any) -> Any:
+    """Return a cursor of the open PostgreSQL connection that sends parameters apart from the SQL.
+
+    Django's cursors write all values into the text of the statement, quoted one by one. This one
+    can send an array of any length as one binary parameter (``%b``), ten times as fast. It is no
+    prepared statement, so it works behind a transaction-pooling proxy.
+    """
+    from psycopg import Cursor
+
+    made = Cursor(connection.connection)
+    if connection.queries_logged:
+        return connection.make_debug_cursor(made)
+    return connection.make_cursor(made)
+
+
 def mysql_dialect(connection: Any) -> MySQL:
     """Return the dialect of a connection to MySQL or MariaDB.
 
@@ -194,6 +216,8 @@ def gave_way(connection: BaseDatabaseWrapper, error: BaseException, *, waited: b
 def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:
     """Return a time stamp of a raw row as an aware datetime in UTC."""
     stamp = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if stamp.tzinfo is UTC:
+        return stamp
     if timezone.is_naive(stamp):
         stamp = timezone.make_aware(stamp, _zone(connection))
     return stamp.astimezone(UTC)
@@ -207,6 +231,8 @@ def _zone(connection: BaseDatabaseWrapper) -> tzinfo:
 
 def stamp(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
     """Return an aware datetime as the parameter that the database stores."""
+    if connection.vendor == "postgresql":
+        return value
     if value is not None and not settings.USE_TZ:
         value = timezone.make_naive(value, timezone.get_default_timezone())
     return connection.ops.adapt_datetimefield_value(value)

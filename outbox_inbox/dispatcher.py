@@ -10,7 +10,7 @@ from . import statements
 from .contexts import Context
 from .execution import Executor
 from .models import Delivery, Queue
-from .partitions import Lost, Run, sweep
+from .partitions import Lost, Run, Seen, sweep
 from .statements import Ready
 from .tally import Outcome, Tally, ignore, never
 
@@ -21,6 +21,7 @@ def dispatch_inbox(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
+    seen: Seen | None = None,
 ) -> Outcome:
     """Handle what is due in the inbox, until nothing is left to be handled now.
 
@@ -32,36 +33,49 @@ def dispatch_inbox(
         limit: handle at most so many deliveries; default: until empty.
         stop: asked between transactions; true ends the call.
         progress: told how many deliveries each transaction has handled.
+        seen: go over these partitions, once; default: look, until there is nothing left.
 
     Raises:
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    return sweep(context, Queue.INBOX, _dispatch, tally)
+    return sweep(context, Queue.INBOX, _dispatch, tally, seen)
 
 
 def _dispatch(run: Run, tally: Tally) -> None:
     """Handle what one partition has."""
     try:
-        while not (run.ended or tally.finished()):
-            _handle(run, _read_ahead(run, tally), tally)
+        more = True
+        while more and not tally.finished():
+            size = tally.size()
+            rows = _read_ahead(run, size)
+            _park(run, [row.id for row in rows if row.blocked], tally)
+            _handle(run, [row for row in rows if not row.blocked], tally)
+            # What came in meanwhile is seen by the look that follows every run.
+            more = len(rows) == size
     except Lost:
         tally.add(Outcome(busy=1))
 
 
-def _read_ahead(run: Run, tally: Tally) -> list[Ready]:
-    label, held = run.context.label, 0
-    with run.locked() as connection:
-        statements.promote(connection, Delivery, label, run.number)
-        rows = statements.select_ready(connection, label, run.number, tally.size())
-        blocked = [row.id for row in rows if row.blocked]
-        if blocked:
-            held = statements.park(connection, Delivery, blocked)
-        if not rows:
-            run.end()
-    tally.add(Outcome(held=held))
-    return [row for row in rows if not row.blocked]
+def _read_ahead(run: Run, size: int) -> list[Ready]:
+    """Return what is to be handled next, in order.
+
+    Reading needs no lock: whatever is done with a row checks, under the lock, that nobody else has
+    been there since.
+    """
+    if run.promotes():
+        with run.locked():
+            run.promote(Delivery)
+    return statements.select_ready(run.connection, run.context.label, run.number, size)
+
+
+def _park(run: Run, followers: Sequence[int], tally: Tally) -> None:
+    """Let the followers of blocked heads wait, unless somebody has solved one since (`Lost`)."""
+    if followers:
+        with run.locked() as connection:
+            held = statements.park(connection, Delivery, followers)
+        tally.add(Outcome(held=held))
 
 
 def _handle(run: Run, rows: Sequence[Ready], tally: Tally) -> None:

@@ -7,6 +7,7 @@ a `PermanentError` goes to the dead letters at once, any other exception of a ha
 
 import inspect
 from collections.abc import Sequence
+from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -108,11 +109,28 @@ class SettingsError(OutboxInboxError, ImproperlyConfigured):
     """A setting is wrong. The message names its path, its value and what is expected there."""
 
 
+class ContextMoved(OutboxInboxError):
+    """The context was, or is being, handed over to another database, and is closed on this one.
+
+    Nothing was stored; roll the transaction back. Deploy this process with the settings that name
+    the context's new database, and try again.
+    """
+
+
+class TransferRefused(OutboxInboxError):
+    """A context cannot be handed over like this; nothing was changed. The message says why."""
+
+
 class TransportUnavailable(OutboxInboxError):
     """The transport did not answer in time or could not be reached.
 
     An outage is no message's fault and costs no attempts: the partition backs off and tries again.
+
+    Attributes:
+        longest: how long it rests at most before the next try; None: as BACKOFF says.
     """
+
+    longest: timedelta | None = None
 
 
 class MessageRefused(OutboxInboxError):

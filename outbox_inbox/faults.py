@@ -63,6 +63,23 @@ POINTS: Final = frozenset(
     }
 )
 
+TRANSFER_POINTS: Final = frozenset(
+    {
+        "transfer.after_begin",
+        "transfer.after_chunk",
+        "transfer.after_copy",
+        "transfer.after_pause",
+        "transfer.before_close",
+        "transfer.after_close",
+        "transfer.before_finish",
+        "transfer.after_finish",
+        "transfer.before_open",
+        "transfer.after_open",
+        "transfer.after_abort",
+    }
+)
+"""Steps of ``manage.py transfer_context``; no other process comes there."""
+
 _ENTRY = re.compile(
     r"(?P<point>[^:=@]+):(?P<action>[^:=@]+)(=(?P<value>[^@]*))?(@(?P<when>.*))?", re.DOTALL
 )
@@ -178,8 +195,9 @@ def _fault(entry: str, draw: Callable[[], float]) -> tuple[str, _Fault]:
     if match is None:
         raise ValueError("expected point:action, point:action@3 or point:action@p0.01")
     name, action, value, when = match.group("point", "action", "value", "when")
-    if name not in POINTS:
-        raise ValueError(f"no point {name!r}; the points are {', '.join(sorted(POINTS))}")
+    known = POINTS | TRANSFER_POINTS
+    if name not in known:
+        raise ValueError(f"no point {name!r}; the points are {', '.join(sorted(known))}")
     if action not in _ACTIONS:
         raise ValueError(f"no action {action!r}; the actions are {', '.join(_ACTIONS)}")
     seconds = _seconds(action, value)

@@ -65,6 +65,11 @@ _RECEIVERS = MappingProxyType(
             "%(context)s keeps message %(message_id)s (%(type)s) of %(source)s aside, "
             "%(reason)s: %(error)s",
         ),
+        signals.message_lost: partial(
+            _log,
+            logging.CRITICAL,
+            "%(context)s has lost %(place)s: %(error)s",
+        ),
         signals.partition_backed_off: partial(
             _log,
             logging.WARNING,

@@ -84,7 +84,7 @@ class Reason(models.TextChoices):
     UNKNOWN_SOURCE = "unknown_source", _("unknown source")
     """From a context that this one does not listen to."""
     UNKNOWN_TYPE = "unknown_type", _("unknown type")
-    """No contract of its source."""
+    """No contract of its source, or (when it was to be released) none that is subscribed to."""
     UNKNOWN_VERSION = "unknown_version", _("unknown version")
     """Newer than this process knows, or older than it can read."""
     WRONG_SCHEMA = "wrong_schema", _("wrong schema")
@@ -283,7 +283,7 @@ class QuarantinedMessage(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type or '(no type)'} {self.message_id or '(no id)'}: {self.reason}"
+        return f"{self.type[:60] or '(no type)'} {self.message_id[:60] or '(no id)'}: {self.reason}"
 
     @property
     def complete(self) -> bool:
@@ -413,6 +413,49 @@ class Partition(Row):
 
     def __str__(self) -> str:
         return f"{self.context} {self.queue} {self.number}"
+
+
+class TransferState(models.TextChoices):
+    """How far the hand-over of a context is, on one of its two databases."""
+
+    COPYING = "copying", _("copying")
+    """On the new database: rows come in, and nobody else may write."""
+    MOVED = "moved", _("moved")
+    """On the new database: everything is there, and nobody else may write yet."""
+    OPEN = "open", _("open")
+    """On the new database: the context lives here."""
+    ABORTING = "aborting", _("aborting")
+    """On the new database: the hand-over is being taken back."""
+    CLOSING = "closing", _("closing")
+    """On the old database: no mover works any more."""
+    CLOSED = "closed", _("closed")
+    """On the old database: nobody can write any more."""
+    LEFT = "left", _("left")
+    """On the old database: the context lives elsewhere."""
+
+
+class Transfer(models.Model):
+    """The hand-over of a context to another database: a row on each of the two."""
+
+    id = models.BigAutoField(primary_key=True)
+    context = models.CharField(max_length=50, unique=True)
+    number = models.UUIDField()
+    """The same on both databases."""
+    state = models.CharField(max_length=8, choices=TransferState)
+    other = models.CharField(max_length=200)
+    """Alias of the other database, as the process that began it calls it."""
+    writing = models.BooleanField(default=False)
+    """True within a transaction that copies, and so only seen there: it may pass the guard."""
+    details = models.JSONField(default=dict)
+    """What has to be remembered: shifts of ids, partitions that were paused, what was verified."""
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("transfer")
+
+    def __str__(self) -> str:
+        return f"{self.context}: {self.state}"
 
 
 def table(model: type[models.Model]) -> str:

@@ -11,7 +11,7 @@ away when it goes:
   the message is touched, so that a message which kills its worker runs out of attempts (rule O9).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
@@ -42,6 +42,13 @@ _ROWS: dict[Queue, type[models.Model] | None] = {
 }
 
 
+_PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
+
+
+Seen = Sequence[statements.Work]
+"""The partitions of a queue, as a look has found them."""
+
+
 class Lost(Exception):
     """Somebody else has been at work on the partition; what was read ahead is worth nothing."""
 
@@ -61,18 +68,21 @@ class Run:
             this one was left without a clean end; 0 in the ordinary run.
     """
 
-    def __init__(self, context: Context, partition: statements.Work, careful: int) -> None:
+    def __init__(
+        self, context: Context, partition: statements.Work, token: UUID, careful: int
+    ) -> None:
         self.context = context
         self.id = partition.id
         self.number = partition.number
         self.outages = partition.outages
         self.careful = careful
-        self.token: UUID = uuid4()
+        self.token = token
         self.ended = False
-        self._shown = monotonic()
+        self._shown = self._promoted = monotonic()
+        self._due = partition.due
         self.connection: BaseDatabaseWrapper = connections[context.database]
         self._session = self.connection.connection
-        self.freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
+        self.freeze_ms = _freeze_ms()
 
     @contextmanager
     def locked(self) -> Iterator[BaseDatabaseWrapper]:
@@ -142,6 +152,16 @@ class Run:
             statements.set_run(self.connection, self.id, self.token)
             self._shown = monotonic()
 
+    def promotes(self) -> bool:
+        """Tell whether rows may have come due: some had at the look before, or it was a while ago."""
+        return self._due or monotonic() - self._promoted > _PROMOTE
+
+    def promote(self, model: type[models.Model]) -> None:
+        """Make rows available whose time has come, in a transaction that has the lock."""
+        if self.promotes():
+            statements.promote(self.connection, model, self.context.label, self.number)
+            self._promoted, self._due = monotonic(), False
+
     def rest(self, error: str, seconds: float) -> None:
         """End the run because the transport is out of reach."""
         with self.locked() as connection:
@@ -181,15 +201,22 @@ def stay(context: Context, partition: statements.Work) -> Iterator[Run | None]:
 
 
 def _begin(context: Context, partition: statements.Work) -> Run | None:
-    connection = connections[context.database]
-    freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
-    with transaction.atomic(using=context.database):
-        held = statements.lock_partition(connection, partition.id, freeze_ms, free=True)
-        if held is None:
-            return None
-        run = Run(context, partition, settings().batch_size if held.run is not None else 0)
-        statements.set_run(connection, partition.id, run.token)
-    return run
+    connection, token = connections[context.database], uuid4()
+    if connection.vendor == "postgresql":
+        held = statements.begin_run(connection, partition.id, token)
+    else:
+        with transaction.atomic(using=context.database):
+            held = statements.lock_partition(connection, partition.id, _freeze_ms(), free=True)
+            if held is not None:
+                statements.set_run(connection, partition.id, token)
+    if held is None:
+        return None
+    careful = settings().batch_size if held.run is not None else 0
+    return Run(context, partition, token, careful)
+
+
+def _freeze_ms() -> int:
+    return int(settings().frozen_after.total_seconds() * 1000)
 
 
 def _end(run: Run) -> None:
@@ -198,24 +225,39 @@ def _end(run: Run) -> None:
 
 
 def sweep(
-    context: Context, queue: Queue, work: Callable[[Run, Tally], None], tally: Tally
+    context: Context,
+    queue: Queue,
+    work: Callable[[Run, Tally], None],
+    tally: Tally,
+    seen: Seen | None = None,
 ) -> Outcome:
     """Work through the partitions of a queue until nothing is left to be done now.
 
     Arguments:
         work: does what there is to do in one partition, and counts it.
         tally: ends the sweep when it is finished.
+        seen: go over these partitions, once: somebody has just looked, and will look again.
     """
+    if seen is not None:
+        _go_over(context, seen, work, tally)
+        return tally.outcome
     moved = True
     while moved and not tally.finished():
         before = tally.outcome
-        for partition in look(context, queue):
-            if partition.ready and not (partition.paused or partition.resting):
-                _visit(context, partition, work, tally)
-            if tally.finished():
-                break
-        moved = tally.outcome.steps > before.steps
+        _go_over(context, look(context, queue), work, tally)
+        # An intake has no rows to be looked at; its mover has asked the transport until it was empty.
+        moved = tally.outcome.steps > before.steps and _ROWS[queue] is not None
     return tally.outcome
+
+
+def _go_over(
+    context: Context, seen: Seen, work: Callable[[Run, Tally], None], tally: Tally
+) -> None:
+    for partition in seen:
+        if tally.finished():
+            return
+        if partition.ready and not (partition.paused or partition.resting):
+            _visit(context, partition, work, tally)
 
 
 def _visit(

@@ -1,6 +1,7 @@
 """The receiver: takes messages from a context's transport into its inbox."""
 
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 from django.db import connections
 
@@ -10,11 +11,17 @@ from .contexts import Context
 from .exceptions import TransportUnavailable
 from .failing import describe
 from .models import Queue, Reason
-from .partitions import Lost, Run, sweep
+from .partitions import Lost, Run, Seen, sweep
 from .quarantine import Kept
 from .tally import Outcome, Tally, ignore, never
-from .transports import ReceivedMessage, transport
-from .vetting import Accepted, Refusal, vet
+from .transports import ReceivedMessage, Transport, transport
+from .vetting import Refusal, vet
+
+_well: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
+"""Labels of contexts whose intake has forgotten every outage that this process knows of.
+
+Where nothing has come and there is nothing to be forgotten, the database is not even asked.
+"""
 
 
 def receive_messages(
@@ -23,6 +30,7 @@ def receive_messages(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
+    seen: Seen | None = None,
 ) -> Outcome:
     """Receive until nothing is left, in a transaction of its own for each batch.
 
@@ -34,22 +42,27 @@ def receive_messages(
         limit: read at most so many messages; default: until there are no more.
         stop: asked between batches; true ends the call.
         progress: told how many messages each batch had.
+        seen: go over these partitions, once; default: look, until there is nothing left.
 
     Raises:
         TransportUnavailable: nothing was lost; call again. The partition rests meanwhile.
     """
     source = transport(context.transport)
     tally = Tally(limit, stop, progress)
-    if source.writes_inboxes or not (context.subscribed and _may_have(context)):
+    if source.writes_inboxes or not context.subscribed:
         return tally.outcome
-    return sweep(context, Queue.INTAKE, _receive, tally)
+    if not _may_have(context) and context.label in _well.get(source, ()):
+        return tally.outcome
+    return sweep(context, Queue.INTAKE, _receive, tally, seen)
 
 
 def _may_have(context: Context) -> bool:
     """Ask the transport, which costs the database nothing; an outage is met again, and noted."""
+    source = transport(context.transport)
     try:
-        return transport(context.transport).has_messages(context)
+        return source.has_messages(context)
     except TransportUnavailable:
+        _well.get(source, set()).discard(context.label)
         return True
 
 
@@ -58,11 +71,14 @@ def _receive(run: Run, tally: Tally) -> None:
     source = transport(run.context.transport)
     try:
         with source.attached(run.context):
-            while not tally.finished() and _receive_batch(run, tally):
-                pass
+            more = True
+            while more and not tally.finished():
+                # Asking the transport costs the database nothing, an empty batch four trips.
+                more = _receive_batch(run, tally) and _may_have(run.context)
     except Lost:
         tally.add(Outcome(busy=1))
     except TransportUnavailable as error:
+        _well.get(source, set()).discard(run.context.label)
         _rest(run, error)
         raise
 
@@ -72,12 +88,15 @@ def _receive_batch(run: Run, tally: Tally) -> bool:
     context, source = run.context, transport(run.context.transport)
     with run.locked():
         messages = source.receive(context, tally.size())
-        if not messages:
-            return False
-        faults.point("receive.after_read")
+        if messages:
+            faults.point("receive.after_read")
         kept = _store(context, messages)
         run.recovered()
-        faults.point("receive.after_insert")
+        if messages:
+            faults.point("receive.after_insert")
+    _well.setdefault(source, set()).add(context.label)
+    if not messages:
+        return False
     faults.point("receive.after_commit")
     source.acknowledge(context, messages)
     faults.point("receive.after_ack")
@@ -87,13 +106,33 @@ def _receive_batch(run: Run, tally: Tally) -> bool:
 
 
 def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[Kept]:
-    """Store what may come in, in runs of one source, and keep the rest aside."""
+    """Store what may come in, and keep the rest aside."""
+    kept, _ = admit(context, messages)
+    if kept:
+        quarantine.keep(context, kept)
+    return kept
+
+
+def admit(
+    context: Context, messages: Sequence[ReceivedMessage]
+) -> tuple[list[Kept], list[ReceivedMessage]]:
+    """Let into the inbox what may come in, in runs of one source, in the caller's transaction.
+
+    Returns:
+        Those that may not, with the reason, and those of contracts nobody subscribed to.
+    """
     kept: list[Kept] = []
+    ignored: list[ReceivedMessage] = []
     run: list[tuple[ReceivedMessage, statements.Received]] = []
     before = ""
     for message in messages:
-        accepted = _judge(context, message, kept)
+        try:
+            accepted = vet(context, message)
+        except Refusal as refusal:
+            kept.append(Kept(message, refusal.reason, refusal.detail))
+            continue
         if accepted is None:
+            ignored.append(message)
             continue
         if run and accepted.source != before:
             kept += _insert(context, before, run)
@@ -102,17 +141,7 @@ def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[Kept]:
         run.append((message, accepted.row))
     if run:
         kept += _insert(context, before, run)
-    if kept:
-        quarantine.keep(context, kept)
-    return kept
-
-
-def _judge(context: Context, message: ReceivedMessage, kept: list[Kept]) -> Accepted | None:
-    try:
-        return vet(context, message)
-    except Refusal as refusal:
-        kept.append(Kept(message, refusal.reason, refusal.detail))
-        return None
+    return kept, ignored
 
 
 def _insert(

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import codec, faults, statements, streams, wakeup
+from . import closed, codec, faults, statements, streams, wakeup
 from .conf import settings
 from .contexts import Context, context_of
 from .dialects import aware
@@ -54,6 +54,7 @@ def record(
             transaction is as usable as before.
         DuplicateMessage: ``message_id`` was recorded before; the transaction is usable.
         NotAContext: an event's class belongs to no context.
+        ContextMoved: the context is being handed over to another database, and is closed here.
         HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
     """
     if not events:
@@ -70,10 +71,14 @@ def record(
     terms = Terms(key, at, headers, message_id)
     rows = prepare(context, events, terms, current.get(), connection)
     faults.point("record.before_insert")
-    if stream is None:
-        times = store(connection, rows, fresh=message_id is None)
-    else:
-        times = _append_and_store(connection, rows, stream, expected_version)
+    try:
+        if stream is None:
+            times = store(connection, rows, fresh=message_id is None)
+        else:
+            times = _append_and_store(connection, rows, stream, expected_version)
+    except DatabaseError as error:
+        closed.explain(error)
+        raise
     faults.point("record.after_insert")
     if settings().wake_up:
         wakeup.nudge(context)

@@ -14,7 +14,7 @@ from .contexts import Context
 from .exceptions import MessageRefused, TransportUnavailable
 from .failing import Verdict, crash, describe, judge
 from .models import Kind, OutboxMessage, Queue
-from .partitions import GaveWay, Lost, Run, sweep
+from .partitions import GaveWay, Lost, Run, Seen, sweep
 from .statements import Pending
 from .tally import Outcome, Tally, ignore, never
 from .transports import Published, transport
@@ -27,6 +27,7 @@ def relay_outbox(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
+    seen: Seen | None = None,
 ) -> Outcome:
     """Send what is due in the outbox, until nothing is left to be sent now.
 
@@ -37,13 +38,14 @@ def relay_outbox(
         limit: send at most so many messages; default: until empty.
         stop: asked between batches; true ends the call.
         progress: told how many messages each batch has sent.
+        seen: go over these partitions, once; default: look, until there is nothing left.
 
     Raises:
         SettingsError: the outbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    return sweep(context, Queue.OUTBOX, _relay, tally)
+    return sweep(context, Queue.OUTBOX, _relay, tally, seen)
 
 
 def _relay(run: Run, tally: Tally) -> None:
@@ -128,7 +130,7 @@ class _Relay:
         """Commit the attempt of the next message; None: there is none to be sent."""
         batch = _Batch()
         with self.run.locked() as connection:
-            statements.promote(connection, OutboxMessage, self.context.label, self.run.number)
+            self.run.promote(OutboxMessage)
             row = next(iter(self._select(1)), None)
             if row is None:
                 self.run.end()
@@ -146,11 +148,11 @@ class _Relay:
         """Select, send and mark in one transaction; ``only`` had its attempt counted."""
         run, batch = self.run, _Batch()
         self._locked = False
-        with run.locked() as connection:
+        with run.locked():
             self._locked = True
             faults.point("relay.after_lock")
             if only is None:
-                statements.promote(connection, OutboxMessage, self.context.label, run.number)
+                run.promote(OutboxMessage)
             rows = self._select(size, only)
             faults.point("relay.after_select")
             if rows:
@@ -235,6 +237,8 @@ class _Relay:
     def _rest(self, error: TransportUnavailable) -> None:
         """Let the partition rest: an outage is no message's fault and costs no attempt."""
         delay = settings().backoff.delay(self.run.outages + 1)
+        if error.longest is not None:
+            delay = min(delay, error.longest)
         self.run.rest(describe(error), delay.total_seconds())
         announcing.partition_backed_off(self.context, Queue.OUTBOX, self.run.number, error, delay)
 

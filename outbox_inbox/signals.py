@@ -29,6 +29,10 @@ message_quarantined     a message from      ``context: str``, and as its sender 
                         outside was kept    ``source: str``, ``type: str``,
                         aside               ``message_id: str``; ``reason: str``,
                                             ``error: str``
+message_lost            a message was gone  ``context: str``, ``place: str``,
+                        from its transport  ``error: str``
+                        before it could be
+                        stored
 partition_backed_off    a transport is out  ``context: str``, ``queue: str``,
                         of reach; nothing   ``partition: int``, ``error: str``,
                         is lost             ``delay: timedelta`` (until the next trial)
@@ -56,6 +60,9 @@ hook_failed = Signal()
 
 message_quarantined = Signal()
 """A message from outside cannot be read; it was kept aside, and the others go on."""
+
+message_lost = Signal()
+"""Something was on its way to a context, and its transport does not have it any more."""
 
 partition_backed_off = Signal()
 """A transport could not be reached; the partition rests, and no attempt is counted."""

@@ -8,7 +8,7 @@ it, and when it gets lost, the next tick of beat finds the work.
 Importing this module needs Celery; nothing else of the app does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -17,8 +17,7 @@ from celery import shared_task
 
 from . import contexts, dispatcher, operations, receiving, relay
 from .contexts import Context
-from .transports import transport
-from .wakeup import TASKS, Work, gathered, nudge
+from .wakeup import TASKS, gathered, nudge, receivers
 
 PRUNE = "outbox_inbox.prune_messages"
 
@@ -56,7 +55,7 @@ def relay_outbox(context: str | None = None) -> None:
 
     def work(owner: Context, stop: Callable[[], bool]) -> None:
         if relay.relay_outbox(owner, stop=stop).done:
-            for receiver, next_work in _receivers(owner):
+            for receiver, next_work in receivers(owner):
                 nudge(receiver, next_work)
 
     _for_each(context, work)
@@ -112,13 +111,3 @@ def _for_each(label: str | None, work: Callable[[Context, Callable[[], bool]], N
         raise errors[0]
     if errors:
         raise ExceptionGroup("several contexts could not be worked for", errors)
-
-
-def _receivers(source: Context) -> Iterator[tuple[Context, Work]]:
-    """Yield who may have something to do after a relay, and what."""
-    yield source, "dispatch"
-    published = {source.type_name(contract) for contract in source.publishes}
-    for receiver in contexts.contexts():
-        if published & receiver.subscribed:
-            direct = transport(source.transport).writes_inboxes
-            yield receiver, "dispatch" if direct else "receive"

@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 
+_LONG = 32  # bytes from which a key may be a secret
+
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` when a known word is close to ``word``, else nothing."""
@@ -28,35 +30,54 @@ class Section:
         value: what stands there.
         problems: the list that the whole setting shares.
         known: the keys that may occur; None where the keys are the user's own names.
+        secret: there are secrets in it: no value is shown, nor a key that may be one.
     """
 
     def __init__(
-        self, path: str, value: object, problems: list[str], known: Collection[str] | None = None
+        self,
+        path: str,
+        value: object,
+        problems: list[str],
+        known: Collection[str] | None = None,
+        *,
+        secret: bool = False,
     ) -> None:
         self.path = path
         self.problems = problems
+        self.secret = secret
         self.values: Mapping[object, object] = {}
         if not isinstance(value, Mapping):
-            self.problems.append(f"{path} is {value!r}; expected a dict")
+            self.problems.append(f"{path} is {self._shown(value)}; expected a dict")
             return
         self.values = value
         for key in value:
             if not isinstance(key, str):
-                self.problems.append(f"{path} has the key {key!r}; expected a string")
+                self.problems.append(f"{path} has the key {self._shown(key)}; expected a string")
             elif known is not None and key not in known:
                 self.problems.append(f"{self.at(key)} is unknown{suggestion(key, known)}")
 
     def at(self, key: str) -> str:
         """Return the path of a key."""
-        return f"{self.path}[{json.dumps(key, ensure_ascii=False)}]"
+        # Whoever mixes up a secret and its name must not read it in a log.
+        hidden = self.secret and len(key.encode(errors="replace")) >= _LONG
+        return f"{self.path}[{json.dumps('…' if hidden else key, ensure_ascii=False)}]"
 
     def refuse(self, key: str, expected: str) -> None:
         """Note that the value of ``key`` is not what is expected there."""
-        self.problems.append(f"{self.at(key)} is {self.values.get(key)!r}; expected {expected}")
+        shown = self._shown(self.values.get(key))
+        self.problems.append(f"{self.at(key)} is {shown}; expected {expected}")
 
-    def section(self, key: str, known: Collection[str] | None = None) -> "Section":
+    def _shown(self, value: object) -> str:
+        if self.secret and value is not None:
+            return f"of type {type(value).__name__} (not shown)"
+        return repr(value)
+
+    def section(
+        self, key: str, known: Collection[str] | None = None, *, secret: bool = False
+    ) -> "Section":
         """Return the dict below ``key``, empty when it is not given."""
-        return Section(self.at(key), self.values.get(key, {}), self.problems, known)
+        value = self.values.get(key, {})
+        return Section(self.at(key), value, self.problems, known, secret=secret or self.secret)
 
     def names(self) -> list[str]:
         """Return the keys that can be names, in the order given."""
@@ -90,6 +111,14 @@ class Section:
             self.refuse(key, f"a timedelta longer than zero and at most {maximum}")
         else:
             return value
+        return default
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return True or False."""
+        value = self.values.get(key, default)
+        if isinstance(value, bool):
+            return value
+        self.refuse(key, "True or False")
         return default
 
     def text(self, key: str, expected: str) -> str | None:

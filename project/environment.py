@@ -5,7 +5,7 @@ error that names the variable, what it holds and what it should hold.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Never, TypeVar
@@ -47,6 +47,30 @@ def yes_or_no(name: str, *, default: bool) -> bool:
 def words(name: str) -> list[str]:
     """Return the variable `name`, a list separated by commas."""
     return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def chosen(name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the known words that the variable `name` has; all when it is not set."""
+    given = words(name)
+    for word in given:
+        if word not in known:
+            _refuse(name, word, f"some of {', '.join(known)}, separated by commas")
+    if text(name) and not given:
+        _refuse(name, text(name), f"some of {', '.join(known)}, separated by commas")
+    return tuple(word for word in known if word in given) or tuple(known)
+
+
+def transport(name: str, prefix: str) -> str | dict[str, Any]:
+    """Return the entry of TRANSPORTS for the URL in the variable `name`; default: local://.
+
+    With the variable `prefix`, all names at the broker begin with what it holds.
+    """
+    url, begin = text(name, "local://"), text(prefix)
+    if not begin:
+        return url
+    # RabbitMQ has names of two sorts: exchanges and queues.
+    options = ["PREFIX", "QUEUE_PREFIX"] if url.startswith("amqp") else ["PREFIX"]
+    return {"LOCATION": url, "OPTIONS": dict.fromkeys(options, begin)}
 
 
 def database(name: str, default: str = "") -> dict[str, Any]:

@@ -1,8 +1,14 @@
 """Settings of the example project, from the environment; with nothing set it runs as it is.
 
+CONTEXTS                the contexts of this deployment, separated by commas, such as "ordering";
+                        default: all, as one monolith
 DATABASE_URL            the main database; default: the SQLite file db.sqlite3 beside manage.py
-SHIPPING_DATABASE_URL   a database of its own for the context "shipping"
+SHIPPING_DATABASE_URL   a database of its own for the context "shipping", where that is deployed
 TRANSPORT_URL           what carries integration events; default local://
+TRANSPORT_PREFIX        the first part of all names at the broker, for several systems on one
+SIGNING_KEYS            keys for signatures, as id:secret,id:secret; the first one signs, and all of
+                        them are accepted; with none given nothing is signed
+SIGNATURES_REQUIRED     whether what is not signed is quarantined; default: yes, once there are keys
 CELERY_BROKER_URL       Celery's broker; when given, commits wake up its workers
 SECRET_KEY              required when DEBUG is off
 DEBUG                   default: on while no SECRET_KEY is given, off as soon as there is one
@@ -16,7 +22,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project import environment
+from project import environment, signing
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -30,6 +36,11 @@ if not SECRET_KEY:
     SECRET_KEY = "known to everybody, for local play only"  # noqa: S105  that is what it says
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS")
 
+# ----------------------------------------------------------------------------------- contexts
+# The same code base is deployed as one process with all contexts, or as several with one each.
+CONTEXT_APPS = {"ordering": "context_a", "shipping": "context_b"}
+CONTEXTS = environment.chosen("CONTEXTS", tuple(CONTEXT_APPS))
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -38,8 +49,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "outbox_inbox",
-    "context_a",
-    "context_b",
+    *(CONTEXT_APPS[label] for label in CONTEXTS),
     "project",
 ]
 MIDDLEWARE = [
@@ -78,12 +88,14 @@ DATABASE_ROUTERS = ["project.routers.ContextRouter"]
 
 # ------------------------------------------------------------------------------- outbox_inbox
 OUTBOX_INBOX = {
-    "TRANSPORTS": {"default": environment.text("TRANSPORT_URL", "local://")},
+    "TRANSPORTS": {"default": environment.transport("TRANSPORT_URL", "TRANSPORT_PREFIX")},
     **environment.outbox_inbox(os.environ),
 }
-if environment.text("SHIPPING_DATABASE_URL"):
+if "shipping" in CONTEXTS and environment.text("SHIPPING_DATABASE_URL"):
     DATABASES["shipping"] = environment.database("SHIPPING_DATABASE_URL")
     OUTBOX_INBOX["CONTEXTS"] = {"shipping": {"database": "shipping"}}
+if entries := signing.entries(OUTBOX_INBOX.get("CONTEXTS", {}), CONTEXTS):
+    OUTBOX_INBOX["CONTEXTS"] = entries
 
 # ------------------------------------------------------------------------------------- Celery
 # Without a broker nothing is ever sent to Celery: the drain commands and run_contexts do it all.
@@ -94,6 +106,11 @@ if CELERY_BROKER_URL != "memory://":
 if CELERY_BROKER_URL.startswith(("redis://", "rediss://")):
     # A wake-up whose worker died is given to another after this many seconds.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 300}
+# Deployments that share a broker have a queue each: a worker could not do a task for a context
+# that it does not have.
+CELERY_TASK_DEFAULT_QUEUE = "celery"
+if environment.text("CONTEXTS"):
+    CELERY_TASK_DEFAULT_QUEUE = ".".join(["celery", *CONTEXTS])
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"

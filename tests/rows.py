@@ -1,5 +1,6 @@
 """Rows as the movers would leave them, for tests that look at rows only."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -11,8 +12,11 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    QuarantinedMessage,
     StoredEvent,
 )
+from outbox_inbox.quarantine import fingerprint
+from outbox_inbox.transports import ReceivedMessage
 
 
 def _message(given: dict[str, Any]) -> dict[str, Any]:
@@ -79,3 +83,22 @@ def partition(**given: Any) -> Partition:
     """Make or change a partition of the shop's outbox."""
     where = {"context": given.pop("context", "shop"), "queue": "outbox", "number": 0}
     return Partition.objects.update_or_create(**where, defaults=given)[0]
+
+
+def quarantined(message: ReceivedMessage | None = None, **given: Any) -> QuarantinedMessage:
+    """Make a message that the depot keeps aside, of a new one if none is given."""
+    attributes = {"id": str(uuid4()), "source": "/shop", "type": "shop.sold.v2"}
+    message = message or ReceivedMessage(receipt=None, attributes=attributes, data=b'{"a":1}')
+    told = {name: message.attributes.get(name, "") for name in ("source", "type")}
+    fields = {
+        "context": "depot",
+        "reason": "unknown_version",
+        "error": "version 2 cannot be read here",
+        "message_id": message.attributes.get("id", ""),
+        "attributes": json.dumps(dict(message.attributes)),
+        "data": message.data,
+        "size": len(message.data),
+        "fingerprint": fingerprint(message),
+        "received_at": timezone.now(),
+    }
+    return QuarantinedMessage.objects.create(**{**fields, **told, **given})

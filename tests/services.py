@@ -1,11 +1,14 @@
 """Which servers answer: where the tests look for them, and what they do when one does not.
 
-TEST_POSTGRES_URL, TEST_MARIADB_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the standard ports of
-this machine. The browser is treated as one of them, with a path, TEST_CHROMIUM, for its URL. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
+TEST_POSTGRES_URL, TEST_MARIADB_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the
+standard ports of this machine. Programs are treated as servers with a path for their URL: the browser, TEST_CHROMIUM,
+and the brokers that tests start for themselves to kill them, TEST_REDIS_SERVER and
+TEST_RABBITMQ_SERVER. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
 """
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -100,8 +103,14 @@ def _greet_rabbitmq(url: str) -> None:
         connection.connect()
 
 
-def _greet_chromium(path: str) -> None:
+def _greet_program(path: str) -> None:
     subprocess.run([path, "--version"], check=True, capture_output=True, timeout=10 * PATIENCE)
+
+
+def _find_program(path: str) -> None:
+    # For one that would start whatever it is asked.
+    if shutil.which(path) is None:
+        raise FileNotFoundError(f"no program {path}")
 
 
 POSTGRES = Service(
@@ -132,9 +141,21 @@ CHROMIUM = Service(
     name="Chromium",
     variable="TEST_CHROMIUM",
     default="/usr/bin/chromium",
-    greet=_greet_chromium,
+    greet=_greet_program,
 )
-ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM
+REDIS_SERVER = Service(
+    name="redis-server",
+    variable="TEST_REDIS_SERVER",
+    default="redis-server",
+    greet=_greet_program,
+)
+RABBITMQ_SERVER = Service(
+    name="rabbitmq-server",
+    variable="TEST_RABBITMQ_SERVER",
+    default="/usr/lib/rabbitmq/bin/rabbitmq-server",
+    greet=_find_program,
+)
+ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, REDIS_SERVER, RABBITMQ_SERVER
 
 
 def required() -> bool:

@@ -27,7 +27,15 @@ def _folder() -> Path:
 
 
 # What a developer's shell says about the project is no business of the tests.
-for name in ("SHIPPING_DATABASE_URL", "TRANSPORT_URL", "CELERY_BROKER_URL", "SECRET_KEY", "DEBUG"):
+for name in (
+    "CONTEXTS",
+    "SHIPPING_DATABASE_URL",
+    "TRANSPORT_URL",
+    "TRANSPORT_PREFIX",
+    "CELERY_BROKER_URL",
+    "SECRET_KEY",
+    "DEBUG",
+):
     os.environ.pop(name, None)
 for name in [name for name in os.environ if name.startswith("OUTBOX_INBOX_")]:
     del os.environ[name]

@@ -11,6 +11,8 @@ from tests.script import play
 WIRE = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Wire"}}}
 SHAKY = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Shaky"}}}
 
+WAITING = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Waiting"}}}
+
 confirmed: list[OutgoingMessage] = []
 """What was confirmed, in order; a test that reads it empties it first."""
 
@@ -35,6 +37,16 @@ class Wire(Transport):
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
         """See `Transport.acknowledge`."""
         play("acknowledge", context, messages)
+
+
+class Waiting(Wire):
+    """Waits for messages as the part ``wait`` says, which gets the contexts and the seconds."""
+
+    can_wait = True
+
+    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """See `Transport.wait_for_messages`."""
+        return bool(play("wait", contexts, seconds))
 
 
 def refusing(

@@ -1,10 +1,13 @@
 """One event for each way of handling it, all with the same fields: 400 bytes of JSON."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 from outbox_inbox import DomainEvent
+
+E = TypeVar("E")
 
 BYTES: Final = 400
 FIRST: Final = 100_000
@@ -36,7 +39,7 @@ class Seen(Bought):
     """Handled by one who does nothing, so that the claim is all there is."""
 
 
-def bought(number: int, cls: type[Bought] = Bought, order: str | None = None) -> Bought:
+def bought(number: int, cls: Callable[..., E] = Bought, order: str | None = None) -> E:
     """Return the event of one purchase; every thousandth has the same order."""
     return cls(
         order=order or f"order-{number % 1000:06}",

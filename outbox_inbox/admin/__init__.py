@@ -1,9 +1,10 @@
-"""What an operator sees of the queues and streams: to list, inspect, retry, discard and pause."""
+"""What an operator sees of the queues and streams: to list, inspect, solve and pause."""
 
 from .deliveries import DeliveryAdmin, DeliveryAttemptAdmin
 from .inbox import InboxMessageAdmin
 from .outbox import OutboxMessageAdmin
 from .partitions import PartitionAdmin
+from .quarantine import QuarantinedMessageAdmin
 from .stream import StoredEventAdmin
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "InboxMessageAdmin",
     "OutboxMessageAdmin",
     "PartitionAdmin",
+    "QuarantinedMessageAdmin",
     "StoredEventAdmin",
 ]

@@ -4,17 +4,17 @@
 log and the report.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import model_ngettext, quote
-from django.db import router, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -27,6 +27,7 @@ from outbox_inbox.models import DeliveryState, OutboxState
 
 from .base import QueueAdmin
 from .listing import MOST
+from .places import PARAMETER, chosen
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
 SAMPLE = 20  # rows shown beside the question for a reason
@@ -60,7 +61,7 @@ class Verb:
         nothing: the report when no row was changed.
     """
 
-    apply: Callable[[Rows], int]
+    apply: Callable[[Rows], object]
     becomes: frozenset[str]
     entry: str
     done: str
@@ -70,7 +71,7 @@ class Verb:
         """Return what shows that the operation was carried out on a row, if it may have been."""
         if row.state not in self.becomes:
             return None
-        return row.state, row.attempts, row.due_at, row.holds
+        return tuple(getattr(row, name, None) for name in ("state", "attempts", "due_at", "holds"))
 
 
 class ActingAdmin(QueueAdmin):
@@ -86,7 +87,9 @@ class ActingAdmin(QueueAdmin):
         if "inspect" not in request.POST:
             return None
         row = quote(request.POST.get(ACTION_CHECKBOX_NAME, ""))
-        return HttpResponseRedirect(self.address(self.model, "change", row))
+        asked = request.GET.get(PARAMETER)
+        same = {PARAMETER: asked} if asked else {}
+        return HttpResponseRedirect(self.address(self.model, "change", row, **same))
 
     def counted(self, count: int) -> str:
         """Return a number of rows in words: "3 deliveries"."""
@@ -108,7 +111,7 @@ class ActingAdmin(QueueAdmin):
         self,
         request: HttpRequest,
         rows: Rows,
-        operation: Callable[[], int],
+        operation: Callable[[], object],
         mark: Callable[[Any], object],
         entry: str,
     ) -> int:
@@ -131,14 +134,25 @@ class ActingAdmin(QueueAdmin):
         return len(changed)
 
 
-class SolvingAdmin(ActingAdmin):
-    """Retry and discard, for messages of the outbox and for deliveries."""
+class DiscardingAdmin(ActingAdmin):
+    """Discard, after asking for the reason.
 
-    actions = ("retry", "discard")
+    Attributes:
+        unfinished: the states in which a row may be acted on.
+        discarding: the operation that discards the rows of a query set.
+        order: in which they are acted on.
+        explanation: what it means, for the question.
+    """
 
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may retry."""
-        return self.may(request, "retry")
+    unfinished: ClassVar[Sequence[str]] = UNFINISHED
+    discarding: ClassVar[str] = "discard_rows"
+    # Heads last: a head that is discarded lets its followers go, and those that are selected as
+    # well must be discarded before a worker sees them.
+    order: ClassVar[Sequence[str]] = ("holds", "pk")
+    explanation: ClassVar[Any] = gettext_lazy(
+        "What is discarded is never sent or handled, and the later ones of its key go on without "
+        "it. This cannot be undone."
+    )
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
         """Tell whether the user may discard."""
@@ -146,26 +160,13 @@ class SolvingAdmin(ActingAdmin):
 
     def buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
         """Return what this user may do to this row; a finished one stays as it is."""
-        return [] if row.state in FINISHED else super().buttons(request, row)
-
-    @admin.action(permissions=["retry"], description=gettext_lazy("Retry"))
-    def retry(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
-        """Try what is dead or backing off again, at once and with all its attempts."""
-        verb = Verb(
-            apply=operations.retry_rows,
-            becomes=frozenset({OutboxState.PENDING, DeliveryState.READY}),
-            entry=_("Retried."),
-            done=_("Retried: %s."),
-            nothing=_("Nothing was retried: none of the selected is dead or backing off."),
-        )
-        self._solve(request, queryset, verb)
-        return self.back(request)
+        return super().buttons(request, row) if row.state in self.unfinished else []
 
     @admin.action(permissions=["discard"], description=gettext_lazy("Discard…"))
     def discard(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
         """Set what is unfinished aside for good, after asking for the reason."""
         asked = "reason" in request.POST
-        total = queryset.filter(state__in=UNFINISHED).order_by()[: MOST + 1].count()
+        total = queryset.filter(state__in=self.unfinished).order_by()[: MOST + 1].count()
         form = Reason(request.POST if asked else None)
         # Between question and answer more may have become dead, or have been solved.
         changed = asked and request.POST.get("total", str(total)) != str(total)
@@ -173,13 +174,13 @@ class SolvingAdmin(ActingAdmin):
             return self._ask(request, queryset, form, total, changed=changed)
         reason = form.cleaned_data["reason"] if total else ""
         verb = Verb(
-            apply=lambda rows: operations.discard_rows(rows, reason),
+            apply=lambda rows: getattr(operations, self.discarding)(rows, reason),
             becomes=frozenset({OutboxState.DISCARDED}),
             entry=_("Discarded: %s") % reason,
             done=_("Discarded: %s."),
             nothing=_("Nothing was discarded: all of the selected are finished."),
         )
-        self._solve(request, queryset, verb)
+        self.solve(request, queryset, verb)
         return self.back(request)
 
     def _ask(
@@ -191,12 +192,13 @@ class SolvingAdmin(ActingAdmin):
             "opts": self.opts,
             "media": self.media,
             "form": form,
+            "explanation": self.explanation,
             "changed": changed,
             "total": total,
             "what": self.counted(total)
             if total <= MOST
             else _("more than %s") % self.counted(MOST),
-            "rows": queryset.filter(state__in=UNFINISHED)[:SAMPLE],
+            "rows": queryset.filter(state__in=self.unfinished)[:SAMPLE],
             "more": total > SAMPLE,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "checkbox": ACTION_CHECKBOX_NAME,
@@ -206,10 +208,11 @@ class SolvingAdmin(ActingAdmin):
         }
         return TemplateResponse(request, "admin/outbox_inbox/discard.html", context)
 
-    def _solve(self, request: HttpRequest, queryset: Rows, verb: Verb) -> None:
+    def solve(self, request: HttpRequest, queryset: Rows, verb: Verb) -> None:
+        """Apply a verb to the rows, chunk by chunk, with its log entries, and report."""
         done = 0
         try:
-            for rows in _chunks(queryset.using(router.db_for_write(self.model))):
+            for rows in self._chunks(queryset.using(chosen(request, self.model))):
                 operation = partial(verb.apply, rows)
                 done += self.carry_out(request, rows, operation, verb.mark, verb.entry)
         except OutboxInboxError as error:
@@ -218,11 +221,31 @@ class SolvingAdmin(ActingAdmin):
                 return
         self.tell(request, done, verb.done, verb.nothing)
 
+    def _chunks(self, rows: Rows) -> Iterator[Rows]:
+        chosen = rows.filter(state__in=self.unfinished).order_by(*self.order)
+        ids = list(chosen.values_list("pk", flat=True))
+        for start in range(0, len(ids), CHUNK):
+            yield rows.filter(pk__in=ids[start : start + CHUNK])
 
-def _chunks(rows: Rows) -> Iterator[Rows]:
-    # Heads last: a head that is discarded lets its followers go, and those that are selected as
-    # well must be discarded before a worker sees them.
-    chosen = rows.filter(state__in=UNFINISHED).order_by("holds", "pk")
-    ids = list(chosen.values_list("pk", flat=True))
-    for start in range(0, len(ids), CHUNK):
-        yield rows.filter(pk__in=ids[start : start + CHUNK])
+
+class SolvingAdmin(DiscardingAdmin):
+    """Retry and discard, for messages of the outbox and for deliveries."""
+
+    actions = ("retry", "discard")
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may retry."""
+        return self.may(request, "retry")
+
+    @admin.action(permissions=["retry"], description=gettext_lazy("Retry"))
+    def retry(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
+        """Try what is dead or backing off again, at once and with all its attempts."""
+        verb = Verb(
+            apply=operations.retry_rows,
+            becomes=frozenset({OutboxState.PENDING, DeliveryState.READY}),
+            entry=_("Retried."),
+            done=_("Retried: %s."),
+            nothing=_("Nothing was retried: none of the selected is dead or backing off."),
+        )
+        self.solve(request, queryset, verb)
+        return self.back(request)

@@ -10,13 +10,13 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, StoredEvent
 
 from .listing import BoundedChangeList, BoundedPaginator, first_found
+from .places import DatabaseFilter, chosen, query, with_query
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -85,6 +85,14 @@ class QueueAdmin(ReadOnly, ModelAdmin):
         """Return the list that does not read what it does not show."""
         return BoundedChangeList
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the rows of the database that the page shows."""
+        return super().get_queryset(request).using(chosen(request, self.model))
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Return the filters, that of the database before all others."""
+        return [DatabaseFilter, *super().get_list_filter(request)]
+
     def lookups(self, term: str) -> Iterable[Q]:
         """Return the exact look-ups for what was typed, those that an index serves first."""
         return ()
@@ -109,6 +117,7 @@ class QueueAdmin(ReadOnly, ModelAdmin):
         row = context.get("original")
         if row is not None:
             context["buttons"] = self.buttons(request, row)
+            context["list_address"] = self.address(self.model, "changelist", **query(row))
         return super().render_change_form(request, context, *args, **kwargs)
 
     def buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
@@ -118,16 +127,15 @@ class QueueAdmin(ReadOnly, ModelAdmin):
     def address(self, model: type[Model], page: str, *args: Any, **query: Any) -> str:
         """Return the address of a page of this admin site: "changelist", or "change" with a key."""
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
-        path = reverse(name, args=args, current_app=self.admin_site.name)
-        return f"{path}?{urlencode(query)}" if query else path
+        return with_query(reverse(name, args=args, current_app=self.admin_site.name), query)
 
-    def identity(self, number: UUID) -> SafeString:
+    def identity(self, number: UUID, row: Model) -> SafeString:
         """Show an id with links to the lists in which it may be found."""
         links = format_html_join(
             " · ",
             '<a href="{}">{}</a>',
             (
-                (self.address(model, "changelist", q=number), place)
+                (self.address(model, "changelist", q=number, **query(row)), place)
                 for place, model in PLACES
                 if self.admin_site.is_registered(model)
             ),

@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 from . import rendering
 from .base import QueueAdmin
 from .listing import MOST, as_uuid
+from .places import query
 
 TEXTS: tuple[tuple[Any, Any], ...] = (
     (_("Payload"), {"fields": ("pretty_payload",), "classes": ("oi-wide",)}),
@@ -72,7 +73,8 @@ class KeyColumns(QueueAdmin):
             return self._head(row)
         if not row.holds or row.key is None:
             return rendering.NOTHING
-        followers = {f"{name}__exact": value for name, value in _same_key(row).items()}
+        same = {f"{name}__exact": value for name, value in _same_key(row).items()}
+        followers = same | query(row)
         address = self.address(type(row), "changelist", state__exact="waiting", **followers)
         count = self._others(row).filter(state="waiting")[: MOST + 1].count()
         if not count:
@@ -84,13 +86,15 @@ class KeyColumns(QueueAdmin):
         head = self._others(row).filter(holds=True).order_by("pk").first()
         if head is None:
             return rendering.NOTHING
-        link = format_html('<a href="{}">{}</a>', self.address(type(row), "change", head.pk), head)
+        link = format_html(
+            '<a href="{}">{}</a>', self.address(type(row), "change", head.pk, **query(row)), head
+        )
         state = rendering.state(head.state, head.get_state_display())
         return format_html("{} {} {}", _("waits behind"), link, state)
 
     def _others(self, row: Any) -> QuerySet[Any]:
         # A delivery of another consumer waits for nothing here; the partition is in the index.
-        rows: QuerySet[Any] = type(row).objects.filter(**_same_key(row))
+        rows: QuerySet[Any] = type(row).objects.using(row._state.db).filter(**_same_key(row))
         return rows.filter(partition=row.partition)
 
 
@@ -136,18 +140,18 @@ class MessageColumns(QueueAdmin):
     @admin.display(description=_("message id"))
     def identity_of_message(self, row: Any) -> SafeString:
         """Link to where the message is, or was before it went on."""
-        return self.identity(self.message(row).message_id)
+        return self.identity(self.message(row).message_id, row)
 
     @admin.display(description=_("correlation id"))
     def correlation(self, row: Any) -> SafeString:
         """Link to everything of the same conversation."""
-        return self.identity(self.message(row).correlation_id)
+        return self.identity(self.message(row).correlation_id, row)
 
     @admin.display(description=_("causation id"))
     def causation(self, row: Any) -> SafeString:
         """Link to the message that caused this one."""
         number = self.message(row).causation_id
-        return self.identity(number) if number else rendering.NOTHING
+        return self.identity(number, row) if number else rendering.NOTHING
 
     @admin.display(description=_("payload"))
     def pretty_payload(self, row: Any) -> SafeString:

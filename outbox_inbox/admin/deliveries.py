@@ -23,6 +23,7 @@ from .listing import (
     ParkedFilter,
     StateFilter,
 )
+from .places import query
 
 SHOWN_ATTEMPTS = 10
 """Attempts that stand on the page of their delivery; the list of attempts has them all."""
@@ -73,7 +74,7 @@ class DeliveryAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
                 for each in failures
             ]
             context["all_failures"] = self.address(
-                DeliveryAttempt, "changelist", delivery__id__exact=row.pk
+                DeliveryAttempt, "changelist", delivery__id__exact=row.pk, **query(row)
             )
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -82,7 +83,7 @@ class DeliveryAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
         """Link to the message in the inbox."""
         return format_html(
             '<a href="{}">{}</a>',
-            self.address(InboxMessage, "change", row.message_id),
+            self.address(InboxMessage, "change", row.message_id, **query(row)),
             self.typed(row),
         )
 
@@ -151,7 +152,9 @@ class DeliveryAttemptAdmin(MessageColumns):
     def delivery_link(self, row: Any) -> SafeString:
         """Link to the delivery that failed."""
         return format_html(
-            '<a href="{}">{}</a>', self.address(Delivery, "change", row.delivery_id), row.delivery
+            '<a href="{}">{}</a>',
+            self.address(Delivery, "change", row.delivery_id, **query(row)),
+            row.delivery,
         )
 
 

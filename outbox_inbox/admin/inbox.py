@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Prefetch
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -16,6 +16,7 @@ from . import rendering
 from .base import ReadOnly, TabularInline
 from .columns import IDENTITY, TEXTS, MessageColumns, ProgressColumns
 from .listing import BoundedChangeList, ContextFilter, TypeFilter
+from .places import chosen, query, with_query
 
 
 class InboxChangeList(BoundedChangeList):
@@ -37,13 +38,17 @@ class DeliveryInline(ReadOnly, ProgressColumns, TabularInline):
     ordering = ("pk",)
     extra = 0
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return deliveries of the database that the page shows."""
+        return super().get_queryset(request).using(chosen(request, InboxMessage))
+
     @admin.display(description=_("consumer"))
     def link(self, row: Any) -> SafeString:
         """Link to the delivery."""
         address = reverse(
             "admin:outbox_inbox_delivery_change", args=[row.pk], current_app=self.admin_site.name
         )
-        return format_html('<a href="{}">{}</a>', address, row.consumer)
+        return format_html('<a href="{}">{}</a>', with_query(address, query(row)), row.consumer)
 
 
 @admin.register(InboxMessage)

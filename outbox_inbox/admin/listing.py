@@ -13,6 +13,9 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
+from outbox_inbox.models import Reason
+
+from .places import query, with_query
 
 if TYPE_CHECKING:
     _Paginator = Paginator[Any]
@@ -52,6 +55,10 @@ class BoundedChangeList(ChangeList):
         """Return the rows to list, without the texts that only the inspect page shows."""
         rows = super().get_queryset(request, exclude_parameters)
         return rows.defer(*getattr(self.model_admin, "unlisted", ()))
+
+    def url_for_result(self, result: Any) -> str:
+        """Return the address of a row's page, on the database of the row."""
+        return with_query(super().url_for_result(result), query(result))
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order that an index serves; ``?o=`` could sort the whole table."""
@@ -154,6 +161,21 @@ class StateFilter(SimpleListFilter):
         # Always true. There is one index on what is due at once and one on what is due at a time;
         # put like this, the planner sees that the two together hold all that is asked for.
         return rows.filter(Q(due_at__isnull=True) | Q(due_at__isnull=False))
+
+
+class ReasonFilter(KnownValues, field="reason"):
+    """By why a message was kept aside."""
+
+    title = _("reason")
+
+    @staticmethod
+    def values() -> Iterable[str]:
+        """Return all reasons."""
+        return Reason.values
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the reasons with their names."""
+        return [(each.value, str(each.label)) for each in Reason]
 
 
 class ParkedFilter(SimpleListFilter):

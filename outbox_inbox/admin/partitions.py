@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -22,6 +21,7 @@ from outbox_inbox.models import Partition, Queue
 from . import rendering
 from .actions import ActingAdmin
 from .listing import ContextFilter
+from .places import chosen
 
 Switch = Callable[..., int]
 
@@ -77,11 +77,11 @@ class PartitionAdmin(ActingAdmin):
         none: str,
     ) -> None:
         done = 0
-        rows = queryset.using(router.db_for_write(Partition)).order_by("context", "queue", "number")
+        rows = queryset.using(chosen(request, Partition)).order_by("context", "queue", "number")
         try:
             for (label, queue), group in groupby(rows, lambda row: (row.context, row.queue)):
-                chosen = rows.filter(pk__in=[row.pk for row in group])
-                done += self._switch_queue(request, label, queue, chosen, switch, entry)
+                same = rows.filter(pk__in=[row.pk for row in group])
+                done += self._switch_queue(request, label, queue, same, switch, entry)
         except OutboxInboxError as error:
             self.message_user(request, str(error), messages.ERROR)
             if not done:

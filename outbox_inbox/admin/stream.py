@@ -14,6 +14,7 @@ from outbox_inbox.models import StoredEvent
 
 from .columns import IDENTITY, TEXTS, MessageColumns
 from .listing import ContextFilter, TypeFilter, as_uuid
+from .places import query
 
 
 @admin.register(StoredEvent)
@@ -59,6 +60,10 @@ class StoredEventAdmin(MessageColumns):
     def stream_link(self, row: Any) -> SafeString:
         """Link to all events of the stream."""
         address = self.address(
-            StoredEvent, "changelist", context__exact=row.context, stream__exact=row.stream
+            StoredEvent,
+            "changelist",
+            context__exact=row.context,
+            stream__exact=row.stream,
+            **query(row),
         )
         return format_html('<a href="{}">{}</a>', address, row.stream)

@@ -10,17 +10,21 @@ E006    the context's models and its queues are on different databases
 E008    a handler's or translator's signature does not fit
 E009    version gap without upcaster
 E011    two consumers with one name
+E012    deduplication window not longer than a transport may hand a message out again
 E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
 E014    two domain events of a context with one stored name
 E015    an event has a field of a type that cannot be stored
 E016    a contract has not the label of its context as the first part of its name
+E017    signatures are required that cannot be verified
 W001    subscribed, and nobody handles
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry
 W004    a marked function outside ``modules``
 W005    pickle among Celery's accepted content
 W006    foreign key from one context's model to another's
-W007    MySQL or MariaDB with another isolation level than READ COMMITTED
+W007    what the server of a transport says of itself (``check --deploy`` only)
+W008    signatures where the transport makes none
+W009    MySQL or MariaDB with another isolation level than READ COMMITTED
 ======  =========================================================================================
 
 All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in
@@ -38,13 +42,14 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.validation import did_you_mean
 
-from . import contracts, deployment, functions
+from . import contracts, deployment, functions, signing
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     *contracts.CHECKS,
     *functions.CHECKS,
     *deployment.CHECKS,
+    *signing.CHECKS,
 )
 
 
@@ -64,6 +69,11 @@ def check_contexts(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
         for check in CHECKS:
             messages += check(context)
     return messages
+
+
+def check_servers(**_: Any) -> list[CheckMessage]:
+    """Ask the servers of the transports whether they are fit; for ``check --deploy``."""
+    return list(deployment.check_servers())
 
 
 def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iterator[CheckMessage]:

@@ -102,8 +102,9 @@ def check_subscriptions(context: Context) -> Iterator[CheckMessage]:
                 "E005",
                 f"It subscribes to {name!r}, which no context of this project publishes, and its "
                 f"transport {context.transport!r} is local.",
-                "Correct the name, add the contract to its owner's `publishes`, or choose a "
-                'transport that reaches the owner in OUTBOX_INBOX["TRANSPORTS"].',
+                "Correct the name, add the contract to its owner's `publishes`, or, when its owner "
+                'is deployed elsewhere, choose a transport that reaches it, such as "redis://…", in '
+                'OUTBOX_INBOX["TRANSPORTS"].',
                 context.label,
             )
         if not context.consumers_of(name):

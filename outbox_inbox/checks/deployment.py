@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from importlib import import_module
 from typing import Any, cast
 
@@ -13,9 +15,9 @@ from django.db import connections, models, router
 from outbox_inbox import wakeup
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.contexts.declaring import owner_of
+from outbox_inbox.contexts.declaring import models_of, owner_of
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.transports import transport
+from outbox_inbox.transports import transport, transport_problems
 
 from .messages import error, warning
 
@@ -36,10 +38,22 @@ def check_project() -> Iterator[CheckMessage]:
         yield from _check_pickle()
 
 
+def check_servers() -> Iterator[CheckMessage]:
+    """W007: what the servers of the transports say of themselves; they are asked for it."""
+    # Whatever cannot be read is told of by the other checks.
+    with suppress(SettingsError):
+        for alias, problem in transport_problems():
+            yield warning(
+                "W007",
+                f"The transport {alias!r} of contexts: {problem}.",
+                "The section of this transport in docs/transports.md says what its server needs.",
+            )
+
+
 def _check_transport(alias: str) -> Iterator[CheckMessage]:
-    """E013: a transport cannot be made; nobody would notice before the first publication."""
+    """E013, E012: a transport cannot be made, or hands messages out again after too long."""
     try:
-        transport(alias)
+        yield from _check_deduplication(alias, transport(alias).redelivers_for)
     except SettingsError as problem:
         yield error(
             "E013",
@@ -48,10 +62,26 @@ def _check_transport(alias: str) -> Iterator[CheckMessage]:
         )
 
 
+def _check_deduplication(alias: str, redelivers_for: timedelta | None) -> Iterator[CheckMessage]:
+    remembered = settings().deduplication
+    if redelivers_for is not None and remembered <= redelivers_for:
+        yield error(
+            "E012",
+            f"The transport {alias!r} may hand a message out again for {redelivers_for}, and its "
+            f"id is forgotten after {remembered}: it would be handled twice.",
+            'Make OUTBOX_INBOX["DEDUPLICATION"] longer, or the option MAX_AGE of the transport '
+            "shorter.",
+        )
+
+
 def _check_wake_up() -> Iterator[CheckMessage]:
-    """E013: nobody would ever be woken up, and the first `record()` would raise."""
+    """E013: nobody would ever be woken up, and everything would wait for the next look."""
     if problem := wakeup.problem():
-        yield error("E013", f"{problem}.", 'Set it to "celery" or None.')
+        yield error(
+            "E013",
+            f"{problem}.",
+            'Set WAKE_UP to "celery", or to None: then run_contexts finds work by polling.',
+        )
 
 
 def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
@@ -78,7 +108,7 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
 
 
 def _check_isolation(alias: str) -> Iterator[CheckMessage]:
-    """W007: what others have committed is not seen after waiting for them."""
+    """W009: what others have committed is not seen after waiting for them."""
     connection = connections[alias]
     if connection.vendor != "mysql":
         return
@@ -88,7 +118,7 @@ def _check_isolation(alias: str) -> Iterator[CheckMessage]:
     if str(level).lower() != "read committed":
         named = "leave it to the server" if level is None else f"name {level!r}"
         yield warning(
-            "W007",
+            "W009",
             f"The database {alias!r} holds queues of contexts, and its OPTIONS {named} as the "
             "isolation level.",
             f'Leave "isolation_level" out of DATABASES["{alias}"]["OPTIONS"], which means "read '
@@ -158,7 +188,7 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
     """E006: state and events are written to two databases, so they cannot be committed together."""
     elsewhere = [
         f"{model._meta.label} ({router.db_for_write(model)})"
-        for model in _models_of(context)
+        for model in models_of(context.label)
         if model._meta.managed and router.db_for_write(model) != context.database
     ]
     if elsewhere:
@@ -168,6 +198,20 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             f"written elsewhere: {', '.join(elsewhere)}.",
             "A transaction spans one database: route the models to it (DATABASE_ROUTERS), or "
             'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
+            context.label,
+        )
+    kept_away = [
+        model._meta.label
+        for model in models_of(context.label)
+        if model._meta.managed and not router.allow_migrate_model(context.database, model)
+    ]
+    if kept_away and not elsewhere:
+        yield error(
+            "E006",
+            f"It lives on the database {context.database!r}, and the database routers do not let "
+            f"the tables of {', '.join(kept_away)} be migrated there.",
+            f"Let allow_migrate() of your router allow them on {context.database!r}: otherwise "
+            "manage.py migrate leaves them out without a word.",
             context.label,
         )
     queues = apps.get_model("outbox_inbox", _QUEUES)
@@ -183,7 +227,7 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
 
 def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
     """W006: a foreign key ties the tables of two contexts together."""
-    for model in _models_of(context):
+    for model in models_of(context.label):
         for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
             related = field.related_model
             owner = owner_of(related.__module__) if isinstance(related, type) else None
@@ -197,14 +241,6 @@ def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
                     "contracts: with the key neither context can be moved out.",
                     context.label,
                 )
-
-
-def _models_of(context: Context) -> Iterator[type[models.Model]]:
-    """Yield the models of the context's app, and of plain apps inside of it."""
-    for config in apps.get_app_configs():
-        owner = owner_of(config.name)
-        if owner is not None and owner.label == context.label:
-            yield from config.get_models()
 
 
 CHECKS = (check_databases, check_foreign_keys)

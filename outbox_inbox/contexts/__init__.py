@@ -14,8 +14,9 @@ from typing import ClassVar
 from django.apps import AppConfig, apps
 from django.core.signals import setting_changed
 
-from outbox_inbox.conf import Source
+from outbox_inbox.conf import ContextSettings, Source, settings
 from outbox_inbox.exceptions import NotAContext
+from outbox_inbox.keyring import Signing, Verifying
 from outbox_inbox.marking import Event, marks_of
 from outbox_inbox.messages import DomainEvent, IntegrationEvent, meta
 from outbox_inbox.validation import suggestion
@@ -59,6 +60,8 @@ class Context:
         events: stored type name -> class, of its own events and of what it declares or consumes.
         subscribed: stored type names of ``subscribes``.
         sources: labels of the contexts that these are from: the first part of their names.
+        signing: the key that its messages are signed with; None: they are not.
+        verifying: by the label of a source, how its messages are verified.
     """
 
     label: str
@@ -73,6 +76,8 @@ class Context:
     events: Mapping[str, Event]
     subscribed: frozenset[str]
     sources: frozenset[str]
+    signing: Signing | None
+    verifying: Mapping[str, Verifying]
     _published: frozenset[Event]
     _by_type: Mapping[str, tuple[Consumer, ...]]
     _upcasters: Mapping[Event, Upcasters]
@@ -196,6 +201,7 @@ def _context(config: ContextConfig) -> Context:
     upcasters = collect_upcasters(dict.fromkeys([*functions, *beside]))
     consumers = collect_consumers(functions, config.label, config.name, _stored_name, upcasters)
     deployment = deployment_of(config)
+    own = settings().contexts.get(config.label, ContextSettings())
     return Context(
         label=config.label,
         app=config.name,
@@ -209,6 +215,8 @@ def _context(config: ContextConfig) -> Context:
         events=MappingProxyType(_by_stored_name(known)),
         subscribed=frozenset(_stored_name(each) for each in config.subscribes),
         sources=frozenset(_stored_name(each).partition(".")[0] for each in config.subscribes),
+        signing=own.signing,
+        verifying=own.verifying,
         _published=frozenset(config.publishes),
         _by_type=_by_type(consumers),
         _upcasters=upcasters,

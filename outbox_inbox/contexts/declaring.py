@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from django.apps import AppConfig, apps
-from django.db import connections
+from django.db import connections, models
 
 from outbox_inbox.conf import ContextSettings, Source, settings
 from outbox_inbox.exceptions import SettingsError
@@ -137,3 +137,15 @@ def owner_of(module: str) -> ContextConfig | None:
     """Return the context whose app contains the module; of nested ones, the innermost."""
     found = [each for each in context_configs() if f"{module}.".startswith(f"{each.name}.")]
     return max(found, key=lambda each: len(each.name), default=None)
+
+
+def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.Model]]:
+    """Yield the models of a context's app, and of plain apps inside of it.
+
+    Arguments:
+        with_links: also the tables that many-to-many fields have made for themselves.
+    """
+    for config in apps.get_app_configs():
+        owner = owner_of(config.name)
+        if owner is not None and owner.label == label:
+            yield from config.get_models(include_auto_created=with_links)

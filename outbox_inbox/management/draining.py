@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
-from outbox_inbox.operations import Drained, QueueStats, drain, due, queue_stats
+from outbox_inbox.operations import Drained, PartitionState, QueueStats, drain, due, queue_stats
 from outbox_inbox.running import Interrupt
 from outbox_inbox.tally import Outcome
 from outbox_inbox.wakeup import Work
@@ -56,15 +56,17 @@ class DrainCommand(QueueCommand):
             drained = self._drain(owners, options, stop)
         total = sum((each.total for each in drained), Outcome())
         left = [] if self.queue is None else self._left(owners, self.queue)
+        intakes = _intakes(owners) if self.mover == "receive" else []
         parts = [
             self._moved(total.done, time.monotonic() - begin),
             *_troubles(total),
             *self._told(left, total, stopped=stop()),
+            *(f"the intake of {label} is {each.state}" for label, each in intakes),
         ]
         self.say("; ".join(parts) + ".", options, good=len(parts) == 1)
         if stop():
             raise CommandError("stopped by a signal before all was done")
-        unreachable = [*_unreachable(drained), *_resting(left)]
+        unreachable = [*_unreachable(drained), *_resting(left), *_at_rest(intakes, drained)]
         if unreachable:
             raise CommandError("not all could be done: " + "; ".join(unreachable))
 
@@ -146,3 +148,23 @@ def _resting(left: Sequence[QueueStats]) -> Iterator[str]:
                     f"partition {each.number} of the {stats.queue.value} of {stats.context} "
                     f"rests until {each.until:%H:%M:%S} UTC: {each.reason}"
                 )
+
+
+def _intakes(owners: Sequence[Context]) -> list[tuple[str, PartitionState]]:
+    """Return the intakes that rest or are paused, with the labels of their contexts."""
+    return [
+        (stats.context, each)
+        for stats in queue_stats(owners)
+        for each in stats.partitions
+        if each.queue == Queue.INTAKE
+    ]
+
+
+def _at_rest(
+    intakes: Sequence[tuple[str, PartitionState]], drained: Sequence[Drained]
+) -> Iterator[str]:
+    """Tell of intakes that were not asked for, since they rest; the others have told already."""
+    asked = {each.context for each in drained if each.unreachable}
+    for label, each in intakes:
+        if each.until is not None and label not in asked:
+            yield f"the intake of {label} rests until {each.until:%H:%M:%S} UTC: {each.reason}"

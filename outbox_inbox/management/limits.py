@@ -12,6 +12,7 @@ from .values import duration, shown
 _MEASURES: dict[str, tuple[str, Callable[[QueueStats], float]]] = {
     "depth": ("unfinished", lambda stats: stats.unfinished),
     "dead": ("dead", lambda stats: stats.dead),
+    "quarantined": ("quarantined", lambda stats: stats.quarantined),
     "parked": ("parked keys", lambda stats: stats.parked_keys),
     "age": ("the oldest", lambda stats: stats.oldest or 0.0),
 }
@@ -22,7 +23,8 @@ class Limit:
     """The most that a queue may have of something.
 
     Fields:
-        name: depth (unfinished messages), dead, parked (keys), or age (of the oldest, seconds).
+        name: depth (unfinished messages), dead, quarantined, parked (keys), or age (of the
+            oldest, seconds).
         most: what is still allowed.
     """
 
@@ -31,7 +33,7 @@ class Limit:
 
 
 def limit(text: str) -> Limit:
-    """Return a limit: ``100`` or ``depth=100``, ``dead=0``, ``parked=3``, ``age=15m``.
+    """Return a limit: ``100`` or ``depth=100``, ``dead=0``, ``quarantined=0``, ``parked=3``, ``age=15m``.
 
     Raises:
         ArgumentTypeError: it is none.

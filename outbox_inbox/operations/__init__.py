@@ -5,6 +5,15 @@ from .draining import WORK, Drained, Progress, Step, drain, drain_all, rounds
 from .figures import ParkedKey, PartitionState, QueueStats
 from .pausing import pause, resume
 from .pruning import Pruned, prune
+from .releasing import (
+    QuarantineSelection,
+    Released,
+    discard_quarantined,
+    discard_quarantined_rows,
+    quarantined,
+    release,
+    release_rows,
+)
 from .selecting import Selection, rows
 from .solving import Report, discard, discard_rows, retry, retry_rows
 from .spreading import Spread, repartition
@@ -16,19 +25,26 @@ __all__ = [
     "PartitionState",
     "Progress",
     "Pruned",
+    "QuarantineSelection",
     "QueueStats",
+    "Released",
     "Report",
     "Selection",
     "Spread",
     "Step",
     "discard",
+    "discard_quarantined",
+    "discard_quarantined_rows",
     "discard_rows",
     "drain",
     "drain_all",
     "due",
     "pause",
     "prune",
+    "quarantined",
     "queue_stats",
+    "release",
+    "release_rows",
     "repartition",
     "resume",
     "retry",

@@ -10,10 +10,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import aware, dialect
-from outbox_inbox.models import InboxMessage, Partition, Queue, table
+from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue, Reason, table
 
 from .figures import ParkedKey, PartitionState, QueueStats
-from .selecting import DEAD, DUE, IDLE, MODELS, TIMED, WAITING
+from .selecting import ASIDE, DEAD, DUE, IDLE, MODELS, TIMED, WAITING
 
 _STATES = {
     Queue.OUTBOX: ("pending", "scheduled", "backing_off", "waiting", "dead"),
@@ -66,6 +66,7 @@ class _Found:
     parked_keys: dict[str, int] = field(default_factory=dict)
     existing: dict[str, set[int]] = field(default_factory=dict)
     partitions: dict[str, list[PartitionState]] = field(default_factory=dict)
+    aside: dict[str, dict[Reason, int]] = field(default_factory=dict)
 
 
 def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
@@ -85,6 +86,7 @@ def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
             *found.partitions.get(owner.label, ()),
             *(_missing(queue, number) for number in sorted(stray)),
         ],
+        aside=found.aside.get(owner.label, {}),
     )
 
 
@@ -98,6 +100,8 @@ def _read(connection: BaseDatabaseWrapper, queue: Queue) -> _Found:
     _read_depth(connection, queue, found)
     _read_parked(connection, queue, found)
     _read_partitions(connection, queue, found)
+    if queue == Queue.INBOX:
+        _read_aside(connection, found)
     return found
 
 
@@ -188,10 +192,22 @@ def _read_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Foun
                 queue=Queue(row.queue),
                 number=row.number,
                 state="paused" if row.paused else "resting",
-                reason=row.error if resting else "",
+                # A hand-over says on a partition why it is paused; an outage has its time.
+                reason=row.error if resting or until is None else "",
                 until=until if resting else None,
             )
             found.partitions.setdefault(row.context, []).append(state)
+
+
+def _read_aside(connection: BaseDatabaseWrapper, found: _Found) -> None:
+    rows = _run(
+        connection,
+        f"SELECT context, reason, COUNT(*) FROM {table(QuarantinedMessage)} WHERE {ASIDE}"
+        " GROUP BY context, reason ORDER BY context, reason",
+        [],
+    )
+    for label, reason, count in rows:
+        found.aside.setdefault(label, {})[Reason(reason)] = count
 
 
 def _clock(connection: BaseDatabaseWrapper) -> datetime:

@@ -1,10 +1,10 @@
 """The figures that `queue_stats` returns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from outbox_inbox.models import Queue
+from outbox_inbox.models import Queue, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,7 @@ class QueueStats:
         parked_keys: how many keys are parked.
         parked: the first few of them.
         partitions: those that are paused, resting or missing.
+        aside: in an inbox, how many messages are quarantined, by reason; of an outbox none is.
     """
 
     context: str
@@ -65,6 +66,12 @@ class QueueStats:
     parked_keys: int
     parked: Sequence[ParkedKey]
     partitions: Sequence[PartitionState]
+    aside: Mapping[Reason, int] = field(default_factory=dict)
+
+    @property
+    def quarantined(self) -> int:
+        """How many messages are quarantined."""
+        return sum(self.aside.values())
 
     @property
     def unfinished(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from outbox_inbox.closed import explained
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.partitions import ensure_partitions, operator_lock
@@ -27,6 +28,9 @@ def resume(owner: Context, queue: Queue, numbers: Iterable[int] | None = None) -
 
     Returns:
         How many were paused before.
+
+    Raises:
+        ContextMoved: the context is being handed over to another database, and is closed here.
     """
     return _switch(owner, queue, numbers, paused=False)
 
@@ -34,7 +38,7 @@ def resume(owner: Context, queue: Queue, numbers: Iterable[int] | None = None) -
 def _switch(owner: Context, queue: Queue, numbers: Iterable[int] | None, *, paused: bool) -> int:
     ensure_partitions(owner.database)
     wanted = None if numbers is None else list(numbers)
-    with operator_lock(owner, queue, wanted):
+    with explained(), operator_lock(owner, queue, wanted):
         rows = Partition.objects.using(owner.database).filter(context=owner.label, queue=queue)
         if wanted is not None:
             rows = rows.filter(number__in=wanted)

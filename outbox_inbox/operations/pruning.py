@@ -17,17 +17,32 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import aware, dialect
-from outbox_inbox.models import Delivery, DeliveryState, InboxMessage, OutboxMessage, OutboxState
+from outbox_inbox.models import (
+    Delivery,
+    DeliveryState,
+    InboxMessage,
+    OutboxMessage,
+    OutboxState,
+    QuarantinedMessage,
+    QuarantineState,
+    Transfer,
+    TransferState,
+)
 from outbox_inbox.tally import never
 
 _CHUNK = 1000  # rows looked at in one statement, and removed in one transaction
 
 _SENT = (OutboxState.SENT, OutboxState.DISCARDED)
-_MODELS: dict[str, type[OutboxMessage] | type[Delivery] | type[InboxMessage]] = {
+_MODELS: dict[
+    str,
+    type[OutboxMessage] | type[Delivery] | type[InboxMessage] | type[QuarantinedMessage],
+] = {
     "outbox": OutboxMessage,
     "deliveries": Delivery,
     "inbox": InboxMessage,
+    "quarantine": QuarantinedMessage,
 }
+_SOLVED = (QuarantineState.RELEASED, QuarantineState.DISCARDED)
 _DONE = (DeliveryState.DONE, DeliveryState.DISCARDED)
 
 
@@ -40,17 +55,19 @@ class Pruned:
         outbox: messages of the outbox, sent or discarded.
         deliveries: deliveries, done or discarded; their failed attempts went with them.
         inbox: messages of the inbox without deliveries; with them goes the memory of their ids.
+        quarantine: messages that had been kept aside, released or discarded.
     """
 
     context: str
     outbox: int = 0
     deliveries: int = 0
     inbox: int = 0
+    quarantine: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.outbox + self.deliveries + self.inbox
+        return self.outbox + self.deliveries + self.inbox + self.quarantine
 
 
 def prune(
@@ -63,7 +80,8 @@ def prune(
     """Remove finished messages and deliveries, and ids that need not be remembered any more.
 
     A message of the inbox is the memory of its id: it stays for ``DEDUPLICATION``, whatever
-    ``older_than`` says (rule O8). Stored events of streams are never removed.
+    ``older_than`` says (rule O8). Stored events of streams are never removed, and no message
+    that is still quarantined.
 
     Arguments:
         chosen: which contexts; None (default) means all.
@@ -78,7 +96,11 @@ def prune(
     age = settings().retention if older_than is None else older_than
     found: Counter[tuple[str, str]] = Counter()
     for using in sorted({owner.database for owner in wanted}):
-        labels = [owner.label for owner in wanted if owner.database == using]
+        # What is being compared with its copy on another database must not change.
+        moving = _moving(using)
+        labels = [
+            each.label for each in wanted if each.database == using and each.label not in moving
+        ]
         for name, walk in _walks(using, labels, age):
             for gone in walk:
                 if stop():
@@ -89,7 +111,7 @@ def prune(
     return [
         Pruned(
             context=owner.label,
-            **{name: found[owner.label, name] for name in ("outbox", "deliveries", "inbox")},
+            **{name: found[owner.label, name] for name in _MODELS},
         )
         for owner in wanted
     ]
@@ -112,6 +134,9 @@ def _walks(using: str, labels: list[str], age: timedelta) -> Iterator[tuple[str,
     inbox = InboxMessage.objects.using(using).filter(context__in=labels)
     unused = Q(~Exists(kept), received_at__lte=forgotten)
     yield "inbox", _walk(inbox, "received_at", forgotten, unused)
+    solved = Q(state__in=_SOLVED, finished_at__lte=before)
+    aside = QuarantinedMessage.objects.using(using).filter(context__in=labels)
+    yield "quarantine", _walk(aside, "received_at", before, solved)
 
 
 def _walk(rows: QuerySet[Any], came: str, before: datetime, wanted: Q) -> Walk:
@@ -133,6 +158,12 @@ def _remove(using: str, name: str, ids: list[int]) -> None:
     with transaction.atomic(using=using):
         # Only the keys: what goes with a row is looked up, and its text is not needed for that.
         _MODELS[name].objects.using(using).filter(pk__in=ids).only("pk").delete()
+
+
+def _moving(using: str) -> set[str]:
+    """Return the contexts that are, or were, being handed over from or to a database."""
+    rows = Transfer.objects.using(using).exclude(state=TransferState.OPEN)
+    return set(rows.values_list("context", flat=True))
 
 
 def _clock(using: str) -> datetime:

@@ -28,6 +28,7 @@ DUE = "state = '{idle}' AND due_at IS NULL"
 TIMED = "state = '{idle}' AND due_at IS NOT NULL"
 WAITING = "state = 'waiting'"
 DEAD = "state = 'dead'"
+ASIDE = "state = 'quarantined'"
 
 _WHICH: dict[Which, tuple[str, ...]] = {
     "failed": (DEAD, f"{TIMED} AND attempts > 0"),

@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
+from outbox_inbox.closed import explained
 from outbox_inbox.contexts import Context, context
 from outbox_inbox.dialects import dialect
 from outbox_inbox.exceptions import OutboxInboxError
@@ -135,7 +136,7 @@ def _in_chunks(owner: Context, queue: Queue, chosen: Rows, which: Which, change:
     model = MODELS[queue]
     count = 0
     for partitions, ids in _chunks(chosen):
-        with operator_lock(owner, queue, partitions) as connection:
+        with explained(), operator_lock(owner, queue, partitions) as connection:
             # The state is asked for again, now that nobody else can change it.
             held = model.objects.using(owner.database).filter(
                 condition(queue, which), pk__in=ids, partition__in=partitions

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox import mysql
+from outbox_inbox.closed import explained
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import dialect
 from outbox_inbox.exceptions import OutboxInboxError
@@ -63,7 +64,7 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
 
 def _spread(owner: Context, queue: Queue, *, dry_run: bool) -> Spread:
     after = partition_count(queue)
-    with operator_lock(owner, queue) as connection:
+    with explained(), operator_lock(owner, queue) as connection:
         before = _change_partitions(owner, queue, after)
         moved = _move(connection, owner, queue, after)
         if dry_run:

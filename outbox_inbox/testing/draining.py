@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.models import DeliveryAttempt, DeliveryState, OutboxMessage, OutboxState
+from outbox_inbox.models import DeliveryAttempt, DeliveryState, OutboxMessage, OutboxState, Queue
 from outbox_inbox.operations import QueueStats, Step, queue_stats, rounds
 from outbox_inbox.tally import Outcome
 
@@ -74,6 +74,10 @@ def _left(stats: QueueStats) -> Iterator[str]:
         ]
         why = "; ".join(reasons) or "somebody else is at work there"
         yield f"{stats.context} {stats.queue.value}: {idle} left: {why}"
+    for each in stats.partitions:
+        # What there is to be received is unknown while nobody may ask.
+        if each.queue == Queue.INTAKE and each.state == "resting":
+            yield f"{stats.context} intake: partition {each.number} is resting: {each.reason}"
 
 
 def _last_attempts() -> dict[str, int]:

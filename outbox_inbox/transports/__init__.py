@@ -1,12 +1,14 @@
 """Ways for a contract from one context to another, chosen by the settings alone."""
 
+from collections.abc import Iterator
 from functools import cache
 
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from outbox_inbox.conf import settings
-from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.contexts import contexts
+from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 
 from .base import OutgoingMessage, Published, ReceivedMessage, Transport
 
@@ -16,6 +18,7 @@ __all__ = [
     "ReceivedMessage",
     "Transport",
     "transport",
+    "transport_problems",
 ]
 
 
@@ -41,6 +44,22 @@ def transport(alias: str) -> Transport:
             f'OUTBOX_INBOX["TRANSPORTS"][{alias!r}]: {found.backend!r} is no subclass of Transport'
         )
     return backend(found)
+
+
+def transport_problems() -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the transports that the contexts use, as (alias, sentence).
+
+    It asks their servers; one that cannot be asked is a problem as well.
+
+    Raises:
+        SettingsError: a transport cannot be made.
+    """
+    for alias in sorted({context.transport for context in contexts()}):
+        try:
+            for problem in transport(alias).problems():
+                yield alias, problem
+        except TransportUnavailable as error:
+            yield alias, str(error)
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -6,11 +6,12 @@ between repeats the messages, and the inbox drops the duplicates.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox import faults, intake, statements
+from outbox_inbox import closed, faults, intake, statements
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import stamp
 from outbox_inbox.exceptions import TransportUnavailable
@@ -28,14 +29,24 @@ class LocalTransport(Transport):
         """See `Transport.publish`; what goes to the same database joins the caller's transaction.
 
         Raises:
-            TransportUnavailable: another database cannot be reached.
+            TransportUnavailable: another database cannot be reached, or a subscriber is being
+                handed over to another database than this process knows.
         """
         connection = connections[source.database]
         for subscriber, wanted in _subscribers(messages):
-            if subscriber.database == source.database:
-                _move(connection, source, subscriber, wanted)
-            else:
-                _copy(connection, source, subscriber, wanted)
+            try:
+                if subscriber.database == source.database:
+                    _move(connection, source, subscriber, wanted)
+                else:
+                    _copy(connection, source, subscriber, wanted)
+            except DatabaseError as error:
+                said = closed.refusal(error)
+                if said is None:
+                    raise
+                unavailable = TransportUnavailable(said)
+                # It ends with a deployment, not with a repair: after that nobody shall wait.
+                unavailable.longest = timedelta(seconds=5)
+                raise unavailable from error
         return Published(sent=[message.row for message in messages])
 
 
@@ -75,6 +86,8 @@ def _copy(
             intake.insert(rows, subscriber, source.label)
             faults.point("receive.after_insert")
     except (OperationalError, InterfaceError) as error:
+        if closed.refusal(error) is not None:
+            raise
         raise TransportUnavailable(
             f"the database {subscriber.database!r} of {subscriber.label!r} did not take the "
             f"messages: {error}"

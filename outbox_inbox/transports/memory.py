@@ -6,7 +6,8 @@ ends with the process, so it is no way to run anything that must not lose messag
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
@@ -18,11 +19,14 @@ from .base import OutgoingMessage, Published, ReceivedMessage, Transport
 class MemoryTransport(Transport):
     """One append-only log with a reading position for each subscribing context."""
 
+    can_wait = True
+
     def __init__(self, settings: TransportSettings) -> None:
         super().__init__(settings)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._log: list[ReceivedMessage] = []
         self._acknowledged: dict[str, int] = {}
+        self._waiting = threading.local()
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; nothing is ever refused."""
@@ -34,21 +38,36 @@ class MemoryTransport(Transport):
                     data=message.data.encode(),
                 )
                 self._log.append(entry)
+            self._lock.notify_all()
         return Published(sent=[message.row for message in messages])
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`."""
         with self._lock:
-            return self._acknowledged.get(context.label, 0) < len(self._log)
+            return next(self._unread(context), None) is not None
+
+    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """See `Transport.wait_for_messages`."""
+        with self._lock:
+            seen = getattr(self._waiting, "seen", 0)
+            self._lock.wait_for(lambda: len(self._log) > seen, seconds)
+            self._waiting.seen = len(self._log)
+            return len(self._log) > seen
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
         with self._lock:
-            start = self._acknowledged.get(context.label, 0)
-            return self._log[start : start + limit]
+            return list(islice(self._unread(context), limit))
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
         """See `Transport.acknowledge`."""
         with self._lock:
             last = max(message.receipt for message in messages) + 1
             self._acknowledged[context.label] = max(last, self._acknowledged.get(context.label, 0))
+
+    def _unread(self, context: Context) -> Iterator[ReceivedMessage]:
+        """Yield what is new from those the context listens to, as a broker's subscription does."""
+        wanted = {f"/{label}" for label in context.sources}
+        for position in range(self._acknowledged.get(context.label, 0), len(self._log)):
+            if self._log[position].attributes["source"] in wanted:
+                yield self._log[position]

@@ -16,6 +16,7 @@ causationid     the message that caused this one; absent for the first of a conv
 hops            how many messages led to it; absent for 0
 headers         the headers as JSON; absent when there are none
 traceparent     of the headers, where tracing tools look for it; likewise tracestate
+keyid           which key it is signed with, and ``signature``: absent unless signing is on
 ==============  ==================================================================================
 """
 
@@ -26,11 +27,17 @@ from typing import Final
 from outbox_inbox.contexts import Context
 
 from .base import OutgoingMessage
+from .signing import sign
 
 SPECVERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
 TRACING: Final = ("traceparent", "tracestate")
 NO_HEADERS: Final = "{}"
+ATTRIBUTES: Final = (
+    *("specversion", "id", "source", "type", "subject", "partitionkey", "time", "datacontenttype"),
+    *("correlationid", "causationid", "hops", "headers", *TRACING),
+)
+"""The names of all attributes that a message of this app may have."""
 
 
 def attributes_of(source: Context, message: OutgoingMessage) -> dict[str, str]:
@@ -54,6 +61,8 @@ def attributes_of(source: Context, message: OutgoingMessage) -> dict[str, str]:
         headers = json.loads(message.headers)
         found["headers"] = message.headers
         found |= {name: headers[name] for name in TRACING if name in headers}
+    if source.signing is not None:
+        sign(source.signing, found, message.data.encode())
     return found
 
 
@@ -64,4 +73,6 @@ def type_of(name: str, version: int) -> str:
 
 def timestamp(time: datetime) -> str:
     """Return an aware datetime as RFC 3339 in UTC, to the microsecond."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return f"{time.isoformat('T', 'microseconds')[:-6]}Z"

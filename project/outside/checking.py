@@ -1,11 +1,12 @@
-"""Holds what the contexts show against what was asked of them."""
+"""Holds what the contexts show against what was asked of them.
+
+The models are imported where they are needed: a context may be deployed elsewhere.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from context_a.models import OrderSummary
-from context_b.models import CountryBoard, Shipment
 from outbox_inbox.operations import QueueStats
 
 from .orders import OutsideOrder
@@ -30,6 +31,9 @@ def unfinished(queues: Sequence[QueueStats]) -> Iterator[str]:
 
 def wrong_orders(orders: Sequence[OutsideOrder]) -> Iterator[str]:
     """Say which orders do not stand in both contexts as the outside world knows them."""
+    from context_a.models import OrderSummary
+    from context_b.models import Shipment
+
     ids = [order.order_id for order in orders]
     summaries = OrderSummary.objects.in_bulk(ids)
     shipments = Shipment.objects.in_bulk(ids, field_name="reference")
@@ -46,6 +50,9 @@ def wrong_orders(orders: Sequence[OutsideOrder]) -> Iterator[str]:
 
 def wrong_countries() -> Iterator[str]:
     """Say where shipping's board is not the sum of ordering's orders, less the cancelled ones."""
+    from context_a.models import OrderSummary
+    from context_b.models import CountryBoard
+
     orders: Counter[str] = Counter()
     revenue: dict[str, Decimal] = defaultdict(Decimal)
     standing = OrderSummary.objects.exclude(status=OrderSummary.Status.CANCELLED)
@@ -60,6 +67,9 @@ def wrong_countries() -> Iterator[str]:
 
 
 def _wanted(order: OutsideOrder) -> tuple[object, object]:
+    from context_a.models import OrderSummary
+    from context_b.models import Shipment
+
     if order.cancelled:
         status, sent = OrderSummary.Status.CANCELLED, Shipment.Status.CALLED_OFF
     elif order.shipped_on:

@@ -3,22 +3,22 @@
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 from django.core.management.base import CommandError
 
-from context_b.models import CountryBoard
 from outbox_inbox.management.base import QueueCommand, SomethingIsWrong, add_format
 from outbox_inbox.management.progress import Advance, shown_progress
-from outbox_inbox.operations import queue_stats
 from outbox_inbox.running import Interrupt
 
-from .business import Day
+from .business import PATIENCE, Day
 from .checking import unfinished
+from .deployed import all_here, names
 from .hops import count_hops
 from .orders import OutsideOrder
-from .report import Report
+from .report import Report, board
 
 _SHOWN = 20  # problems
 
@@ -56,20 +56,20 @@ class OutsideCommand(QueueCommand):
 
         begun, before = monotonic(), count_hops()
         with Interrupt().installed() as stop:
-            day = Day(show=show, stop=stop)
+            patience = timedelta(seconds=options.get("wait") or PATIENCE.total_seconds())
+            day = Day(show=show, stop=stop, wait=stop.wait, patience=patience)
             day.spend(orders)
         if stop():
             raise CommandError("stopped by a signal; the same command again does what is left")
-        queues = queue_stats()
-        problems = [*day.problems, *unfinished(queues)] or list(check())
+        problems = [*day.problems, *unfinished(day.queues)] or list(check())
         report = Report(
             orders=len(orders),
             day=day,
             seconds=monotonic() - begun,
             before=before,
             after=count_hops(),
-            board=list(CountryBoard.objects.exclude(orders=0).order_by("-revenue", "country")),
-            queues=queues,
+            board=board(),
+            queues=day.queues,
             problems=problems,
         )
         if options["format"] == "json":
@@ -79,7 +79,8 @@ class OutsideCommand(QueueCommand):
         if problems:
             raise SomethingIsWrong(at_most(problems))
         if options["format"] == "text":
-            self.say("\nAll is well: nothing is dead, and nothing is left over.", options)
+            where = "" if all_here() else f" in {names()}"
+            self.say(f"\nAll is well{where}: nothing is dead, and nothing is left over.", options)
 
 
 def at_most(problems: Sequence[object]) -> str:

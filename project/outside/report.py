@@ -3,13 +3,25 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from context_b.models import CountryBoard
 from outbox_inbox.operations import QueueStats
 
 from .business import Day
+from .deployed import SHIPPING, here
 from .hops import Hop
+
+if TYPE_CHECKING:  # the model can be imported where shipping is deployed only
+    from context_b.models import CountryBoard
+
+
+def board() -> "Sequence[CountryBoard] | None":
+    """Return shipping's country board, the highest revenue first; None where shipping is not."""
+    if not here(SHIPPING):
+        return None
+    from context_b.models import CountryBoard
+
+    return list(CountryBoard.objects.exclude(orders=0).order_by("-revenue", "country"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +33,7 @@ class Report:
         day: what the use cases changed.
         seconds: how long it took.
         before, after: what had come through each hop.
-        board: shipping's country board, the highest revenue first.
+        board: shipping's country board, see `board`.
         queues: what is left to be done.
         problems: what is not as it should be; empty when all is well.
     """
@@ -31,17 +43,20 @@ class Report:
     seconds: float
     before: Mapping[Hop, int]
     after: Mapping[Hop, int]
-    board: Sequence[CountryBoard]
+    board: "Sequence[CountryBoard] | None"
     queues: Sequence[QueueStats]
     problems: Sequence[str]
 
     @property
     def revenue(self) -> Decimal:
-        """The revenue of all countries."""
-        return sum((row.revenue for row in self.board), Decimal(0))
+        """The revenue of all countries on the board."""
+        return sum((row.revenue for row in self.board or ()), Decimal(0))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report for a program; money is text, so that nothing is rounded."""
+        """Return the report for a program; money is text, so that nothing is rounded.
+
+        There are no keys for the board where shipping is not deployed.
+        """
         return {
             "orders": self.orders,
             "placed": self.day.placed,
@@ -52,12 +67,7 @@ class Report:
                 {"context": hop.context, "name": hop.name, "this_run": this_run, "in_all": in_all}
                 for hop, this_run, in_all in self._hops()
             ],
-            "board": [
-                {"country": row.country, "orders": row.orders, "revenue": str(row.revenue)}
-                for row in self.board
-            ],
-            "countries": len(self.board),
-            "revenue": str(self.revenue),
+            **self._board(),
             "queues": [
                 {"context": queue.context, "queue": str(queue.queue), **queue.depth}
                 for queue in self.queues
@@ -67,8 +77,20 @@ class Report:
 
     def as_text(self) -> str:
         """Return the report for a person."""
-        parts = (self._summary(), self._hop_table(), self._board_table(), self._queue_lines())
-        return "\n\n".join("\n".join(part) for part in parts)
+        parts = [self._summary(), self._hop_table(), self._board_table(), self._queue_lines()]
+        return "\n\n".join(filter(None, map("\n".join, parts)))
+
+    def _board(self) -> dict[str, Any]:
+        if self.board is None:
+            return {}
+        return {
+            "board": [
+                {"country": row.country, "orders": row.orders, "revenue": str(row.revenue)}
+                for row in self.board
+            ],
+            "countries": len(self.board),
+            "revenue": str(self.revenue),
+        }
 
     def _summary(self) -> Iterator[str]:
         yield (
@@ -82,6 +104,8 @@ class Report:
             yield f"{hop.context:12}{hop.name:34}{this_run:10}{in_all:10}"
 
     def _board_table(self) -> Iterator[str]:
+        if self.board is None:
+            return
         yield f"{'country board':34}{'orders':>12}{'revenue':>20}"
         for row in self.board:
             yield f"{row.country:34}{row.orders:12}{row.revenue:20.2f}"

@@ -1,26 +1,92 @@
-"""Kills processes at random moments, and starts them again."""
+"""Kills processes and servers at random moments, and starts them again."""
 
 import random
 import signal
 import subprocess
 import sys
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tests.acceptance.conftest import PATIENCE, Processes
+from tests.serving import Server
 
-Command = Sequence[str]
+
+class Victim(ABC):
+    """Something that runs, is killed with -9, and goes on where it was."""
+
+    @abstractmethod
+    def start(self, faults: str = "") -> None:
+        """Start it, with the faults armed."""
+
+    @abstractmethod
+    def kill_within(self, seconds: float) -> None:
+        """Let it run so long, and kill it then, unless it has come to its end before."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Do what has to be done with it at the end."""
+
+
+class Command(Victim):
+    """``python …`` of a deployment; killed at the end."""
+
+    def __init__(
+        self, processes: Processes, arguments: Sequence[str], output: Path | None = None
+    ) -> None:
+        self.processes = processes
+        self.arguments = arguments
+        self.output = output
+        self.running: subprocess.Popen[str] | None = None
+
+    def start(self, faults: str = "") -> None:
+        """See `Victim.start`."""
+        self.running = self.processes.start(*self.arguments, faults=faults, output=self.output)
+
+    def kill_within(self, seconds: float) -> None:
+        """See `Victim.kill_within`."""
+        assert self.running is not None
+        try:
+            self.running.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.running.send_signal(signal.SIGKILL)
+            self.running.communicate(timeout=PATIENCE)
+
+    def leave(self) -> None:
+        """See `Victim.leave`."""
+        self.kill_within(0)
+
+
+class Broker(Victim):
+    """A server of the test's own; running at the end."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def start(self, faults: str = "") -> None:
+        """See `Victim.start`; a server has no faults of ours."""
+        self.server.start()
+
+    def kill_within(self, seconds: float) -> None:
+        """See `Victim.kill_within`."""
+        threading.Event().wait(seconds)
+        self.server.kill()
+
+    def leave(self) -> None:
+        """See `Victim.leave`."""
+        self.server.start()
 
 
 def kill_at_random(
-    processes: Processes,
-    commands: Sequence[Command],
+    victims: Sequence[Victim],
     *,
     kills: int,
     longest: float,
     seed: int,
     faults: Callable[[int], str] = lambda kill: "",
 ) -> None:
-    """Keep commands running side by side, and kill one of them again and again.
+    """Keep victims running side by side, and kill one of them again and again.
 
     Arguments:
         kills: how often.
@@ -30,18 +96,11 @@ def kill_at_random(
     """
     sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
-    running = [processes.start(*command) for command in commands]
+    for victim in victims:
+        victim.start()
     for kill in range(kills):
-        victim = chance.randrange(len(commands))
-        _kill_within(running[victim], chance.uniform(0, longest))
-        running[victim] = processes.start(*commands[victim], faults=faults(kill))
-    for process in running:
-        _kill_within(process, 0)
-
-
-def _kill_within(process: subprocess.Popen[str], seconds: float) -> None:
-    try:
-        process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=PATIENCE)
+        victim = chance.choice(victims)
+        victim.kill_within(chance.uniform(0, longest))
+        victim.start(faults(kill))
+    for victim in victims:
+        victim.leave()

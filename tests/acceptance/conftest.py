@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("tests.acceptance.orders")  # so that a difference is shown
 
-from tests.acceptance.store import Store, copies_of  # noqa: E402
+from tests.acceptance.store import Store, Stores, copies_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEMORY = Path("/dev/shm")  # noqa: S108  the folder made in it is ours alone
@@ -21,28 +22,46 @@ PATIENCE = 120  # seconds after which a process counts as hanging
 
 
 class Processes:
-    """Starts processes of the project on one database, and ends those that are left."""
+    """Starts processes of the project on one database, and ends those that are left.
 
-    def __init__(self, store: Store) -> None:
+    Arguments:
+        settings: further environment variables of all of them.
+    """
+
+    def __init__(self, store: Store, **settings: str) -> None:
         self.store = store
+        self.settings = settings
         self._running: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str, faults: str = "", **settings: str) -> subprocess.Popen[str]:
-        """Start ``python …`` with the faults armed."""
+    def start(
+        self,
+        *arguments: str,
+        faults: str = "",
+        output: Path | None = None,
+        **settings: str,
+    ) -> subprocess.Popen[str]:
+        """Start ``python …`` with the faults armed.
+
+        Arguments:
+            output: the file that what it prints is added to; by default it is there to be read,
+                and a process that prints a lot without being read stands still.
+        """
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             "DATABASE_URL": self.store.url,
             "OUTBOX_INBOX_FAULTS": faults,
+            **self.settings,
             **settings,
         }
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with nullcontext(subprocess.PIPE) if output is None else output.open("a") as stdout:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=stdout,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         self._running.append(process)
         return process
 
@@ -64,29 +83,44 @@ class Processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.communicate()
+        self._running.clear()
 
 
-@pytest.fixture(scope="session")
-def new_store() -> Iterator[Callable[[], Store]]:
-    """Make a migrated database of its own, of the vendor of this test run."""
+@contextmanager
+def migrated(**settings: str) -> Iterator[Callable[[], Store]]:
+    """Yield a function that makes a migrated database, of the vendor of this test run."""
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30
     folder = Path(
         tempfile.mkdtemp(prefix="outbox_inbox-acceptance-", dir=MEMORY if roomy else None)
     )
     try:
         with copies_of(os.environ.get("TEST_DATABASE") or "sqlite", folder) as (template, copy):
-            migrate = ("manage.py", "migrate", "--run-syncdb", "--verbosity", "0")
-            Processes(template).succeed(*migrate)
+            migrate = ("manage.py", "migrate", "--run-syncdb", "--verbosity", "0", "--skip-checks")
+            Processes(template, **settings).succeed(*migrate)
 
             def new() -> Store:
                 store = copy()
                 if store.url.startswith("mysql"):
-                    Processes(store).succeed(*migrate)
+                    Processes(store, **settings).succeed(*migrate)
                 return store
 
             yield new
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def new_store() -> Iterator[Callable[[], Store]]:
+    """Make a migrated database of its own."""
+    with migrated() as copy:
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def new_stores() -> Iterator[Callable[[], Stores]]:
+    """Make two databases, each with nothing but the tables of one deployment."""
+    with migrated(CONTEXTS="ordering") as ordering, migrated(CONTEXTS="shipping") as shipping:
+        yield lambda: Stores(ordering(), shipping())
 
 
 @pytest.fixture

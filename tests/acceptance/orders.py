@@ -4,8 +4,9 @@ import csv
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
-from tests.acceptance.store import Store
+from tests.acceptance.store import Store, Stores
 
 ORDER_COLUMNS = [
     "order_id",
@@ -98,10 +99,15 @@ def read_orders(orders: Path, lines: Path) -> Orders:
     return Orders(orders, lines, count, shipped, board)
 
 
-def assert_all_is_well(store: Store, orders: Orders, keys: int, steps: int) -> None:
+def assert_all_is_well(store: Store | Stores, orders: Orders, keys: int, steps: int) -> None:
     """Everything arrived once and in order, and nothing is left over."""
+    assert figures(store) == expected(orders, keys, steps)
+
+
+def expected(orders: Orders, keys: int, steps: int) -> dict[str, Any]:
+    """Return what has to stand in the databases at the end."""
     still_open = orders.count - orders.shipped
-    expected = {
+    return {
         "orders": {"open": still_open, "shipped": orders.shipped},
         "shipments": {"booked": still_open, "dispatched": orders.shipped},
         "board": orders.board,
@@ -111,12 +117,17 @@ def assert_all_is_well(store: Store, orders: Orders, keys: int, steps: int) -> N
             for key in range(keys)
         },
         "unfinished": 0,
+        "quarantined": 0,
     }
-    found = {
+
+
+def figures(store: Store | Stores) -> dict[str, Any]:
+    """Return what stands in the databases."""
+    return {
         "orders": store.counted("ordering_ordersummary"),
         "shipments": store.counted("shipping_shipment"),
         "board": store.board(),
         "ledger": store.ledger(),
         "unfinished": store.unfinished(),
+        "quarantined": store.quarantined(),
     }
-    assert found == expected

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -38,10 +38,12 @@ class Store:
         with psycopg.connect(self.url) as connection:
             return connection.execute(sql).fetchall()
 
-    def ledger(self) -> dict[tuple[str, str], list[int]]:
+    def ledger(
+        self, tables: Sequence[str] = ("shop_entry", "depot_pick")
+    ) -> dict[tuple[str, str], list[int]]:
         """Return (consumer, key) -> the numbers of its steps, in the order of their effects."""
         steps: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for table in ("shop_entry", "depot_pick"):
+        for table in tables:
             rows = self.query(f'SELECT consumer, "order", number FROM {table} ORDER BY id')
             for consumer, key, number in rows:
                 steps[consumer, key].append(number)
@@ -64,6 +66,40 @@ class Store:
             sql = f"SELECT COUNT(*) FROM outbox_inbox_{table} WHERE state <> '{final}'"
             total += self.query(sql)[0][0]
         return total
+
+    def quarantined(self) -> int:
+        """Return how many received messages were kept aside."""
+        count: int = self.query("SELECT COUNT(*) FROM outbox_inbox_quarantinedmessage")[0][0]
+        return count
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The databases of ordering and shipping deployed apart; says what a `Store` of both says."""
+
+    ordering: Store
+    shipping: Store
+
+    def ledger(self) -> dict[tuple[str, str], list[int]]:
+        """See `Store.ledger`: the shop is with ordering, the depot with shipping."""
+        return {**self.ordering.ledger(["shop_entry"]), **self.shipping.ledger(["depot_pick"])}
+
+    def board(self) -> dict[str, tuple[int, Decimal]]:
+        """See `Store.board`."""
+        return self.shipping.board()
+
+    def counted(self, table: str) -> dict[str, int]:
+        """See `Store.counted`: a table's name begins with the label of its context."""
+        found: Store = getattr(self, table.partition("_")[0])
+        return found.counted(table)
+
+    def unfinished(self) -> int:
+        """See `Store.unfinished`."""
+        return self.ordering.unfinished() + self.shipping.unfinished()
+
+    def quarantined(self) -> int:
+        """See `Store.quarantined`."""
+        return self.ordering.quarantined() + self.shipping.quarantined()
 
 
 @contextmanager

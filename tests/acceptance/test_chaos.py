@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from outbox_inbox.faults import POINTS
-from tests.acceptance.chaos import kill_at_random
+from tests.acceptance.chaos import Command, kill_at_random
 from tests.acceptance.conftest import Processes
 from tests.acceptance.orders import (
     NORTHWIND,
@@ -45,6 +45,11 @@ def wait_until_running(worker: subprocess.Popen[str]) -> None:
     raise AssertionError("".join(printed))
 
 
+def victims_of(processes: Processes, *writers: tuple[str, ...]) -> list[Command]:
+    """Return two workers and the writers, to be killed."""
+    return [Command(processes, arguments) for arguments in (WORKER, WORKER, *writers)]
+
+
 def finish(processes: Processes, orders: Orders, steps: int) -> None:
     """Let everything come to its end without further faults, and compare the figures."""
     processes.succeed(*write_steps(steps))
@@ -57,9 +62,8 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(
 ) -> None:
     """Two workers and two writers, killed twelve times: the figures are those of a quiet day."""
     orders, steps = write_orders(tmp_path, 60), 10
-    commands = [WORKER, WORKER, place(orders), write_steps(steps)]
-    seed = secrets.randbits(32)
-    kill_at_random(processes, commands, kills=12, longest=2.5, seed=seed)
+    victims = victims_of(processes, place(orders), write_steps(steps))
+    kill_at_random(victims, kills=12, longest=2.5, seed=secrets.randbits(32))
     finish(processes, orders, steps)
 
 
@@ -118,8 +122,7 @@ def test_the_real_orders_survive_a_hundred_kills(processes: Processes, round_: i
     orders, steps = read_orders(*NORTHWIND), 40
     points = sorted(POINTS)
     kill_at_random(
-        processes,
-        [WORKER, WORKER, place(orders), write_steps(steps)],
+        victims_of(processes, place(orders), write_steps(steps)),
         kills=100,
         longest=3,
         seed=round_,

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from outbox_inbox.models import DeliveryState, OutboxState
+from outbox_inbox.transports import ReceivedMessage
 from tests import rows, services
 
 pytestmark = [pytest.mark.browser, pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
@@ -114,6 +115,31 @@ def test_nothing_in_a_traceback_is_executed(page):
     page.goto(f"/admin/outbox_inbox/delivery/{row.pk}/change/")
     expect(page.locator("details[open] pre.oi-text")).to_have_text(HOSTILE)
     assert page.evaluate("window.owned") is None
+
+
+def test_nothing_in_a_quarantined_message_is_executed(page):
+    """Its attributes and its payload are text, on each page that an operator meets it on."""
+    attributes = {"id": HOSTILE, "type": HOSTILE, "source": HOSTILE, HOSTILE: HOSTILE}
+    message = ReceivedMessage(receipt=None, attributes=attributes, data=HOSTILE.encode())
+    row = rows.quarantined(message, error=HOSTILE)
+    owned = []
+    for path in ("", f"{row.pk}/change/"):
+        page.goto(f"/admin/outbox_inbox/quarantinedmessage/{path}")
+        owned.append(page.evaluate("window.owned"))
+    expect(page.locator(".field-payload pre.oi-text")).to_have_text(HOSTILE)
+    page.get_by_role("button", name="Discard…").click()
+    expect(page.get_by_label("Reason")).to_be_visible()
+    assert [*owned, page.evaluate("window.owned")] == [None, None, None]
+
+
+def test_an_operator_releases_what_can_be_read_by_now(page):
+    """From the start page to the report: open the message, release it, and see why it stays."""
+    rows.quarantined()
+    page.get_by_role("link", name="Quarantined messages").first.click()
+    page.get_by_role("link", name="shop.sold.v2").click()
+    page.get_by_role("button", name="Release").click()
+    expect(page.locator(".messagelist")).to_contain_text("Still aside: 1 malformed.")
+    expect(page.locator(".field-why")).to_contain_text("malformed")
 
 
 def test_a_strict_content_security_policy_has_nothing_to_refuse(page):

@@ -13,6 +13,7 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    QuarantinedMessage,
     StoredEvent,
     table,
 )
@@ -21,7 +22,17 @@ from tests.shop.models import Entry, Remark
 
 Made = dict[str, list[Partition]]
 
-WRITTEN = (DeliveryAttempt, Delivery, InboxMessage, OutboxMessage, StoredEvent, Remark, Entry, Pick)
+WRITTEN = (
+    DeliveryAttempt,
+    Delivery,
+    InboxMessage,
+    QuarantinedMessage,
+    OutboxMessage,
+    StoredEvent,
+    Remark,
+    Entry,
+    Pick,
+)
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,9 @@ MODELS = {
     "deliveryattempt": rows.attempt,
     "storedevent": rows.stored_event,
     "partition": rows.partition,
+    "quarantinedmessage": rows.quarantined,
 }
-MESSAGES = [name for name in MODELS if name != "partition"]
+MESSAGES = [name for name in MODELS if name not in ("partition", "quarantinedmessage")]
 SCRIPT = "<script>alert('owned')</script>"
 NUMBER = UUID("0190f3a1-7c00-7000-8000-00000000abcd")
 

@@ -7,24 +7,34 @@ import subprocess
 import sys
 from datetime import timedelta
 from io import StringIO
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from outbox_inbox import PermanentError
+from outbox_inbox import IntegrationEvent, PermanentError
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.management.base import SomethingIsWrong, WrongUsage
 from outbox_inbox.management.values import duration, shown
-from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
+from outbox_inbox.models import (
+    Delivery,
+    OutboxMessage,
+    Partition,
+    QuarantinedMessage,
+    Queue,
+    Reason,
+)
 from outbox_inbox.operations import pause
+from outbox_inbox.quarantine import Kept, keep
 from outbox_inbox.relay import relay_outbox
 from outbox_inbox.testing import drain
 from outbox_inbox.transports.local import LocalTransport
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
+from tests.arriving import arriving
 from tests.integration.helpers import put
 from tests.script import playing
 from tests.shop.events import Checked, Noted
@@ -403,6 +413,171 @@ def test_discard_messages_needs_a_reason(parked, reason):
     """None, or a blank one, is refused."""
     assert Result("discard_messages", "--context", "shop", "--all", *reason).code != 0
     assert Delivery.objects.filter(state="dead").exists()
+
+
+# Quarantine
+
+
+@pytest.fixture
+def aside():
+    """Messages that the depot keeps aside: 1 and 2 of a version it does not know, 3 not JSON."""
+    messages = [
+        arriving(1, type="shop.sold.v2"),
+        arriving(2, type="shop.sold.v2"),
+        arriving(3, data=b"order=a"),
+    ]
+    reasons = [Reason.UNKNOWN_VERSION, Reason.UNKNOWN_VERSION, Reason.NOT_JSON]
+    kept = [Kept(each, why, "no") for each, why in zip(messages, reasons, strict=True)]
+    keep(context("depot"), kept)
+
+
+@pytest.fixture
+def known(monkeypatch, settings):
+    """The depot as it is after the deployment: it knows version 2, which needs a country."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SoldAgain,))
+    settings.OUTBOX_INBOX = {}
+
+
+class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
+    """The contract as it will be."""
+
+    order: str
+    number: int
+
+
+def quarantine_states():
+    """Return the states of what was kept aside, in order."""
+    return list(QuarantinedMessage.objects.order_by("id").values_list("state", flat=True))
+
+
+def test_queue_stats_tells_what_is_quarantined(aside):
+    """Below the table, by reason."""
+    lines = Result("queue_stats").out.splitlines()
+    assert "depot inbox: 3 quarantined: 1 not JSON, 2 unknown version" in lines
+    assert not [line for line in lines if "shop" in line and "quarantined" in line]
+
+
+def test_queue_stats_counts_what_is_quarantined_in_its_document(aside):
+    """For all contexts, and for each with the reasons."""
+    document = json.loads(Result("queue_stats", "--format", "json").out)
+    inbox = document["contexts"]["depot"]["inbox"]
+    assert (document["quarantined"], inbox["quarantined"]) == (3, 3)
+    assert inbox["quarantined_reasons"] == {"not_json": 1, "unknown_version": 2}
+    assert document["contexts"]["shop"]["inbox"]["quarantined"] == 0
+
+
+@pytest.mark.parametrize(("limit", "code"), [("quarantined=2", 3), ("quarantined=3", 0)])
+def test_queue_stats_watches_what_is_quarantined(aside, limit, code):
+    """More than the limit is too much."""
+    result = Result("queue_stats", "--fail-over", limit)
+    assert result.code == code
+    assert result.error == ("depot inbox: 3 quarantined (limit 2)" if code else "")
+
+
+def test_release_messages_counts_what_it_released(aside, known):
+    """After the deployment both can be read."""
+    result = Result("release_messages", "--context=depot", "--reason=unknown_version")
+    assert (result.code, result.out) == (0, "Released 2 messages.\n")
+    assert quarantine_states() == ["released", "released", "quarantined"]
+
+
+def test_release_messages_says_what_stays(aside, known):
+    """Exit code 3, and the reasons of now: version 1 has lost its upcaster meanwhile."""
+    result = Result("release_messages", "--context=depot", "--all")
+    assert (result.code, result.out) == (3, "Released 2 messages.\n")
+    assert result.error == "1 stays aside: 1 unknown version"
+
+
+def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
+    """It says what it would do."""
+    result = Result("release_messages", "--context=depot", "--type=shop.sold.v2", "--dry-run")
+    assert (result.code, result.out) == (0, "Would release 2 messages.\n")
+    assert set(quarantine_states()) == {"quarantined"}
+
+
+def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings):
+    """There is no way to get the rest of it back."""
+    settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 100}
+    keep(context("depot"), [Kept(arriving(1, data=b"a" * 101), Reason.TOO_LARGE, "too large")])
+    result = Result("release_messages", "--context=depot", "--source=/shop")
+    assert (result.code, result.out) == (3, "Released 0 messages.\n")
+    assert "it cannot be released; have it sent again" in result.error
+
+
+def test_release_messages_says_that_there_is_nothing_to_release(aside):
+    """A selection that is empty is no error, and is not passed over in silence."""
+    result = Result("release_messages", "--context=depot", "--id=nobody")
+    assert result.code == 0
+    assert result.out == "Released nothing: none of the selected messages is quarantined.\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--context=depot"],
+        ["--all"],
+        ["--context=depot", "--all", "--id=a"],
+        ["--context=depot", "--reason=ugly"],
+        ["--context=depott", "--all"],
+    ],
+)
+def test_release_messages_refuses_a_wrong_usage(wrong):
+    """Nothing is released by guessing what was meant."""
+    found = subprocess.run(
+        [sys.executable, "manage.py", "release_messages", *wrong],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+
+
+def test_discard_messages_sets_quarantined_messages_aside_for_good(aside):
+    """Only with --queue quarantine, and with the reason."""
+    what = ["--context=depot", "--id", str(UUID(int=2)), "--reason", "sent by mistake"]
+    assert Result("discard_messages", *what).out.startswith("Discarded nothing")
+    result = Result("discard_messages", *what, "--queue=quarantine")
+    assert (result.code, result.out) == (0, "Discarded 1 quarantined message.\n")
+    assert quarantine_states() == ["quarantined", "discarded", "quarantined"]
+    assert QuarantinedMessage.objects.get(state="discarded").note == "sent by mistake"
+
+
+@pytest.mark.parametrize(
+    ("which", "count"),
+    [("--all", 3), ("--type=shop.sold.v2", 2), ("--source=shop", 3), ("--kept-for=not_json", 1)],
+)
+def test_discard_messages_selects_quarantined_messages(aside, which, count):
+    """As release_messages does."""
+    options = ["--context=depot", "--queue=quarantine", "--reason=x", "--dry-run", which]
+    noun = "message" if count == 1 else "messages"
+    assert (
+        Result("discard_messages", *options).out == f"Would discard {count} quarantined {noun}.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--source=/shop"],
+        ["--kept-for=not_json"],
+        ["--id=not-a-uuid"],
+        ["--queue=quarantine", "--key=a"],
+        ["--queue=quarantine", "--all", "--consumer=shop.handlers.note"],
+        ["--queue=quarantine", "--all", "--unfinished"],
+    ],
+)
+def test_discard_messages_refuses_what_does_not_fit_the_queue(wrong):
+    """Nothing is selected by half of what was asked for."""
+    assert Result("discard_messages", "--context=depot", "--reason=x", *wrong).code == 2
+
+
+def test_prune_messages_counts_what_was_kept_aside(aside, known):
+    """Once it is released or discarded."""
+    Result("release_messages", "--context=depot", "--all")
+    result = Result("prune_messages", "--older-than", "0s")
+    assert "2 messages that had been kept aside" in result.out
+    assert quarantine_states() == ["quarantined"]
 
 
 # Prune and repartition

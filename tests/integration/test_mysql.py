@@ -196,9 +196,9 @@ def test_the_checks_of_the_database_find_nothing():
 def test_w007_another_isolation_level(monkeypatch, level):
     """A snapshot from before the wait would hide what others have committed."""
     options = {**connection.settings_dict["OPTIONS"], "isolation_level": level}
-    assert "outbox_inbox.W007" not in {found.id for found in check_project()}
+    assert "outbox_inbox.W009" not in {found.id for found in check_project()}
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
-    assert "outbox_inbox.W007" in {found.id for found in check_project()}
+    assert "outbox_inbox.W009" in {found.id for found in check_project()}
 
 
 def test_a_server_that_is_too_old_is_named(monkeypatch):

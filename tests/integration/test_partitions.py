@@ -400,3 +400,38 @@ def test_a_look_says_where_there_is_work():
     busy = set(Delivery.objects.values_list("partition", flat=True))
     found = look(context("shop"), Queue.INBOX)
     assert {each.number for each in found if each.ready} == busy
+
+
+@pytest.mark.parametrize("move", [relay, dispatch])
+def test_partitions_that_were_seen_are_gone_over_without_a_look(move, monkeypatch):
+    """Who has looked, and will look again, need not have it done before and after each run."""
+    deliver(*steps(Noted, 2))
+    put(*steps(Noted, [3]))
+    queue = Queue.OUTBOX if move is relay else Queue.INBOX
+    seen = look(context("shop"), queue)
+    monkeypatch.setattr(partitions, "look", None)
+
+    assert move(seen=seen).done
+    assert not move(seen=[each._replace(ready=False) for each in seen]).done
+
+
+def test_partitions_that_were_seen_may_be_anothers_by_now():
+    """What a look has found is a hint; the lock decides."""
+    put(*steps(Noted, 1))
+    seen = look(context("shop"), Queue.OUTBOX)
+    with staying():
+        assert relay(seen=seen).busy == 1
+
+
+def test_a_look_at_everything_says_the_same_as_one_at_each_queue():
+    """The long-running process sees what the movers see."""
+    deliver(*steps(Noted, 2))
+    put(*steps(Noted, [3]), at=timezone.now() - timedelta(hours=1))
+    leave_token(Queue.INBOX, number=2)
+    relay("depot")
+    everything = statements.look_at_all(connection, ["shop", "depot"])
+
+    for label in ("shop", "depot"):
+        for queue in Queue:
+            found = [work for owner, name, work in everything if (owner, name) == (label, queue)]
+            assert found == look(context(label), queue)

@@ -14,7 +14,7 @@ from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue
 from outbox_inbox.operations import pause, prune, resume
 from outbox_inbox.preparing import hash_of
-from outbox_inbox.transports import ReceivedMessage
+from tests.arriving import Queued, arriving
 from tests.integration.helpers import (
     Worker,
     come_due,
@@ -50,56 +50,6 @@ class Resold(IntegrationEvent, name="mall.resold", key="order"):
 
     order: str
     number: int
-
-
-class Queued:
-    """Plays the receiving side of a transport: what it holds comes until it is acknowledged."""
-
-    def __init__(self, *messages):
-        self.messages = list(messages)
-        self.acknowledged = []
-
-    def receive(self, context, limit):
-        """Return what is left, oldest first."""
-        if context.label != "depot":
-            return ()
-        return [each for each in self.messages if each not in self.acknowledged][:limit]
-
-    def acknowledge(self, context, messages):
-        """Take messages off."""
-        self.acknowledged += messages
-
-    def playing(self):
-        """Give the parts to the wire."""
-        return playing(receive=self.receive, acknowledge=self.acknowledge)
-
-
-def arriving(number=1, data=None, receipt=None, **changed):
-    """Return a message as a transport hands it over; an attribute that is None is left out."""
-    told = {
-        "specversion": "1.0",
-        "source": "/shop",
-        "id": str(UUID(int=number)),
-        "type": "shop.sold.v1",
-        "subject": "a",
-        "partitionkey": "a",
-        "time": "2030-01-02T03:04:05.678000Z",
-        "correlationid": str(UUID(int=77)),
-        "causationid": str(UUID(int=78)),
-        "hops": "3",
-        "headers": '{"who":"ÿ"}',
-        **changed,
-    }
-    return ReceivedMessage(
-        receipt=number if receipt is None else receipt,
-        attributes={name: value for name, value in told.items() if value is not None},
-        data=payload(number) if data is None else data,
-    )
-
-
-def payload(number):
-    """Return the data of a step."""
-    return f'{{"number":{number},"order":"a"}}'.encode()
 
 
 def inbox():

@@ -7,7 +7,7 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from outbox_inbox import record, signals
+from outbox_inbox import partitions, record, signals
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue
@@ -340,6 +340,26 @@ def test_a_scheduled_message_does_not_block_its_key(log):
     come_due()
     relay()
     assert log.of("a") == [2, 3, 1]
+
+
+@pytest.mark.parametrize(("every", "order"), [(-1, [2, 1, 3, 4]), (60, [2, 3, 4, 1])])
+def test_what_comes_due_during_a_long_run_is_not_left_to_its_end(
+    log, settings, monkeypatch, every, order
+):
+    """A backlog of hours has its turn of retries; looking at every batch would be a waste."""
+    settings.OUTBOX_INBOX = {**WIRE, "BATCH_SIZE": 1}
+    monkeypatch.setattr(partitions, "_PROMOTE", every)
+    put(*steps(Sold, [1]), at=timezone.now() + timedelta(hours=1))
+    sold(2, 3, 4)
+
+    def publish(messages):
+        come_due()
+        return Published(sent=[message.row for message in messages])
+
+    with playing(publish=publish):
+        relay()
+
+    assert log.of("a") == order
 
 
 def test_a_scheduled_message_waits_like_the_others_behind_a_blocked_one(log):

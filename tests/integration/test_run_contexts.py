@@ -2,19 +2,26 @@
 
 import logging
 import signal
+import threading
+from contextlib import ExitStack
+from datetime import timedelta
 from time import monotonic
+from unittest.mock import patch
 
 import pytest
 from django.db import OperationalError, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
 
-from outbox_inbox import running
+from outbox_inbox import running, statements
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.dispatcher import dispatch_inbox
-from outbox_inbox.models import Delivery
+from outbox_inbox.models import Delivery, Partition
 from outbox_inbox.operations import WORK
 from outbox_inbox.running import Interrupt, run
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
 from tests.integration.helpers import (
+    PATIENCE,
     Worker,
     delivery_states,
     end_other_sessions,
@@ -103,26 +110,180 @@ def test_what_comes_during_a_pause_is_found_after_it():
     assert entries() == [1]
 
 
-@committed
-def test_an_idle_round_costs_two_statements_a_context():
-    """Who has nothing to do does not burden the database."""
-    run_both()
-    ran = []
+class Statements:
+    """Notes what is executed on both databases within the block, transactions included."""
 
-    def note(execute, sql, parameters, many, info):
-        ran.append(sql)
+    def __init__(self):
+        self.ran = []
+        self._patches = ExitStack()
+
+    def __enter__(self):
+        for each in connections.all():
+            self._patches.enter_context(each.execute_wrapper(self._note))
+        begin = BaseDatabaseWrapper.set_autocommit
+
+        def note(connection, autocommit, *arguments, **options):
+            self.ran.append(f"autocommit {autocommit}")
+            return begin(connection, autocommit, *arguments, **options)
+
+        self._patches.enter_context(patch.object(BaseDatabaseWrapper, "set_autocommit", note))
+        return self
+
+    def __exit__(self, *error):
+        self._patches.close()
+
+    def _note(self, execute, sql, parameters, many, info):
+        self.ran.append(sql)
         return execute(sql, parameters, many, info)
 
-    with connection.execute_wrapper(note):
+
+@committed
+def test_an_idle_round_is_one_statement_for_all_contexts():
+    """Who has nothing to do does not burden the database."""
+    run_both()
+
+    with Statements() as statements:
         run_both(pauses=1)
 
-    assert len(ran) == 2 * len(BOTH)
+    assert len(statements.ran) == 1
 
 
 @committed
-def test_the_pause_is_the_interval():
-    """--interval is how long a round without work is waited after."""
-    assert run_both(pauses=2, interval=7).waited == [7, 7]
+def test_an_idle_round_is_one_statement_for_each_database(settings):
+    """Contexts that live apart are asked apart."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"depot": {"database": "other"}}}
+    run_both()
+
+    with Statements() as statements:
+        run_both(pauses=1)
+
+    assert len(statements.ran) == 2
+
+
+@committed
+def test_after_something_moved_each_context_is_looked_at_anew(monkeypatch):
+    """What one has moved may be the next one's work; where nothing has, nobody looks twice."""
+    put(*steps(Noted, 1))
+    run_both()
+    put(*steps(Noted, [2]))
+    looks = []
+    look = statements.look_at_all
+
+    def note(connection, labels):
+        looks.append(list(labels))
+        return look(connection, labels)
+
+    monkeypatch.setattr(statements, "look_at_all", note)
+    run_both(pauses=1)
+
+    first = [list(BOTH), ["shop"], ["depot"]]  # relay; then look, dispatch; then look
+    assert looks == [*first, list(BOTH)]
+    assert entries() == [1, 2]
+
+
+@pytest.mark.parametrize("url", ["local://", "memory://"])
+@pytest.mark.parametrize("announced", [True, False])
+@committed
+def test_an_idle_minute_is_a_statement_a_second(settings, url, announced):
+    """However the contexts are joined and woken up; time is what the pauses add up to."""
+    settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": url}}
+    seconds = 0.0
+
+    def wait(pause):
+        nonlocal seconds
+        seconds += pause
+
+    owners = [context(label) for label in BOTH]
+    options = {"wait": wait, "announced": lambda: announced}
+    run(owners, stop=lambda: seconds > 10, **options)
+    seconds = 0.0
+
+    with Statements() as statements:
+        run(owners, stop=lambda: seconds > 60, **options)
+
+    # Without wake-ups a run begins with short pauses: 0.05, 0.1, 0.2, 0.4 and 0.8 s.
+    assert len(statements.ran) <= 60 + (1 if announced else 5)
+
+
+@committed
+@pytest.mark.postgres
+def test_health_checks_of_connections_are_no_statements_of_idle_rounds(monkeypatch):
+    """CONN_HEALTH_CHECKS and CONN_MAX_AGE are for requests; here they would double the cost."""
+    connection.close()
+    monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 600)
+    monkeypatch.setitem(connections["default"].settings_dict, "CONN_HEALTH_CHECKS", True)
+    run_both()
+
+    with Statements() as statements:
+        run_both(pauses=3)
+
+    assert len(statements.ran) == 3
+    connection.close()
+
+
+@committed
+@pytest.mark.parametrize("which", [{"queue": "inbox"}, {"queue": "outbox"}])
+def test_partitions_that_are_paused_are_not_worked_on(which):
+    """The look around leaves them out, whatever is in them."""
+    put(*steps(Noted, 1))
+    Partition.objects.filter(context="shop", **which).update(paused=True)
+
+    run_both()
+
+    assert entries() == []
+
+
+@committed
+def test_a_partition_that_rests_costs_no_more_than_the_look():
+    """An outage of hours is not asked about by every statement there is."""
+    put(*steps(Noted, 1))
+    resting = timezone.now() + timedelta(hours=1)
+    Partition.objects.filter(context="shop", queue="outbox").update(retry_at=resting)
+    run_both()
+
+    with Statements() as statements:
+        run_both(pauses=1)
+
+    assert len(statements.ran) == 1
+
+
+@committed
+def test_a_queue_that_has_to_be_spread_anew_is_told(settings, log):
+    """The look around does not take it for an empty one."""
+    settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 3}}
+
+    run_both()
+
+    assert "run manage.py repartition" in log()[0].getMessage()
+
+
+@committed
+def test_pauses_grow_up_to_the_interval():
+    """Soon after something moved the next thing is likely; later it is not."""
+    assert run_both(pauses=7).waited == [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1]
+
+
+@committed
+def test_pauses_begin_anew_when_something_moved():
+    """It is woken up by its own work."""
+
+    def act(pause):
+        if pause == 4:
+            put(*steps(Noted, 1))
+
+    assert run_both(pauses=6, act=act).waited == [0.05, 0.1, 0.2, 0.4, 0.05, 0.1]
+
+
+@committed
+def test_no_pause_is_longer_than_the_interval():
+    """--interval says how long at most a retry that comes due waits."""
+    assert run_both(pauses=3, interval=0.08).waited == [0.05, 0.08, 0.08]
+
+
+@committed
+def test_with_wake_ups_each_pause_is_the_interval():
+    """Whoever is called need not look."""
+    assert run_both(pauses=2, announced=lambda: True).waited == [1, 1]
 
 
 @committed
@@ -186,6 +347,7 @@ def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, monkey
     now = monotonic()
     monkeypatch.setattr(running.time, "monotonic", lambda: now)
     failures["relay"] = [OperationalError("no route")] * 99
+    put(*steps(Noted, 1))
 
     def pass_time(pause):
         nonlocal now
@@ -203,6 +365,7 @@ def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, monkey
 def test_an_outage_of_the_database_is_one_line_in_the_log(failures, log):
     """The traceback of a refused connection tells nobody anything."""
     failures["relay"] = [OperationalError("no route")]
+    put(*steps(Noted, 1))
 
     run_both()
 
@@ -215,6 +378,7 @@ def test_it_says_when_it_works_again(failures, log, monkeypatch):
     now = monotonic()
     monkeypatch.setattr(running.time, "monotonic", lambda: now)
     failures["relay"] = [OperationalError("no route")]
+    put(*steps(Noted, 1))
 
     def pass_time(pause):
         nonlocal now
@@ -231,14 +395,19 @@ def test_it_says_when_it_works_again(failures, log, monkeypatch):
 @pytest.mark.mariadb
 def test_it_goes_on_after_its_connection_was_cut():
     """The database was restarted: the runner opens a new connection and loses nothing."""
-    rounds = Rounds(10_000)
+    end, looked = threading.Event(), threading.Event()
+
+    def wait(seconds):
+        looked.set()
+        end.wait(seconds)
+
     with Worker() as worker:
-        running_ = worker.start(run, contexts(), interval=0.01, stop=rounds.stop, wait=rounds.wait)
-        eventually(lambda: len(rounds.waited) > 1, "the runner polls")
+        running_ = worker.start(run, contexts(), interval=0.01, stop=end.is_set, wait=wait)
+        assert looked.wait(PATIENCE)
         end_other_sessions()
         put(*steps(Noted, 3))
         eventually(lambda: entries() == [1, 2, 3], "the messages are handled")
-        rounds.pauses = 0
+        end.set()
         running_.result(10)
 
 

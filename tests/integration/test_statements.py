@@ -15,15 +15,22 @@ from django.db import connection, models, transaction
 from pytest_django import DjangoDbBlocker
 
 from outbox_inbox import statements
-from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Partition, StoredEvent
-from outbox_inbox.operations import Selection
+from outbox_inbox.models import (
+    Delivery,
+    InboxMessage,
+    OutboxMessage,
+    Partition,
+    QuarantinedMessage,
+    StoredEvent,
+)
+from outbox_inbox.operations import QuarantineSelection, Selection, quarantined
 from outbox_inbox.operations.selecting import rows
 from outbox_inbox.partitions import ensure_partitions
 from tests.integration.conftest import Made
 
 MANY = {"postgresql": 100_000, "sqlite": 500, "mysql": 20_000}
 QUEUED = (OutboxMessage, Delivery)
-FILLED = (Delivery, InboxMessage, OutboxMessage, StoredEvent)
+FILLED = (Delivery, InboxMessage, OutboxMessage, QuarantinedMessage, StoredEvent)
 
 # Rows 1 to N are finished, but N holds the key "parked"; N to 2N wait behind it; then some are due
 # now, and some in the year 2100.
@@ -45,13 +52,14 @@ ID = {
 }
 STREAM = {"postgresql": "'s' || (n % 100)", "sqlite": "'s' || (n % 100)"}
 VERSION = {"mysql": "n DIV 100 + 1"}
+FINGERPRINT = {"mysql": "CONCAT('f', n)"}
 SERIES = (
     "INSERT INTO {table} ({columns}) WITH RECURSIVE g (n) AS"
     " (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 2 * {n} + 100) SELECT {values} FROM g"
 )
 # One index of MariaDB does the work of several partial ones.
 PLAIN = {"pending": "state", "ready": "state", "due": "state", "dead": "state",
-         "waiting": "state_key", "holds": "held_key"}  # fmt: skip
+         "waiting": "state_key", "holds": "held_key", "quarantined": "quarantine_state"}  # fmt: skip
 
 
 def index_here(name: str) -> str:
@@ -113,6 +121,22 @@ def fill_all() -> None:
     )
     fill(InboxMessage, **moved, id="n", source="'shop'", received_at="'2030-01-01 00:00:00'")
     fill(Delivery, **queued, message_id="n", consumer="'note'")
+    fill(
+        QuarantinedMessage,
+        context="'shop'",
+        reason="'malformed'",
+        error="''",
+        source="''",
+        message_id="''",
+        type="''",
+        attributes="'{{}}'",
+        data="''",
+        size="0",
+        fingerprint=FINGERPRINT.get(connection.vendor, "'f' || n"),
+        received_at="'2030-01-01 00:00:00'",
+        state="CASE WHEN n <= 2 * {n} THEN 'released' ELSE 'quarantined' END",
+        note="''",
+    )
     fill(
         StoredEvent,
         **message,
@@ -239,6 +263,15 @@ STATEMENTS = {
         [statements.look, connection, "shop", "inbox", Delivery],
         ["outbox_inbox_del_ready", "outbox_inbox_del_due"],
     ),
+    "look at everything": (
+        [statements.look_at_all, connection, ["shop", "depot"]],
+        [
+            "outbox_inbox_out_pending",
+            "outbox_inbox_out_due",
+            "outbox_inbox_del_ready",
+            "outbox_inbox_del_due",
+        ],
+    ),
     "select pending": (
         [statements.select_pending, *CONTEXT, 500],
         ["outbox_inbox_out_pending", "outbox_inbox_out_holds"],
@@ -265,6 +298,10 @@ STATEMENTS = {
     ),
     "dead messages": ([ask_for("dead", "outbox")], ["outbox_inbox_out_dead"]),
     "dead deliveries": ([ask_for("dead", "inbox")], ["outbox_inbox_del_dead"]),
+    "quarantined messages": (
+        [lambda: quarantined(QuarantineSelection(context="shop")).exists()],
+        ["outbox_inbox_quarantined"],
+    ),
     "stream version": (
         [statements.stream_version, connection, "shop", "s7"],
         ["outbox_inbox_stream"],
@@ -310,7 +347,7 @@ def test_every_partial_index_is_asked_for():
     """An index that serves no statement is only a cost."""
     partial = {
         index.name
-        for model in QUEUED
+        for model in (*QUEUED, QuarantinedMessage)
         for index in model._meta.indexes
         if index.condition is not None
     }
@@ -321,7 +358,14 @@ def test_every_partial_index_is_asked_for():
 
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    "name", ["look at the outbox", "look at the inbox", "select pending", "select ready"]
+    "name",
+    [
+        "look at the outbox",
+        "look at the inbox",
+        "look at everything",
+        "select pending",
+        "select ready",
+    ],
 )
 def test_neither_finished_nor_waiting_rows_are_read(crowded, name):
     """100,000 of either cost a poll and a claim nothing."""

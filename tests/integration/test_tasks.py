@@ -33,8 +33,8 @@ def sent(monkeypatch, settings):
     settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "WAKE_UP": "celery"}
     found = []
     monkeypatch.setattr(
-        wakeup,
-        "_publish",
+        wakeup.celery,
+        "publish",
         lambda task, label: found.append((task.removeprefix("outbox_inbox."), label)),
     )
     return found

@@ -1,5 +1,6 @@
 """``local://`` and ``memory://``, and what a transport is told."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -220,10 +221,18 @@ def test_memory_gives_each_subscriber_everything(memory):
     """What one has acknowledged is still there for the other."""
     put(*steps(Sold, 2))
     relay()
-    depot, shop = context("depot"), context("shop")
+    depot = context("depot")
     memory.acknowledge(depot, memory.receive(depot, 10))
     assert memory.receive(depot, 10) == []
-    assert len(memory.receive(shop, 10)) == 2
+    assert len(memory.receive(replace(depot, label="another"), 10)) == 2
+
+
+def test_memory_gives_nobody_what_they_do_not_listen_to(memory):
+    """A context gets nothing of its own, and nothing of those it has no contract with."""
+    put(*steps(Sold, 2))
+    relay()
+    shop = context("shop")
+    assert (memory.has_messages(shop), memory.receive(shop, 10)) == (False, [])
 
 
 def test_an_acknowledgement_that_comes_late_takes_nothing_back(memory):

@@ -10,7 +10,6 @@ from django.db import transaction
 
 from outbox_inbox import record, tasks, wakeup
 from outbox_inbox.contexts import context
-from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import OutboxMessage, Queue
 from outbox_inbox.operations import Selection, retry
 from outbox_inbox.testing import drain
@@ -24,15 +23,14 @@ pytestmark = pytest.mark.usefixtures("committed")
 def celery_wakes_up(settings):
     """The setting that asks for nudges, and nothing remembered of earlier ones."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "celery"}
-    wakeup._record.failures = 0
-    wakeup._record.muted_until = 0.0
+    wakeup.celery.failures.forget()
 
 
 @pytest.fixture
 def sent(monkeypatch):
     """The nudges that went out: task and label."""
     found = []
-    monkeypatch.setattr(wakeup, "_publish", lambda task, label: found.append((task, label)))
+    monkeypatch.setattr(wakeup.celery, "publish", lambda task, label: found.append((task, label)))
     return found
 
 
@@ -143,12 +141,16 @@ def test_without_the_setting_nothing_is_sent(sent, settings):
     assert sent == []
 
 
-def test_a_way_that_is_not_offered_is_refused(sent, settings):
-    """It would silently never wake up anybody."""
+@pytest.mark.sqlite
+def test_where_nobody_can_be_notified_nothing_happens(sent, settings):
+    """The check says so; the use case goes on as with polling."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "notify"}
 
-    with pytest.raises(SettingsError, match="this version does not offer"):
-        put(note())
+    put(note())
+
+    assert sent == []
+    assert wakeup.failures() == 0
+    assert drain().done == 3
 
 
 def test_what_translators_make_is_announced(sent):
@@ -175,8 +177,9 @@ def test_a_retry_is_announced(sent):
 # Work that commits often
 
 
-def test_equal_nudges_of_one_piece_of_work_are_gathered(sent):
+def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
     """The first goes out at once, the rest as one at the end."""
+    monkeypatch.setattr(wakeup, "_PAUSE", 60)
     with wakeup.gathered():
         for number in range(20):
             put(note(number=number))

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 
 from outbox_inbox.checks import check_contexts
+from outbox_inbox.wakeup import notify
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = """
@@ -610,6 +612,13 @@ class WithoutQueues(ToOther):
         return db == "default" if app_label == "outbox_inbox" else None
 
 
+class WithoutTables(ToOther):
+    """Keep the tables of billing away from it."""
+
+    def allow_migrate(self, db, app_label, **_):
+        return db == "default" if app_label == "billing" else None
+
+
 def routed(packages, database, router):
     """Check a context with a model, under this router."""
     packages.context("billing", f"database = {database!r}", models=MODELS)
@@ -633,6 +642,13 @@ def test_e006_unmanaged_models(packages):
     unmanaged = MODELS.replace(": ...", ":\n        class Meta:\n            managed = False")
     packages.context("billing", models=unmanaged)
     assert run(packages, DATABASE_ROUTERS=[ToOther()]) == []
+
+
+def test_e006_models_that_are_kept_away(packages):
+    """Models that are written to a database where their tables are never made have none."""
+    (message,) = routed(packages, "other", WithoutTables())
+    assert message.id == "outbox_inbox.E006"
+    assert "do not let the tables of billing.Invoice be migrated" in message.msg
 
 
 def test_e006_no_tables(packages):
@@ -765,12 +781,29 @@ def test_w003_no_wake_up(packages, celery_apps):
     assert ids(packages, OUTBOX_INBOX={"WAKE_UP": None}) == []
 
 
-def test_e013_wake_up_that_is_not_offered(packages):
-    """A way of waking up that does not exist yet is refused at start."""
+@pytest.mark.sqlite
+def test_e013_notify_needs_postgresql(packages):
+    """A database that cannot notify is told at start, with the context that lives there."""
     packages.context("shop")
     (message,) = run(packages, OUTBOX_INBOX={"WAKE_UP": "notify"})
     assert message.id == "outbox_inbox.E013"
-    assert "this version does not offer" in message.msg
+    assert "the context 'shop' is on the database 'default', which is SQLite" in message.msg
+
+
+@pytest.mark.postgres
+def test_e013_notify_on_postgresql(packages):
+    """There it works."""
+    packages.context("shop")
+    assert ids(packages, OUTBOX_INBOX={"WAKE_UP": "notify"}) == []
+
+
+@pytest.mark.postgres
+def test_e013_notify_needs_psycopg_3(packages, monkeypatch):
+    """The older psycopg, which Django works with as well, has other ways to listen."""
+    packages.context("shop")
+    monkeypatch.setattr(notify, "missing_driver", lambda: "it needs psycopg 3")
+    (message,) = run(packages, OUTBOX_INBOX={"WAKE_UP": "notify"})
+    assert message.msg == 'OUTBOX_INBOX["WAKE_UP"] is "notify", and it needs psycopg 3.'
 
 
 def test_w003_entries_in_the_settings(packages, celery_apps):
@@ -842,9 +875,83 @@ def test_e013_transport(packages, backend):
     assert backend in message.msg
 
 
+def test_e012_ids_forgotten_too_soon(packages):
+    """A message that comes again after its id was forgotten would be handled twice."""
+    packages.context("shop")
+    entry = {"LOCATION": "redis://localhost", "OPTIONS": {"MAX_AGE": timedelta(days=30)}}
+    (message,) = run(packages, OUTBOX_INBOX={"TRANSPORTS": {"default": entry}})
+    assert message.id == "outbox_inbox.E012"
+    assert "hand a message out again for 30 days" in message.msg
+
+
+def test_e012_ids_remembered_for_long(packages):
+    """What the defaults say fits."""
+    packages.context("shop")
+    assert ids(packages, OUTBOX_INBOX={"TRANSPORTS": {"default": "redis://localhost"}}) == []
+
+
+def test_e013_package_that_is_not_installed(packages, monkeypatch):
+    """A transport whose package is missing says which extra brings it."""
+    for name in [name for name in sys.modules if name.startswith("outbox_inbox.transports.redis")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ["redis", *(name for name in sys.modules if name.startswith("redis."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    packages.context("shop")
+    (message,) = run(packages, OUTBOX_INBOX={"TRANSPORTS": {"default": "rediss://localhost"}})
+    assert message.id == "outbox_inbox.E013"
+    assert "outbox_inbox[redis]" in message.msg
+
+
 def test_e013_unknown_label(packages):
     """An override of a context that is not there has no effect, and is told."""
     packages.context("shop")
     (message,) = run(packages, OUTBOX_INBOX={"CONTEXTS": {"shopp": {"database": "other"}}})
     assert message.id == "outbox_inbox.E013"
     assert "did you mean 'shop'?" in message.msg
+
+
+KEYS = {"keys": {"2026-11": "a secret that is long enough to be one"}}
+
+
+def signatures(**contexts):
+    """Return settings with a broker and these entries of CONTEXTS."""
+    return {"OUTBOX_INBOX": {**REMOTE, "CONTEXTS": contexts}}
+
+
+def test_signatures_that_fit(packages):
+    """One signs, the other verifies: there is nothing to be told."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    fits = signatures(billing={"signing": KEYS}, shop={"verifying": {"billing": KEYS}})
+    assert ids(packages, **fits) == []
+
+
+@pytest.mark.parametrize("entry", [{}, {"required": True}, {"keys": {}}], ids=str)
+def test_signatures_are_required_without_keys(packages, entry):
+    """Everything from that source would be quarantined."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, **signatures(shop={"verifying": {"billing": entry}}))
+    assert (found.id, found.obj) == ("outbox_inbox.E017", "shop")
+    assert "requires signatures and has no keys" in found.msg
+
+
+def test_a_source_to_be_verified_that_nothing_comes_from(packages):
+    """A misspelt label would leave the messages unverified."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, **signatures(shop={"verifying": {"biling": KEYS}}))
+    assert (found.id, found.obj) == ("outbox_inbox.E017", "shop")
+    assert "did you mean 'billing'?" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("label", "entry"),
+    [("billing", {"signing": KEYS}), ("shop", {"verifying": {"billing": KEYS}})],
+)
+def test_signatures_on_a_transport_that_makes_none(packages, label, entry):
+    """``local://`` neither signs nor verifies."""
+    packages.context("billing", **BILLING)
+    packages.context("shop", **SHOP)
+    (found,) = run(packages, OUTBOX_INBOX={"CONTEXTS": {label: entry}})
+    assert (found.id, found.obj) == ("outbox_inbox.W008", label)

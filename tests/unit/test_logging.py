@@ -58,6 +58,12 @@ def entries(monkeypatch, caplog):
             "which is done and will not be repeated: ValueError: no",
         ),
         (
+            signals.message_lost,
+            {"context": "depot", "place": "entry 1-0 of events:shop", "error": "it was deleted"},
+            "CRITICAL",
+            "depot has lost entry 1-0 of events:shop: it was deleted",
+        ),
+        (
             signals.partition_backed_off,
             {
                 "context": "shop",

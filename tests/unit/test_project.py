@@ -15,10 +15,14 @@ from tests.__main__ import count
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = (
+    "CONTEXTS",
     "DATABASE_URL",
     "SHIPPING_DATABASE_URL",
     "TRANSPORT_URL",
+    "TRANSPORT_PREFIX",
     "CELERY_BROKER_URL",
+    "SIGNING_KEYS",
+    "SIGNATURES_REQUIRED",
     "SECRET_KEY",
     "DEBUG",
     "ALLOWED_HOSTS",
@@ -84,11 +88,113 @@ def test_an_empty_variable_means_the_default(load):
     assert settings["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
 
 
+SECRETS = {"new": "the first secret; it is quite long", "old": "the second secret; it is longer"}
+
+
+def test_nothing_is_signed_without_keys(load):
+    """With nothing set, no context has a key."""
+    assert "CONTEXTS" not in load()["OUTBOX_INBOX"]
+
+
+def test_the_first_key_signs_and_all_of_them_are_accepted(load):
+    """SIGNING_KEYS is one ring for both contexts, and each of them verifies the other."""
+    given = ",".join(f"{keyid}:{secret}" for keyid, secret in SECRETS.items())
+    found = load(SIGNING_KEYS=given, SHIPPING_DATABASE_URL="sqlite:///shipping.sqlite3")
+    assert found["OUTBOX_INBOX"]["CONTEXTS"] == {
+        "ordering": {
+            "signing": {"keys": SECRETS, "sign_with": "new"},
+            "verifying": {"shipping": {"keys": SECRETS, "required": True}},
+        },
+        "shipping": {
+            "database": "shipping",
+            "signing": {"keys": SECRETS, "sign_with": "new"},
+            "verifying": {"ordering": {"keys": SECRETS, "required": True}},
+        },
+    }
+
+
+def test_signatures_need_not_be_required(load):
+    """While one side does not sign yet."""
+    found = load(SIGNING_KEYS="a:" + "s" * 32, SIGNATURES_REQUIRED="no")["OUTBOX_INBOX"]
+    assert found["CONTEXTS"]["shipping"]["verifying"]["ordering"]["required"] is False
+
+
+@pytest.mark.parametrize("wrong", ["secret-without-an-id", ":secret", "a:", "a:secret,secret"])
+def test_keys_that_are_none_are_refused_without_showing_them(load, wrong):
+    """The variable is named, its secrets are not."""
+    with pytest.raises(ImproperlyConfigured, match="SIGNING_KEYS") as caught:
+        load(SIGNING_KEYS=wrong)
+    assert "secret-without" not in str(caught.value)
+    assert "a:secret" not in str(caught.value)
+
+
 def test_a_database_of_its_own_for_shipping(load):
     """SHIPPING_DATABASE_URL adds the database "shipping" and puts the context there."""
     settings = load(SHIPPING_DATABASE_URL="postgres://me@db/shipping")
     assert settings["DATABASES"]["shipping"]["NAME"] == "shipping"
     assert settings["OUTBOX_INBOX"]["CONTEXTS"] == {"shipping": {"database": "shipping"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "apps"),
+    [
+        ("", ["context_a", "context_b"]),
+        ("ordering", ["context_a"]),
+        ("shipping", ["context_b"]),
+        (" shipping, ordering", ["context_a", "context_b"]),
+    ],
+)
+def test_a_deployment_has_the_contexts_it_names(load, given, apps):
+    """CONTEXTS says which contexts this deployment has; all of them when it says nothing."""
+    installed = load(CONTEXTS=given)["INSTALLED_APPS"]
+    assert [name for name in installed if name.startswith("context_")] == apps
+
+
+@pytest.mark.parametrize("given", ["billing", "ordering,billing", "Ordering", ",", "ordering;"])
+def test_a_context_that_does_not_exist_is_refused(load, given):
+    """A label that is none stops the start with an error that names those there are."""
+    with pytest.raises(
+        ImproperlyConfigured, match=r"CONTEXTS holds .*; expected some of ordering, shipping"
+    ):
+        load(CONTEXTS=given)
+
+
+def test_the_database_of_a_context_that_is_elsewhere_is_not_opened(load):
+    """SHIPPING_DATABASE_URL is shipping's affair: without that context it has no effect."""
+    settings = load(CONTEXTS="ordering", SHIPPING_DATABASE_URL="postgres://me@db/shipping")
+    assert (list(settings["DATABASES"]), settings["OUTBOX_INBOX"].get("CONTEXTS")) == (
+        ["default"],
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("redis://h/0", {"PREFIX": "mine"}),
+        ("amqp://h//", {"PREFIX": "mine", "QUEUE_PREFIX": "mine"}),
+    ],
+)
+def test_a_prefix_keeps_systems_on_one_broker_apart(load, url, options):
+    """TRANSPORT_PREFIX begins all names at the broker: streams, exchanges, queues."""
+    settings = load(TRANSPORT_URL=url, TRANSPORT_PREFIX="mine")
+    assert settings["OUTBOX_INBOX"]["TRANSPORTS"] == {
+        "default": {"LOCATION": url, "OPTIONS": options}
+    }
+
+
+@pytest.mark.parametrize(
+    ("contexts", "queue"),
+    [
+        ("", "celery"),
+        ("ordering", "celery.ordering"),
+        ("shipping", "celery.shipping"),
+        ("shipping,ordering", "celery.ordering.shipping"),
+    ],
+)
+def test_each_deployment_has_a_celery_queue_of_its_own(load, contexts, queue):
+    """Deployments that share Celery's broker do not take each other's tasks."""
+    assert load(CONTEXTS=contexts)["CELERY_TASK_DEFAULT_QUEUE"] == queue
 
 
 def test_a_broker_wakes_up_celery(load):

@@ -19,7 +19,8 @@ class Command(QueueCommand):
 
     help = (
         "Remove finished messages and deliveries that are older than RETENTION, and message ids "
-        "older than DEDUPLICATION. Nothing unfinished and no stored event is ever removed."
+        "older than DEDUPLICATION. Nothing unfinished or quarantined and no stored event is ever "
+        "removed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -42,4 +43,7 @@ class Command(QueueCommand):
             counted(sum(each.deliveries for each in found), "delivery", "deliveries"),
             counted(sum(each.inbox for each in found), "inbox message"),
         ]
+        if aside := sum(each.quarantine for each in found):
+            several = "messages that had been kept aside"
+            parts.append(counted(aside, "message that had been kept aside", several))
         self.say(f"{'Would remove' if dry_run else 'Removed'} {', '.join(parts)}.", options)

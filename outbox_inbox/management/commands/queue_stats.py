@@ -24,8 +24,8 @@ class Command(QueueCommand):
 
     help = (
         "Show for each context how many messages are in its queues by state, how old the oldest "
-        "is, which keys are parked and which partitions rest. With --fail-over: exit code 3 when "
-        "there is too much of something."
+        "is, which keys are parked, which partitions rest and what is quarantined. With "
+        "--fail-over: exit code 3 when there is too much of something."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,7 +39,8 @@ class Command(QueueCommand):
             metavar="LIMIT",
             help=(
                 "exit with 3 when a queue has more: N or depth=N (unfinished messages), dead=N, "
-                "parked=N (keys), age=15m (of the oldest); may be given several times"
+                "quarantined=N, parked=N (keys), age=15m (of the oldest); may be given several "
+                "times"
             ),
         )
 
@@ -63,6 +64,7 @@ def _document(found: Sequence[QueueStats], wrong: Sequence[str]) -> dict[str, An
     return {
         "unfinished": sum(stats.unfinished for stats in found),
         "dead": sum(stats.dead for stats in found),
+        "quarantined": sum(stats.quarantined for stats in found),
         "exceeded": list(wrong),
         "contexts": {
             label: {stats.queue.value: _queue(stats) for stats in found if stats.context == label}
@@ -80,6 +82,8 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
         "parked_keys": stats.parked_keys,
         "parked": [{"key": each.key, "consumer": each.consumer} for each in stats.parked],
         "partitions": [_partition(each) for each in stats.partitions],
+        "quarantined": stats.quarantined,
+        "quarantined_reasons": {each.value: count for each, count in stats.aside.items()},
     }
 
 
@@ -106,6 +110,9 @@ def _table(found: Sequence[QueueStats]) -> Iterator[str]:
         yield "  ".join([*text, *figures])
     for stats in found:
         yield from _parked(stats)
+        if stats.quarantined:
+            reasons = ", ".join(f"{count:,} {each.label}" for each, count in stats.aside.items())
+            yield f"{stats.context} inbox: {stats.quarantined:,} quarantined: {reasons}"
         for state in stats.partitions:
             until = "" if state.until is None else f" until {state.until:%Y-%m-%d %H:%M:%S} UTC"
             reason = f": {state.reason}" if state.reason else ""

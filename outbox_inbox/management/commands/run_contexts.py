@@ -6,7 +6,7 @@ from typing import Any
 from outbox_inbox.management.base import QueueCommand, add_contexts, chosen_contexts
 from outbox_inbox.management.values import seconds
 from outbox_inbox.operations import Step
-from outbox_inbox.running import INTERVAL, Interrupt, run
+from outbox_inbox.running import INTERVAL, Interrupt, WakeUps, run
 
 
 class Command(QueueCommand):
@@ -25,14 +25,14 @@ class Command(QueueCommand):
             type=seconds,
             default=INTERVAL,
             metavar="SECONDS",
-            help=f"pause between two looks at empty queues; default: {INTERVAL}",
+            help=f"the longest pause between two looks at empty queues; default: {INTERVAL:g}",
         )
 
     def work(self, options: dict[str, Any]) -> None:
         """Run, and say when it begins and ends."""
         owners = chosen_contexts(options)
         labels = ", ".join(owner.label for owner in owners) or "no context"
-        with Interrupt().installed() as stop:
+        with Interrupt().installed() as stop, WakeUps(owners, stop.wake) as wake_ups:
             self.say(f"Running {labels}; a signal (Ctrl-C) stops it.", options)
             self.stdout.flush()
             run(
@@ -40,6 +40,7 @@ class Command(QueueCommand):
                 interval=options["interval"],
                 stop=stop,
                 wait=stop.wait,
+                announced=wake_ups.complete,
                 report=lambda step: self._report(step, options),
             )
         self.say("Stopped; nothing was left half done.", options)

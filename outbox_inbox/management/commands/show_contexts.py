@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from outbox_inbox.conf import settings
+from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Consumer, Context, contexts
 from outbox_inbox.management.base import QueueCommand, add_format
 from outbox_inbox.messages import IntegrationEvent, meta
@@ -33,7 +33,7 @@ class Command(QueueCommand):
 
 
 def describe(found: Sequence[Context]) -> dict[str, Any]:
-    """Return the contexts, and the contracts that go from one to another."""
+    """Return the contexts, the contracts that go from one to another, and those to the outside."""
     return {
         "contexts": [_context(each) for each in found],
         "arrows": [
@@ -43,7 +43,30 @@ def describe(found: Sequence[Context]) -> dict[str, Any]:
             for target in found
             if source.type_name(contract) in target.subscribed
         ],
+        "outside": [*_from_outside(found), *_to_outside(found)],
     }
+
+
+def _from_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:
+    """Yield what is subscribed to and published by none of these: its name says by whom it is."""
+    published = {each.type_name(contract) for each in found for contract in each.publishes}
+    for target in found:
+        for contract in target.subscribes:
+            name = target.type_name(contract)
+            if name not in published:
+                owner = name.partition(".")[0]
+                yield {"from": owner, "to": target.label, **_contract(contract)}
+
+
+def _to_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:
+    """Yield what none of these subscribes to, and a broker carries to whoever does: nobody knows."""
+    subscribed = {name for each in found for name in each.subscribed}
+    for source in found:
+        if settings().transports[source.transport].backend == SCHEMES["local"]:
+            continue
+        for contract in source.publishes:
+            if source.type_name(contract) not in subscribed:
+                yield {"from": source.label, "to": None, **_contract(contract)}
 
 
 def _context(each: Context) -> dict[str, Any]:
@@ -99,3 +122,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             yield f"  {what} {consumer['name']} ({consumer['mode']}) <- {events}"
     for arrow in document["arrows"]:
         yield f"{arrow['from']} --> {arrow['to']}: {arrow['type']} v{arrow['version']}"
+    labels = [each["label"] for each in document["contexts"]]
+    for arrow in document["outside"]:
+        source = arrow["from"] if arrow["from"] in labels else f"{arrow['from']} (elsewhere)"
+        target = arrow["to"] or "(elsewhere)"
+        yield f"{source} --> {target}: {arrow['type']} v{arrow['version']}"

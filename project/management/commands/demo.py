@@ -5,10 +5,13 @@ from argparse import ArgumentParser
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from outbox_inbox.management.base import WrongUsage
 from outbox_inbox.management.values import positive
 from project.outside.checking import wrong_countries, wrong_orders
 from project.outside.command import OutsideCommand
+from project.outside.deployed import all_here, names
 from project.outside.made_orders import make_orders
 
 MOST = 100_000
@@ -43,6 +46,11 @@ class Command(OutsideCommand):
 
     def work(self, options: dict[str, Any]) -> None:
         """Make the orders, do as `place_orders` does, and hold the outcome against them."""
+        if not all_here():
+            raise CommandError(
+                f"demo plays with both contexts, and this deployment has {names()} only: leave "
+                "CONTEXTS unset, or run place_orders in each deployment"
+            )
         if options["orders"] > MOST:
             raise WrongUsage(f"--orders {options['orders']}: expected at most {MOST:,}")
         seed = options["seed"] or 1 + secrets.randbelow(10**9)

@@ -1,0 +1,1 @@
+"""The context that subscribes, with one consumer."""

@@ -1,0 +1,1 @@
+"""The context that publishes: its contract goes out through a broker."""

@@ -1,0 +1,68 @@
+"""Where a table's ids come from: the counters must go with the rows, or ids are given out twice."""
+
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+RESERVE = 1_000_000_000
+"""Ids that a context may use up between the beginning of its hand-over and its end."""
+
+
+def counts(model: type[models.Model]) -> bool:
+    """Tell whether the table gives out its ids by itself."""
+    return model._meta.auto_field in model._meta.local_concrete_fields
+
+
+def last(connection: BaseDatabaseWrapper, model: type[models.Model]) -> int:
+    """Return the last id that was given out or stored; 0 when there was none."""
+    table, column = model._meta.db_table, str(model._meta.pk.column)
+    quoted = connection.ops.quote_name
+    (stored,) = _one(connection, f"SELECT MAX({quoted(column)}) FROM {quoted(table)}")
+    return max(stored or 0, _given_out(connection, table, column))
+
+
+def set_last(connection: BaseDatabaseWrapper, model: type[models.Model], value: int) -> None:
+    """Let the next id be the one after ``value``, in the open transaction."""
+    table, column = model._meta.db_table, str(model._meta.pk.column)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            name = _sequence(connection, table, column)
+            if name:
+                # 0 is no value of a sequence: its next one is 1 when 1 has not been called for.
+                cursor.execute("SELECT setval(%s, %s, %s)", [name, value or 1, value > 0])
+            return
+        cursor.execute("UPDATE sqlite_sequence SET seq = %s WHERE name = %s", [value, table])
+        if cursor.rowcount == 0 and value:
+            cursor.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [table, value]
+            )
+
+
+def _given_out(connection: BaseDatabaseWrapper, table: str, column: str) -> int:
+    if connection.vendor == "postgresql":
+        name = _sequence(connection, table, column)
+        if not name:
+            return 0
+        value, used = _one(connection, f"SELECT last_value, is_called FROM {name}")
+        return int(value) if used else 0
+    found = _one(connection, "SELECT MAX(seq) FROM sqlite_sequence WHERE name = %s", [table])
+    return int(found[0] or 0)
+
+
+def _sequence(connection: BaseDatabaseWrapper, table: str, column: str) -> str | None:
+    name: str | None = _one(
+        connection,
+        "SELECT pg_get_serial_sequence(%s, %s)",
+        [connection.ops.quote_name(table), column],
+    )[0]
+    return name
+
+
+def _one(
+    connection: BaseDatabaseWrapper, statement: str, parameters: list[Any] | None = None
+) -> tuple[Any, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        row: tuple[Any, ...] = cursor.fetchone()
+        return row

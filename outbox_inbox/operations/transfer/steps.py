@@ -1,0 +1,237 @@
+"""The steps of a hand-over, each of which may be stopped at any moment and done again.
+
+========  ====================================  ==================================================
+step      new side                              old side
+========  ====================================  ==================================================
+begin     guarded, partitions paused, COPYING   works
+copy      rows come in                          works, and writes
+close                                           paused, CLOSING; guarded, CLOSED
+finish    like the old side, MOVED              nobody can write
+open      works, OPEN                           LEFT; whoever still writes here is refused
+========  ====================================  ==================================================
+
+One of the two sides at most can be written to at any moment, and never both: the old one is closed
+before the new one is opened, and it is the databases that refuse.
+"""
+
+from collections.abc import Mapping
+from uuid import UUID, uuid4
+
+from django.db import connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from outbox_inbox import faults
+from outbox_inbox.exceptions import TransferRefused
+from outbox_inbox.models import Transfer as TransferRow
+from outbox_inbox.models import TransferState
+
+from . import guards, parts, sequences
+from .comparing import Advance, equalise
+from .tables import QUEUES, Shifts, model_of, own_models, tables_of
+from .ways import NEW_SIDE, Way, row_of, set_state
+from .writing import writing
+
+
+def begin(way: Way) -> None:
+    """Close the new side to everybody but this hand-over, and decide on the ids there.
+
+    Raises:
+        TransferRefused: the context lives elsewhere, another hand-over of it is under way, or the
+            new side has rows of it that did not come from this one.
+    """
+    guards.patiently(way.new, lambda connection: _begin(connection, way))
+    faults.point("transfer.after_begin")
+
+
+def _begin(connection: BaseDatabaseWrapper, way: Way) -> None:
+    here = TransferRow.objects.using(way.new).select_for_update().filter(context=way.label).first()
+    if here is not None and here.state in NEW_SIDE:
+        _refuse_to_go_on(way, here)
+        return
+    _refuse_to_begin(way, here)
+    guards.install(connection, way.label, guards.COMING)
+    _refuse_rows(way)
+    shifts, ends = _reserve(connection, way)
+    left = here is not None  # it lived here before, and old processes must still be refused
+    TransferRow.objects.using(way.new).update_or_create(
+        context=way.label,
+        defaults={
+            "number": uuid4(),
+            "state": TransferState.COPYING,
+            "other": way.old,
+            "details": {"shifts": shifts, "ends": ends, "left": left},
+            "changed_at": timezone.now(),
+        },
+    )
+    parts.repeat(way, f"being handed over from {way.old}")
+
+
+def _refuse_to_go_on(way: Way, here: TransferRow) -> None:
+    if here.state == TransferState.ABORTING:
+        raise TransferRefused(
+            f"the hand-over of {way.label!r} is being taken back: "
+            "run the command with --abort to the end first"
+        )
+    there = row_of(way.label, way.old)
+    if here.other != way.old or (
+        here.state == TransferState.OPEN and (there is None or there.number != here.number)
+    ):
+        raise TransferRefused(
+            f"{way.label!r} was, or is being, handed over to {way.new!r} from {here.other!r}, and "
+            f"not from {way.old!r}"
+        )
+
+
+def _refuse_to_begin(way: Way, here: TransferRow | None) -> None:
+    there = row_of(way.label, way.old)
+    if here is not None and here.state != TransferState.LEFT:
+        raise TransferRefused(
+            f"{way.label!r} is being handed over from {way.new!r} to {here.other!r}: run that to "
+            "its end, or take it back with --abort"
+        )
+    if there is not None and there.state == TransferState.LEFT:
+        raise TransferRefused(
+            f"{way.label!r} does not live on {way.old!r} any more: it went to {there.other!r}"
+        )
+    if there is not None and there.state != TransferState.OPEN:
+        raise TransferRefused(
+            f"another hand-over of {way.label!r}, between {way.old!r} and {there.other!r}, is "
+            "under way: run it to its end, or take it back with --abort"
+        )
+
+
+def _refuse_rows(way: Way) -> None:
+    found = [each.name for each in tables_of(way.label, {}) if each.rows(way.new).exists()]
+    if found:
+        raise TransferRefused(
+            f"the database {way.new!r} has rows of {way.label!r} that did not come from this "
+            f"hand-over, in {', '.join(found)}. Look at them, and delete them if nobody needs "
+            "them (what a hand-over has left behind: --clean)"
+        )
+
+
+def _reserve(connection: BaseDatabaseWrapper, way: Way) -> tuple[Shifts, Shifts]:
+    """Set ids aside behind those that other contexts have on the new side.
+
+    All ids of a table are shifted by the same number, so their order stays what it is.
+    """
+    shifts, ends = {}, {}
+    guards.lock(connection, map(model_of, QUEUES))
+    for model in map(model_of, QUEUES):
+        shift = sequences.last(connection, model)
+        end = shift + sequences.last(connections[way.old], model) + sequences.RESERVE
+        sequences.set_last(connection, model, end)
+        shifts[model._meta.db_table], ends[model._meta.db_table] = shift, end
+    return shifts, ends
+
+
+def close(way: Way) -> None:
+    """Stop the movers on the old side, then refuse all writes; wait for what is under way there."""
+    number = _number(way)
+    why = f"handed over to {way.new}"
+    with transaction.atomic(using=way.old):
+        there = row_of(way.label, way.old)
+        if there is None or there.number != number:
+            before = parts.pause_all(way, why)
+            TransferRow.objects.using(way.old).update_or_create(
+                context=way.label,
+                defaults={
+                    "number": number,
+                    "state": TransferState.CLOSING,
+                    "other": way.new,
+                    "details": {"paused": before},
+                    "changed_at": timezone.now(),
+                },
+            )
+    faults.point("transfer.after_pause")
+    if row_of(way.label, way.old, TransferState.CLOSED) is None:
+        guards.patiently(way.old, lambda connection: _close(connection, way))
+    faults.point("transfer.after_close")
+
+
+def _close(connection: BaseDatabaseWrapper, way: Way) -> None:
+    guards.install(connection, way.label, guards.LEAVING)
+    rows = TransferRow.objects.using(way.old).filter(context=way.label)
+    rows.filter(state=TransferState.CLOSING).update(
+        state=TransferState.CLOSED, changed_at=timezone.now()
+    )
+    faults.point("transfer.before_close")
+
+
+def finish(way: Way, advance: Advance) -> int:
+    """Make the new side like the old one, which nobody can change any more; return how much it was.
+
+    One transaction on the new side.
+    """
+    with writing(way.label, way.new) as here:
+        if here.state not in (TransferState.COPYING, TransferState.MOVED):
+            raise TransferRefused(f"the hand-over of {way.label!r} has gone on meanwhile")
+        changed = equalise(way.tables(), way.old, way.new, advance)
+        _set_sequences(way, here)
+        parts.repeat(way, f"being handed over from {way.old}")
+        set_state(way.new, way.label, TransferState.MOVED)
+        faults.point("transfer.before_finish")
+    faults.point("transfer.after_finish")
+    return changed
+
+
+def _set_sequences(way: Way, here: TransferRow) -> None:
+    old, new = connections[way.old], connections[way.new]
+    for model in filter(sequences.counts, own_models(way.label)):
+        sequences.set_last(new, model, sequences.last(old, model))
+    for model in map(model_of, QUEUES):
+        if _used(way, here, model) > here.details["ends"][model._meta.db_table]:
+            raise TransferRefused(
+                f"{model._meta.db_table} has used up the ids that were set aside: take the "
+                "hand-over back with --abort, and begin again"
+            )
+
+
+def _used(way: Way, here: TransferRow, model: type[models.Model]) -> int:
+    """Return the last id on the new side that the old side has used up."""
+    shift: int = here.details["shifts"][model._meta.db_table]
+    return shift + sequences.last(connections[way.old], model)
+
+
+def release(connection: BaseDatabaseWrapper, here: TransferRow, used: Mapping[str, int]) -> None:
+    """Give back the ids that were set aside and not used, unless somebody has gone beyond them."""
+    guards.lock(connection, map(model_of, QUEUES))
+    for model in map(model_of, QUEUES):
+        name = model._meta.db_table
+        if sequences.last(connection, model) == here.details["ends"][name]:
+            sequences.set_last(connection, model, used[name])
+
+
+def open_(way: Way) -> None:
+    """Let the context live on the new side."""
+    there = way.there
+    if there is None or there.state not in (TransferState.CLOSED, TransferState.LEFT):
+        raise TransferRefused(f"{way.label!r} is not closed on {way.old!r}")
+    faults.point("transfer.before_open")
+    guards.patiently(way.new, lambda connection: _open(connection, way, there))
+    faults.point("transfer.after_open")
+    set_state(way.old, way.label, TransferState.LEFT)
+
+
+def _open(connection: BaseDatabaseWrapper, way: Way, there: TransferRow) -> None:
+    rows = TransferRow.objects.using(way.new).select_for_update().filter(context=way.label)
+    here = rows.get()
+    if here.state == TransferState.OPEN:
+        return
+    if here.state != TransferState.MOVED:
+        raise TransferRefused(
+            f"the hand-over of {way.label!r} is {here.state}: it cannot be opened"
+        )
+    guards.remove(connection, way.label)
+    used = {each._meta.db_table: _used(way, here, each) for each in map(model_of, QUEUES)}
+    release(connection, here, used)
+    parts.resume(way.new, way.label, there.details.get("paused", []))
+    set_state(way.new, way.label, TransferState.OPEN)
+
+
+def _number(way: Way) -> UUID:
+    here = way.here
+    if here is None:
+        raise TransferRefused(f"no hand-over of {way.label!r} to {way.new!r} has begun")
+    return UUID(str(here.number))

@@ -1,0 +1,56 @@
+"""The look around: is there anything to do? One statement a database, for all its contexts."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from django.db import connections
+
+from outbox_inbox import statements
+from outbox_inbox.contexts import Context
+from outbox_inbox.models import Queue
+from outbox_inbox.partitions import Seen, partition_count
+from outbox_inbox.wakeup import Work
+
+WORK_OF: Mapping[Queue, Work] = {
+    Queue.OUTBOX: "relay",
+    Queue.INTAKE: "receive",
+    Queue.INBOX: "dispatch",
+}
+
+
+Due = dict[Work, Seen | None]
+"""What there is to do for a context -> the partitions that were seen.
+
+Receiving is always there, unless the intake is paused or rests: only the transport knows. None: the
+partitions are not there, or not as many as the settings say; the mover makes them, or tells.
+"""
+
+
+def by_database(owners: Iterable[Context]) -> dict[str, list[str]]:
+    """Return the labels of contexts by their database."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for owner in owners:
+        found[owner.database].append(owner.label)
+    return dict(found)
+
+
+def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
+    """Return for each of some contexts on a database what there is to do."""
+    found: dict[tuple[str, str], list[statements.Work]] = defaultdict(list)
+    for label, queue, partition in statements.look_at_all(connections[alias], labels):
+        found[label, queue].append(partition)
+    return {
+        label: dict(_due({queue: found[label, queue.value] for queue in Queue})) for label in labels
+    }
+
+
+def _due(queues: Mapping[Queue, Seen]) -> Iterator[tuple[Work, Seen | None]]:
+    for queue, seen in queues.items():
+        if len(seen) != partition_count(queue):
+            yield WORK_OF[queue], None
+        elif any(map(_is_for_us, seen)):
+            yield WORK_OF[queue], seen
+
+
+def _is_for_us(partition: statements.Work) -> bool:
+    return partition.ready and not (partition.paused or partition.resting or partition.live)

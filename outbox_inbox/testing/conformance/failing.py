@@ -1,0 +1,161 @@
+"""What holds while the server restarts, is gone, is silent, or its answers are lost."""
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.models import OutboxState, Queue
+from outbox_inbox.testing.clock import advance
+
+from . import scene
+from .abilities import Abilities
+from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER, SUBSCRIBERS
+
+HASTE = timedelta(seconds=1)  # PUBLISH_TIMEOUT, where a case has to wait for it
+SLACK = 4.0  # seconds that a call may take beyond its time-out, on a busy machine
+
+
+class ServerCases(Abilities):
+    """What holds when the server fails: nothing is lost, and no message is blamed for it."""
+
+    def test_what_was_published_survives_a_restart_of_the_server(self) -> None:
+        """It was confirmed, so it is there."""
+        self.need("restart")
+        scene.subscribe()
+        scene.say(1, 2, 3)
+        scene.relay()
+        self.restart()
+        scene.say(4)
+        scene.settle()
+        assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+        assert scene.all_sent()
+
+    def test_a_restart_between_storing_and_confirming_repeats_nothing(self) -> None:
+        """What the receiver had taken comes again before the new, and is known."""
+        self.need("receive", "restart")
+        scene.subscribe()
+        scene.say(1, 2, 3)
+        scene.relay()
+        with self.crashing("receive.after_commit"):
+            scene.receive(limit=2)
+        self.restart()
+        scene.say(4)
+        scene.settle()
+        assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+
+    def test_a_restart_while_a_receiver_has_messages_loses_none(self) -> None:
+        """It had read them, and not stored them yet."""
+        self.need("receive", "restart")
+        scene.subscribe()
+        scene.say(1, 2, 3)
+        scene.relay()
+        with self.crashing("receive.after_read"):
+            scene.receive(limit=2)
+        self.restart()
+        scene.settle()
+        assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3]
+
+    def test_nobody_notices_a_server_that_is_down_at_the_start_but_the_queues(self) -> None:
+        """Recording works, the outbox rests; when the server has come, everything arrives."""
+        self.need("stop")
+        scene.subscribe()
+        with self.stopped():
+            self.go_on_as_another()
+            scene.say(1, 2, 3)
+            assert scene.relay().done == 0
+            assert scene.resting(Queue.OUTBOX, PUBLISHER)
+            if self.can("receive"):
+                with pytest.raises(TransportUnavailable):
+                    scene.receive()
+                assert scene.resting(Queue.INTAKE, SUBSCRIBER)
+            scene.say(4)
+        scene.settle()
+        assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+        assert scene.all_sent()
+        assert not any(scene.resting(Queue.INTAKE, label) for label in SUBSCRIBERS)
+
+    def test_a_day_without_the_server_costs_no_attempt_and_no_order(self) -> None:
+        """More back-offs than there are attempts, while writers go on."""
+        self.need("stop")
+        scene.subscribe()
+        with self.stopped():
+            for number in range(1, 25):
+                scene.say(number)
+                scene.relay()
+                self._receive_in_vain()
+                assert scene.resting(Queue.OUTBOX, PUBLISHER)
+                advance(timedelta(hours=1, seconds=1))
+            assert set(scene.outbox("state", "attempts")) == {(OutboxState.PENDING, 0)}
+        scene.settle()
+        assert scene.heard() == scene.heard(BYSTANDER) == list(range(1, 25))
+        assert scene.all_sent()
+
+    def test_a_silent_server_is_given_up_in_time(self) -> None:
+        """A call has one attempt and PUBLISH_TIMEOUT; it holds a transaction open meanwhile."""
+        self.need("hang")
+        with self.configured(PUBLISH_TIMEOUT=HASTE):
+            scene.subscribe()
+            scene.say(1)
+            scene.settle()
+            scene.say(2)
+            with self.hanging():
+                begin = time.monotonic()
+                assert scene.relay().done == 0
+                self._receive_in_vain()
+                took = time.monotonic() - begin
+            # It asks at most three times: once to publish, twice to receive.
+            assert took < 3 * HASTE.total_seconds() + SLACK, f"it took {took:.1f} s"
+            assert scene.resting(Queue.OUTBOX, PUBLISHER)
+            scene.settle()
+            assert scene.heard() == scene.heard(BYSTANDER) == [1, 2]
+            assert scene.all_sent()
+
+    def test_a_batch_whose_confirmation_was_lost_is_handled_once(self) -> None:
+        """It arrived, nobody knows, it is sent again; the order holds."""
+        self.need("lose_answers")
+        with self.configured(PUBLISH_TIMEOUT=HASTE):
+            scene.subscribe()
+            scene.say(1)
+            scene.settle()
+            scene.say(2, 3, 4)
+            with self.losing_answers():
+                assert scene.relay().done == 0
+            assert scene.resting(Queue.OUTBOX, PUBLISHER)
+            for label in SUBSCRIBERS:
+                self._receive_what_is_there(label)
+                assert scene.inbox(label) == [1, 2, 3, 4]
+            scene.say(5)
+            scene.settle()
+            for label in SUBSCRIBERS:
+                assert scene.inbox(label) == scene.heard(label) == [1, 2, 3, 4, 5]
+            assert scene.all_sent()
+
+    def test_an_acknowledgement_whose_answer_was_lost_repeats_nothing(self) -> None:
+        """Whether it arrived or not."""
+        self.need("receive", "lose_acknowledgements")
+        with self.configured(PUBLISH_TIMEOUT=HASTE):
+            scene.subscribe()
+            scene.say(1, 2, 3)
+            scene.relay()
+            with self.losing_acknowledgements():
+                self._receive_in_vain()
+            scene.say(4)
+            scene.settle()
+            assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+
+    def _receive_in_vain(self) -> None:
+        """Receive while the server may not answer; where the partition rests it does not ask."""
+        try:
+            scene.receive()
+        except TransportUnavailable:
+            assert scene.resting(Queue.INTAKE, SUBSCRIBER)
+
+    def _receive_what_is_there(self, label: str) -> None:
+        scene.come_due()
+        try:
+            scene.receive(label)
+        except TransportUnavailable:  # on a connection that the failure has broken as well
+            scene.come_due()
+            scene.receive(label)

@@ -1,0 +1,28 @@
+"""What the handlers of the subscribing contexts have done: an effect counts once it is committed."""
+
+from functools import partial
+from typing import NamedTuple
+
+from django.db import transaction
+
+from outbox_inbox import Envelope
+from outbox_inbox.contexts import context
+
+
+class Heard(NamedTuple):
+    """One effect of a handler."""
+
+    label: str
+    topic: str
+    number: int
+    envelope: Envelope
+
+
+effects: list[Heard] = []
+"""All effects, in the order of their commits; the suite empties it before each test."""
+
+
+def note(label: str, topic: str, number: int, envelope: Envelope) -> None:
+    """Remember an effect when the transaction of the handler is committed."""
+    effect = Heard(label, topic, number, envelope)
+    transaction.on_commit(partial(effects.append, effect), using=context(label).database)

@@ -1,0 +1,146 @@
+"""Everything arrives, once, as it was, and what has a key in common in its order."""
+
+import time
+
+from outbox_inbox.contexts import context
+from outbox_inbox.models import InboxMessage, OutboxMessage
+from outbox_inbox.tally import Outcome
+
+from . import scene
+from .abilities import Abilities
+from .publisher.contracts import Murmured
+from .publisher.events import Thought
+from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER, SUBSCRIBERS
+
+CHARACTERS = (
+    "".join(map(chr, range(1, 0x180)))  # every control character but NUL, and all of Latin
+    + '"\\/\r\n\t\x7f\u0085\u00a0\u2028\u2029\ufeff\ufffd\uffff'
+    + "\ufdfa\u202e\u05d0\u05d1\u4e2d\u6587\U0001f469\u200d\U0001f680\U0010ffff"
+    + "*1\r\n$4\r\nPING\r\n"
+)
+"""What has been known to trip somebody over, somewhere between two processes."""
+
+SAME = (
+    "message_id", "type", "schema_version", "key", "key_hash", "payload", "headers",
+    "correlation_id", "causation_id", "hops", "recorded_at",
+)  # fmt: skip
+"""The fields that a message has in common in the outbox and in every inbox."""
+
+
+class OrderCases(Abilities):
+    """What holds while nothing goes wrong."""
+
+    def test_messages_of_a_key_arrive_in_order_and_once(self) -> None:
+        """Over many batches that are cut in other places on the way out than on the way in."""
+        scene.subscribe()
+        for number in range(1, 21):
+            for topic in ("a", "b", "c"):
+                scene.say(number, topic=topic)
+        while scene.relay(limit=7).done:
+            pass
+        while scene.receive(limit=4).done:
+            pass
+        scene.settle()
+        for label in SUBSCRIBERS:
+            for topic in ("a", "b", "c"):
+                assert scene.inbox(label, topic) == list(range(1, 21))
+                assert scene.heard(label, topic) == list(range(1, 21))
+        assert scene.all_sent()
+
+    def test_order_holds_with_several_partitions_of_the_outbox(self) -> None:
+        """The messages of a key are all in one of them."""
+        with self.configured(PARTITIONS={"outbox": 3, "inbox": 2}):
+            scene.subscribe()
+            topics = [f"topic {number}" for number in range(10)]
+            for number in range(1, 6):
+                for topic in topics:
+                    scene.say(number, topic=topic)
+            scene.settle()
+            for topic in topics:
+                assert scene.heard(topic=topic) == [1, 2, 3, 4, 5]
+            partitions = OutboxMessage.objects.using(scene.publisher().database)
+            spread = partitions.filter(context=PUBLISHER).values_list("partition", flat=True)
+            assert len(set(spread)) > 1
+
+    def test_each_of_two_subscribers_gets_each_message(self) -> None:
+        """What one has received and confirmed is there for the other."""
+        scene.subscribe()
+        scene.say(1, 2, 3)
+        scene.settle(SUBSCRIBER)
+        scene.say(4)
+        scene.settle()
+        assert scene.heard(SUBSCRIBER) == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+
+    def test_a_message_arrives_as_it_was_recorded(self) -> None:
+        """Every field of it, with headers and a translation in between."""
+        scene.subscribe()
+        headers = {"who": "ÿ 中", "traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
+        scene.put([Thought(topic="a", number=1)], headers=headers)
+        scene.say(2, headers=headers)
+        scene.put([Murmured(topic="a", number=3)])
+        scene.settle()
+        sent = self._rows(OutboxMessage, PUBLISHER, kind="integration")
+        assert [row["causation_id"] is None for row in sent].count(False) == 1
+        assert [row["key"] for row in sent].count(None) == 1
+        for label in SUBSCRIBERS:
+            assert self._rows(InboxMessage, label) == sent
+            assert not scene.quarantined(label)
+
+    def test_every_character_arrives(self) -> None:
+        """In the payload, the key and the headers."""
+        scene.subscribe()
+        key = CHARACTERS[-150:]
+        scene.say(1, topic=key, text=CHARACTERS, headers={"said": CHARACTERS})
+        scene.say(2, topic=key)
+        scene.settle()
+        assert not scene.quarantined()
+        assert self._rows(InboxMessage, SUBSCRIBER) == self._rows(OutboxMessage, PUBLISHER)
+        assert scene.heard(topic=key) == [1, 2]
+
+    def test_a_payload_of_256_kilobytes_arrives(self) -> None:
+        """As large as MAX_PAYLOAD allows by default, and several of them in a batch."""
+        scene.subscribe()
+        around = len(b'{"number":1,"text":"","topic":"a"}')
+        for number in range(1, 5):
+            scene.say(number, text="x" * (262_144 - around))
+        scene.settle()
+        rows = self._rows(InboxMessage, SUBSCRIBER)
+        assert [len(str(row["payload"])) for row in rows] == [262_144] * 4
+        assert rows == self._rows(OutboxMessage, PUBLISHER)
+        assert scene.heard() == [1, 2, 3, 4]
+
+    def test_messages_without_a_key_arrive_once(self) -> None:
+        """In whatever order."""
+        scene.subscribe()
+        scene.put([Murmured(topic="a", number=number) for number in range(1, 51)])
+        scene.settle()
+        assert sorted(scene.heard()) == list(range(1, 51))
+        assert sorted(scene.heard(BYSTANDER)) == list(range(1, 51))
+
+    def test_ten_thousand_messages_arrive_in_reasonable_time(self) -> None:
+        """All of them, once, in order, while they are recorded faster than they are received."""
+        scene.subscribe()
+        topics, each = [f"topic {number}" for number in range(100)], 100
+        for number in range(0, each, 10):
+            for topic in topics:
+                scene.say(*range(number, number + 10), topic=topic)
+        begin = time.monotonic()
+        done = scene.relay() + self._receive_all()
+        took = time.monotonic() - begin
+        assert done.done >= 10_000
+        scene.dispatch(SUBSCRIBER)
+        assert scene.all_sent()
+        for topic in topics:
+            assert scene.heard(topic=topic) == list(range(each))
+        assert took < self.seconds, f"it took {took:.1f} s"
+
+    def _receive_all(self) -> Outcome:
+        done, total = scene.receive(), Outcome()
+        while done.done:
+            total, done = total + done, scene.receive()
+        return total
+
+    def _rows(self, model: type, label: str, **which: str) -> list[dict[str, object]]:
+        """Return the fields in common of a context's rows, by message id."""
+        rows = model.objects.using(context(label).database)  # type: ignore[attr-defined]
+        return list(rows.filter(context=label, **which).order_by("message_id").values(*SAME))

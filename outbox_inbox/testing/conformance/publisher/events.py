@@ -1,0 +1,10 @@
+"""What the publisher keeps to itself."""
+
+from outbox_inbox import DomainEvent
+
+
+class Thought(DomainEvent, key="topic"):
+    """Something is about to be said."""
+
+    topic: str
+    number: int

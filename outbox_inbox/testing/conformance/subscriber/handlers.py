@@ -1,0 +1,13 @@
+"""Notes what the subscriber has handled."""
+
+from outbox_inbox import Envelope, handles
+
+from ..heard import note
+from .contracts import Murmured, Said
+
+
+@handles(Said, transaction="batch", takes_envelope=True)
+@handles(Murmured, transaction="batch", takes_envelope=True)
+def hear(event: Said | Murmured, envelope: Envelope) -> None:
+    """Note it once it is committed."""
+    note("conformance_subscriber", event.topic, event.number, envelope)

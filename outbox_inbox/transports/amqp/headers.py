@@ -1,0 +1,85 @@
+"""CloudEvents attributes as AMQP properties and headers, and back from whatever a stranger sent."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from amqp.basic_message import Message
+
+from outbox_inbox.transports.base import ReceivedMessage
+
+PREFIX: Final = "cloudEvents:"
+UNREADABLE: Final = "unreadable"
+"""The attribute that says what was wrong with properties that cannot be decoded."""
+
+_ALSO_READ: Final = "cloudEvents_"  # the other prefix that the AMQP binding of CloudEvents allows
+_PERSISTENT: Final = 2
+
+
+def outgoing(attributes: Mapping[str, str], data: bytes) -> Message:
+    """Return the message for some attributes; it survives a restart of the server."""
+    return Message(
+        data,
+        content_type=attributes["datacontenttype"],
+        message_id=attributes["id"],
+        delivery_mode=_PERSISTENT,
+        application_headers={
+            PREFIX + name: value for name, value in attributes.items() if name != "datacontenttype"
+        },
+    )
+
+
+def size_of(attributes: Mapping[str, str]) -> int:
+    """Return about how many bytes the header frame takes, rather too many than too few."""
+    overhead = len(PREFIX) + 8
+    return 64 + sum(
+        len(name) + len(value.encode(errors="surrogatepass")) + overhead
+        for name, value in attributes.items()
+    )
+
+
+def received(message: Message) -> ReceivedMessage:
+    """Return a delivery as its attributes and bytes; never raises, whatever it holds."""
+    headers = message.properties.get("application_headers")
+    attributes: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        attribute = _attribute(name)
+        if attribute and value is not None:
+            attributes[attribute] = text_of(value)
+    content_type = message.properties.get("content_type")
+    if content_type:
+        attributes["datacontenttype"] = content_type
+    # A message without a body has the text that py-amqp begins with.
+    data = message.body if isinstance(message.body, bytes) else b""
+    return ReceivedMessage(receipt=message.delivery_tag, attributes=attributes, data=data)
+
+
+def _attribute(name: object) -> str | None:
+    if isinstance(name, str):
+        for prefix in (PREFIX, _ALSO_READ):
+            if name.startswith(prefix):
+                return name.removeprefix(prefix)
+    return None
+
+
+def text_of(value: object) -> str:
+    """Return a header's value as text: numbers as digits, tables as JSON, anything at all."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict | list):
+        return _json_of(value)
+    return str(value)
+
+
+def _json_of(value: Any) -> str:
+    try:
+        return json.dumps(value, default=text_of, skipkeys=True)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__} that is too deep"

@@ -1,0 +1,9 @@
+"""``redis://`` and ``rediss://``: contracts as entries of Redis Streams.
+
+One stream for each publishing context (and partition of its outbox), one consumer group for each
+subscribing context. ``docs/transports.md`` describes the format and what the server must be set to.
+"""
+
+from .transport import RedisTransport
+
+__all__ = ["RedisTransport"]

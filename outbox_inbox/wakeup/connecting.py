@@ -1,0 +1,48 @@
+"""Connections for notifications: beside Django's, and of the same database and user.
+
+Django's own must not be used: it is in transactions, it is closed and opened as requests come and
+go, and it belongs to one thread.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_TIMEOUT = 5  # seconds until a server that does not answer counts as out of reach
+
+_KEEPALIVES = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+"""A server that vanished without a word is noticed after half a minute, not after two hours."""
+
+_OF_DJANGO = ("cursor_factory", "context", "prepare_threshold")
+
+
+def offered(alias: str) -> bool:
+    """Tell whether a database can notify."""
+    return connections[alias].vendor == "postgresql" and missing_driver() is None
+
+
+@cache
+def missing_driver() -> str | None:
+    """Say what has to be installed; None: nothing."""
+    return None if find_spec("psycopg") else "it needs psycopg 3, which is not installed"
+
+
+def connect(alias: str) -> "Connection":
+    """Open a connection in autocommit, with the settings of an alias.
+
+    Raises:
+        psycopg.OperationalError: the server is out of reach.
+    """
+    import psycopg
+
+    parameters: dict[str, Any] = connections[alias].get_connection_params()
+    for name in _OF_DJANGO:
+        parameters.pop(name, None)
+    return psycopg.connect(
+        **{"connect_timeout": _TIMEOUT, **_KEEPALIVES, **parameters}, autocommit=True
+    )

@@ -1,0 +1,166 @@
+"""The project deployed twice: ordering with the shop, shipping with the depot, and a broker between.
+
+Each deployment has its own database and its own processes, and knows the other by messages only.
+"""
+
+import secrets
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kombu
+import redis
+
+from tests.acceptance.conftest import PATIENCE, Processes
+from tests.acceptance.orders import Orders, expected, figures
+from tests.acceptance.store import Stores
+
+WORKER = ("manage.py", "run_contexts", "--interval", "0.05")
+LABELS = "ordering", "shipping"
+PUBLISHERS = "ordering", "shipping", "shop"
+SUBSCRIBERS = "ordering", "shipping", "depot"
+
+
+class Between(ABC):
+    """The broker, and what is still under way in it.
+
+    Attributes:
+        url: where it is.
+        prefix: begins all names of the test's at the broker.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.prefix = f"test-{secrets.token_hex(4)}"
+
+    @abstractmethod
+    def left(self) -> int:
+        """Return how many messages have not been acknowledged by everybody they are for."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove what the test has left there."""
+
+
+class RedisBetween(Between):
+    """Redis Streams."""
+
+    def left(self) -> int:
+        """See `Between.left`."""
+        with redis.Redis.from_url(self.url) as client:
+            streams = list(client.scan_iter(f"{self.prefix}:*"))
+            groups = [group for stream in streams for group in client.xinfo_groups(stream)]
+        assert groups
+        return sum(group["pending"] + group["lag"] for group in groups)
+
+    def remove(self) -> None:
+        """See `Between.remove`."""
+        with redis.Redis.from_url(self.url) as client:
+            for stream in client.scan_iter(f"{self.prefix}:*"):
+                client.delete(stream)
+
+
+class RabbitBetween(Between):
+    """RabbitMQ; what somebody has received and not acknowledged is not counted."""
+
+    def left(self) -> int:
+        """See `Between.left`."""
+        with kombu.Connection(self.url) as connection:
+            queues = [self._name(label) for label in SUBSCRIBERS]
+            channel = connection.default_channel
+            return sum(channel.queue_declare(name, passive=True)[1] for name in queues)
+
+    def remove(self) -> None:
+        """See `Between.remove`."""
+        with kombu.Connection(self.url) as connection:
+            for label in SUBSCRIBERS:
+                connection.default_channel.queue_delete(self._name(label))
+            for label in PUBLISHERS:
+                connection.default_channel.exchange_delete(self._name(label))
+
+    def _name(self, label: str) -> str:
+        return f"{self.prefix}.{label}"
+
+
+@dataclass
+class Apart:
+    """Both deployments and what is between them.
+
+    Fields:
+        folder: where workers write what they have to say.
+    """
+
+    stores: Stores
+    between: Between
+    ordering: Processes
+    shipping: Processes
+    folder: Path
+
+    @property
+    def deployments(self) -> tuple[Processes, Processes]:
+        """Ordering's processes and shipping's."""
+        return self.ordering, self.shipping
+
+    def output(self, processes: Processes) -> Path:
+        """Return the file for what the workers of a deployment say."""
+        return self.folder / f"{processes.settings['CONTEXTS']}.log"
+
+    def start_workers(self) -> list[Any]:
+        """Start a worker of each deployment."""
+        return [each.start(*WORKER, output=self.output(each)) for each in self.deployments]
+
+    def place(self, orders: Orders) -> None:
+        """Place the orders in one deployment, and dispatch them in the other, at the same time."""
+        command = ("manage.py", "place_orders", str(orders.orders), str(orders.lines))
+        dispatching = self.shipping.start(*command, output=self.folder / "dispatching.log")
+        self.ordering.succeed(*command)
+        dispatching.communicate(timeout=PATIENCE)
+        assert dispatching.returncode == 0, (self.folder / "dispatching.log").read_text()
+
+    def wait_until_done(self, orders: Orders, keys: int, steps: int) -> None:
+        """Wait until the figures are what they have to be, with nothing left between the two."""
+        wanted = expected(orders, keys, steps)
+        found = wait_for(lambda: figures(self.stores), lambda found: found == wanted)
+        assert found == wanted, self.said()
+        assert wait_for(self.between.left, lambda left: left == 0) == 0
+
+    def said(self) -> str:
+        """Return the end of what workers and commands have said."""
+        files = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"== {file.name}\n{file.read_text()[-3_000:]}" for file in files)
+
+    def end(self) -> None:
+        """Kill what is left."""
+        for each in self.deployments:
+            each.end()
+
+
+def deployed_apart(stores: Stores, between: Between, folder: Path, **settings: str) -> Apart:
+    """Return two deployments on these databases, joined by this broker."""
+    joined = {"TRANSPORT_URL": between.url, "TRANSPORT_PREFIX": between.prefix, **settings}
+    ordering, shipping = (
+        Processes(getattr(stores, label), CONTEXTS=label, **joined) for label in LABELS
+    )
+    return Apart(stores, between, ordering, shipping, folder)
+
+
+def wait_for(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
+    """Return what a look shows as soon as that is enough, or after `PATIENCE` what it showed last."""
+    deadline = time.monotonic() + PATIENCE
+    while not enough(found := look()) and time.monotonic() < deadline:
+        threading.Event().wait(0.1)
+    return found
+
+
+def stop(workers: list[Any]) -> list[int]:
+    """Let workers end in order; return their exit statuses."""
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    for worker in workers:
+        worker.communicate(timeout=PATIENCE)
+    return [worker.returncode for worker in workers]

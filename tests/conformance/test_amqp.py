@@ -1,0 +1,78 @@
+"""``amqp://`` against a RabbitMQ of its own that is killed, paused, cut off, and silent."""
+
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from outbox_inbox.testing.conformance import TransportConformance
+from outbox_inbox.testing.conformance.publisher.contracts import Whispered
+from outbox_inbox.testing.conformance.scene import LABELS
+
+pytestmark = pytest.mark.rabbitmq
+
+HEADER = b"cloudEvents:id"
+BASIC_ACK = b"\x00\x3c\x00\x50"  # class 60, method 80
+
+
+class TestAmqp(TransportConformance):
+    """Quorum queues; with exchanges and queues of its own for each test."""
+
+    queue_type = "quorum"
+
+    @pytest.fixture
+    def database(self, committed):
+        """Give access to both databases, with transactions that are really committed."""
+
+    @pytest.fixture
+    def server(self, rabbit_server, wired):
+        """Return a server with a wire before it; what the test has made there is deleted."""
+        self.name = uuid4().hex[:8]
+        yield wired(rabbit_server)
+        rabbit_server.start()
+        rabbit_server.delete(
+            queues=[f"{self.name}-inbox.{label}" for label in LABELS],
+            exchanges=[f"{self.name}.{label}" for label in LABELS],
+        )
+
+    def transport(self):
+        """Return the URL of the wire, and names that no other test has."""
+        return {
+            "LOCATION": f"amqp://guest:guest@127.0.0.1:{self.broker.proxy.port}//",
+            "OPTIONS": {
+                "PREFIX": self.name,
+                "QUEUE_PREFIX": f"{self.name}-inbox",
+                "QUEUE_TYPE": self.queue_type,
+            },
+        }
+
+    def refused(self):
+        """Return an event that no queue is bound for."""
+        return Whispered(topic="refused", number=2)
+
+    def restart(self):
+        """Kill the node, and start it with what it had written."""
+        self.broker.server.restart()
+
+    @contextmanager
+    def stopped(self):
+        """Stop the broker within its node, which is quicker than to end the node."""
+        self.broker.server.pause()
+        yield
+        self.broker.server.start()
+
+    def dying(self):
+        """Cut the wire."""
+        return self.broker.proxy.cut()
+
+    def hanging(self):
+        """Carry nothing."""
+        return self.broker.proxy.hanging()
+
+    def losing_answers(self):
+        """Lose the confirmations of all that was published."""
+        return self.broker.losing(HEADER)
+
+    def losing_acknowledgements(self):
+        """End the connection when an acknowledgement has arrived; nobody answers to one."""
+        return self.broker.losing(BASIC_ACK)

@@ -1,0 +1,73 @@
+"""Signatures and the quarantine over real brokers: what they carry is what was signed."""
+
+from uuid import uuid4
+
+import pytest
+
+from outbox_inbox.models import QuarantinedMessage, Reason
+from outbox_inbox.operations import QuarantineSelection, release
+from outbox_inbox.transports import transport
+from tests.integration.helpers import dispatch, eventually, picks, put, receive, relay, steps
+from tests.shop.contracts import Sold
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+KEYS = {"2026-11": "a secret that is long enough to be one"}
+DEPOT = QuarantineSelection(context="depot")
+REDIS = pytest.param("redis", marks=pytest.mark.redis)
+RABBITMQ = pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)
+
+
+@pytest.fixture(params=[REDIS, RABBITMQ])
+def deploy(request, settings):
+    """Return a function that sets which keys the depot has; the shop signs."""
+    server = request.getfixturevalue(
+        "redis_server" if request.param == "redis" else "rabbit_server"
+    )
+    unique = uuid4().hex[:8]
+    options = {"PREFIX": unique}
+    if request.param == "rabbitmq":
+        options["QUEUE_PREFIX"] = f"{unique}-inbox"
+
+    def configure(keys):
+        settings.OUTBOX_INBOX = {
+            "TRANSPORTS": {"default": {"LOCATION": server.url, "OPTIONS": options}},
+            "CONTEXTS": {
+                "shop": {"signing": {"keys": KEYS}},
+                "depot": {"verifying": {"shop": {"keys": keys}}},
+            },
+        }
+
+    configure(KEYS)
+    receive()  # from now on the broker keeps what comes for the depot
+    yield configure
+    transport.cache_clear()
+
+
+def send_and_receive():
+    """Send three messages of one key, one of them with headers in another script."""
+    put(*steps(Sold, 2, order="Åsa"))
+    put(*steps(Sold, [3], order="Åsa"), headers={"who": "ключ ☂", "traceparent": "00-a-b-01"})
+    relay()
+    done = []
+    eventually(lambda: done.append(receive().done) or sum(done) == 3, "three messages received")
+
+
+def test_a_broker_carries_what_was_signed(deploy):
+    """No attribute is added, lost or spelt otherwise on its way."""
+    send_and_receive()
+    dispatch("depot")
+    assert picks("watch", order="Åsa") == [1, 2, 3]
+    assert not QuarantinedMessage.objects.exists()
+
+
+def test_what_came_through_a_broker_is_released_as_it_was_sent(deploy):
+    """Also the signature still holds after it has been kept aside."""
+    deploy({"2026-10": "another secret that is long enough"})
+    send_and_receive()
+    kept = QuarantinedMessage.objects.values_list("reason", flat=True)
+    assert list(kept) == [Reason.WRONG_SIGNATURE] * 3
+    deploy(KEYS)
+    assert release(DEPOT).released == 3
+    dispatch("depot")
+    assert picks("watch", order="Åsa") == [1, 2, 3]

@@ -1,0 +1,295 @@
+"""The quarantine in the admin: what it shows of what nobody has checked, and what it lets do."""
+
+import json
+
+import pytest
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.contrib.messages import get_messages
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from outbox_inbox import IntegrationEvent
+from outbox_inbox.admin import hostile
+from outbox_inbox.models import InboxMessage, QuarantinedMessage
+from outbox_inbox.transports import ReceivedMessage
+from tests import rows
+from tests.arriving import arriving, payload
+
+pytestmark = pytest.mark.django_db
+
+SCRIPT = "<script>alert('owned')</script>"
+
+
+class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
+    """The contract as it will be after the next deployment."""
+
+    order: str
+    number: int
+
+
+@pytest.fixture
+def known(monkeypatch, settings):
+    """The depot as it is after the deployment."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SoldAgain,))
+    settings.OUTBOX_INBOX = {}
+
+
+@pytest.fixture
+def staff():
+    """Return a function that logs in a staff member who may view, and what else is named."""
+
+    def log_in(*codenames: str) -> Client:
+        user = User.objects.create_user("olga", is_staff=True)
+        names = ["view_quarantinedmessage", *codenames]
+        user.user_permissions.set(Permission.objects.filter(codename__in=names))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+def address(page="changelist", *args):
+    """Return the path of a page."""
+    return reverse(f"admin:outbox_inbox_quarantinedmessage_{page}", args=args)
+
+
+def listed(client, **query):
+    """Return the keys of the rows that the list shows."""
+    return [row.pk for row in client.get(address(), query).context["cl"].result_list]
+
+
+def page(client, row):
+    """Return the inspect page of a row."""
+    response = client.get(address("change", row.pk))
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def act(client, action, *chosen, **data):
+    """Choose rows on the list and run an action."""
+    keys = [row.pk for row in chosen]
+    return client.post(address(), {"action": action, "_selected_action": keys, **data})
+
+
+def told(response):
+    """Return what the page will say to the operator."""
+    return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def history(row):
+    """Return the log entries of a row."""
+    entries = LogEntry.objects.filter(object_id=str(row.pk))
+    return [f"{entry.user}: {entry.get_change_message()}" for entry in entries]
+
+
+def state(row):
+    """Return the state that is stored."""
+    return QuarantinedMessage.objects.get(pk=row.pk).state
+
+
+def new_version(number=1):
+    """Make a quarantined message of the version that the depot does not know yet."""
+    return rows.quarantined(arriving(number, type="shop.sold.v2"))
+
+
+# The list
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"state__exact": "quarantined"},
+        {"context__exact": "depot"},
+        {"reason__exact": "unknown_version"},
+        {"q": "A-1"},
+        {"q": "shop.sold.v2"},
+        {"q": "/shop"},
+    ],
+    ids=str,
+)
+def test_the_list_is_filtered_and_searched(admin_client, query):
+    """By state, context and reason; for an id, a type or a source."""
+    mine = rows.quarantined(message_id="A-1")
+    other = {"type": "mall.sold.v1", "source": "/mall", "context": "shop", "reason": "malformed"}
+    rows.quarantined(message_id="A-2", state="discarded", **other)
+    assert listed(admin_client, **query) == [mine.pk]
+
+
+def test_a_row_is_found_by_its_number(admin_client):
+    """A message without an id has nothing else to be found by."""
+    rows.quarantined()
+    mine = rows.quarantined(ReceivedMessage(receipt=None, attributes={}, data=b""))
+    assert listed(admin_client, q=f"#{mine.pk}") == [mine.pk]
+
+
+def test_the_list_does_not_fetch_what_it_does_not_show(admin_client):
+    """Fifty payloads may be fifty times MAX_PAYLOAD."""
+    rows.quarantined()
+    with CaptureQueriesContext(connection) as captured:
+        listed(admin_client)
+    assert not [each for each in captured if '"data"' in each["sql"] and "COUNT" not in each["sql"]]
+
+
+# The inspect page
+
+
+@pytest.mark.parametrize("field", ["type", "source", "message_id", "error", "note"])
+def test_hostile_columns_are_only_text(admin_client, field):
+    """On the list and on the inspect page."""
+    row = rows.quarantined(**{field: SCRIPT})
+    assert SCRIPT not in page(admin_client, row) + admin_client.get(address()).content.decode()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ReceivedMessage(receipt=None, attributes={"id": SCRIPT, SCRIPT: "x"}, data=b"{}"),
+        ReceivedMessage(receipt=None, attributes={}, data=SCRIPT.encode()),
+        ReceivedMessage(receipt=None, attributes={}, data=json.dumps({SCRIPT: SCRIPT}).encode()),
+        ReceivedMessage(receipt=None, attributes={"a": "\0\u202e"}, data=b"\xff\0" + SCRIPT.encode()),
+    ],
+    ids=["attributes", "text", "JSON", "bytes"],
+)  # fmt: skip
+def test_a_hostile_message_is_only_text(admin_client, message):
+    """Whatever its attributes and its payload are."""
+    shown = page(admin_client, rows.quarantined(message))
+    assert SCRIPT not in shown
+    assert "\u202e" not in shown
+
+
+def test_attributes_and_payload_are_shown_as_they_came(admin_client):
+    """JSON is laid out, numbers and order as they are."""
+    message = ReceivedMessage(
+        receipt=None, attributes={"id": "A-1", "x": "1\n2"}, data=b'{"b":1.50,"a":[]}'
+    )
+    shown = page(admin_client, rows.quarantined(message))
+    assert "<th>x</th><td><code>1\\n2</code></td>" in shown
+    assert "{\n  &quot;b&quot;: 1.50,\n  &quot;a&quot;: []\n}" in shown
+
+
+@pytest.mark.parametrize(
+    ("size", "note"), [(7, "7 bytes"), (300_007, "300,007 bytes, 300,000 of them cut")]
+)
+def test_the_page_says_how_much_was_kept(admin_client, size, note):
+    """And that a message which was cut cannot be released."""
+    message = ReceivedMessage(receipt=None, attributes={}, data=b'{"a":1}')
+    changed = {} if size == 7 else {"fingerprint": "0" * 64}
+    shown = page(admin_client, rows.quarantined(message, size=size, **changed))
+    assert note in shown
+    assert ("it cannot be released" in shown) == (size != 7)
+
+
+# Release and discard
+
+
+@pytest.mark.parametrize(("action", "other"), [("release", "discard"), ("discard", "release")])
+def test_release_and_discard_are_permissions_of_their_own(staff, known, action, other):
+    """Who may do the one may not do the other."""
+    row = new_version()
+    act(staff(f"{other}_quarantinedmessage"), action, row, reason="because", total=1)
+    assert state(row) == "quarantined"
+
+
+def test_a_viewer_is_offered_nothing(staff):
+    """Neither on the list nor on the inspect page."""
+    row, client = new_version(), staff()
+    assert "oi-button" not in page(client, row)
+    assert b'name="action"' not in client.get(address()).content
+
+
+def test_a_message_is_released(staff, known):
+    """It is judged again, comes into the inbox, and is on record."""
+    row = new_version()
+    response = act(staff("release_quarantinedmessage"), "release", row)
+    assert told(response) == ["Released: 1 quarantined message."]
+    assert (state(row), history(row)) == ("released", ["olga: Released."])
+    assert InboxMessage.objects.get().payload.encode() == payload(1)
+
+
+def test_a_message_that_does_not_pass_stays_and_says_why(admin_client, known):
+    """It has its new reason, and nothing on record."""
+    good, bad = new_version(1), rows.quarantined(arriving(2, type="shop.sold.v2", data=b"{}"))
+    response = act(admin_client, "release", good, bad)
+    assert told(response) == [
+        "Released: 1 quarantined message.",
+        "Still aside: 1 wrong schema.",
+    ]
+    assert (state(bad), history(bad)) == ("quarantined", [])
+    assert "wrong schema" in page(admin_client, bad)
+
+
+def test_nothing_is_released_without_the_deployment(admin_client):
+    """The page says so."""
+    response = act(admin_client, "release", new_version())
+    assert told(response) == ["Nothing was released.", "Still aside: 1 unknown version."]
+
+
+def test_discarding_asks_for_the_reason_first(admin_client):
+    """The first request changes nothing, and shows what is about to be discarded."""
+    row = new_version()
+    response = act(admin_client, "discard", row)
+    assert (state(row), str(row) in response.content.decode()) == ("quarantined", True)
+    assert b"unless it is sent again" in response.content
+
+
+def test_a_message_is_discarded_with_its_reason(staff):
+    """It is kept with the message, and in its history."""
+    row = new_version()
+    act(staff("discard_quarantinedmessage"), "discard", row, reason="a test", total=1)
+    row.refresh_from_db()
+    assert (row.state, row.note) == ("discarded", "a test")
+    assert history(row) == ["olga: Discarded: a test"]
+
+
+@pytest.mark.parametrize("solved", ["released", "discarded"])
+def test_what_is_solved_has_no_buttons(admin_client, solved):
+    """There is nothing left to be done to it."""
+    assert "oi-button" not in page(admin_client, rows.quarantined(state=solved))
+
+
+def test_a_solved_message_stays_as_it_is(admin_client, known):
+    """A request made by hand does not get around it."""
+    row = rows.quarantined(arriving(1, type="shop.sold.v2"), state="discarded")
+    act(admin_client, "release", row)
+    assert (state(row), history(row)) == ("discarded", [])
+
+
+# What is shown of bytes
+
+
+def test_a_dump_hides_nothing():
+    """Every byte is there as a number, and letters beside."""
+    shown = hostile.payload(b"a\0<b>")
+    assert "00000000  61 00 3c 62 3e" in shown
+    assert "a·&lt;b&gt;" in shown
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"a\0b", "a\u202eb".encode(), "\ufeff{}".encode(), b"\x1b[2J"], ids=ascii
+)
+def test_what_a_page_cannot_show_as_it_is_is_dumped(data):
+    """Bytes that are no text, and characters that would not be seen."""
+    assert hostile.payload(data).startswith('<pre class="oi-text" dir="ltr" tabindex="0">00000000')
+
+
+def test_a_text_that_was_cut_within_a_character_is_still_text():
+    """Only its last character is missing."""
+    assert "00000000" not in hostile.payload("naïve".encode()[:3], complete=False)
+    assert "00000000" in hostile.payload("naïve".encode()[:3])
+
+
+def test_of_a_long_dump_the_beginning_is_shown():
+    """And the page says so."""
+    shown = hostile.payload(b"\0" * 100_000)
+    assert "The first 16,384 of 100,000 bytes." in shown
+    assert len(shown) < 100_000
+
+
+def test_a_long_attribute_is_cut_where_it_is_shown():
+    """A page has to stay readable."""
+    assert len(hostile.attributes(json.dumps({"a": "b" * 100_000}))) < 3_000

@@ -1,0 +1,338 @@
+"""``redis://`` on servers that are set up in other ways than they should be, and what is said of it."""
+
+import re
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from outbox_inbox.contexts import context
+from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.models import Partition, Queue
+from outbox_inbox.transports import transport, transport_problems
+from tests.brokers import RedisServer, free_port
+from tests.integration.helpers import come_due, put, receive, relay, states, steps
+from tests.outgoing import outgoing
+from tests.shop.contracts import Sold
+
+pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
+
+
+@pytest.fixture(scope="module")
+def running():
+    """A server of this module's own, as it should be."""
+    with RedisServer() as found:
+        yield found
+
+
+@pytest.fixture
+def client(running):
+    """A client of that server, which is empty; what it configures is undone."""
+    with running.client() as found:
+        found.flushall()
+        before = found.config_get("*")
+        yield found
+        now = found.config_get("*")
+        for name, value in before.items():
+            if now[name] != value:
+                found.config_set(name, value)
+
+
+@pytest.fixture
+def configure(settings):
+    """Let the contexts talk through a server, and return the transport."""
+
+    def configured(location, *, options=None, **changed):
+        entry = {"LOCATION": location, "OPTIONS": options or {}}
+        settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": entry}, **changed}
+        return transport("default")
+
+    return configured
+
+
+@pytest.fixture
+def bus(configure, running):
+    """The transport on that server."""
+    return configure(running.url)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that is its own authority, as (certificate, key)."""
+    folder = tmp_path_factory.mktemp("tls")
+    names = folder / "certificate.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    command += f" -addext subjectAltName=IP:127.0.0.1 -out {names[0]} -keyout {names[1]}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return names
+
+
+@pytest.fixture(scope="module")
+def encrypted(certificate):
+    """A server with TLS, as (its URL without options, its authority)."""
+    port = free_port()
+    files = {"tls_cert_file": str(certificate[0]), "tls_key_file": str(certificate[1])}
+    with RedisServer(tls_port=str(port), tls_auth_clients="no", **files):
+        yield f"rediss://127.0.0.1:{port}/0", certificate[0]
+
+
+def outage():
+    """Return what the partition of the shop's outbox says."""
+    return Partition.objects.get(context="shop", queue=Queue.OUTBOX).error
+
+
+def test_tls_carries_messages_of_any_size(configure, encrypted):
+    """Also those that fill more than one record of TLS, and while somebody waits for them."""
+    url, authority = encrypted
+    bus = configure(f"{url}?ssl_ca_certs={authority}")
+    depot = context("depot")
+    assert not bus.wait_for_messages([depot], 0.05)
+    bus.publish(context("shop"), [outgoing(n, data="x" * 50_000 * n) for n in range(1, 6)])
+    assert bus.wait_for_messages([depot], 60)
+    with bus.attached(depot):
+        found = bus.receive(depot, 10)
+        bus.acknowledge(depot, found)
+    assert [len(message.data) for message in found] == [50_000 * n for n in range(1, 6)]
+    assert not bus.has_messages(depot)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_believed(configure, encrypted):
+    """It is an outage, until an operator names the authority."""
+    bus = configure(encrypted[0])
+    with pytest.raises(TransportUnavailable, match="certificate verify failed"):
+        bus.publish(context("shop"), [outgoing(1)])
+
+
+def refuse_writes(client):
+    """Be a replica of a server that is not there."""
+    client.replicaof("127.0.0.1", 1)
+
+
+def fill_memory(client):
+    """Allow less memory than is used."""
+    client.config_set("maxmemory", 1)
+
+
+def ask_for_replicas(client):
+    """Ask for replicas that are not there."""
+    client.config_set("min-replicas-to-write", 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "code"),
+    [
+        (refuse_writes, lambda client: client.replicaof("no", "one"), "READONLY"),
+        (fill_memory, lambda client: client.config_set("maxmemory", 0), "OOM"),
+        (
+            ask_for_replicas,
+            lambda client: client.config_set("min-replicas-to-write", 0),
+            "NOREPLICAS",
+        ),
+    ],
+)
+def test_a_server_that_takes_nothing_is_an_outage(bus, client, spoil, mend, code):
+    """No message fails by it, and all are sent when it is over."""
+    spoil(client)
+    put(*steps(Sold, 3))
+    outcome = relay()
+    assert (outcome.failed, outcome.dead, states()) == (0, 0, ["pending"] * 3)
+    assert code in outage()
+    mend(client)
+    come_due()
+    assert relay().done == 3
+
+
+def test_a_user_who_may_not_write_is_an_outage(configure, running, client):
+    """An operator has to grant it; the password is not in the error."""
+    client.execute_command("ACL SETUSER reader on >geheim ~* +@all -xadd")
+    configure(running.url.replace("redis://", "redis://reader:geheim@"))
+    put(*steps(Sold, 1))
+    relay()
+    assert "NOPERM" in outage()
+    assert "geheim" not in outage()
+    client.acl_deluser("reader")
+    come_due()
+    relay()
+    assert "WRONGPASS" in outage()
+
+
+def test_a_message_beyond_what_the_server_takes_is_refused(bus, client):
+    """The server would end the connection, and the queue would stand still for ever."""
+    client.config_set("proto-max-bulk-len", "2mb")
+    small, large = outgoing(1, data="x" * 2_000_000), outgoing(2, data="x" * 2_100_000)
+    published = bus.publish(context("shop"), [small, large, outgoing(3), outgoing(4, key="b")])
+    assert (published.sent, list(published.refused)) == ([1, 4], [2])
+
+
+def test_a_user_who_may_not_ask_for_the_limit_sends_what_is_usual(configure, running, client):
+    """Many a hosted Redis lets nobody see its configuration."""
+    client.execute_command("ACL SETUSER writer on >geheim ~* +@all -config")
+    bus = configure(running.url.replace("redis://", "redis://writer:geheim@"))
+    published = bus.publish(context("shop"), [outgoing(1, data="x" * 2_000_000)])
+    assert published.sent == [1]
+    assert said(bus) == []
+
+
+def granted():
+    """Return what the documentation says that a user needs."""
+    text = (Path(__file__).parents[2] / "docs/transports.md").read_text()
+    [line] = [line for line in text.splitlines() if line.startswith("| for a user of its own |")]
+    return " ".join(re.findall("`([^`]+)`", line)).replace("\\|", "|")
+
+
+def test_a_user_who_may_do_what_the_documentation_says_can_do_everything(
+    configure, running, client
+):
+    """Publish, look, receive, trim, wait and check."""
+    client.acl_log_reset()
+    client.execute_command(f"ACL SETUSER app on >geheim -@all {granted()}")
+    bus = configure(running.url.replace("redis://", "redis://app:geheim@"))
+    put(*steps(Sold, 3))
+    assert relay().done == 3
+    assert bus.wait_for_messages([context("depot")], 60)
+    assert receive().done == 3
+    assert client.xinfo_groups("events:shop")[0]["pending"] == 0
+    assert not bus.has_messages(context("depot"))
+    assert said(bus) == []
+    denied = {entry["object"] for entry in client.acl_log()}
+    assert not {each for each in denied if not each.startswith("client")}  # how redis-py says hello
+
+
+def test_a_batch_is_written_as_a_whole_or_not_at_all(configure, running, client):
+    """A server that refuses one entry takes the next: a key's messages would change places."""
+    client.execute_command("ACL SETUSER half on >geheim ~events:shop +@all")
+    bus = configure(running.url.replace("redis://", "redis://half:geheim@"))
+    with pytest.raises(TransportUnavailable, match="NOPERM"):
+        bus.publish(context("shop"), [outgoing(1), outgoing(2, partition=1), outgoing(3)])
+    assert client.xlen("events:shop") == 0
+
+
+def test_a_user_who_may_not_trim_receives_all_the_same(configure, running, client):
+    """The stream grows, and that is told."""
+    client.execute_command("ACL SETUSER reader on >geheim ~* +@all -xtrim")
+    bus = configure(running.url.replace("redis://", "redis://reader:geheim@"))
+    put(*steps(Sold, 3))
+    relay()
+    assert receive().done == 3
+    [problem] = said(bus)
+    assert "lets nobody delete what was read" in problem
+
+
+def said(bus):
+    """Return what the transport says of its server."""
+    return list(bus.problems())
+
+
+def test_a_server_that_is_as_it_should_be_has_no_problem(bus, client):
+    """Nothing is said of it."""
+    assert said(bus) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("appendonly", "no", "keeps no append-only file"),
+        ("maxmemory-policy", "allkeys-lru", "deletes whole streams"),
+    ],
+)
+def test_a_server_that_may_lose_messages_is_told_of(bus, client, name, value, told):
+    """With a way out."""
+    client.config_set(name, value)
+    [problem] = said(bus)
+    assert told in problem
+    assert f"127.0.0.1:{bus.settings.location.rpartition(':')[2]}" in problem
+
+
+def test_what_a_crash_would_lose_depends_on_snapshots(bus, client):
+    """Without any, it is everything."""
+    client.config_set("appendonly", "no")
+    assert "messages that it holds are lost" in said(bus)[0]
+    client.config_set("save", "3600 1")
+    assert "messages since its last snapshot are lost" in said(bus)[0]
+
+
+def test_a_replica_is_told_of(bus, client):
+    """It takes no messages."""
+    client.replicaof("127.0.0.1", 1)
+    try:
+        assert any("is a replica" in each for each in said(bus))
+    finally:
+        client.replicaof("no", "one")
+
+
+def test_a_cluster_is_told_of(configure):
+    """Its other nodes are not followed."""
+    with RedisServer(cluster_enabled="yes") as server:
+        assert any("is part of a cluster" in each for each in said(configure(server.url)))
+
+
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [("6.2.7", True), ("7.0.0", False), ("7.2.4", False), ("10.1.0", False), ("", True)],
+)
+def test_a_version_that_does_not_count_is_told_of(version, problem):
+    """Before 7.0 nobody knows how much is unread."""
+    from outbox_inbox.transports.redis import inspecting
+
+    assert bool(inspecting._version({"redis_version": version})) is problem
+
+
+def test_a_subscriber_that_fell_behind_is_told_of(configure, running, client):
+    """It holds up trimming; the sentence says how to be rid of it."""
+    bus = configure(running.url, options={"MAX_AGE": timedelta(days=2)})
+    receive()
+    long_ago = int((client.time()[0] - timedelta(days=3).total_seconds()) * 1000)
+    client.xadd("events:shop", {"data": "x"}, id=f"{long_ago}-1")
+    [problem] = said(bus)
+    assert "'depot' has not read what is in events:shop for more than 2 days" in problem
+    assert problem.endswith("XGROUP DESTROY events:shop depot")
+    receive()
+    assert said(bus) == []
+
+
+def test_what_is_handed_out_and_never_acknowledged_counts_as_unread(configure, running, client):
+    """Its reader crashed and never came back."""
+    bus = configure(running.url, options={"MAX_AGE": timedelta(days=2)})
+    depot = context("depot")
+    long_ago = int((client.time()[0] - timedelta(days=3).total_seconds()) * 1000)
+    client.xadd("events:shop", {"data": "x"}, id=f"{long_ago}-1")
+    with bus.attached(depot):
+        assert bus.receive(depot, 10)
+    assert len(said(bus)) == 1
+
+
+def test_the_checks_ask_the_server_when_they_are_told_to(bus, client, capsys):
+    """``check --deploy`` does (W007); the ordinary checks connect to nothing."""
+    client.config_set("appendonly", "no")
+    call_command("check", tags=["outbox_inbox"])
+    assert "W007" not in capsys.readouterr().err
+    call_command("check", deploy=True, tags=["outbox_inbox"])
+    told = capsys.readouterr().err
+    assert "outbox_inbox.W007" in told
+    assert "keeps no append-only file" in told
+
+
+def test_a_server_that_cannot_be_asked_is_a_problem(configure):
+    """And no crash of the checks."""
+    configure("redis://127.0.0.1:1/0")
+    [(alias, problem)] = transport_problems()
+    assert alias == "default"
+    assert "cannot be reached" in problem
+
+
+def test_messages_outlive_a_server_that_is_killed(bus, running, client):
+    """With an append-only file that is written before each answer."""
+    put(*steps(Sold, 3))
+    relay()
+    running.restart()
+    put(*steps(Sold, [4]))
+    relay()
+    come_due()
+    relay()
+    receive()
+    come_due()
+    receive()
+    assert states() == ["sent"] * 4
+    assert not bus.has_messages(context("depot"))
