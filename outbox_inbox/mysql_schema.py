@@ -20,13 +20,13 @@ Indexes = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 class AdaptToMySQL(Operation):
-    """Adapt all tables of the app that exist by now; does nothing on other vendors.
+    """Adapt tables of the app; does nothing on other vendors.
 
     It may be repeated: what is there already stays. A later migration that makes tables ends with
     another one.
 
     Arguments:
-        indexes: model -> name of an index -> its columns.
+        indexes: each of the models -> name of a plain index -> its columns.
     """
 
     reduces_to_sql = True
@@ -64,12 +64,15 @@ class AdaptToMySQL(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Remove the indexes; exact text and constraints harm nobody."""
+        """Remove what was made, of which Django knows nothing; exact text harms nobody."""
         for model in self._models(app_label, schema_editor, from_state):
             there = _constraints(schema_editor, model)
-            for index in self._plain(model):
-                if index.name in there:
-                    schema_editor.execute(index.remove_sql(model, schema_editor))
+            made: list[models.UniqueConstraint | models.Index] = self._plain(model)
+            if not schema_editor.connection.features.supports_expression_indexes:
+                made = [*made, *_of_plain_columns(model)]
+            for each in made:
+                if each.name in there:
+                    schema_editor.execute(each.remove_sql(model, schema_editor))
 
     def describe(self) -> str:
         """Return what is printed with --plan."""
@@ -80,11 +83,11 @@ class AdaptToMySQL(Operation):
     ) -> list[type[models.Model]]:
         if editor.connection.vendor != "mysql":
             return []
-        found = state.apps.get_app_config(app_label).get_models()
+        found = [state.apps.get_model(app_label, name) for name in self.indexes]
         return [each for each in found if self.allow_migrate_model(editor.connection.alias, each)]
 
-    def _plain(self, model: type[models.Model]) -> list[models.Index]:
-        named = self.indexes.get(str(model._meta.model_name), {})
+    def _plain(self, model: type[models.Model]) -> list[models.UniqueConstraint | models.Index]:
+        named = self.indexes[str(model._meta.model_name)]
         return [models.Index(fields=list(columns), name=name) for name, columns in named.items()]
 
 
@@ -107,16 +110,16 @@ def _of_plain_columns(model: type[models.Model]) -> list[models.UniqueConstraint
     found: list[models.UniqueConstraint | models.Index] = [
         models.UniqueConstraint(fields=_columns(each), name=each.name)
         for each in model._meta.constraints
-        if isinstance(each, models.UniqueConstraint)
+        if isinstance(each, models.UniqueConstraint) and each.expressions
     ]
     found += [
         models.Index(fields=_columns(each), name=each.name)
         for each in model._meta.indexes
-        if each.condition is None
+        if each.condition is None and each.expressions
     ]
     return found
 
 
 def _columns(declared: models.UniqueConstraint | models.Index) -> list[str]:
     expressions: Sequence[Any] = declared.expressions
-    return [each.name for each in expressions] or list(declared.fields)
+    return [each.name for each in expressions]

@@ -28,6 +28,7 @@ QUEUES = (
     "operations",
     "operators",
     "partitions",
+    "quarantine",
     "receiving",
     "recording",
     "relay",

@@ -34,6 +34,10 @@ class Migration(migrations.Migration):
                         "key",
                     ],
                 },
+                "inboxmessage": {},
+                "deliveryattempt": {},
+                "storedevent": {},
+                "partition": {},
                 "quarantinedmessage": {
                     "outbox_inbox_quarantine_state": ["state", "context"],
                 },

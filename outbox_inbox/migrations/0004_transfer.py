@@ -42,5 +42,5 @@ class Migration(migrations.Migration):
                 "default_permissions": ("view",),
             },
         ),
-        AdaptToMySQL(indexes={}),
+        AdaptToMySQL(indexes={"transfer": {}}),
     ]
