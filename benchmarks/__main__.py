@@ -75,6 +75,8 @@ def _run(options: argparse.Namespace) -> int:
         results.append(result)
         if options.format == "text":
             print(report.lines(result), flush=True)
+    if not left_out:
+        carrying.delete_streams()
     if options.format == "json":
         print(json.dumps(report.document(about, rounds, results), indent=2))
     missed = any(result.met is False for result in results) or not left_out.keys().isdisjoint(
