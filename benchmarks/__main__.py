@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks import report
+    from benchmarks import carrying, report
     from benchmarks.filling import check_size
     from benchmarks.machine import machine
 
@@ -75,6 +75,8 @@ def _run(options: argparse.Namespace) -> int:
         results.append(_measured(name, known[name], rounds, share))
         if options.format == "text":
             print(report.lines(results[-1]), flush=True)
+    if not left_out:
+        carrying.delete_streams()
     if options.format == "json":
         print(json.dumps(report.document(about, rounds, results), indent=2))
     missed = any(result.met is False for result in results) or left_out.keys() & {*wanted}
