@@ -32,6 +32,20 @@ _COLUMNS: Final = (
 )
 
 
+def hindrance() -> str | None:
+    """Return why nothing here can be measured, or None."""
+    if connection.vendor != "postgresql":
+        return "the bare sides speak to PostgreSQL"
+    from redis import RedisError
+
+    try:
+        with _redis() as server:
+            server.ping()
+    except RedisError as error:
+        return f"Redis does not answer: {error}"
+    return None
+
+
 def bare_relay(count: int) -> Work:
     """Return the work of SELECT … FOR UPDATE, pipelined XADD and UPDATE, in batches of 500."""
     _fill(count)

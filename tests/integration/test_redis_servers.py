@@ -1,6 +1,7 @@
 """``redis://`` on servers that are set up in other ways than they should be, and what is said of it."""
 
 import re
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.transports import transport, transport_problems
-from tests.brokers import RedisServer
+from tests.brokers import RedisServer, free_port
 from tests.integration.helpers import come_due, put, receive, relay, states, steps
 from tests.outgoing import outgoing
 from tests.shop.contracts import Sold
@@ -57,9 +58,51 @@ def bus(configure, running):
     return configure(running.url)
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that is its own authority, as (certificate, key)."""
+    folder = tmp_path_factory.mktemp("tls")
+    names = folder / "certificate.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    command += f" -addext subjectAltName=IP:127.0.0.1 -out {names[0]} -keyout {names[1]}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return names
+
+
+@pytest.fixture(scope="module")
+def encrypted(certificate):
+    """A server with TLS, as (its URL without options, its authority)."""
+    port = free_port()
+    files = {"tls_cert_file": str(certificate[0]), "tls_key_file": str(certificate[1])}
+    with RedisServer(tls_port=str(port), tls_auth_clients="no", **files):
+        yield f"rediss://127.0.0.1:{port}/0", certificate[0]
+
+
 def outage():
     """Return what the partition of the shop's outbox says."""
     return Partition.objects.get(context="shop", queue=Queue.OUTBOX).error
+
+
+def test_tls_carries_messages_of_any_size(configure, encrypted):
+    """Also those that fill more than one record of TLS, and while somebody waits for them."""
+    url, authority = encrypted
+    bus = configure(f"{url}?ssl_ca_certs={authority}")
+    depot = context("depot")
+    assert not bus.wait_for_messages([depot], 0.05)
+    bus.publish(context("shop"), [outgoing(n, data="x" * 50_000 * n) for n in range(1, 6)])
+    assert bus.wait_for_messages([depot], 60)
+    with bus.attached(depot):
+        found = bus.receive(depot, 10)
+        bus.acknowledge(depot, found)
+    assert [len(message.data) for message in found] == [50_000 * n for n in range(1, 6)]
+    assert not bus.has_messages(depot)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_believed(configure, encrypted):
+    """It is an outage, until an operator names the authority."""
+    bus = configure(encrypted[0])
+    with pytest.raises(TransportUnavailable, match="certificate verify failed"):
+        bus.publish(context("shop"), [outgoing(1)])
 
 
 def refuse_writes(client):

@@ -1,12 +1,16 @@
 """``redis://`` on a real server: the format, the order, and what happens when something is odd."""
 
 import os
+import socket
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import pytest
+from django.apps import apps
 
 from outbox_inbox import signals
 from outbox_inbox.contexts import context
@@ -14,6 +18,8 @@ from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.redis import trimming
+from tests import services
+from tests.conftest import need
 from tests.integration.helpers import (
     come_due,
     crash,
@@ -32,6 +38,12 @@ from tests.proxy import Proxy
 from tests.shop.contracts import Sold
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
+
+
+@pytest.fixture
+def redis_url():
+    """The URL of a Redis that answers; not emptied, since each test has streams of its own."""
+    return need(services.REDIS)
 
 
 @pytest.fixture
@@ -471,6 +483,20 @@ def test_nothing_is_deleted_that_is_pending(bus, client, stream, clock):
     assert client.xlen(stream) <= 100
 
 
+def test_nothing_is_deleted_that_a_context_of_the_project_has_yet_to_read(
+    bus, client, stream, monkeypatch
+):
+    """It is known here and has never received: who happens to be first must not matter."""
+    monkeypatch.setattr(apps.get_app_config("shop"), "subscribes", (Sold,))
+    shop = context("shop")
+    publish(*batch(1, 300))
+    read(bus, context("depot"), 300)
+    assert client.xlen(stream) == 300
+    assert read(bus, shop, 300) == list(range(1, 301))
+    bus._trimmer.trim([stream])
+    assert client.xlen(stream) <= 100
+
+
 def test_a_stream_that_nobody_reads_keeps_everything(bus, client, stream):
     """Who subscribes later gets it from the first message on."""
     publish(*batch(1, 300))
@@ -548,6 +574,37 @@ def test_a_server_that_says_nothing_is_given_up(proxy):
     come_due()
     relay()
     assert states() == ["sent", "sent"]
+
+
+def test_a_server_that_answers_bit_by_bit_is_given_up(configure):
+    """The time-out is that of the whole publication, and not of each answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        configure(
+            f"redis://127.0.0.1:{listener.getsockname()[1]}/0",
+            PUBLISH_TIMEOUT=timedelta(milliseconds=200),
+        )
+        with dripping(listener), pytest.raises(TransportUnavailable, match="Timeout"):
+            publish(*batch(1, 500))
+
+
+@contextmanager
+def dripping(listener):
+    """Answer every 20 ms that something was queued, and say nothing else."""
+    over = threading.Event()
+
+    def drip():
+        client, _ = listener.accept()
+        with client, suppress(OSError):
+            while not over.wait(0.02):
+                client.sendall(b"+QUEUED\r\n")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_an_acknowledgement_whose_answer_was_lost_repeats_nothing(proxy):

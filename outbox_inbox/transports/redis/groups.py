@@ -33,9 +33,7 @@ def groups_of(answer: Any) -> list[Group]:
 
 def oldest_pending(answer: Any) -> Id | None:
     """Return the first pending entry in an answer to ``XPENDING``; None: there is none."""
-    if isinstance(answer, ResponseError) or not answer[1]:
-        return None
-    return parse_id(answer[1])
+    return parse_id(answer[1]) if answer[1] else None
 
 
 def parse_id(value: bytes) -> Id:

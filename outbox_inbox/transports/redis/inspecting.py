@@ -1,12 +1,10 @@
 """What is wrong with a Redis server, or with those who read from it, as far as it tells."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from outbox_inbox.conf import TransportSettings
-from outbox_inbox.conf import settings as app_settings
-from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.contexts import Context
 
 from .groups import Group, Id, groups_of, oldest_pending, parse_id, shown_id
 from .link import Link, ResponseError, command
@@ -17,7 +15,7 @@ _OLDEST = (7, 0)
 
 
 def problems(
-    link: Link, streams: Streams, settings: TransportSettings, options: Options
+    link: Link, streams: Streams, users: Sequence[Context], options: Options
 ) -> Iterator[str]:
     """Yield what is wrong, each as a sentence with a way out.
 
@@ -32,7 +30,6 @@ def problems(
             yield f"Redis at {link.place} {problem}"
     if _is_clustered(info):
         return  # the streams are on any of its nodes
-    users = [each for each in contexts() if app_settings().transports[each.transport] is settings]
     names = _names(streams, users)
     yield from _forbidden(link, names)
     yield from _behind(link, names, options.max_age)
@@ -87,7 +84,7 @@ def _eviction(info: Mapping[str, str]) -> str | None:
     )
 
 
-def _names(streams: Streams, users: list[Context]) -> list[str]:
+def _names(streams: Streams, users: Sequence[Context]) -> list[str]:
     """Return the streams that these contexts write to or read from."""
     for user in users:
         streams.discover(user)

@@ -8,7 +8,7 @@ client is not: commands go out in one piece, and each answer comes back as the s
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
@@ -26,6 +26,8 @@ except ImportError as error:
         "redis:// needs the package redis, which is not installed: "
         "pip install 'outbox_inbox[redis]'"
     ) from error
+
+T = TypeVar("T")
 
 __all__ = ["Link", "ResponseError", "command"]
 
@@ -71,16 +73,11 @@ class Link:
     def send(self, pieces: Iterable[bytes], count: int, *, wait: float = 0) -> list[Any]:
         """Send so many commands, in any number of pieces; otherwise like `ask`."""
         with self._connection() as connection:
-            connection.send_packed_command(pieces, check_health=False)
+            deadline = monotonic() + self._timeout + wait
+            connection.send_packed_command(_until(deadline, pieces), check_health=False)
             if wait and not connection.can_read(wait + self._timeout):
                 raise NoAnswer("Timeout reading from socket")
-            answers, deadline = [], monotonic() + self._timeout
-            for _ in range(count):
-                answers.append(_answer(connection))
-                # The time-out of the socket is that of one piece, and answers have many.
-                if monotonic() > deadline:
-                    raise NoAnswer("Timeout reading from socket")
-            return answers
+            return list(_until(deadline, (_answer(connection) for _ in range(count))))
 
     def get(self, *commands: bytes) -> list[Any]:
         """Send commands in one piece; return their answers.
@@ -148,6 +145,14 @@ def _pool(location: str, timeout: float) -> tuple[Any, str]:
         ) from None
     address = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
     return pool, f"{address}/{given.get('db', 0)}"
+
+
+def _until(deadline: float, parts: Iterable[T]) -> Iterator[T]:
+    """Yield parts, but none after the deadline; the time-out of the socket is that of each one."""
+    for part in parts:
+        if monotonic() > deadline:
+            raise NoAnswer("Timeout")
+        yield part
 
 
 def _answer(connection: Any) -> Any:

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from itertools import chain
 
 from outbox_inbox.conf import TransportSettings
-from outbox_inbox.contexts import Context
+from outbox_inbox.conf import settings as app_settings
+from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import MessageRefused
 
 from ..base import OutgoingMessage, Published, ReceivedMessage, Transport
@@ -41,7 +42,7 @@ class RedisTransport(Transport):
         self.redelivers_for = self.options.max_age
         self._link = Link(settings.location)
         self._streams = Streams(self._link, self.options.prefix)
-        self._trimmer = Trimmer(self._link)
+        self._trimmer = Trimmer(self._link, self._streams, self._users)
         self._readers: dict[str, Reader] = {}
         self._waiting = threading.local()
 
@@ -99,7 +100,12 @@ class RedisTransport(Transport):
 
     def problems(self) -> Iterator[str]:
         """See `Transport.problems`."""
-        yield from inspecting.problems(self._link, self._streams, self.settings, self.options)
+        yield from inspecting.problems(self._link, self._streams, self._users(), self.options)
+
+    def _users(self) -> list[Context]:
+        """Return the contexts of this project that use this transport."""
+        transports = app_settings().transports
+        return [each for each in contexts() if transports[each.transport] is self.settings]
 
     def _waiter(self) -> Waiter:
         # Each thread that waits has its own, with a connection of its own: it blocks there, and
