@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> int:
     about, results = machine(), list[Result]()
     if options.format == "text":
         print(report.heading(about, rounds) + "\n", flush=True)
-    left_out = _left_out(carrying)
+    left_out = _left_out(carrying) | _left_out(queueing)
     wanted = options.names or list(known)
     for name in wanted:
         if name in left_out:

@@ -49,6 +49,8 @@ class Proxy:
         """End all connections, and every new one at once, within the block."""
         self._refusing.set()
         try:
+            for thread in self._threads[1:]:
+                thread.join()
             yield
         finally:
             self._refusing.clear()

@@ -61,6 +61,10 @@ class TestAmqp(TransportConformance):
         yield
         self.broker.server.start()
 
+    def dying(self):
+        """Cut the wire."""
+        return self.broker.proxy.cut()
+
     def hanging(self):
         """Carry nothing."""
         return self.broker.proxy.hanging()

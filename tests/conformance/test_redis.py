@@ -50,6 +50,10 @@ class TestRedis(TransportConformance):
         yield
         self.broker.server.start()
 
+    def dying(self):
+        """Cut the wire."""
+        return self.broker.proxy.cut()
+
     def hanging(self):
         """Carry nothing."""
         return self.broker.proxy.hanging()

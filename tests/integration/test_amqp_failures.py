@@ -139,6 +139,15 @@ def test_heartbeats_are_no_answer(hasty):
         thread.join()
 
 
+def test_a_server_that_stops_in_the_middle_of_a_frame_is_given_up_in_time(hasty):
+    """It is not asked again and again for the other half."""
+    publish(made(1))
+    hasty.muted = True
+    hasty.say(b"\x01\x00\x01")
+    with pytest.raises(TransportUnavailable, match="no answer within 1 s"):
+        within(1 + SLACK, lambda: publish(made(2)))
+
+
 def test_a_server_out_of_memory_is_named(hasty):
     """It says so, and takes nothing until somebody has helped it."""
     publish(made(1))
@@ -344,6 +353,7 @@ def test_a_forked_process_has_a_connection_of_its_own(broker, settings):
         if child == 0:  # pragma: no cover  it is another process
             status = 1
             try:
+                transport("default").has_messages(depot)
                 status = 0 if list(publish(made(2)).sent) == [2] else 2
                 transport.cache_clear()
                 gc.collect()

@@ -416,6 +416,20 @@ def test_a_subscription_that_is_added_gets_its_binding(rabbit, settings, monkeyp
     assert rabbit.ready() == 1
 
 
+def test_a_binding_that_vanished_is_renewed_by_the_subscriber(rabbit, monkeypatch):
+    """Once a minute, for publishers that know of no subscriber."""
+    publish(made(1))
+    receive()
+    rabbit.unbind()
+    receive()
+    rabbit.send(b"{}")
+    assert rabbit.ready() == 0
+    monkeypatch.setattr("outbox_inbox.transports.amqp._RENEWAL", -1)
+    receive()
+    rabbit.send(b"{}")
+    assert rabbit.ready() == 1
+
+
 def test_it_waits_for_what_is_new(rabbit):
     """What stays where it is, as that of a paused partition, is told once."""
     depot, found = context("depot"), transport("default")

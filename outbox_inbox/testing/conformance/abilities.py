@@ -1,7 +1,7 @@
 """What the author of a transport tells the suite: where it is, and what can be done to its server."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import pytest
@@ -81,6 +81,14 @@ class Abilities:
         """Have an acknowledgement arrive, and its answer or the connection lost within a block."""
         raise NotImplementedError
 
+    def dying(self) -> AbstractContextManager[Any]:
+        """Let nothing that a dying process still says reach the server, within a block.
+
+        Optional. By default it may say good-bye (close a channel, give back what it has), which
+        a process does not that is killed.
+        """
+        return nullcontext()
+
     @pytest.fixture
     def server(self) -> Any:
         """Return what the abilities act upon; override it to start or borrow the server."""
@@ -112,7 +120,10 @@ class Abilities:
     @contextmanager
     def crashing(self, point: str) -> Iterator[None]:
         """Let the process die at a fault point, and go on as another."""
-        with scene.crashing(point):
+        with (
+            ExitStack() as stack,
+            scene.crashing(point, lambda: stack.enter_context(self.dying())),
+        ):
             yield
         self.go_on_as_another()
 

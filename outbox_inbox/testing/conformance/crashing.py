@@ -136,24 +136,42 @@ class CrashCases(Abilities):
     def test_a_storm_of_crashes_changes_neither_number_nor_order(self, seed: int) -> None:
         """Whoever dies wherever, by lot; a failing seed can be run again."""
         self.need("outlive")
+        self.storm(seed)
+
+    def test_a_storm_with_restarts_of_the_server_neither(self) -> None:
+        """The server is killed twice in between."""
+        self.need("outlive", "restart")
+        self.storm(0, restarts=2)
+
+    def storm(self, seed: int, *, messages: int = 30, restarts: int = 0) -> None:
+        """Record, and let movers die at points drawn by lot; then see what has come of it all.
+
+        Arguments:
+            seed: of the lots that are drawn.
+            messages: how many are recorded, over three keys; a mover has its turn after each.
+            restarts: how often the server is restarted meanwhile.
+        """
         chance = random.Random(seed)  # noqa: S311  not for secrets
         said = dict.fromkeys("abc", 0)
+        restarting = set(chance.sample(range(messages), restarts))
         # A crash is an attempt of the message at hand, and here it is never to be the last one.
         with self.configured(MAX_ATTEMPTS=1_000):
             scene.subscribe()
-            for _ in range(30):
+            for number in range(messages):
                 topic = chance.choice("abc")
                 said[topic] += 1
                 scene.say(said[topic], topic=topic)
-                self._storm(chance)
+                self._let_one_die(chance)
+                if number in restarting:
+                    self.restart()
             scene.settle()
             for label in SUBSCRIBERS:
                 for topic, last in said.items():
                     assert scene.heard(label, topic) == list(range(1, last + 1)), f"seed {seed}"
                     assert scene.inbox(label, topic) == list(range(1, last + 1)), f"seed {seed}"
 
-    def _storm(self, chance: random.Random) -> None:
-        """Let one mover have a turn, or die in it."""
+    def _let_one_die(self, chance: random.Random) -> None:
+        """Let one mover have a turn, and die in it if it comes to the point that was drawn."""
         labels = () if scene.wire().writes_inboxes else SUBSCRIBERS
         mover = chance.choice((None, *labels))
         points = RECEIVING + STORED if mover else BEFORE_PUBLISHING + AFTER_PUBLISHING
@@ -165,5 +183,5 @@ class CrashCases(Abilities):
                     scene.receive(mover, limit=limit)
                 else:
                     scene.relay(limit=limit)
-        except scene.NothingStruck:
+        except (scene.NothingStruck, TransportUnavailable):
             self.go_on_as_another()

@@ -3,7 +3,7 @@
 import gc
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -45,7 +45,7 @@ _PATIENCE = 50  # rounds in a row in which nothing moves and a transport cannot 
 
 
 class NothingStruck(AssertionError):
-    """A fault point was not reached as often as it had to be for the process to die there."""
+    """The fault point at which the process was to die was not reached."""
 
 
 class Crash(BaseException):
@@ -197,21 +197,19 @@ def quick_processes() -> Iterator[None]:
 
 
 @contextmanager
-def crashing(point: str, hit: int = 1) -> Iterator[None]:
-    """Let the process die at a hit (from 1) of a fault point.
+def crashing(point: str, die: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Let the process die when it first comes to a fault point, and call ``die`` there.
 
     Nothing is cleaned up but what the server of the database would: it rolls back.
 
     Raises:
         NothingStruck: it did not come to that.
     """
-    hits = 0
     reached = faults.point
 
     def strike(name: str) -> None:
-        nonlocal hits
-        hits += name == point
-        if name == point and hits == hit:
+        if name == point:
+            die()
             raise Crash
         reached(name)
 
@@ -221,7 +219,7 @@ def crashing(point: str, hit: int = 1) -> Iterator[None]:
         except Crash:
             pass
         else:
-            raise NothingStruck(f"{point} was hit {hits} times only")
+            raise NothingStruck(f"{point} was not reached")
 
 
 def fall_silent() -> None:

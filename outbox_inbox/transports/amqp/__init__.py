@@ -8,6 +8,9 @@ in batches. One that no queue wants comes back, and is a failed attempt.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
+from time import monotonic
+from typing import Final
 
 from outbox_inbox.conf import TransportSettings, settings
 from outbox_inbox.contexts import Context, contexts
@@ -31,6 +34,8 @@ from .topology import Topology
 
 __all__ = ["AmqpTransport"]
 
+_RENEWAL: Final = 60.0  # seconds
+
 
 class AmqpTransport(Transport):
     """Publishes to and receives from one RabbitMQ; see `options.Options` for its OPTIONS."""
@@ -46,7 +51,7 @@ class AmqpTransport(Transport):
         self._looking = Glance(self._receiving, self._topology)
         self._waiting = Glance(Link(options, "waiting"), self._topology)
         self._consumers: dict[str, Consumer] = {}
-        self._declared: set[str] = set()
+        self._declared: dict[str, float] = {}
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         """See `Transport.publish`; what no queue is bound for is refused."""
@@ -62,10 +67,10 @@ class AmqpTransport(Transport):
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`; one round trip.
 
-        A queue that this process has not declared yet counts as one with messages: who attaches
+        True as well when the queue was not declared by this process within a minute: who attaches
         makes it, binds it for what is subscribed to by now, and notices when it is another's.
         """
-        if context.label not in self._declared:
+        if monotonic() - self._declared.get(context.label, -inf) > _RENEWAL:
             return True
         return self._looking.count(context, _seconds()) != 0
 
@@ -93,8 +98,9 @@ class AmqpTransport(Transport):
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
-        found = self._consumers[context.label].receive(limit, _seconds())
-        self._declared.add(context.label)
+        consumer = self._consumers[context.label]
+        found = consumer.receive(limit, _seconds())
+        self._declared[context.label] = consumer.opened
         return found
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:

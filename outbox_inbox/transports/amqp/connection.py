@@ -7,6 +7,8 @@ one deadline.
 
 import os
 import re
+import selectors
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from struct import pack, unpack_from
@@ -24,6 +26,7 @@ from .headers import PREFIX, UNREADABLE
 _HEADER_FRAME: Final = 2
 _HAS_HEADERS: Final = 0x2000
 _CHUNK: Final = 65_536  # bytes
+_MOMENT: Final = 0.05  # seconds
 
 
 class Writes:
@@ -169,10 +172,19 @@ class Connection(pyamqp.Connection):
             return self.on_inbound_frame(_without_properties(frame, error))
 
     def read_what_is_there(self) -> None:
-        """Take what has arrived so far, without waiting."""
+        """Take what has arrived so far; half a frame stays for later."""
+        # Not with a time-out of 0: py-amqp then spins until the other half has come.
         with suppress(TimeoutError):
-            while True:
-                self.blocking_read(0)
+            while self._has_something():
+                self.blocking_read(_MOMENT)
+
+    def _has_something(self) -> bool:
+        sock = self.sock
+        if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            return True
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
 
 def _without_properties(frame: Any, error: Exception) -> Any:

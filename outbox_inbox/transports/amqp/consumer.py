@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
+from math import inf
 from time import monotonic
 from typing import Final, cast
 
@@ -34,7 +35,11 @@ still has the queue.
 
 
 class Consumer:
-    """Receives for one context, from its first `receive` until it is closed."""
+    """Receives for one context, from its first `receive` until it is closed.
+
+    Attributes:
+        opened: when it declared the queue, by the monotonic clock.
+    """
 
     def __init__(self, link: Link, topology: Topology, context: Context) -> None:
         self._link = link
@@ -43,6 +48,7 @@ class Consumer:
         self._channel: QuietChannel | None = None
         self._connection: Connection | None = None
         self._arrived: list[Message] = []
+        self.opened = -inf
         self._acknowledged = 0
         self._expected = 0  # as many are known to have arrived or to be in the queue
 
@@ -88,6 +94,7 @@ class Consumer:
             queue = self._topology.queue(self._context)
             channel.basic_consume(queue, callback=self._arrived.append)
             self._channel, self._connection = channel, connection
+            self.opened = monotonic()
         if connection is not self._connection:
             raise TransportUnavailable(
                 f"the connection of {self._context.label!r} to RabbitMQ was lost"
