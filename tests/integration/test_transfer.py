@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -463,21 +464,25 @@ def test_prune_leaves_alone_what_is_being_compared() -> None:
 def test_writers_go_on_until_they_are_refused(settings: Any) -> None:
     """All that was committed before the refusal is on the new side, and nothing after it."""
     stored: list[int] = []
+    refused, moved = threading.Event(), threading.Event()
 
     def write() -> None:
         try:
-            for number in range(1, 100_000):
-                put(Noted(order="a", number=number))
-                stored.append(number)
+            while not moved.is_set():
+                put(Noted(order="a", number=len(stored) + 1))
+                stored.append(len(stored) + 1)
         except ContextMoved:
-            return
+            refused.set()
 
-    def move() -> transfer.Handover:
-        eventually(lambda: len(stored) > 20, "some events")
-        return transfer.transfer("shop", "other")
+    def move() -> None:
+        try:
+            eventually(lambda: len(stored) > 20, "some events")
+            transfer.transfer("shop", "other")
+        finally:
+            moved.set()
 
     def work() -> None:
-        while not Transfer.objects.filter(state="left").exists():
+        while not moved.is_set():
             relay()
             dispatch()
 
@@ -485,6 +490,7 @@ def test_writers_go_on_until_they_are_refused(settings: Any) -> None:
         tasks = [writer.start(write), worker.start(work), mover.start(move)]
         for task in tasks:
             task.result(PATIENCE * 3)
+    assert refused.is_set()
     deploy(settings, "shop")
     assert run_all().failed == 0
     assert entries() == stored
