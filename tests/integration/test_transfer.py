@@ -19,7 +19,12 @@ from django.utils import timezone
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox import PermanentError, faults, quarantine, record
 from outbox_inbox.contexts import context, contexts
-from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
+from outbox_inbox.exceptions import (
+    ContextMoved,
+    NotAContext,
+    OutboxInboxError,
+    TransferRefused,
+)
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -36,6 +41,7 @@ from outbox_inbox.models import (
 from outbox_inbox.operations import (
     Selection,
     discard,
+    patience,
     pause,
     prune,
     queue_stats,
@@ -524,7 +530,7 @@ def test_a_transaction_that_is_open_is_waited_for(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was recorded before the closing and is committed during it moves as well."""
-    monkeypatch.setattr(guards, "LOCK_TIMEOUT", 20)
+    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 20)
     with Worker() as writer, Worker() as mover:
         with writer.transaction():
             writer.do(record, Noted(order="a", number=1))
@@ -537,11 +543,11 @@ def test_a_transaction_that_is_open_is_waited_for(
 @pytest.mark.postgres
 def test_a_transaction_that_stays_open_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The locks are asked for briefly, so that nobody queues behind us, and given up at last."""
-    monkeypatch.setattr(guards, "LOCK_TIMEOUT", 0.05)
-    monkeypatch.setattr(guards, "PATIENCE", 0.2)
+    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
     with Worker() as writer, writer.transaction():
         writer.do(record, Noted(order="a", number=1))
-        with pytest.raises(TransferRefused, match=r"has been open .* run the same command again"):
+        with pytest.raises(OutboxInboxError, match=r"has been open .* run the same command again"):
             transfer.transfer("shop", "other")
     assert transfer.transfer("shop", "other").state == "open"
 
