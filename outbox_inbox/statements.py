@@ -560,6 +560,11 @@ def lock_partition(
     say = dialect(connection)
     where = "WHERE id = %s" + (f" AND {_free(say)}" if free else "")
     silence = [-SILENCE] if free else []
+    if free and isinstance(say, MySQL):
+        # InnoDB locks a row to find out that it does not fit, and unlocks it again.
+        look = f"SELECT 1 FROM {PARTITION} {where}"
+        if not _run(connection, look, [partition, *silence]):
+            return None
     if say.skip_locked:
         rows = _run(
             connection,

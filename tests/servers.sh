@@ -37,9 +37,9 @@ start_postgres() {
 
 start_mariadb() {
     install mariadbd mariadb-server
-    if ! pgrep -x mariadbd >/dev/null; then
+    if ! mariadb-admin --silent ping >/dev/null 2>&1; then
         mkdir -p /run/mysqld && chown mysql: /run/mysqld
-        mariadbd-safe --user=mysql >/dev/null 2>&1 &
+        setsid mariadbd-safe --user=mysql >/dev/null 2>&1 &
     fi
     for _ in $(seq 45); do
         mariadb-admin --silent ping >/dev/null 2>&1 && break

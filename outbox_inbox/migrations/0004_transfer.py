@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from outbox_inbox.mysql_schema import AdaptToMySQL
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -40,4 +42,5 @@ class Migration(migrations.Migration):
                 "default_permissions": ("view",),
             },
         ),
+        AdaptToMySQL(indexes={}),
     ]

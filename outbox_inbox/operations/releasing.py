@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import BooleanField, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox import quarantine, receiving
@@ -22,7 +22,7 @@ from outbox_inbox.partitions import operator_lock
 from outbox_inbox.transports import ReceivedMessage
 from outbox_inbox.wakeup import nudge
 
-from .selecting import ASIDE
+from .selecting import ASIDE, as_written
 
 _CHUNK = 100  # rows judged in one transaction: each may have MAX_PAYLOAD bytes
 
@@ -152,7 +152,7 @@ def quarantined(selection: QuarantineSelection) -> Rows:
 def _aside(owner: Context) -> Rows:
     # With the constant of the partial index, so that finished rows are never looked at.
     rows = QuarantinedMessage.objects.using(owner.database)
-    return rows.filter(RawSQL(f"({ASIDE})", (), BooleanField()))
+    return rows.filter(as_written(ASIDE))
 
 
 def _by_context(chosen: Rows) -> Iterator[tuple[Context, Rows]]:

@@ -88,7 +88,7 @@ else:
     _Lookup = Lookup
 
 
-class _AsWritten(_Lookup):
+class AsWritten(_Lookup):
     """A condition in SQL. Django lets MySQL compare other expressions with TRUE, without index."""
 
     prepare_rhs = False
@@ -98,9 +98,14 @@ class _AsWritten(_Lookup):
         return self.process_lhs(compiler, connection)
 
 
-def condition(queue: Queue, which: Which) -> _AsWritten:
+def as_written(text: str) -> AsWritten:
+    """Return a condition in SQL as one that query sets take."""
+    return AsWritten(RawSQL(f"({text})", (), BooleanField()), rhs=True)
+
+
+def condition(queue: Queue, which: Which) -> AsWritten:
     """Return the condition on the state of a queue's rows."""
-    return _AsWritten(RawSQL(f"({sql(queue, which)})", (), BooleanField()), rhs=True)
+    return as_written(sql(queue, which))
 
 
 def sql(queue: Queue, which: Which) -> str:

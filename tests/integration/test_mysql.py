@@ -399,7 +399,6 @@ def test_a_deadlock_in_a_careful_run_costs_no_attempt():
     [
         (dispatch, "claim", Noted),
         (dispatch, "lock_partition", Counted),
-        (dispatch, "select_ready", Noted),
         (dispatch, "mark_done", Counted),
         (dispatch, "mark_done", Listed),
         (relay, "select_pending", Noted),

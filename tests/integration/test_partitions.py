@@ -1,6 +1,7 @@
 """The partition lock: one worker at a time, and a crash is noticed."""
 
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -195,6 +196,8 @@ def test_the_dispatcher_shows_life_as_well(monkeypatch):
 def test_only_one_of_many_gets_a_partition():
     """At any moment one worker is inside, whoever comes."""
     inside, most, lock = [], [], threading.Lock()
+    # InnoDB may lock the row for a moment for somebody who has but a look: a visit for nothing.
+    perhaps = (Lost,) if connection.vendor == "mysql" else ()
 
     def come():
         for _ in range(5):
@@ -203,7 +206,7 @@ def test_only_one_of_many_gets_a_partition():
                     with lock:
                         inside.append(run)
                         most.append(len(inside))
-                    with run.locked():
+                    with suppress(*perhaps), run.locked():
                         pass
                     with lock:
                         inside.remove(run)

@@ -61,6 +61,14 @@ def test_options_in_the_url_win(load):
     assert options["timeout"] == 7
 
 
+def test_mariadb_by_url(load):
+    """MySQL and MariaDB are one vendor; only READ COMMITTED is asked of them, by Django."""
+    entry = load(DATABASE_URL="mysql://me:secret@db:3307/shop")["DATABASES"]["default"]
+    assert entry["ENGINE"] == "django.db.backends.mysql"
+    assert (entry["HOST"], entry["PORT"], entry["NAME"]) == ("db", 3307, "shop")
+    assert "isolation_level" not in entry.get("OPTIONS", {})
+
+
 def test_postgres_by_url(load):
     """A PostgreSQL URL gives a PostgreSQL database whose connections are checked before use."""
     entry = load(DATABASE_URL="postgres://me:secret@db:5433/shop")["DATABASES"]["default"]
