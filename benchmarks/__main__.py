@@ -27,7 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     """Measure and report; the exit status is 3 if a target was asked for and missed."""
     options = _parser().parse_args(arguments)
     with databases.prepared(options.database, options.url, options.redis):
-        return _run(options)
+        try:
+            return _run(options)
+        finally:
+            _tidy_up()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,6 +112,13 @@ def _measured(name: str, benchmark: "Benchmark", rounds: int, share: float) -> "
     for result in measure(benchmark, rounds, share):
         print(f"{name}: round {len(result.ours)} of {rounds}", file=sys.stderr, flush=True)
     return result
+
+
+def _tidy_up() -> None:
+    from benchmarks import carrying
+
+    if carrying.hindrance() is None:
+        carrying.delete_streams()
 
 
 def _left_out(module: ModuleType) -> dict[str, str]:

@@ -46,6 +46,12 @@ def hindrance() -> str | None:
     return None
 
 
+def delete_streams() -> None:
+    """Delete what was written to Redis."""
+    with _redis() as server:
+        server.delete(_stream(), f"{_stream()}:1")
+
+
 def bare_relay(count: int) -> Work:
     """Return the work of SELECT … FOR UPDATE, pipelined XADD and UPDATE, in batches of 500."""
     _fill(count)
@@ -241,12 +247,6 @@ def _entry() -> dict[str, Any]:
 
 def _stream() -> str:
     return f"{_entry()['OPTIONS']['PREFIX']}:mall"
-
-
-def delete_streams() -> None:
-    """Begin anew on the Redis of the benchmarks."""
-    with _redis() as server:
-        server.delete(_stream(), f"{_stream()}:1")
 
 
 BENCHMARKS: Final = (

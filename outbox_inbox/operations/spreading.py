@@ -20,6 +20,7 @@ from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue, table
 from outbox_inbox.partitions import ensure_partitions, operator_lock, partition_count
 
+from .patience import lock, patiently
 from .selecting import MODELS, condition, sql
 
 
@@ -45,16 +46,18 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
     """Spread the unfinished rows of each queue over the partitions that the settings name.
 
     One transaction a context and queue, under the locks of all its partitions: workers stop
-    meanwhile, writers do not. Call it when every process runs with the new ``PARTITIONS``; what
-    a process with the old ones wrote after that is put right by a second call, which changes
-    nothing otherwise.
+    meanwhile. So do writers on PostgreSQL, since what they commit later would be where nobody
+    looks for it; transactions that have written are waited for. Call it when every process runs
+    with the new ``PARTITIONS``; what a process with the old ones wrote after that (on MySQL also a
+    transaction that was open) is put right by a second call, which changes nothing otherwise.
 
     Arguments:
         chosen: which contexts; None (default) means all.
         dry_run: change nothing, and count.
 
     Raises:
-        OutboxInboxError: some partitions of a queue are paused and others are not.
+        OutboxInboxError: some partitions of a queue are paused and others are not; or a
+            transaction that has written to a queue stays open for a minute.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     for using in sorted({owner.database for owner in wanted}):
@@ -64,11 +67,19 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
 
 def _spread(owner: Context, queue: Queue, *, dry_run: bool) -> Spread:
     after = partition_count(queue)
-    with explained(), operator_lock(owner, queue) as connection:
-        before = _change_partitions(owner, queue, after)
-        moved = _move(connection, owner, queue, after)
-        if dry_run:
-            transaction.set_rollback(True, using=owner.database)
+
+    def spread(connection: BaseDatabaseWrapper) -> tuple[int, int]:
+        with operator_lock(owner, queue):
+            if not dry_run:
+                lock(connection, [MODELS[queue]])
+            before = _change_partitions(owner, queue, after)
+            moved = _move(connection, owner, queue, after)
+            if dry_run:
+                transaction.set_rollback(True, using=owner.database)
+        return before, moved
+
+    with explained():
+        before, moved = patiently(owner.database, spread)
     return Spread(context=owner.label, queue=queue, before=before, after=after, moved=moved)
 
 

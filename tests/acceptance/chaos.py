@@ -86,7 +86,7 @@ def kill_at_random(
     seed: int,
     faults: Callable[[int], str] = lambda kill: "",
 ) -> None:
-    """Keep victims running side by side, and kill one of them again and again.
+    """Keep victims running side by side, and kill them again and again, each as often as others.
 
     Arguments:
         kills: how often.
@@ -98,8 +98,10 @@ def kill_at_random(
     chance = random.Random(seed)
     for victim in victims:
         victim.start()
+    turn: list[Victim] = []
     for kill in range(kills):
-        victim = chance.choice(victims)
+        turn = turn or chance.sample(victims, len(victims))
+        victim = turn.pop()
         victim.kill_within(chance.uniform(0, longest))
         victim.start(faults(kill))
     for victim in victims:

@@ -136,6 +136,9 @@ def test_an_outage_is_forgotten_though_nothing_has_come_since(outage):
     receive()
     row = resting(Queue.INTAKE)
     assert (row.outages, row.error, row.retry_at) == (0, "", None)
+    with CaptureQueriesContext(connection) as queries:
+        receive()
+    assert len(queries) == 0  # now there is nothing to be forgotten any more
 
 
 def test_a_resting_partition_asks_the_broker_nothing(outage):

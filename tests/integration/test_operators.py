@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from django.db import connections
 
-from outbox_inbox import PermanentError
+from outbox_inbox import PermanentError, record
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import (
     Selection,
     discard,
+    patience,
     pause,
     prune,
     queue_stats,
@@ -32,6 +33,7 @@ from tests.integration.helpers import (
     picks,
     put,
     relay,
+    run_all,
     waits_for_lock,
 )
 from tests.script import playing
@@ -159,7 +161,7 @@ def test_operators_disturb_no_worker(seed):
 
 @pytest.mark.parametrize(("outbox", "inbox"), [(3, 5), (1, 2), (4, 16)])
 def test_a_repartition_disturbs_no_writer(settings, outbox, inbox):
-    """Everybody has the new settings; writers go on, workers wait until the rows are spread."""
+    """Everybody has the new settings; what was written before, and after, arrives in order."""
     with playing(**Failing(3).parts()):
         write(1, 4)
         relay("shop")
@@ -209,3 +211,23 @@ def test_operators_wait_for_the_transaction_that_a_worker_is_in(operate):
 
     assert entries() == [1]
     assert delivery_states("note") == ["done"]
+
+
+@pytest.mark.postgres
+def test_a_repartition_waits_for_transactions_that_have_recorded(settings, monkeypatch):
+    """What they commit would stand where nobody looks for it."""
+    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 20)
+    settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 8, "inbox": 8}}
+    repartition()
+    with Worker() as writer, Worker() as operator:
+        with writer.transaction():
+            for key in KEYS:
+                writer.do(record, Noted(order=key, number=1))
+            settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 2, "inbox": 8}}
+            operated = operator.start(repartition)
+            eventually(waits_for_lock, "the operator waits")
+        operated.result(20)
+
+    assert set(OutboxMessage.objects.values_list("partition", flat=True)) <= {0, 1}
+    run_all()
+    assert all(entries(order=key) == [1] for key in KEYS)

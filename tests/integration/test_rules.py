@@ -182,7 +182,7 @@ class World(RuleBasedStateMachine):
         super().__init__()
         self.ledger = Ledger()
         self.stack = ExitStack()
-        self.lates = 0
+        self.lates = self.open = 0
         self._settings(PARTITIONS[0])
 
     def _settings(self, partitions: dict[str, int]) -> None:
@@ -285,6 +285,7 @@ class World(RuleBasedStateMachine):
     def begin_late_commit(self, event):
         """A use case records, and takes its time to commit."""
         self.lates += 1
+        self.open += 1
         key = f"late {self.lates}"
         worker = self.stack.enter_context(Worker())
         block = transaction.atomic()
@@ -297,6 +298,7 @@ class World(RuleBasedStateMachine):
         """It commits at last, with an id far below the newest."""
         worker, block, event, key = begun
         worker.do(block.__exit__, None, None, None)
+        self.open -= 1
         self.ledger.next(event, key)
 
     @rule()
@@ -336,6 +338,7 @@ class World(RuleBasedStateMachine):
             self.ledger.discarded.add((name, step["order"], step["number"]))
 
     @rule(partitions=st.sampled_from(PARTITIONS))
+    @precondition(lambda self: not self.open)  # it would wait for them
     def change_partitions(self, partitions):
         """An operator spreads the queues anew."""
         self._settings(partitions)

@@ -456,6 +456,16 @@ def record_steps(processes):  # noqa: F811
     processes.succeed("-m", "tests.acceptance.steps", "2", "2")
 
 
+def test_it_says_what_is_wrong_with_a_transport(processes):  # noqa: F811
+    """It works all the same, with whatever the server of the transport lacks."""
+    process = processes.start("manage.py", "run_contexts", TRANSPORT_URL="redis://127.0.0.1:1/0")
+    line = next(line for line in process.stdout if line.startswith("Transport "))
+    assert line.startswith("Transport 'default': Redis at 127.0.0.1:1")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_0(processes, number):  # noqa: F811
     """A deployment stops it so, also while it idles."""

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -18,7 +19,12 @@ from django.utils import timezone
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox import PermanentError, faults, quarantine, record
 from outbox_inbox.contexts import context, contexts
-from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
+from outbox_inbox.exceptions import (
+    ContextMoved,
+    NotAContext,
+    OutboxInboxError,
+    TransferRefused,
+)
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -35,6 +41,7 @@ from outbox_inbox.models import (
 from outbox_inbox.operations import (
     Selection,
     discard,
+    patience,
     pause,
     prune,
     queue_stats,
@@ -463,21 +470,25 @@ def test_prune_leaves_alone_what_is_being_compared() -> None:
 def test_writers_go_on_until_they_are_refused(settings: Any) -> None:
     """All that was committed before the refusal is on the new side, and nothing after it."""
     stored: list[int] = []
+    refused, moved = threading.Event(), threading.Event()
 
     def write() -> None:
         try:
-            for number in range(1, 100_000):
-                put(Noted(order="a", number=number))
-                stored.append(number)
+            while not moved.is_set():
+                put(Noted(order="a", number=len(stored) + 1))
+                stored.append(len(stored) + 1)
         except ContextMoved:
-            return
+            refused.set()
 
-    def move() -> transfer.Handover:
-        eventually(lambda: len(stored) > 20, "some events")
-        return transfer.transfer("shop", "other")
+    def move() -> None:
+        try:
+            eventually(lambda: len(stored) > 20, "some events")
+            transfer.transfer("shop", "other")
+        finally:
+            moved.set()
 
     def work() -> None:
-        while not Transfer.objects.filter(state="left").exists():
+        while not moved.is_set():
             relay()
             dispatch()
 
@@ -485,6 +496,7 @@ def test_writers_go_on_until_they_are_refused(settings: Any) -> None:
         tasks = [writer.start(write), worker.start(work), mover.start(move)]
         for task in tasks:
             task.result(PATIENCE * 3)
+    assert refused.is_set()
     deploy(settings, "shop")
     assert run_all().failed == 0
     assert entries() == stored
@@ -518,7 +530,7 @@ def test_a_transaction_that_is_open_is_waited_for(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was recorded before the closing and is committed during it moves as well."""
-    monkeypatch.setattr(guards, "LOCK_TIMEOUT", 20)
+    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 20)
     with Worker() as writer, Worker() as mover:
         with writer.transaction():
             writer.do(record, Noted(order="a", number=1))
@@ -531,11 +543,11 @@ def test_a_transaction_that_is_open_is_waited_for(
 @pytest.mark.postgres
 def test_a_transaction_that_stays_open_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The locks are asked for briefly, so that nobody queues behind us, and given up at last."""
-    monkeypatch.setattr(guards, "LOCK_TIMEOUT", 0.05)
-    monkeypatch.setattr(guards, "PATIENCE", 0.2)
+    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
     with Worker() as writer, writer.transaction():
         writer.do(record, Noted(order="a", number=1))
-        with pytest.raises(TransferRefused, match=r"has been open .* run the same command again"):
+        with pytest.raises(OutboxInboxError, match=r"has been open .* run the same command again"):
             transfer.transfer("shop", "other")
     assert transfer.transfer("shop", "other").state == "open"
 

@@ -7,6 +7,7 @@ from outbox_inbox.management.base import QueueCommand, add_contexts, chosen_cont
 from outbox_inbox.management.values import seconds
 from outbox_inbox.operations import Step
 from outbox_inbox.running import INTERVAL, Interrupt, WakeUps, run
+from outbox_inbox.transports import transport_problems
 
 
 class Command(QueueCommand):
@@ -35,6 +36,7 @@ class Command(QueueCommand):
         with Interrupt().installed() as stop, WakeUps(owners, stop.wake) as wake_ups:
             self.say(f"Running {labels}; a signal (Ctrl-C) stops it.", options)
             self.stdout.flush()
+            self._warn()
             run(
                 owners,
                 interval=options["interval"],
@@ -44,6 +46,12 @@ class Command(QueueCommand):
                 report=lambda step: self._report(step, options),
             )
         self.say("Stopped; nothing was left half done.", options)
+
+    def _warn(self) -> None:
+        """Say what is wrong with the servers of the transports, as ``check --deploy`` does."""
+        for alias, problem in transport_problems():
+            self.stderr.write(self.style.WARNING(f"Transport {alias!r}: {problem}"))
+        self.stderr.flush()
 
     def _report(self, step: Step, options: dict[str, Any]) -> None:
         if options["verbosity"] > 1:

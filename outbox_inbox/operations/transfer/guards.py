@@ -7,18 +7,13 @@ transaction, whatever snapshot it reads from, costs nothing where there is none,
 waits for all transactions that have written to the table.
 """
 
-import random
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from typing import Final
 from zlib import crc32
 
-from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.closed import MARK
-from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import (
     Delivery,
     InboxMessage,
@@ -31,14 +26,6 @@ from outbox_inbox.models import (
 from outbox_inbox.models import Transfer as TransferRow
 
 from .tables import own_models
-
-T = TypeVar("T")
-
-LOCK_TIMEOUT: Final = 0.9
-"""Seconds. Below PostgreSQL's deadlock_timeout: in a circle of locks it is us who give way."""
-
-PATIENCE: Final = 60.0
-"""Seconds after which a lock that cannot be had is reported."""
 
 LEAVING = (
     "is closed on this database: it is being handed over, or was, to another one. Nothing was "
@@ -83,52 +70,6 @@ def remove(connection: BaseDatabaseWrapper, label: str) -> None:
         # It drops no trigger of a table of which a reference has still to be checked.
         connection.check_constraints()
     _run(connection, _REMOVE[connection.vendor](label))
-
-
-def lock(connection: BaseDatabaseWrapper, locked: Iterable[type[models.Model]]) -> None:
-    """Keep writers away from tables until the end of the open transaction; readers may go on."""
-    if connection.vendor == "postgresql":
-        names = ", ".join(_quoted(table(model)) for model in locked)
-        _run(connection, [f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"])
-    # On SQLite the transaction has begun with the only write lock that there is.
-
-
-def patiently(using: str, work: Callable[[BaseDatabaseWrapper], T]) -> T:
-    """Run work that locks whole tables in a transaction; give way to others and try again.
-
-    Whoever waits for such a lock has all later writers wait behind him: so no try is long.
-
-    Raises:
-        TransferRefused: the locks could not be had for a minute.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with suppress(_Busy):
-            return _try(using, work)
-        if time.monotonic() > deadline:
-            raise TransferRefused(
-                f"a transaction on the database {using!r} has been open for {PATIENCE:.0f} s and "
-                "holds a lock that is needed. End it, and run the same command again"
-            )
-        time.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - so that two do not meet again
-
-
-class _Busy(Exception):
-    """A lock could not be had in time."""
-
-
-def _try(using: str, work: Callable[[BaseDatabaseWrapper], T]) -> T:
-    connection = connections[using]
-    try:
-        with transaction.atomic(using=using):
-            if connection.vendor == "postgresql":
-                _run(connection, [f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"])
-            return work(connection)
-    except OperationalError as error:
-        # lock_not_available, deadlock_detected
-        if getattr(error.__cause__, "sqlstate", None) in {"55P03", "40P01"}:
-            raise _Busy from error
-        raise
 
 
 def _on_postgresql(label: str, message: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Transfer as TransferRow
 from outbox_inbox.models import TransferState
 
+from ..patience import lock, patiently
 from . import guards, parts, sequences
 from .comparing import Advance, equalise
 from .tables import QUEUES, Shifts, model_of, own_models, tables_of
@@ -40,7 +41,7 @@ def begin(way: Way) -> None:
         TransferRefused: the context lives elsewhere, another hand-over of it is under way, or the
             new side has rows of it that did not come from this one.
     """
-    guards.patiently(way.new, lambda connection: _begin(connection, way))
+    patiently(way.new, lambda connection: _begin(connection, way))
     faults.point("transfer.after_begin")
 
 
@@ -117,7 +118,7 @@ def _reserve(connection: BaseDatabaseWrapper, way: Way) -> tuple[Shifts, Shifts]
     All ids of a table are shifted by the same number, so their order stays what it is.
     """
     shifts, ends = {}, {}
-    guards.lock(connection, map(model_of, QUEUES))
+    lock(connection, map(model_of, QUEUES))
     for model in map(model_of, QUEUES):
         shift = sequences.last(connection, model)
         end = shift + sequences.last(connections[way.old], model) + sequences.RESERVE
@@ -146,7 +147,7 @@ def close(way: Way) -> None:
             )
     faults.point("transfer.after_pause")
     if row_of(way.label, way.old, TransferState.CLOSED) is None:
-        guards.patiently(way.old, lambda connection: _close(connection, way))
+        patiently(way.old, lambda connection: _close(connection, way))
     faults.point("transfer.after_close")
 
 
@@ -196,7 +197,7 @@ def _used(way: Way, here: TransferRow, model: type[models.Model]) -> int:
 
 def release(connection: BaseDatabaseWrapper, here: TransferRow, used: Mapping[str, int]) -> None:
     """Give back the ids that were set aside and not used, unless somebody has gone beyond them."""
-    guards.lock(connection, map(model_of, QUEUES))
+    lock(connection, map(model_of, QUEUES))
     for model in map(model_of, QUEUES):
         name = model._meta.db_table
         if sequences.last(connection, model) == here.details["ends"][name]:
@@ -209,7 +210,7 @@ def open_(way: Way) -> None:
     if there is None or there.state not in (TransferState.CLOSED, TransferState.LEFT):
         raise TransferRefused(f"{way.label!r} is not closed on {way.old!r}")
     faults.point("transfer.before_open")
-    guards.patiently(way.new, lambda connection: _open(connection, way, there))
+    patiently(way.new, lambda connection: _open(connection, way, there))
     faults.point("transfer.after_open")
     set_state(way.old, way.label, TransferState.LEFT)
 

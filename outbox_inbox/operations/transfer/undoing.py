@@ -9,6 +9,7 @@ from outbox_inbox.models import Partition, TransferState
 from outbox_inbox.models import Transfer as TransferRow
 from outbox_inbox.tally import ignore
 
+from ..patience import patiently
 from . import guards, parts
 from .comparing import Advance
 from .steps import release
@@ -33,11 +34,11 @@ def abort(way: Way) -> bool:
         and (here is None or here.number == there.number)
     )
     if closed:
-        guards.patiently(way.old, lambda connection: _reopen(connection, way))
+        patiently(way.old, lambda connection: _reopen(connection, way))
         faults.point("transfer.after_abort")
     if here is not None:
         _empty(way, way.new)
-        guards.patiently(way.new, lambda connection: _forget(connection, way))
+        patiently(way.new, lambda connection: _forget(connection, way))
     return closed or here is not None
 
 
