@@ -46,6 +46,12 @@ def hindrance() -> str | None:
     return None
 
 
+def delete_streams() -> None:
+    """Delete what was written to Redis."""
+    with _redis() as server:
+        server.delete(_stream(), f"{_stream()}:1")
+
+
 def bare_relay(count: int) -> Work:
     """Return the work of SELECT … FOR UPDATE, pipelined XADD and UPDATE, in batches of 500."""
     _fill(count)
@@ -100,7 +106,7 @@ def our_receiver(count: int) -> Work:
 
 def _fill(count: int, partitions: int = 1) -> None:
     clear()
-    _delete_streams()
+    delete_streams()
     Partition.objects.all().delete()
     ensure_partitions("default")
     fill_outbox(Sold, count, partitions=partitions)
@@ -241,11 +247,6 @@ def _entry() -> dict[str, Any]:
 
 def _stream() -> str:
     return f"{_entry()['OPTIONS']['PREFIX']}:mall"
-
-
-def _delete_streams() -> None:
-    with _redis() as server:
-        server.delete(_stream(), f"{_stream()}:1")
 
 
 BENCHMARKS: Final = (
