@@ -76,3 +76,8 @@ class TestAmqp(TransportConformance):
     def losing_acknowledgements(self):
         """End the connection when an acknowledgement has arrived; nobody answers to one."""
         return self.broker.losing(BASIC_ACK)
+
+    @pytest.mark.slow
+    def test_a_storm_with_restarts_of_the_server_neither(self):
+        """A node takes five seconds to start."""
+        super().test_a_storm_with_restarts_of_the_server_neither()

@@ -1,15 +1,16 @@
 """The servers and the wire that other tests rely on: what they keep, lose and cut is what they say."""
 
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from tests.brokers import Proxy, RedisServer
+from tests.integration.helpers import eventually
 
 LEAVE = """
 import os, sys
@@ -116,14 +117,9 @@ def test_a_server_ends_even_when_the_tests_are_killed(redis_server):
     left = subprocess.run(
         [sys.executable, "-c", LEAVE], capture_output=True, check=False, text=True
     )
-    port, folder = int(left.stdout.split()[0]), left.stdout.split()[1]
-    shutil.rmtree(folder)
-    gone = threading.Event()
-    for _ in range(1_000):
-        if not connects(port):
-            return
-        gone.wait(0.01)
-    pytest.fail(f"somebody still listens on {port}")
+    port, folder = left.stdout.split()
+    eventually(lambda: not connects(int(port)), "nobody listens any more")
+    assert not Path(folder).exists()
 
 
 @pytest.mark.rabbitmq

@@ -1,8 +1,9 @@
 """What the author of a transport tells the suite: where it is, and what can be done to its server."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, ClassVar
+from functools import wraps
+from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
 from django.test.utils import modify_settings, override_settings
@@ -23,6 +24,24 @@ ABILITIES: Mapping[str, str] = {
     "lose_acknowledgements": "so can the answer to an acknowledgement (`losing_acknowledgements`)",
 }
 """What a case may ask for: the name -> what it means."""
+
+
+Case = TypeVar("Case", bound=Callable[..., None])
+
+
+def needs(*abilities: str) -> Callable[[Case], Case]:
+    """Mark a case that only a transport with these abilities can pass."""
+
+    def decorate(case: Case) -> Case:
+        @wraps(case)
+        def run(self: "Abilities", *arguments: Any, **named: Any) -> None:
+            self.need(*abilities)
+            case(self, *arguments, **named)
+
+        vars(run)["needs"] = abilities  # to be asked for before anything is set up
+        return cast(Case, run)
+
+    return decorate
 
 
 class Abilities:
@@ -100,8 +119,9 @@ class Abilities:
         return request.getfixturevalue("transactional_db")
 
     @pytest.fixture(autouse=True)
-    def _scene(self, server: Any, database: Any) -> Iterator[None]:
-        """Set the scene for one test."""
+    def _scene(self, request: pytest.FixtureRequest, server: Any, database: Any) -> Iterator[None]:
+        """Set the scene for one test, unless it is none for this transport."""
+        self.need(*getattr(request.function, "needs", ()))
         with self.staged(server):
             yield
 

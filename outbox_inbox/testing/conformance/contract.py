@@ -12,7 +12,7 @@ from outbox_inbox.transports import OutgoingMessage, ReceivedMessage
 from outbox_inbox.transports.wire import attributes_of
 
 from . import abilities, scene
-from .abilities import Abilities
+from .abilities import Abilities, needs
 from .scene import BYSTANDER, SUBSCRIBER
 
 AT_ONCE = 2.0  # seconds, on a busy machine
@@ -26,18 +26,18 @@ class ContractCases(Abilities):
         assert set(self.cannot) <= set(abilities.ABILITIES)
         assert all(reason.strip() for reason in self.cannot.values())
 
+    @needs("receive")
     def test_every_message_of_a_batch_is_accounted_for(self) -> None:
         """Confirmed or refused, each once."""
-        self.need("receive")
         scene.subscribe()
         messages = made(5)
         published = scene.wire().publish(scene.publisher(), messages)
         assert sorted(published.sent) == [message.row for message in messages]
         assert not published.refused
 
+    @needs("receive")
     def test_a_message_is_handed_out_as_it_was_given(self) -> None:
         """The attributes of a CloudEvent, and the bytes of the payload."""
-        self.need("receive")
         scene.subscribe()
         messages = made(3)
         scene.wire().publish(scene.publisher(), messages)
@@ -47,9 +47,9 @@ class ContractCases(Abilities):
         ]
         assert [each.data for each in received] == [each.data.encode() for each in messages]
 
+    @needs("receive")
     def test_a_batch_may_be_published_twice(self) -> None:
         """As after a lost answer: it is confirmed again, and no message is in another's place."""
-        self.need("receive")
         scene.subscribe()
         messages = made(3)
         for _ in range(2):
@@ -58,9 +58,9 @@ class ContractCases(Abilities):
         ids = [each.attributes["id"] for each in self._receive(SUBSCRIBER, 10)]
         assert list(dict.fromkeys(ids)) == [str(message.id) for message in messages]
 
+    @needs("receive")
     def test_what_was_not_acknowledged_is_handed_out_again_in_its_place(self) -> None:
         """To the same receiver and to the next one, before anything new."""
-        self.need("receive")
         scene.subscribe()
         subscriber, messages = context(SUBSCRIBER), made(4)
         ids = [str(message.id) for message in messages]
@@ -77,9 +77,9 @@ class ContractCases(Abilities):
             rest = self._until_empty(subscriber)
         assert [each.attributes["id"] for each in rest] == ids[2:]
 
+    @needs("receive")
     def test_what_was_acknowledged_is_never_handed_out_again(self) -> None:
         """Not to the next process either, and the other subscriber still has it."""
-        self.need("receive")
         scene.subscribe()
         scene.wire().publish(scene.publisher(), made(3))
         with scene.wire().attached(context(SUBSCRIBER)):
@@ -88,24 +88,24 @@ class ContractCases(Abilities):
         assert self._receive(SUBSCRIBER, 10) == []
         assert len(self._receive(BYSTANDER, 10)) == 3
 
+    @needs("receive")
     def test_a_limit_is_kept(self) -> None:
         """A receiver has to hold what it gets in memory, and in one transaction."""
-        self.need("receive")
         scene.subscribe()
         scene.wire().publish(scene.publisher(), made(5))
         assert len(self._receive(SUBSCRIBER, 2)) == 2
 
+    @needs("receive")
     def test_receiving_from_nothing_returns_at_once(self) -> None:
         """It is called within a transaction, so it never waits for messages to come."""
-        self.need("receive")
         scene.subscribe()
         begin = time.monotonic()
         assert self._receive(SUBSCRIBER, 10) == []
         assert time.monotonic() - begin < AT_ONCE
 
+    @needs("receive")
     def test_it_never_denies_that_there_are_messages(self) -> None:
         """Whether they are new, or were handed out and not acknowledged."""
-        self.need("receive")
         scene.subscribe()
         scene.wire().publish(scene.publisher(), made(1))
         subscriber = context(SUBSCRIBER)
@@ -120,9 +120,9 @@ class ContractCases(Abilities):
         """With a server that is as it should be there may still be something to be said."""
         assert all(each.strip() == each and " " in each for each in scene.wire().problems())
 
+    @needs("receive", "stop")
     def test_a_server_that_cannot_be_asked_is_no_other_error(self) -> None:
         """Each method raises TransportUnavailable, with a text that says of whom it speaks."""
-        self.need("receive", "stop")
         scene.subscribe()
         subscriber, messages = context(SUBSCRIBER), made(1)
         with self.stopped():

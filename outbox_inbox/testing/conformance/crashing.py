@@ -9,7 +9,7 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
 
 from . import scene
-from .abilities import Abilities
+from .abilities import Abilities, needs
 from .scene import BYSTANDER, SUBSCRIBER, SUBSCRIBERS
 
 BEFORE_PUBLISHING = ("relay.after_lock", "relay.after_select", "relay.before_publish")
@@ -61,9 +61,9 @@ class CrashCases(Abilities):
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3]
 
     @pytest.mark.parametrize("point", [*RECEIVING, *STORED])
+    @needs("receive")
     def test_a_receiver_that_dies_gets_again_what_it_had_not_confirmed(self, point: str) -> None:
         """Before anything new, and the inbox drops what it has."""
-        self.need("receive")
         scene.subscribe()
         scene.say(1, 2, 3)
         scene.relay()
@@ -74,9 +74,9 @@ class CrashCases(Abilities):
         scene.settle()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
+    @needs("receive")
     def test_what_is_pending_comes_before_what_is_new(self) -> None:
         """Also where the dead receiver had taken only a part of what was there."""
-        self.need("receive")
         scene.subscribe()
         scene.say(1, 2, 3)
         scene.relay()
@@ -89,9 +89,9 @@ class CrashCases(Abilities):
             numbers = scene.inbox()
         assert numbers == [1, 2, 3, 4]
 
+    @needs("receive")
     def test_receivers_that_die_one_after_the_other_lose_nothing(self) -> None:
         """Each takes a little, and none of them confirms."""
-        self.need("receive")
         scene.subscribe()
         scene.say(*range(1, 9))
         scene.relay()
@@ -101,9 +101,9 @@ class CrashCases(Abilities):
         scene.settle()
         assert scene.inbox() == scene.heard() == list(range(1, 9))
 
+    @needs("receive")
     def test_an_acknowledgement_that_fails_repeats_messages_and_handles_them_once(self) -> None:
         """The receiver rests, and goes on; the inbox has what comes again."""
-        self.need("receive")
         scene.subscribe()
         scene.say(1, 2)
         scene.relay()
@@ -118,9 +118,9 @@ class CrashCases(Abilities):
         scene.settle()
         assert scene.inbox() == scene.heard() == [1, 2, 3]
 
+    @needs("outlive")
     def test_everybody_may_be_another_process_each_time(self) -> None:
         """Nothing that matters is kept in the memory of one."""
-        self.need("outlive")
         scene.subscribe()
         for number in range(1, 6):
             scene.say(number)
@@ -133,14 +133,14 @@ class CrashCases(Abilities):
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4, 5]
 
     @pytest.mark.parametrize("seed", SEEDS)
+    @needs("outlive")
     def test_a_storm_of_crashes_changes_neither_number_nor_order(self, seed: int) -> None:
         """Whoever dies wherever, by lot; a failing seed can be run again."""
-        self.need("outlive")
         self.storm(seed)
 
+    @needs("outlive", "restart")
     def test_a_storm_with_restarts_of_the_server_neither(self) -> None:
         """The server is killed twice in between."""
-        self.need("outlive", "restart")
         self.storm(0, restarts=2)
 
     def storm(self, seed: int, *, messages: int = 30, restarts: int = 0) -> None:

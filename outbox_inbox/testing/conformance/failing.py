@@ -10,7 +10,7 @@ from outbox_inbox.models import OutboxState, Queue
 from outbox_inbox.testing.clock import advance
 
 from . import scene
-from .abilities import Abilities
+from .abilities import Abilities, needs
 from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER, SUBSCRIBERS
 
 HASTE = timedelta(seconds=1)  # PUBLISH_TIMEOUT, where a case has to wait for it
@@ -20,9 +20,9 @@ SLACK = 4.0  # seconds that a call may take beyond its time-out, on a busy machi
 class ServerCases(Abilities):
     """What holds when the server fails: nothing is lost, and no message is blamed for it."""
 
+    @needs("restart")
     def test_what_was_published_survives_a_restart_of_the_server(self) -> None:
         """It was confirmed, so it is there."""
-        self.need("restart")
         scene.subscribe()
         scene.say(1, 2, 3)
         scene.relay()
@@ -32,9 +32,9 @@ class ServerCases(Abilities):
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
         assert scene.all_sent()
 
+    @needs("receive", "restart")
     def test_a_restart_between_storing_and_confirming_repeats_nothing(self) -> None:
         """What the receiver had taken comes again before the new, and is known."""
-        self.need("receive", "restart")
         scene.subscribe()
         scene.say(1, 2, 3)
         scene.relay()
@@ -45,9 +45,9 @@ class ServerCases(Abilities):
         scene.settle()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
+    @needs("receive", "restart")
     def test_a_restart_while_a_receiver_has_messages_loses_none(self) -> None:
         """It had read them, and not stored them yet."""
-        self.need("receive", "restart")
         scene.subscribe()
         scene.say(1, 2, 3)
         scene.relay()
@@ -57,9 +57,9 @@ class ServerCases(Abilities):
         scene.settle()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3]
 
+    @needs("stop")
     def test_nobody_notices_a_server_that_is_down_at_the_start_but_the_queues(self) -> None:
         """Recording works, the outbox rests; when the server has come, everything arrives."""
-        self.need("stop")
         scene.subscribe()
         with self.stopped():
             self.go_on_as_another()
@@ -76,9 +76,9 @@ class ServerCases(Abilities):
         assert scene.all_sent()
         assert not any(scene.resting(Queue.INTAKE, label) for label in SUBSCRIBERS)
 
+    @needs("stop")
     def test_a_day_without_the_server_costs_no_attempt_and_no_order(self) -> None:
         """More back-offs than there are attempts, while writers go on."""
-        self.need("stop")
         scene.subscribe()
         with self.stopped():
             for number in range(1, 25):
@@ -92,9 +92,9 @@ class ServerCases(Abilities):
         assert scene.heard() == scene.heard(BYSTANDER) == list(range(1, 25))
         assert scene.all_sent()
 
+    @needs("hang")
     def test_a_silent_server_is_given_up_in_time(self) -> None:
         """A call has one attempt and PUBLISH_TIMEOUT; it holds a transaction open meanwhile."""
-        self.need("hang")
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
             scene.say(1)
@@ -112,9 +112,9 @@ class ServerCases(Abilities):
             assert scene.heard() == scene.heard(BYSTANDER) == [1, 2]
             assert scene.all_sent()
 
+    @needs("lose_answers")
     def test_a_batch_whose_confirmation_was_lost_is_handled_once(self) -> None:
         """It arrived, nobody knows, it is sent again; the order holds."""
-        self.need("lose_answers")
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
             scene.say(1)
@@ -132,9 +132,9 @@ class ServerCases(Abilities):
                 assert scene.inbox(label) == scene.heard(label) == [1, 2, 3, 4, 5]
             assert scene.all_sent()
 
+    @needs("receive", "lose_acknowledgements")
     def test_an_acknowledgement_whose_answer_was_lost_repeats_nothing(self) -> None:
         """Whether it arrived or not."""
-        self.need("receive", "lose_acknowledgements")
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
             scene.say(1, 2, 3)

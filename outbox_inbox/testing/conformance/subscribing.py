@@ -3,7 +3,7 @@
 from outbox_inbox.models import OutboxState, Queue
 
 from . import scene
-from .abilities import Abilities
+from .abilities import Abilities, needs
 from .publisher.contracts import Said
 from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER
 
@@ -35,9 +35,9 @@ class SubscriberCases(Abilities):
         scene.settle(SUBSCRIBER)
         assert scene.heard(SUBSCRIBER) == [1, 2, 3]
 
+    @needs("keep")
     def test_whoever_comes_later_gets_all_that_no_other_has_read(self) -> None:
         """All of it was published before anybody subscribed."""
-        self.need("keep")
         scene.say(1, 2, 3)
         scene.relay()
         scene.subscribe()
@@ -53,9 +53,9 @@ class SubscriberCases(Abilities):
         scene.settle()
         assert scene.heard(BYSTANDER) == list(range(1, 1_201))
 
+    @needs("refuse")
     def test_a_refused_message_holds_its_key_and_nothing_else(self) -> None:
         """In the middle of a batch: who is before and beside it passes, who is behind it waits."""
-        self.need("refuse")
         scene.subscribe()
         events = [
             Said(topic="a", number=1),
@@ -80,9 +80,9 @@ class SubscriberCases(Abilities):
             assert scene.heard(label, "refused") == [1]
         assert not scene.resting(Queue.OUTBOX, PUBLISHER)
 
+    @needs("refuse")
     def test_a_message_that_is_refused_to_the_end_is_dead_and_still_holds_its_key(self) -> None:
         """Its attempts are counted; the next of its key is not sent past it."""
-        self.need("refuse")
         scene.subscribe()
         scene.put([self.refused(), Said(topic="refused", number=3), Said(topic="a", number=1)])
         for _ in range(12):
