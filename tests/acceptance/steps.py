@@ -23,13 +23,14 @@ EVENTS: tuple[type[DomainEvent], ...] = (Noted, Counted, Listed, Checked)
 def write(keys: int, steps: int, pace: float = 0) -> None:
     """Record what has not been recorded yet, a step of a key a transaction."""
     for number in range(1, steps + 1):
-        if any([_take_step(str(key), number) for key in range(keys)]):
+        if sum(_take_step(str(key), number) for key in range(keys)):
             threading.Event().wait(pace)
 
 
-def _take_step(key: str, number: int) -> bool:
+def _take_step(key: str, number: int) -> int:
+    """Record a step of a key; return how many of its events were new."""
     with transaction.atomic():
-        return any([_record_once(event, key, number) for event in EVENTS])
+        return sum(_record_once(event, key, number) for event in EVENTS)
 
 
 def _record_once(event: type[DomainEvent], key: str, number: int) -> bool:

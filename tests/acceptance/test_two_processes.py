@@ -199,7 +199,7 @@ def test_kills_of_everybody_lose_and_repeat_nothing(
     apart: Apart, server: Server, tmp_path: Path
 ) -> None:
     """Workers, writers and the broker are killed -9 again and again: the figures do not change."""
-    orders, steps = write_orders(tmp_path, 60), 150
+    orders, steps = write_orders(tmp_path, 60), 80
     kill_at_random(
         everybody(apart, server, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
     )
@@ -214,7 +214,7 @@ def test_the_real_orders_survive_a_hundred_kills(apart: Apart, server: Server) -
 
     Some come at random moments, and some at every step of the way.
     """
-    orders, steps, points = read_orders(*NORTHWIND), 600, sorted(POINTS)
+    orders, steps, points = read_orders(*NORTHWIND), 300, sorted(POINTS)
     kill_at_random(
         everybody(apart, server, orders, steps),
         kills=100,
