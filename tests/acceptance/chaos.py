@@ -24,6 +24,10 @@ class Victim(ABC):
     def kill_within(self, seconds: float) -> None:
         """Let it run so long, and kill it then, unless it has come to its end before."""
 
+    def revive(self) -> None:
+        """Start it again, without faults, if one has killed it."""
+        return
+
     @abstractmethod
     def leave(self) -> None:
         """Do what has to be done with it at the end."""
@@ -52,6 +56,13 @@ class Command(Victim):
         except subprocess.TimeoutExpired:
             self.running.send_signal(signal.SIGKILL)
             self.running.communicate(timeout=PATIENCE)
+
+    def revive(self) -> None:
+        """See `Victim.revive`."""
+        assert self.running is not None
+        if self.running.poll() == -signal.SIGKILL:
+            self.running.communicate()
+            self.start()
 
     def leave(self) -> None:
         """See `Victim.leave`."""
@@ -104,5 +115,8 @@ def kill_at_random(
         victim = turn.pop()
         victim.kill_within(chance.uniform(0, longest))
         victim.start(faults(kill))
+        # Else most of them would lie dead most of the time, and nothing would be under way.
+        for each in victims:
+            each.revive()
     for victim in victims:
         victim.leave()

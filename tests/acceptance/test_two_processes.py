@@ -28,6 +28,7 @@ from tests.brokers import RabbitServer, RedisServer, Server
 from tests.conftest import need
 
 KEYS = 4
+PACE = 0.2  # seconds: while somebody is killed something is always under way
 RABBITMQ = pytest.param("amqp_url", marks=pytest.mark.rabbitmq, id="rabbitmq")
 REDIS = pytest.param("redis_server", id="redis")
 
@@ -72,9 +73,9 @@ def apart(between: Between, new_stores: Callable[[], Stores], tmp_path: Path) ->
     found.end()
 
 
-def write_steps(steps: int) -> tuple[str, ...]:
-    """Return the command that records numbered steps in the shop."""
-    return "-m", "tests.acceptance.steps", str(KEYS), str(steps)
+def write_steps(steps: int, pace: float = 0) -> tuple[str, ...]:
+    """Return the command that records numbered steps in the shop; see `steps` for the pace."""
+    return "-m", "tests.acceptance.steps", str(KEYS), str(steps), str(pace)
 
 
 LOOK = """
@@ -174,7 +175,7 @@ def everybody(apart: Apart, server: Server, orders: Orders, steps: int) -> list[
         (apart.shipping, WORKER),
         (apart.ordering, place),
         (apart.shipping, place),
-        (apart.ordering, write_steps(steps)),
+        (apart.ordering, write_steps(steps, PACE)),
     ]
     return [
         *(Command(each, arguments, apart.output(each)) for each, arguments in commands),
@@ -198,7 +199,7 @@ def test_kills_of_everybody_lose_and_repeat_nothing(
     apart: Apart, server: Server, tmp_path: Path
 ) -> None:
     """Workers, writers and the broker are killed -9 again and again: the figures do not change."""
-    orders, steps = write_orders(tmp_path, 60), 10
+    orders, steps = write_orders(tmp_path, 60), 80
     kill_at_random(
         everybody(apart, server, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
     )
@@ -213,7 +214,7 @@ def test_the_real_orders_survive_a_hundred_kills(apart: Apart, server: Server) -
 
     Some come at random moments, and some at every step of the way.
     """
-    orders, steps, points = read_orders(*NORTHWIND), 40, sorted(POINTS)
+    orders, steps, points = read_orders(*NORTHWIND), 300, sorted(POINTS)
     kill_at_random(
         everybody(apart, server, orders, steps),
         kills=100,

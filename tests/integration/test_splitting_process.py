@@ -18,6 +18,7 @@ from tests.integration.helpers import eventually
 from tests.terminal import ROOT, Terminal, blocks
 
 MANUAL = (ROOT / "docs" / "splitting-process.md").read_text(encoding="utf-8")
+SECTION = MANUAL.split("## To its own process\n")[1].split("\n## ")[0]
 PLACE = "$ .venv/bin/python manage.py place_orders "
 SERVER = "postgres://postgres:postgres@127.0.0.1:5432"
 
@@ -69,7 +70,7 @@ def test_a_context_moves_out_while_orders_come(
 ) -> None:
     """Orders are placed between the steps: in the end each is shipped, and counted, once."""
     monolith, out = terminals
-    where_we_are, broker, second, leave, look = blocks(MANUAL)
+    where_we_are, broker, second, leave, look = blocks(SECTION)
     orders = write_orders(tmp_path, 50)
     stores = Stores(Store(databases["monolith"]), Store(databases["shipping"]))
 
