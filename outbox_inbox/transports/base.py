@@ -129,7 +129,8 @@ class Transport(ABC):
     def has_messages(self, context: Context) -> bool:
         """Tell cheaply whether `receive` may return something; true when in doubt.
 
-        Called before a partition is taken, so that an empty stream costs the database nothing.
+        Called before a partition is taken, and within `attached` after each batch, so that an
+        empty stream costs the database nothing.
 
         Raises:
             TransportUnavailable: the other side cannot be reached.

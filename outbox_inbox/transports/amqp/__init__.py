@@ -70,6 +70,9 @@ class AmqpTransport(Transport):
         True as well when the queue was not declared by this process within a minute: who attaches
         makes it, binds it for what is subscribed to by now, and notices when it is another's.
         """
+        consumer = self._consumers.get(context.label)
+        if consumer is not None and consumer.has_more:
+            return True
         if monotonic() - self._declared.get(context.label, -inf) > _RENEWAL:
             return True
         return self._looking.count(context, _seconds()) != 0

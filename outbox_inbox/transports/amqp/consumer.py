@@ -60,6 +60,14 @@ class Consumer:
             self._fill(connection, channel, wanted)
         return [headers.received(message) for message in islice(self._arrived, wanted)]
 
+    @property
+    def has_more(self) -> bool:
+        """Whether messages have arrived, or are about to, that `receive` has yet to return.
+
+        What the server has sent on its way is no longer counted in the queue.
+        """
+        return bool(self._arrived) or self._due > 0
+
     def acknowledge(self, last: int, seconds: float) -> None:
         """Acknowledge all messages up to a delivery tag."""
         with self._link.within(seconds) as connection:
