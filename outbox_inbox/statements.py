@@ -141,19 +141,25 @@ def insert_outbox(
 
 
 def insert_stream(
-    connection: BaseDatabaseWrapper, rows: Sequence[Row], stream: str, first: int
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[Row],
+    places: Sequence[tuple[str, int]],
+    *,
+    in_outbox: bool = True,
 ) -> list[tuple[Any, ...]]:
-    """Append events as versions ``first`` and up; return ``(recorded_at,)`` of those stored.
+    """Append events to streams; return ``(recorded_at,)`` of those stored.
 
     Fewer rows than given: another transaction has taken a version (this one waited for its
-    commit), or a message id was used before.
+    commit), or a message id was used before. ``places``: stream and version of each row;
+    ``in_outbox``: they go to the outbox as well.
     """
     say = dialect(connection)
-    event = _event(say).removesuffix(", hops")
-    columns = f"(context, {event}, stream, version, recorded_at)"
-    marks = f"({', '.join(['%s'] * 11)}, {say.now})"
+    columns = f"(context, {_event(say)}, key_hash, kind, stream, version, in_outbox, recorded_at)"
+    sent = "TRUE" if in_outbox else "FALSE"
+    marks = f"({', '.join(['%s'] * 14)}, {sent}, {say.now})"
     values = [
-        (*map(say.uuid, row[:9]), stream, version) for version, row in enumerate(rows, start=first)
+        (*map(say.uuid, row[:12]), stream, version)
+        for row, (stream, version) in zip(rows, places, strict=True)
     ]
     if isinstance(say, MySQL):
         insert = mysql.Insert(

@@ -30,6 +30,7 @@ from outbox_inbox.mysql_schema import AdaptToMySQL
 from outbox_inbox.operations import Selection, discard, repartition
 from outbox_inbox.partitions import look, stay
 from outbox_inbox.statements import Received
+from outbox_inbox.subscriptions import follow
 from tests.integration.helpers import (
     PATIENCE,
     Worker,
@@ -478,3 +479,12 @@ def test_times_are_stored_as_django_stores_them(settings, zone):
     assert stored.tzinfo is None
     assert dialects.aware(connection, stored) == envelope.time
     assert relay().done == 1
+
+
+def test_a_subscription_is_refused_with_the_reason():
+    """Nobody can tell here what a snapshot has seen, so no stream is followed, rather than wrongly."""
+    with (
+        pytest.raises(SettingsError, match="catch-up subscriptions need postgresql or sqlite"),
+        follow(context("shop"), "board"),
+    ):
+        pass
