@@ -31,15 +31,15 @@ FROM_THE_BEGINNING = "1:1:"
 
 _FEW = 10_000  # new events that are looked up one by one rather than met on a walk
 _COLUMNS = (
-    "position, stream, version, message_id, type, schema_version, key, payload, headers,"
-    " correlation_id, causation_id, hops, key_hash, kind"
+    "s.position, s.stream, s.version, s.message_id, s.type, s.schema_version, s.key, {payload},"
+    " {headers}, s.correlation_id, s.causation_id, s.hops, s.key_hash, s.kind, {recorded_at}"
 )
 _BEYOND = "s.xid >= pg_snapshot_xmax({0}::pg_snapshot)"
 _AMONG = "s.xid = ANY(ARRAY(SELECT pg_snapshot_xip({0}::pg_snapshot)))"
 
 
 class Stored(NamedTuple):
-    """One event of a page, its text still unread."""
+    """One event of a page; the text is only there when it was asked for, and nobody has read it."""
 
     position: int
     stream: str
@@ -48,8 +48,8 @@ class Stored(NamedTuple):
     type: str
     schema_version: int
     key: str | None
-    payload: str
-    headers: str
+    payload: str | None
+    headers: str | None
     correlation_id: Any
     causation_id: Any
     hops: int
@@ -217,16 +217,25 @@ def _new_positions(done: str) -> str:
 
 
 def page(
-    connection: BaseDatabaseWrapper, context: str, mark: Mark, size: int, more: Sequence[str] = ()
+    connection: BaseDatabaseWrapper,
+    context: str,
+    mark: Mark,
+    size: int,
+    more: Sequence[str] = (),
+    text: str = "{}",
 ) -> list[Stored]:
     """Return the next events of the target after the mark's position, in order.
 
     Arguments:
         more: further conditions on columns of ``s``, without parameters.
+        text: what payload and headers are read by, in place of ``{}``.
     """
     say = dialect(connection)
-    columns = ", ".join(f"s.{name.strip()}" for name in _COLUMNS.split(","))
-    columns += f", {say.utc.format('s.recorded_at')}"
+    columns = _COLUMNS.format(
+        payload=text.format("s.payload"),
+        headers=text.format("s.headers"),
+        recorded_at=say.utc.format("s.recorded_at"),
+    )
     where = "".join(f" AND {each}" for each in more)
     tail = f"{where} ORDER BY s.position LIMIT %s"
     if connection.vendor != "postgresql":

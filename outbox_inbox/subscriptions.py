@@ -71,6 +71,7 @@ class Cursor:
         types: Collection[str] | None = None,
         *,
         unsent: bool = False,
+        text: str = "{}",
     ) -> list[Stored]:
         """Return the next events, in order; nothing is stored of that before `save`.
 
@@ -78,6 +79,7 @@ class Cursor:
             size: at most so many.
             types: stored type names; None (default) means all.
             unsent: only those that the outbox has not got.
+            text: the SQL by which payload and headers are read, in place of ``{}``.
         """
         mark = self._mark
         fresh = mark.target is None
@@ -90,7 +92,7 @@ class Cursor:
         more = [cursors.of_types(sorted(types))] if types is not None else []
         if unsent:
             more.append(_NOT_IN_OUTBOX)
-        rows = cursors.page(self.connection, self._context, mark, size, more)
+        rows = cursors.page(self.connection, self._context, mark, size, more, text)
         short = len(rows) < size
         # After an older target there may be more, which has come since it was taken.
         self.caught_up = short and fresh
@@ -194,6 +196,7 @@ def behind(
     more = [cursors.of_types(sorted(types))] if types is not None else []
     if unsent:
         more.append(_NOT_IN_OUTBOX)
+    cursors.require(connection)
     events, since = cursors.behind(connection, context.label, subscription, more)
     return Lag(events=events, since=None if since is None else aware(connection, since))
 
