@@ -28,14 +28,14 @@ from .transports import Transport
 from .transports.outgoing import outgoing
 
 
-def unsent(context: Context) -> Lag:
+def unsent(context: Context, kind: Kind | None = None) -> Lag:
     """Return what of a context's stream the relay has still to send: nothing, without a checkpoint.
 
-    Where the outbox is the source, that is what is left from before.
+    Where the outbox is the source, that is what is left from before. ``kind``: only such events.
     """
     if not follows_stream(context):
         return Lag(events=0, since=None)
-    return behind(context, RELAY, unsent=True)
+    return behind(context, RELAY, unsent=True, kind=kind)
 
 
 def send_stream(run: Run, tally: Tally, transport: Transport) -> None:

@@ -22,7 +22,7 @@ from .contexts import Context
 from .cursors import Mark, Stored
 from .dialects import aware
 from .exceptions import ForeignCheckpoint
-from .models import Checkpoint
+from .models import Checkpoint, Kind
 
 __all__ = ["Begin", "Cursor", "Lag", "Stored", "behind", "follow", "forget", "take_over"]
 
@@ -187,15 +187,20 @@ def behind(
     types: Collection[str] | None = None,
     *,
     unsent: bool = False,
+    kind: Kind | None = None,
 ) -> Lag:
     """Return how far a subscription is behind; of one that has not begun, all events.
 
-    Arguments: as `Cursor.read`.
+    Arguments:
+        types, unsent: as for `Cursor.read`.
+        kind: only domain events, or only integration events.
     """
     connection = connections[context.database]
     more = [cursors.of_types(sorted(types))] if types is not None else []
     if unsent:
         more.append(_NOT_IN_OUTBOX)
+    if kind is not None:
+        more.append(f"s.kind = '{kind.value}'")
     cursors.require(connection)
     events, since = cursors.behind(connection, context.label, subscription, more)
     return Lag(events=events, since=None if since is None else aware(connection, since))

@@ -14,6 +14,7 @@ from django.db import DatabaseError, OperationalError, connection, models, trans
 
 from outbox_inbox import dialects, mysql, record, statements
 from outbox_inbox.checks.deployment import check_project
+from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import (
@@ -488,3 +489,11 @@ def test_a_subscription_is_refused_with_the_reason():
         follow(context("shop"), "board"),
     ):
         pass
+
+
+def test_a_stream_as_the_source_is_refused_by_a_check(settings):
+    """E010 names the context, the database and its vendor."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}
+    (found,) = check_source(context("shop"))
+    assert found.id == "outbox_inbox.E010"
+    assert "its database 'default' is mysql" in found.msg

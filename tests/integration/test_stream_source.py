@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from outbox_inbox import DuplicateMessage, InvalidEvent, PermanentError, record
+from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent
@@ -322,6 +323,11 @@ def test_a_permanent_error_is_dead_at_once():
 
 
 # Watching
+
+
+def test_a_database_that_can_serve_it_passes_the_check():
+    """E010 is for databases that cannot follow a stream; PostgreSQL and SQLite can."""
+    assert list(check_source(context("shop"))) == []
 
 
 def test_the_figures_count_what_is_in_the_stream():
