@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ class Between(ABC):
     Attributes:
         url: where it is.
         prefix: begins all names of the test's at the broker.
+        subscribers: those who receive over it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, subscribers: Sequence[str] = SUBSCRIBERS) -> None:
         self.url = url
+        self.subscribers = subscribers
         self.prefix = f"test-{secrets.token_hex(4)}"
 
     @abstractmethod
@@ -70,7 +72,7 @@ class RabbitBetween(Between):
     def left(self) -> int:
         """See `Between.left`."""
         with kombu.Connection(self.url) as connection:
-            queues = [self._name(label) for label in SUBSCRIBERS]
+            queues = [self._name(label) for label in self.subscribers]
             channel = connection.default_channel
             return sum(channel.queue_declare(name, passive=True)[1] for name in queues)
 
