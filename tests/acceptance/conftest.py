@@ -18,6 +18,7 @@ from tests.acceptance.store import Store, Stores, copies_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEMORY = Path("/dev/shm")  # noqa: S108  the folder made in it is ours alone
+WORKER = ("manage.py", "run_contexts", "--interval", "0.05")
 PATIENCE = 120  # seconds after which a process counts as hanging
 
 
@@ -64,6 +65,17 @@ class Processes:
             )
         self._running.append(process)
         return process
+
+    def start_worker(self, *, faults: str = "", **settings: str) -> subprocess.Popen[str]:
+        """Start a worker for all contexts; return when it runs: from then on it takes signals."""
+        worker = self.start(*WORKER, faults=faults, **settings)
+        assert worker.stdout is not None
+        printed = []
+        for line in worker.stdout:
+            if line.startswith("Running"):
+                return worker
+            printed.append(line)
+        raise AssertionError("".join(printed))
 
     def run(self, *arguments: str, faults: str = "", **settings: str) -> tuple[int, str]:
         """Run ``python …`` to its end; return the exit status and what it printed."""

@@ -38,6 +38,20 @@ class Store:
         with psycopg.connect(self.url) as connection:
             return connection.execute(sql).fetchall()
 
+    def forget_workers(self) -> None:
+        """Let those that were killed be silent for so long that nobody waits for them any more."""
+        sql = "UPDATE outbox_inbox_partition SET last_run_at = NULL"
+        if self.url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
+                database.execute(sql)
+                database.commit()
+        elif self.url.startswith("mysql"):
+            with _mariadb(self.url, urlsplit(self.url).path[1:]) as cursor:
+                cursor.execute(sql)
+                cursor.connection.commit()
+        else:
+            _execute(self.url, sql)
+
     def ledger(
         self, tables: Sequence[str] = ("shop_entry", "depot_pick")
     ) -> dict[tuple[str, str], list[int]]:

@@ -1,15 +1,13 @@
 """Several processes at once, killed, frozen and cut off at random moments."""
 
-import secrets
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from outbox_inbox.faults import POINTS
 from tests.acceptance.chaos import Command, kill_at_random
-from tests.acceptance.conftest import Processes
+from tests.acceptance.conftest import WORKER, Processes
 from tests.acceptance.orders import (
     NORTHWIND,
     Orders,
@@ -31,20 +29,6 @@ def write_steps(steps: int) -> tuple[str, ...]:
     return "-m", "tests.acceptance.steps", str(KEYS), str(steps)
 
 
-WORKER = ("manage.py", "run_contexts", "--interval", "0.05")
-
-
-def wait_until_running(worker: subprocess.Popen[str]) -> None:
-    """Wait until a worker has said that it runs: from then on it takes signals."""
-    assert worker.stdout is not None
-    printed = []
-    for line in worker.stdout:
-        if line.startswith("Running"):
-            return
-        printed.append(line)
-    raise AssertionError("".join(printed))
-
-
 def victims_of(processes: Processes, *writers: tuple[str, ...]) -> list[Command]:
     """Return two workers and the writers, to be killed."""
     return [Command(processes, arguments) for arguments in (WORKER, WORKER, *writers)]
@@ -63,14 +47,13 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(
     """Two workers and two writers, killed twelve times: the figures are those of a quiet day."""
     orders, steps = write_orders(tmp_path, 60), 10
     victims = victims_of(processes, place(orders), write_steps(steps))
-    kill_at_random(victims, kills=12, longest=2.5, seed=secrets.randbits(32))
+    kill_at_random(victims, kills=12, longest=2.5, seed=5)
     finish(processes, orders, steps)
 
 
 def test_a_worker_ends_in_order_when_it_is_told_to(processes: Processes) -> None:
     """SIGTERM lets a worker finish what it is at, and end with exit status 0."""
-    worker = processes.start(*WORKER)
-    wait_until_running(worker)
+    worker = processes.start_worker()
     processes.succeed(*write_steps(1))
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=60)
@@ -86,8 +69,7 @@ def test_connections_that_are_cut_lose_and_repeat_nothing(
     orders, steps = write_orders(tmp_path, 12), 3
     processes.succeed(*write_steps(steps))
     faults = ",".join(f"{point}:disconnect@p0.02" for point in sorted(POINTS))
-    worker = processes.start(*WORKER, faults=f"{faults},seed=5")
-    wait_until_running(worker)
+    worker = processes.start_worker(faults=f"{faults},seed=5")
     processes.succeed(*place(orders))
     worker.send_signal(signal.SIGTERM)
     printed, _ = worker.communicate(timeout=60)
@@ -105,8 +87,7 @@ def test_a_frozen_worker_is_thrown_out(processes: Processes, tmp_path: Path) -> 
     orders, steps = write_orders(tmp_path, 8), 2
     processes.succeed(*write_steps(steps))
     limits = {"OUTBOX_INBOX_FROZEN_AFTER": "2s", "OUTBOX_INBOX_PUBLISH_TIMEOUT": "1s"}
-    frozen = processes.start(*WORKER, faults="dispatch.after_handler:stop@2", **limits)
-    wait_until_running(frozen)
+    frozen = processes.start_worker(faults="dispatch.after_handler:stop@2", **limits)
     processes.succeed(*place(orders), **limits)
     assert_all_is_well(processes.store, orders, KEYS, steps)
     frozen.send_signal(signal.SIGCONT)

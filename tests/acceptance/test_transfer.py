@@ -36,7 +36,6 @@ STEPS = (
     "before_open",
     "after_open",
 )
-WORKER = ("manage.py", "run_contexts", "--interval", "0.05")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def stop(worker: subprocess.Popen[str]) -> str:
 def finish(processes: Processes, apart: Apart, orders: Orders, steps: int) -> None:
     """Run on with the new settings until all is quiet, and compare the figures."""
     new = deployed(apart)
-    worker = processes.start(*WORKER, **new)
+    worker = processes.start_worker(**new)
     processes.succeed(*write_steps(steps), **new)
     processes.succeed(*place(orders), **new)
     stop(worker)
@@ -137,7 +136,7 @@ def test_orders_go_on_while_contexts_move_out(
 ) -> None:
     """Old workers run through the hand-over of two contexts: the figures are those of a quiet day."""
     new = deployed(apart)
-    worker = processes.start(*WORKER)
+    worker = processes.start_worker()
     processes.succeed(*write_steps(3))
     processes.succeed(*place(portion(tmp_path, 12)))
     placing = processes.start(*place(portion(tmp_path, 24)))
@@ -165,7 +164,7 @@ def test_a_hand_over_that_is_killed_at_every_step(
     """Kill -9 at each step in turn, while a worker and a writer go on: the last call makes it good."""
     new = deployed(apart)
     processes.succeed(*write_steps(2))
-    worker = processes.start(*WORKER)
+    worker = processes.start_worker()
     writer = processes.start(*write_steps(40))
     processes.succeed("manage.py", "migrate", "--database", "depot", "--run-syncdb", **new)
     command = ("manage.py", "transfer_context", "depot", "--to", "depot")
@@ -210,7 +209,7 @@ def test_the_real_orders_survive_a_hand_over(processes: Processes, apart: Apart)
     """The Northwind day with shipping moved out in the middle: the known figures."""
     new = deployed(apart)
     orders = read_orders(*NORTHWIND)
-    worker = processes.start(*WORKER)
+    worker = processes.start_worker()
     placing = processes.start(*place(orders))
     transfer(processes, "shipping", new)
     placing.communicate(timeout=120)

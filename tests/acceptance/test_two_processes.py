@@ -12,7 +12,6 @@ import pytest
 from outbox_inbox.faults import POINTS
 from tests import services
 from tests.acceptance.apart import (
-    WORKER,
     Apart,
     Between,
     RabbitBetween,
@@ -21,7 +20,7 @@ from tests.acceptance.apart import (
     stop,
 )
 from tests.acceptance.chaos import Broker, Command, kill_at_random
-from tests.acceptance.conftest import Processes
+from tests.acceptance.conftest import WORKER, Processes
 from tests.acceptance.orders import NORTHWIND, Orders, read_orders, write_orders
 from tests.acceptance.store import Stores
 from tests.brokers import RabbitServer, RedisServer, Server

@@ -26,7 +26,7 @@ from tests.shop.models import Entry
 
 T = TypeVar("T")
 
-PATIENCE = 20  # seconds, for what another thread or the server has to do first
+PATIENCE = 60  # seconds, for what another thread, process or server has to do first
 
 
 class Crash(BaseException):

@@ -207,7 +207,7 @@ def test_a_server_that_does_not_answer_holds_nobody_up(elsewhere):
         for number in range(1, 11):
             put(*steps(Noted, [number]))
 
-        assert monotonic() - begin < 2
+        assert monotonic() - begin < 5
         silent.close()
         notify.end()
 
@@ -329,7 +329,7 @@ def test_the_end_of_a_listener_does_not_wait_for_a_notification(listen):
 
     found.stop()
 
-    assert monotonic() - begin < 1
+    assert monotonic() - begin < 5
     eventually(lambda: listeners() == [], "its session is closed")
 
 

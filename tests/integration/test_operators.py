@@ -25,6 +25,7 @@ from outbox_inbox.operations import (
 from outbox_inbox.testing import advance
 from tests.depot.events import Wanted
 from tests.integration.helpers import (
+    PATIENCE,
     Worker,
     delivery_states,
     dispatch,
@@ -196,18 +197,18 @@ def test_operators_wait_for_the_transaction_that_a_worker_is_in(operate):
 
     def linger(event):
         handling.set()
-        assert go_on.wait(20)
+        assert go_on.wait(PATIENCE)
 
     put(Noted(order="a", number=1))
     relay("shop")
     with Worker() as worker, Worker() as operator, playing(note=linger):
         worked = worker.start(dispatch, "shop")
-        assert handling.wait(20)
+        assert handling.wait(PATIENCE)
         operated = operator.start(operate)
         eventually(waits_for_lock, "the operator waits")
         go_on.set()
-        operated.result(20)
-        worked.result(20)
+        operated.result(PATIENCE)
+        worked.result(PATIENCE)
 
     assert entries() == [1]
     assert delivery_states("note") == ["done"]
@@ -226,7 +227,7 @@ def test_a_repartition_waits_for_transactions_that_have_recorded(settings, monke
             settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 2, "inbox": 8}}
             operated = operator.start(repartition)
             eventually(waits_for_lock, "the operator waits")
-        operated.result(20)
+        operated.result(PATIENCE)
 
     assert set(OutboxMessage.objects.values_list("partition", flat=True)) <= {0, 1}
     run_all()

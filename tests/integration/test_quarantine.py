@@ -35,7 +35,15 @@ from outbox_inbox.operations import (
 from outbox_inbox.quarantine import Kept, keep
 from outbox_inbox.transports import ReceivedMessage
 from tests.arriving import Queued, arriving, payload
-from tests.integration.helpers import Worker, dispatch, eventually, picks, receive, waits_for_lock
+from tests.integration.helpers import (
+    PATIENCE,
+    Worker,
+    dispatch,
+    eventually,
+    picks,
+    receive,
+    waits_for_lock,
+)
 from tests.script import playing
 from tests.shop.contracts import Sold
 from tests.wire import WIRE
@@ -365,7 +373,7 @@ def test_a_release_waits_for_the_receiver(deployed):
 
         with playing(receive=while_receiving):
             receive()
-        assert begun[0].result(20).released == 1
+        assert begun[0].result(PATIENCE).released == 1
 
 
 SELECTIONS = {

@@ -456,15 +456,27 @@ def unended() -> Iterator[None]:
         yield
 
 
-def test_whatever_happens_every_promise_is_kept(both_databases, committed):
-    """Any order of work, faults, crashes and operators ends with everything done, once, in order."""
-    World.made = both_databases
+def play(made: Made, times: int = 1, *, by_chance: bool) -> None:
+    """Play the world through, again and again: by chance, or always the same games."""
+    World.made = made
     run_state_machine_as_test(
         World,
         settings=settings(
-            max_examples=EXAMPLES[connection.vendor],
+            max_examples=EXAMPLES[connection.vendor] * times,
             stateful_step_count=20,
-            deadline=None,
+            derandomize=not by_chance,
+            print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_whatever_happens_every_promise_is_kept(both_databases, committed):
+    """Any order of work, faults, crashes and operators ends with everything done, once, in order."""
+    play(both_databases, by_chance=False)
+
+
+@pytest.mark.slow
+def test_whatever_chance_brings_every_promise_is_kept(both_databases, committed):
+    """The same with other orders at each call: what fails prints how to play it again."""
+    play(both_databases, 10, by_chance=True)

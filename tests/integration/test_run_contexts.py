@@ -408,7 +408,7 @@ def test_it_goes_on_after_its_connection_was_cut():
         put(*steps(Noted, 3))
         eventually(lambda: entries() == [1, 2, 3], "the messages are handled")
         end.set()
-        running_.result(10)
+        running_.result(PATIENCE)
 
 
 @committed
@@ -422,7 +422,7 @@ def test_several_runners_share_the_work():
             for worker, each in zip((one, two), rounds, strict=True)
         ]
         for future in futures:
-            future.result(60)
+            future.result(PATIENCE)
 
     run_both()
     for order in "abcdef":
@@ -462,7 +462,7 @@ def test_it_says_what_is_wrong_with_a_transport(processes):  # noqa: F811
     line = next(line for line in process.stdout if line.startswith("Transport "))
     assert line.startswith("Transport 'default': Redis at 127.0.0.1:1")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
 
 
@@ -473,7 +473,7 @@ def test_a_signal_ends_it_with_0(processes, number):  # noqa: F811
 
     process.send_signal(number)
 
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
     assert "Stopped; nothing was left half done." in process.stdout.read()
 
 
@@ -495,7 +495,7 @@ def test_a_signal_lets_it_finish_what_it_is_doing(processes):  # noqa: F811
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
     assert store.query("SELECT 1 FROM outbox_inbox_partition WHERE run IS NOT NULL") == []
 
 
@@ -520,7 +520,7 @@ def test_a_second_signal_ends_it_at_once(processes):  # noqa: F811
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
 
-    assert process.wait(20) in {-signal.SIGINT, -signal.SIGTERM}
+    assert process.wait(PATIENCE) in {-signal.SIGINT, -signal.SIGTERM}
 
 
 def test_a_pause_ends_as_soon_as_a_signal_comes():

