@@ -24,7 +24,7 @@ from .dialects import aware
 from .exceptions import ForeignCheckpoint
 from .models import Checkpoint, Kind
 
-__all__ = ["Begin", "Cursor", "Lag", "Stored", "behind", "follow", "forget", "take_over"]
+__all__ = ["Begin", "Cursor", "Lag", "Stored", "behind", "follow", "forget", "rewind", "take_over"]
 
 Begin = Literal["beginning", "now"]
 
@@ -63,7 +63,7 @@ class Cursor:
         self.paused, self.resting, self.failures = lock.paused, lock.resting, lock.failures
         self._context = context.label
         self._id = lock.id
-        self._mark = self._saved = lock.mark
+        self._mark = self._saved = self._page = lock.mark
 
     def read(
         self,
@@ -96,8 +96,13 @@ class Cursor:
         short = len(rows) < size
         # After an older target there may be more, which has come since it was taken.
         self.caught_up = short and fresh
-        self._mark = _after(mark, rows, ended=short)
+        self._page, self._mark = mark, _after(mark, rows, ended=short)
         return rows
+
+    def keep(self, row: Stored) -> None:
+        """Let the page that was read last end with this event: the others are read again."""
+        self.caught_up = False
+        self._mark = self._page._replace(position=row.position)
 
     def save(self) -> None:
         """Write how far this is, in the open transaction: that of the effects."""
@@ -211,6 +216,23 @@ def forget(context: Context, subscription: str) -> bool:
     rows = Checkpoint.objects.using(context.database)
     found, _ = rows.filter(context=context.label, subscription=subscription).delete()
     return found > 0
+
+
+def rewind(context: Context, subscription: str) -> None:
+    """Let a subscription begin anew with the first event, in the open transaction, under its lock."""
+    postgresql = connections[context.database].vendor == "postgresql"
+    Checkpoint.objects.using(context.database).filter(
+        context=context.label, subscription=subscription
+    ).update(
+        done=cursors.FROM_THE_BEGINNING if postgresql else "",
+        target=None,
+        position=0,
+        last=0,
+        size=0,
+        failures=0,
+        error="",
+        retry_at=None,
+    )
 
 
 def take_over(context: Context, subscription: str, other: str) -> None:
