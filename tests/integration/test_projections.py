@@ -14,22 +14,13 @@ from outbox_inbox.running.looking import look_around
 from outbox_inbox.subscriptions import behind, follow
 from outbox_inbox.testing import advance
 from tests.board.events import Annulled, Cheered, Scored
-from tests.board.models import HighScore, Member, Ranking, Sheet, Team
+from tests.board.models import HighScore, Member, Ranking, Sheet
 from tests.integration.helpers import Broken, Worker, crash, crashing, put, striking, together
 from tests.script import playing
 
 pytestmark = pytest.mark.usefixtures("boarded")
 
 BOARD = "board"
-
-
-@pytest.fixture
-def boarded(committed, django_db_blocker):
-    """Empty the read models afterwards."""
-    yield
-    with django_db_blocker.unblock():
-        for model in (HighScore, Ranking, Member, Team, Sheet):
-            model.objects.all().delete()
 
 
 def score(player="ann", *points):

@@ -16,27 +16,22 @@ from outbox_inbox.operations.rebuilding.building import BESIDE
 from outbox_inbox.projecting import update_projections
 from outbox_inbox.subscriptions import behind, follow
 from tests.board.events import Annulled, Scored
-from tests.board.models import HighScore, Member, Ranking, Sheet, Team
+from tests.board.models import HighScore, Member, Ranking, Sheet
 from tests.integration.helpers import Broken, Crash, Worker, crash, put, striking
 from tests.script import playing
-
-pytestmark = pytest.mark.usefixtures("boarded")
 
 BOARD = "board"
 NAMES = ("high_score", "ranking", "teams")
 PLAYERS = ("ann", "bob", "cid", "dan", "eve")
 
 
-@pytest.fixture
-def boarded(committed, django_db_blocker, monkeypatch):
-    """Small pages; and empty read models, without copies, afterwards."""
+@pytest.fixture(autouse=True)
+def small_pages(boarded, monkeypatch):
+    """Small pages; and no copies afterwards."""
     monkeypatch.setattr("outbox_inbox.operations.rebuilding.building._PAGE", 7)
     yield
-    with django_db_blocker.unblock():
-        for model in (HighScore, Ranking, Member, Team, Sheet):
-            model.objects.all().delete()
-        for name in NAMES:
-            shadow_of(name).drop()
+    for name in NAMES:
+        shadow_of(name).drop()
 
 
 def shadow_of(name):
