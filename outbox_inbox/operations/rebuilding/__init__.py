@@ -1,5 +1,5 @@
 """Rebuild a read model from its stream: what the command calls."""
 
-from .building import Rebuilt, find, lag, rebuild
+from .building import BESIDE, Rebuilt, find, lag, rebuild
 
-__all__ = ["Rebuilt", "find", "lag", "rebuild"]
+__all__ = ["BESIDE", "Rebuilt", "find", "lag", "rebuild"]
