@@ -21,7 +21,7 @@ from .envelope import Envelope
 from .exceptions import HandlerError, UnreadableMessage
 from .failing import describe
 from .projections import applying
-from .subscriptions import follow
+from .subscriptions import Cursor, follow
 from .tally import Outcome, Tally, ignore, never
 
 
@@ -95,7 +95,7 @@ def _take_page(context: Context, read_model: ReadModel, tally: Tally, size: int)
             return False
         if cursor.paused or cursor.resting:
             return False
-        rows = cursor.read(size, read_model.by_type)
+        rows = read_page(cursor, read_model, size)
         faults.point("project.after_read")
         deadline = monotonic() + settings().batch_time.total_seconds()
         last = apply(context, read_model, rows, until=lambda: monotonic() > deadline)
@@ -107,6 +107,11 @@ def _take_page(context: Context, read_model: ReadModel, tally: Tally, size: int)
     taken = 0 if last is None else rows.index(last) + 1
     tally.add(Outcome(done=taken))
     return not cursor.caught_up
+
+
+def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[Stored]:
+    """Read the next events for a read model, with no more of them than it asks for."""
+    return cursor.read(size, read_model.by_type, bare=not read_model.takes_envelopes)
 
 
 def _rest(context: Context, read_model: ReadModel, error: Exception) -> None:
@@ -177,6 +182,9 @@ def _calls(read_model: ReadModel, rows: Sequence[Stored]) -> Iterator[tuple[_Cal
     What takes lists gets as many events as follow each other for it alone.
     """
     waiting: _Call | None = None
+    if rows and len(read_model.consumers) == 1 and read_model.consumers[0].mode == "list":
+        yield _Call(read_model.consumers[0], list(rows)), True
+        return
     for row in rows:
         consumers = read_model.by_type[row.type]
         if waiting and len(consumers) == 1 and waiting.consumer is consumers[0]:
@@ -196,7 +204,7 @@ def _calls(read_model: ReadModel, rows: Sequence[Stored]) -> Iterator[tuple[_Cal
 
 def _call(context: Context, call: _Call) -> None:
     consumer, several = call.consumer, call.consumer.mode == "list"
-    events = [read(consumer, row) for row in call.rows]
+    events = list(_events(consumer, call.rows))
     event: Any = events if several else events[0]
     if consumer.takes_envelope:
         envelopes = [envelope(context, row) for row in call.rows]
@@ -205,15 +213,19 @@ def _call(context: Context, call: _Call) -> None:
         consumer.function(event)
 
 
-def read(consumer: Consumer, row: Stored) -> Any:
-    """Return the event of a row, brought to its newest version."""
-    cls = consumer.events[row.type]
-    upcasters = consumer.upcasters_of(cls)
-    try:
-        return codec.decode(cls, row.payload or "", version=row.schema_version, upcasters=upcasters)
-    except UnreadableMessage as error:
-        error.add_note(f"event {row.version} of the stream {row.stream!r}, position {row.position}")
-        raise
+def _events(consumer: Consumer, rows: Sequence[Stored]) -> Iterator[Any]:
+    """Yield the events of rows, brought to their newest versions."""
+    readers = {
+        name: codec.own_reader(cls, consumer.upcasters_of(cls))
+        for name, cls in consumer.events.items()
+    }
+    for row in rows:
+        try:
+            yield readers[row.type](row.payload or "", row.schema_version)
+        except UnreadableMessage as error:
+            raise UnreadableMessage(
+                f"event {row.version} of the stream {row.stream!r} (position {row.position}): {error}"
+            ) from error
 
 
 def envelope(context: Context, row: Stored) -> Envelope:

@@ -72,6 +72,7 @@ class Cursor:
         *,
         unsent: bool = False,
         text: str = "{}",
+        bare: bool = False,
     ) -> list[Stored]:
         """Return the next events, in order; nothing is stored of that before `save`.
 
@@ -80,6 +81,7 @@ class Cursor:
             types: stored type names; None (default) means all.
             unsent: only those that the outbox has not got.
             text: the SQL by which payload and headers are read, in place of ``{}``.
+            bare: only stream, version, type and payload; the rest is None.
         """
         mark = self._mark
         fresh = mark.target is None
@@ -92,7 +94,7 @@ class Cursor:
         more = [cursors.of_types(sorted(types))] if types is not None else []
         if unsent:
             more.append(_NOT_IN_OUTBOX)
-        rows = cursors.page(self.connection, self._context, mark, size, more, text)
+        rows = cursors.page(self.connection, self._context, mark, size, more, text, bare=bare)
         short = len(rows) < size
         # After an older target there may be more, which has come since it was taken.
         self.caught_up = short and fresh

@@ -44,6 +44,11 @@ class ReadModel:
         }
 
     @cached_property
+    def takes_envelopes(self) -> bool:
+        """Whether more of an event than itself is asked for."""
+        return any(each.takes_envelope for each in self.consumers)
+
+    @cached_property
     def models(self) -> tuple[type[models.Model], ...]:
         """The models of its tables; empty: what it writes to is elsewhere, or not known (E018)."""
         if self.projection is not None:

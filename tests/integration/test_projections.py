@@ -215,12 +215,15 @@ def test_a_failure_is_announced():
 
 
 def test_a_payload_that_cannot_be_read_says_where_it_stands():
-    """The read model rests before it, with the stream and the version in the error's notes."""
+    """The read model rests before it, with the stream and the version in the error."""
     score("ann", 1, 2)
     StoredEvent.objects.filter(version=2).update(payload='{"player": 7}')
     update()
     assert shown() == {"ann": 1}
-    assert checkpoint().error.startswith("UnreadableMessage: the data does not fit")
+    assert checkpoint().error.startswith(
+        "UnreadableMessage: event 2 of the stream 'ann' (position "
+    )
+    assert "the data does not fit Scored" in checkpoint().error
 
 
 def test_a_projection_that_rolls_back_has_failed():
