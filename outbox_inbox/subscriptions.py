@@ -133,6 +133,8 @@ def follow(
 ) -> Iterator[Cursor | None]:
     """Open a transaction that has the lock of a subscription; None: somebody else has it.
 
+    It is a transaction of its own: what is still open around it nobody can read from a stream.
+
     Arguments:
         context: whose events; the transaction is on its database.
         subscription: the name, at most 200 characters.
@@ -141,8 +143,9 @@ def follow(
     Raises:
         SettingsError: the database cannot serve subscriptions.
         ForeignCheckpoint: the database comes from a dump, and has not been rebased.
+        RuntimeError: it is called within another transaction of that database.
     """
-    with transaction.atomic(using=context.database):
+    with transaction.atomic(using=context.database, durable=True):
         yield open_cursor(connections[context.database], context, subscription, begin=begin)
 
 
@@ -173,7 +176,7 @@ _trusted: WeakKeyDictionary[Any, set[tuple[str, str]]] = WeakKeyDictionary()
 def _refuse_foreign(
     connection: BaseDatabaseWrapper, context: Context, subscription: str, lock: cursors.Lock
 ) -> None:
-    if connection.vendor != "postgresql":
+    if not cursors.by_snapshots(connection):
         return
     known = _trusted.setdefault(connection.connection, set())
     name = (context.label, subscription)
