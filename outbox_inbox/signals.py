@@ -36,6 +36,10 @@ message_lost            a message was gone  ``context: str``, ``place: str``,
 partition_backed_off    a transport is out  ``context: str``, ``queue: str``,
                         of reach; nothing   ``partition: int``, ``error: str``,
                         is lost             ``delay: timedelta`` (until the next trial)
+snapshot_ignored        a snapshot was      ``context: str``, ``stream: str``,
+                        passed over and     ``version: int``, ``error: str``
+                        the stream read
+                        from its beginning
 ======================  ==================  ==================================================
 
 ``error`` is one line, ``<ExceptionClass>: <message>``; the traceback is in ``DeliveryAttempt``.
@@ -66,3 +70,6 @@ message_lost = Signal()
 
 partition_backed_off = Signal()
 """A transport could not be reached; the partition rests, and no attempt is counted."""
+
+snapshot_ignored = Signal()
+"""A snapshot cannot be read, or is none of its stream; the stream itself was read instead."""

@@ -56,7 +56,7 @@ def read(context: str | Context, stream: str, after: int = 0) -> Iterator[Record
         .order_by("version")
     )
     for row in rows.iterator(chunk_size=1000):
-        yield _recorded(owner, row)
+        yield recorded(owner, row)
 
 
 def version(context: str | Context, stream: str) -> int:
@@ -135,7 +135,12 @@ def _context(context: str | Context) -> Context:
     return contexts.context(context) if isinstance(context, str) else context
 
 
-def _recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
+def recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
+    """Return what a row of a context's stream holds.
+
+    Raises:
+        UnreadableMessage, NewerVersion: its class is gone, or it does not fit the class.
+    """
     return RecordedEvent(
         event=_decode(owner, row),
         version=row.version,

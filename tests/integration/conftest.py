@@ -14,6 +14,7 @@ from outbox_inbox.models import (
     OutboxMessage,
     Partition,
     QuarantinedMessage,
+    Snapshot,
     StoredEvent,
     table,
 )
@@ -28,6 +29,7 @@ WRITTEN = (
     InboxMessage,
     QuarantinedMessage,
     OutboxMessage,
+    Snapshot,
     StoredEvent,
     Remark,
     Entry,
