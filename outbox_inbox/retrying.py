@@ -113,7 +113,7 @@ def _last(function: Callable[P, T], attempts: int, *args: P.args, **kwargs: P.kw
 def _in_transaction() -> bool:
     """Tell whether a transaction is open in this thread, on whatever database."""
     return any(
-        each.in_atomic_block or (each.connection is not None and not each.get_autocommit())
+        each.in_atomic_block or (each.connection is not None and not each.autocommit)
         for each in connections.all(initialized_only=True)
     )
 

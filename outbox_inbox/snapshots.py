@@ -89,16 +89,20 @@ def save(owner: Context, stream: str, taken: Taken) -> None:
     )
 
 
-def forget(context: str | Context, stream: str | None = None) -> int:
+def forget(context: str | Context, stream: str | None = None, *, using: str | None = None) -> int:
     """Delete the snapshot of a stream, or all of the context, and return how many there were.
 
     Nothing gets lost: the streams are read from their beginning, and snapshots taken anew.
+
+    Arguments:
+        stream: its name; default None, all of the context.
+        using: the alias of a database; default: where the context lives.
 
     Raises:
         NotAContext: there is no such context.
     """
     owner = contexts.context(context) if isinstance(context, str) else context
-    rows = Snapshot.objects.using(owner.database).filter(context=owner.label)
+    rows = Snapshot.objects.using(using or owner.database).filter(context=owner.label)
     return (rows if stream is None else rows.filter(stream=stream)).delete()[0]
 
 

@@ -5,6 +5,7 @@ from .draining import WORK, Drained, Progress, Step, drain, drain_all, rounds
 from .figures import ParkedKey, PartitionState, QueueStats
 from .pausing import pause, resume
 from .pruning import Pruned, prune
+from .reading import Seen, holders, look, similar
 from .releasing import (
     QuarantineSelection,
     Released,
@@ -29,6 +30,7 @@ __all__ = [
     "QueueStats",
     "Released",
     "Report",
+    "Seen",
     "Selection",
     "Spread",
     "Step",
@@ -39,6 +41,8 @@ __all__ = [
     "drain",
     "drain_all",
     "due",
+    "holders",
+    "look",
     "pause",
     "prune",
     "quarantined",
@@ -51,4 +55,5 @@ __all__ = [
     "retry_rows",
     "rounds",
     "rows",
+    "similar",
 ]
