@@ -11,15 +11,10 @@ from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import FIRST, Bought, bought
 from outbox_inbox import codec, snapshots
 from outbox_inbox.aggregates import Repository
-from outbox_inbox.dialects import as_uuid
 
 _EVENTS: Final = 1_000
 _SINCE: Final = 10  # events that came after the snapshot
 _NAME: Final = "customer-1"
-_COLUMNS: Final = (
-    "version, position, message_id, type, schema_version, key, payload, headers, correlation_id,"
-    " causation_id, recorded_at"
-)
 
 
 @dataclass
@@ -66,13 +61,12 @@ def bare_loop(count: int) -> Work:
             customer = Customer("1")
             with connection.cursor() as cursor:
                 cursor.execute(
-                    f"SELECT {_COLUMNS} FROM {STREAM} WHERE context = %s AND stream = %s"
+                    f"SELECT version, message_id, schema_version, payload FROM {STREAM} WHERE context = %s AND stream = %s"
                     " ORDER BY version",
                     ["store", _NAME],
                 )
                 for row in cursor.fetchall():
-                    as_uuid(row[2])
-                    customer.apply(codec.decode(Bought, row[6], version=row[4]))
+                    customer.apply(codec.decode(Bought, row[3], version=row[2]))
             _check(customer)
         return count
 
@@ -110,7 +104,7 @@ BENCHMARKS: Final = (
         unit="aggregates",
         bare=bare_loop,
         ours=from_the_beginning,
-        target=0.30,
+        target=0.60,
         size=20,
         set_up=fill,
     ),
@@ -120,7 +114,7 @@ BENCHMARKS: Final = (
         unit="aggregates",
         bare=from_the_beginning,
         ours=from_the_snapshot,
-        target=5.0,
+        target=4.0,
         size=20,
         against="folded",
         set_up=fill,

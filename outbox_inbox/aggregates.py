@@ -108,13 +108,12 @@ class Repository(Generic[K, S]):
             if found is not None:
                 state, taken_at = found
         version, last = taken_at, None
-        for last in streams.read(owner, stream, after=taken_at):
-            state = folded(self.fold, state, last.event)
-            version = last.version
+        for event, version, last in streams.events(owner, stream, taken_at):  # noqa: B007
+            state = folded(self.fold, state, event)
         due = None
         if last and self.snapshot_every and version - taken_at >= self.snapshot_every:
             # Now, before anybody has the state: a decision may change it in ways no event tells.
-            due = Taken(cls, self.snapshot_version, version, last.envelope.id, _text(cls, state))
+            due = Taken(cls, self.snapshot_version, version, last, _text(cls, state))
         return Loaded(state=state, version=version, stream=stream, _home=self, _due=due)
 
 

@@ -78,12 +78,12 @@ def read_versions(repository=ORDERS, key="a"):
 
     def reading(*arguments, **options):
         for each in read(*arguments, **options):
-            seen.append(each.version)
+            seen.append(each[1])
             yield each
 
-    read = streams.read
+    read = streams.events
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outbox_inbox.streams.read", reading)
+        patch.setattr(streams, "events", reading)
         repository.load(key)
     return seen
 
@@ -416,4 +416,5 @@ def test_many_who_append_at_once_keep_the_snapshots_true():
     for key in "ab":
         assert loads_as_from_scratch(repository, key)
         assert repository.load(key).version == 24
-        assert Snapshot.objects.get(stream=f"order-{key}").version == 22
+        # It may be one later: who has read an older snapshot may then read the newest events.
+        assert Snapshot.objects.get(stream=f"order-{key}").version in {22, 23}
