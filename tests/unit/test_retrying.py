@@ -89,6 +89,19 @@ def test_another_error_is_not_tried_again(error):
     assert decide.calls == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_deadlock_is_tried_again(monkeypatch):
+    """Where a database ends one transaction so that another can go on."""
+    connection.ensure_connection()
+    monkeypatch.setattr(connection, "vendor", "mysql")
+
+    def deadlock(message):
+        return OperationalError(1213, message)
+
+    decide = losing(1, deadlock)
+    assert retry_on_conflict(decide)() == ("done", "me")
+
+
 def test_the_function_keeps_its_name_and_its_docstring():
     """It can be documented and imported like any other."""
     decide = retry_on_conflict(losing(0))
