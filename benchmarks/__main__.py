@@ -91,6 +91,7 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
         carrying,
         dispatching,
         following,
+        loading,
         queueing,
         rebuilding,
         recording,
@@ -99,7 +100,17 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
         waking,
     )
 
-    modules = [recording, relaying, following, carrying, queueing, dispatching, backlog, waiting]
+    modules = [
+        recording,
+        relaying,
+        following,
+        carrying,
+        queueing,
+        dispatching,
+        backlog,
+        waiting,
+        loading,
+    ]
     if database == "postgres":
         modules += [rebuilding, waking]
     known = {each.name: each for module in modules for each in module.BENCHMARKS}

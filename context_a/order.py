@@ -26,7 +26,6 @@ class Order:
     """One order, as far as its decisions need to know it."""
 
     order_id: str
-    version: int = 0
     placed: Placed | None = None
     cancelled: bool = False
     shipped: bool = False
@@ -40,7 +39,6 @@ class Order:
                 self.cancelled = True
             case Shipped():
                 self.shipped = True
-        self.version += 1
 
     def place(
         self,

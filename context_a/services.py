@@ -1,8 +1,9 @@
 """The use cases of ordering: all that the outside world can ask of it.
 
-Each one loads the order from its stream, lets it decide, and records the decision at the version
-the decision was made on. When somebody else was faster, `record()` raises `ConcurrencyError` and
-nothing is stored: call the use case again, and it decides again.
+Each one loads the order from its stream, lets it decide, and appends the decision at the version
+the decision was made on. When somebody else was faster, nothing is stored, and it decides again
+on what the order has become. (Within somebody else's transaction that is theirs to do: they get
+the `ConcurrencyError`.)
 
 All of them are idempotent and say whether they changed anything.
 """
@@ -10,10 +11,8 @@ All of them are idempotent and say whether they changed anything.
 from collections.abc import Callable, Sequence
 from datetime import date
 
-from django.db import transaction
-
-from outbox_inbox import DomainEvent, record, streams
-from outbox_inbox.contexts import context
+from outbox_inbox import DomainEvent
+from outbox_inbox.aggregates import Repository, retry_on_conflict
 
 from .events import OrderLine
 from .order import Order, OrderRefused
@@ -56,22 +55,16 @@ def mark_shipped(order_id: str, on: date) -> bool:
     return _decide(order_id, lambda order: order.ship(on))
 
 
+# Without snapshots: an order has three events at most.
+_ORDERS = Repository("ordering", start=Order, fold=Order.apply, stream="order-{}")
+
+
+@retry_on_conflict
 def _decide(order_id: str, decision: Callable[[Order], DomainEvent | None]) -> bool:
-    with transaction.atomic(using=context("ordering").database):
-        order = _load(order_id)
-        event = decision(order)
+    with _ORDERS.atomic():
+        order = _ORDERS.load(order_id)
+        event = decision(order.state)
         if event is None:
             return False
-        record(event, stream=_stream(order_id), expected_version=order.version)
+        order.append(event)
         return True
-
-
-def _load(order_id: str) -> Order:
-    order = Order(order_id)
-    for recorded in streams.read("ordering", _stream(order_id)):
-        order.apply(recorded.event)
-    return order
-
-
-def _stream(order_id: str) -> str:
-    return f"order-{order_id}"

@@ -80,6 +80,29 @@ class InvalidEvent(OutboxInboxError):
         return f"{self.event}: " + "; ".join(shown + more)
 
 
+class InvalidSnapshot(OutboxInboxError):
+    """The state of an aggregate holds values that would not survive being stored and read again.
+
+    Change the fields that the message names, or do without snapshots until that is done
+    (`snapshot_every=None`): the stream has everything.
+
+    Attributes:
+        state: the class name of the state.
+        errors: every field at fault, with its path and the reason: ``total: NaN is ...``.
+    """
+
+    def __init__(self, state: str, errors: Sequence[str]) -> None:
+        super().__init__(state, list(errors))
+        self.state = state
+        self.errors = list(errors)
+
+    def __str__(self) -> str:
+        return (
+            f"no snapshot can be taken of {self.state}: {'; '.join(self.errors[:20])}. Change the "
+            "fields, or do without snapshots (snapshot_every=None) until that is done"
+        )
+
+
 class UnreadableMessage(PermanentError):
     """A stored message cannot be turned into its event.
 

@@ -82,5 +82,11 @@ _RECEIVERS = MappingProxyType(
             "%(context)s lets partition %(partition)d of its %(queue)s rest for %(delay)s, "
             "and no attempt is counted: %(error)s",
         ),
+        signals.snapshot_ignored: partial(
+            _log,
+            logging.WARNING,
+            "%(context)s ignores the snapshot of %(stream)r at version %(version)d, and reads the "
+            "stream from its beginning: %(error)s",
+        ),
     }
 )

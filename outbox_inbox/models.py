@@ -167,6 +167,37 @@ class StoredEvent(Message):
         ]
 
 
+class Snapshot(Row):
+    """What an aggregate had come to at a version of its stream: saves reading what led to it.
+
+    It can be deleted at any time, and is then taken anew.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    context = models.CharField(max_length=50)
+    stream = models.CharField(max_length=200)
+    version = models.PositiveIntegerField()
+    """How many events of the stream are in it."""
+    event_id = models.UUIDField()
+    """Message id of the last of these, by which it belongs to this stream and no other."""
+    schema_version = models.PositiveIntegerField()
+    """Of the snapshot: what the code calls the meaning of its fields."""
+    layout = models.CharField(max_length=16)
+    """Changes with the fields of the class, and with their types."""
+    payload = models.TextField()
+    taken_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("snapshot")
+        constraints = [
+            models.UniqueConstraint("context", "stream", name="outbox_inbox_snapshot_stream")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.context} {self.stream} {self.version}"
+
+
 class OutboxMessage(Message):
     """One message that a context recorded and has to send on. Only its state columns change."""
 

@@ -40,6 +40,10 @@ projection_failed       a projection failed ``context: str``, ``projection: str`
                         on an event; it     ``error: str``, ``delay: timedelta``
                         rests, and nothing  (until the next trial)
                         is passed over
+snapshot_ignored        a snapshot was      ``context: str``, ``stream: str``,
+                        passed over and     ``version: int``, ``error: str``
+                        the stream read
+                        from its beginning
 ======================  ==================  ==================================================
 
 ``error`` is one line, ``<ExceptionClass>: <message>``; the traceback is in ``DeliveryAttempt``.
@@ -73,3 +77,6 @@ partition_backed_off = Signal()
 
 projection_failed = Signal()
 """A projection failed on an event; it is tried again after a delay, and passes nothing over."""
+
+snapshot_ignored = Signal()
+"""A snapshot cannot be read, or is none of its stream; the stream itself was read instead."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from . import codec, contexts, statements
 from .contexts import Context
@@ -50,13 +51,17 @@ def read(context: str | Context, stream: str, after: int = 0) -> Iterator[Record
         UnreadableMessage: a stored event has no class any more, or does not fit it.
     """
     owner = _context(context)
-    rows = (
-        StoredEvent.objects.using(owner.database)
-        .filter(context=owner.label, stream=stream, version__gt=after)
-        .order_by("version")
+    for row in _rows(owner, stream, after).iterator(chunk_size=1000):
+        yield recorded(owner, row)
+
+
+def events(owner: Context, stream: str, after: int = 0) -> Iterator[tuple[Any, int, UUID]]:
+    """Yield event, version and message id: like `read`, in half the time, for who folds them."""
+    columns = _rows(owner, stream, after).values_list(
+        "type", "schema_version", "payload", "version", "message_id"
     )
-    for row in rows.iterator(chunk_size=1000):
-        yield _recorded(owner, row)
+    for kind, schema_version, payload, number, message_id in columns.iterator(chunk_size=1000):
+        yield _decode(owner, kind, schema_version, payload, (stream, number)), number, message_id
 
 
 def version(context: str | Context, stream: str) -> int:
@@ -155,9 +160,14 @@ def _context(context: str | Context) -> Context:
     return contexts.context(context) if isinstance(context, str) else context
 
 
-def _recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
+def recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
+    """Return what a row of a context's stream holds.
+
+    Raises:
+        UnreadableMessage, NewerVersion: its class is gone, or it does not fit the class.
+    """
     return RecordedEvent(
-        event=_decode(owner, row),
+        event=_decode(owner, row.type, row.schema_version, row.payload, (row.stream, row.version)),
         version=row.version,
         position=row.position,
         envelope=Envelope(
@@ -175,13 +185,19 @@ def _recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
     )
 
 
-def _decode(owner: Context, row: StoredEvent) -> DomainEvent | IntegrationEvent:
-    cls = owner.event_class(row.type)
+def _rows(owner: Context, stream: str, after: int) -> QuerySet[StoredEvent]:
+    rows = StoredEvent.objects.using(owner.database).filter(context=owner.label, stream=stream)
+    return rows.filter(version__gt=after).order_by("version")
+
+
+def _decode(
+    owner: Context, kind: str, schema_version: int, payload: str, place: tuple[str, int]
+) -> DomainEvent | IntegrationEvent:
+    cls = owner.event_class(kind)
     if cls is None:
+        stream, number = place
         raise UnreadableMessage(
-            f"event {row.version} of the stream {row.stream!r} is a {row.type!r}, and the context "
+            f"event {number} of the stream {stream!r} is a {kind!r}, and the context "
             f"{owner.label!r} has no class of that name any more"
         )
-    return codec.decode(
-        cls, row.payload, version=row.schema_version, upcasters=owner.upcasters_of(cls)
-    )
+    return codec.decode(cls, payload, version=schema_version, upcasters=owner.upcasters_of(cls))

@@ -13,6 +13,7 @@ from outbox_inbox.models import (
     OutboxMessage,
     Partition,
     QuarantinedMessage,
+    Snapshot,
     StoredEvent,
 )
 from outbox_inbox.quarantine import fingerprint
@@ -79,6 +80,21 @@ def stored_event(**given: Any) -> StoredEvent:
     sort = {"kind": "domain", "key_hash": 0, "hops": 0, "in_outbox": True}
     place = {"stream": str(uuid4()), "version": 1}
     return StoredEvent.objects.create(**{**sort, **place, **_message(given)})
+
+
+def snapshot(**given: Any) -> Snapshot:
+    """Make the snapshot of a stream."""
+    fields = {
+        "context": "shop",
+        "stream": str(uuid4()),
+        "version": 100,
+        "event_id": uuid4(),
+        "schema_version": 1,
+        "layout": "0123456789abcdef",
+        "payload": '{"number":1,"order":"a"}',
+        "taken_at": timezone.now(),
+    }
+    return Snapshot.objects.create(**{**fields, **given})
 
 
 def partition(**given: Any) -> Partition:

@@ -5,7 +5,7 @@ from .inbox import InboxMessageAdmin
 from .outbox import OutboxMessageAdmin
 from .partitions import PartitionAdmin
 from .quarantine import QuarantinedMessageAdmin
-from .stream import StoredEventAdmin
+from .stream import SnapshotAdmin, StoredEventAdmin
 from .subscriptions import CheckpointAdmin
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "OutboxMessageAdmin",
     "PartitionAdmin",
     "QuarantinedMessageAdmin",
+    "SnapshotAdmin",
     "StoredEventAdmin",
 ]

@@ -1,4 +1,4 @@
-"""The local streams in the admin."""
+"""The local streams in the admin, and the snapshots of what they have come to."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,15 +10,33 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
-from outbox_inbox.models import StoredEvent
+from outbox_inbox.models import Snapshot, StoredEvent
 
+from . import rendering
+from .base import QueueAdmin
 from .columns import IDENTITY, TEXTS, MessageColumns
 from .listing import ContextFilter, TypeFilter, as_uuid
 from .places import query
 
 
+class StreamColumns(QueueAdmin):
+    """Which stream a row belongs to."""
+
+    @admin.display(description=_("stream"))
+    def stream_link(self, row: Any) -> SafeString:
+        """Link to all events of the stream."""
+        address = self.address(
+            StoredEvent,
+            "changelist",
+            context__exact=row.context,
+            stream__exact=row.stream,
+            **query(row),
+        )
+        return format_html('<a href="{}">{}</a>', address, row.stream)
+
+
 @admin.register(StoredEvent)
-class StoredEventAdmin(MessageColumns):
+class StoredEventAdmin(MessageColumns, StreamColumns):
     """Events of the local streams."""
 
     list_display = ("typed", "stream_link", "version", "key", "context", "recorded")
@@ -56,14 +74,46 @@ class StoredEventAdmin(MessageColumns):
         yield Q(context__in=[context.label for context in contexts()], stream=term)
         yield Q(key=term) if number is None else Q(key=term) | Q(correlation_id=number)
 
-    @admin.display(description=_("stream"))
-    def stream_link(self, row: Any) -> SafeString:
-        """Link to all events of the stream."""
-        address = self.address(
-            StoredEvent,
-            "changelist",
-            context__exact=row.context,
-            stream__exact=row.stream,
-            **query(row),
-        )
-        return format_html('<a href="{}">{}</a>', address, row.stream)
+
+@admin.register(Snapshot)
+class SnapshotAdmin(StreamColumns):
+    """What aggregates had come to at a version of their streams."""
+
+    unlisted = ("payload",)
+    list_display = ("__str__", "stream_link", "version", "schema_version", "context", "taken")
+    list_filter = (ContextFilter,)
+    search_fields = ("stream",)
+    search_help_text = _("A stream, in full; #… for a row.")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("context", "stream_link", "version"),
+                    "event",
+                    ("schema_version", "layout"),
+                    "taken",
+                )
+            },
+        ),
+        (_("Payload"), {"fields": ("pretty_payload",), "classes": ("oi-wide",)}),
+    )
+
+    def lookups(self, term: str) -> Iterable[Q]:
+        """Look for a stream."""
+        yield Q(context__in=[context.label for context in contexts()], stream=term)
+
+    @admin.display(description=_("last event in it"))
+    def event(self, row: Any) -> SafeString:
+        """Link to the event that it ends with."""
+        return self.identity(row.event_id, row)
+
+    @admin.display(description=_("taken"))
+    def taken(self, row: Any) -> SafeString:
+        """Show when it was taken."""
+        return rendering.moment(row.taken_at)
+
+    @admin.display(description=_("payload"))
+    def pretty_payload(self, row: Any) -> SafeString:
+        """Show the state."""
+        return rendering.document(row.payload)

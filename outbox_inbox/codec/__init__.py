@@ -23,6 +23,7 @@ from .field_types import Mapped, Refused
 from .json_text import MAX_DEPTH, check_limits, limit_problem, load_object, text_problem
 from .shapes import Shape, Unfit, field_problems, shape_of
 from .single_types import TEXT
+from .states import decode_state, encode_state, fingerprint
 from .type_hints import SUPPORTED
 
 __all__ = [
@@ -30,9 +31,12 @@ __all__ = [
     "check_limits",
     "decode",
     "decode_headers",
+    "decode_state",
     "encode",
     "encode_headers",
+    "encode_state",
     "field_problems",
+    "fingerprint",
     "load_object",
     "own_reader",
     "text_problem",

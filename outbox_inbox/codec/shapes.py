@@ -1,4 +1,4 @@
-"""The shape of an event class: worked out once, then used to write and read its events."""
+"""The shape of a stored class: worked out once, then used to write and read its instances."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,33 +19,31 @@ class Unfit(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Shape:
-    """What is known of an event class.
+class Layout:
+    """What is known of a dataclass whose instances are stored.
 
     Attributes:
         name: the class's name, for errors.
-        meta: its kind, name, version and key.
-        record: its fields; writes its events.
-        adapter: pydantic's; reads its events.
-        ambiguous: only reading an event back shows that it comes back as it was.
+        record: its fields; writes its instances.
+        adapter: pydantic's; reads its instances.
+        ambiguous: only reading one back shows that it comes back as it was.
         zoned: the fields for which pydantic reads values that are not stored.
     """
 
     name: str
-    meta: Meta
     record: Record
     adapter: TypeAdapter[Any]
     ambiguous: bool
     zoned: tuple[tuple[str, FieldType], ...]
 
     def read(self, data: str) -> Any:
-        """Return the event in a JSON text.
+        """Return the instance in a JSON text.
 
         Raises:
             Unfit: the text does not fit the class.
         """
         try:
-            event = self.adapter.validate_json(data, strict=True)
+            found = self.adapter.validate_json(data, strict=True)
         except ValidationError as error:
             # Without the cause, which would repeat private values in every log.
             raise Unfit(*_reasons(error)) from None
@@ -54,18 +52,29 @@ class Shape:
         problems = [
             problem
             for name, kind in self.zoned
-            for problem in kind.problems(getattr(event, name), name)
+            for problem in kind.problems(getattr(found, name), name)
         ]
         if problems:
             raise Unfit(*problems)
-        return event
+        return found
 
-    def changes(self, event: object, data: str) -> list[str]:
-        """Say what in an event would not come back from its JSON text as it was."""
+    def changes(self, value: object, data: str) -> list[str]:
+        """Say what in an instance would not come back from its JSON text as it was."""
         try:
-            return list(_differences(event, self.read(data), ""))
+            return list(_differences(value, self.read(data), ""))
         except Unfit as unfit:
             return [f"{reason} (when it is read back)" for reason in unfit.args]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape(Layout):
+    """What is known of an event class.
+
+    Attributes:
+        meta: its kind, name, version and key.
+    """
+
+    meta: Meta
 
 
 _shapes: dict[type, Shape] = {}
@@ -96,12 +105,29 @@ def field_problems(cls: type) -> list[str]:
 def _worked_out(cls: type) -> Shape:
     reader, record = _read_class(cls)
     problems = [*reader.problems, *_key_problems(cls, record)]
+    return Shape(*_laid_out(cls, reader, record, problems), meta(cls))
+
+
+def layout_of(cls: type) -> Layout:
+    """Work out the layout of a dataclass that is no event; it, and what is in it, may be mutable.
+
+    Raises:
+        TypeError: it has fields that cannot be stored; names all of them.
+    """
+    reader = Reader(frozen=False)
+    record = reader.record(cls)
+    return Layout(*_laid_out(cls, reader, record, reader.problems))
+
+
+def _laid_out(
+    cls: type, reader: Reader, record: Record, problems: list[str]
+) -> tuple[str, Record, TypeAdapter[Any], bool, tuple[tuple[str, FieldType], ...]]:
     if problems:
         raise TypeError(f"{'; '.join(problems)}. A field may hold {SUPPORTED}.")
     adapter: TypeAdapter[Any] = TypeAdapter(cls)
     ambiguous = reader.ambiguous or _has_functions(adapter.core_schema)
     zoned = tuple((name, kind) for name, kind in record.fields.items() if kind.zoned)
-    return Shape(cls.__name__, meta(cls), record, adapter, ambiguous, zoned)
+    return cls.__name__, record, adapter, ambiguous, zoned
 
 
 def _read_class(cls: type) -> tuple[Reader, Record]:

@@ -21,15 +21,19 @@ _HOOKS: Final = ("__post_init__", "__pydantic_config__", "__get_pydantic_core_sc
 class Reader:
     """Reads one event class, and the dataclasses in its fields.
 
+    Arguments:
+        frozen: refuse a dataclass in a field that is not frozen; default True.
+
     Attributes:
         problems: what is wrong with the class, each with the field's name.
         ambiguous: the type alone does not prove that a value is read back as it was (a union of
             types with the same kind of JSON, a constraint or a hook of the class).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, frozen: bool = True) -> None:
         self.problems: list[str] = []
         self.ambiguous = False
+        self._frozen = frozen
         self._records: dict[type, Record] = {}
 
     def record(self, cls: type) -> Record:
@@ -111,7 +115,7 @@ class Reader:
         if issubclass(cls, Enum):
             return choice(cls)
         if dataclasses.is_dataclass(cls):
-            if not _frozen(cls):
+            if self._frozen and not _frozen(cls):
                 raise Refused(f"{cls.__qualname__} is not frozen: @dataclass(frozen=True)")
             return self.record(cls)
         if cls in {list, tuple, dict}:

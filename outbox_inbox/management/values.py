@@ -35,6 +35,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def from_zero(text: str) -> int:
+    """Return a whole number from 0.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ArgumentTypeError(f"{text!r}; expected a whole number from 0")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Return a number of seconds above 0, such as ``0.25``.
 

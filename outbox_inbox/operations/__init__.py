@@ -5,6 +5,7 @@ from .draining import WORK, Drained, Progress, Step, drain, drain_all, rounds
 from .figures import ParkedKey, PartitionState, QueueStats
 from .pausing import pause, resume
 from .pruning import Pruned, prune
+from .reading import Seen, holders, look, similar
 from .rebasing import Rebased, rebase
 from .releasing import (
     QuarantineSelection,
@@ -38,6 +39,7 @@ __all__ = [
     "Rebased",
     "Released",
     "Report",
+    "Seen",
     "Selection",
     "Spread",
     "Step",
@@ -48,6 +50,8 @@ __all__ = [
     "drain",
     "drain_all",
     "due",
+    "holders",
+    "look",
     "pause",
     "pause_read_models",
     "prune",
@@ -64,4 +68,5 @@ __all__ = [
     "retry_rows",
     "rounds",
     "rows",
+    "similar",
 ]

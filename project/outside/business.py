@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from context_a.services import OrderRefused, cancel_order, place_order
-from outbox_inbox import ConcurrencyError
 from outbox_inbox.operations import Drained, QueueStats, drain_all, queue_stats
 
 from .deployed import ORDERING, SHIPPING, all_here, here
@@ -25,7 +24,7 @@ Show = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]
 PATIENCE = timedelta(seconds=60)
 """How long the warehouse waits for the next shipment that ordering has not asked for yet."""
 
-_TRIES = 5
+_LOOKS = 5
 _PAUSE = 0.2  # seconds between two looks at what has been booked
 
 
@@ -108,7 +107,7 @@ class Day:
                 if self.stop():
                     break
                 try:
-                    changed += _insist(act, order)
+                    changed += act(order)
                 except (OrderRefused, Refused) as refusal:
                     self.problems.append(str(refusal))
                 advance(1)
@@ -126,7 +125,7 @@ class Day:
         """Look at the queues, and do what has come from another deployment in the meantime."""
         self.queues = queue_stats()
         if not all_here():
-            for _ in range(_TRIES):
+            for _ in range(_LOOKS):
                 if self.stop() or not any(each.unfinished for each in self.queues):
                     break
                 drain_all(stop=self.stop)
@@ -178,13 +177,3 @@ def _booked(ids: Sequence[str]) -> int:
     from context_b.models import Shipment
 
     return len(Shipment.objects.in_bulk(ids, field_name="reference"))
-
-
-def _insist(act: Callable[[OutsideOrder], bool], order: OutsideOrder) -> bool:
-    """Act again when somebody else changed the order at the same moment."""
-    for _ in range(_TRIES - 1):
-        try:
-            return act(order)
-        except ConcurrencyError:
-            continue
-    return act(order)

@@ -16,6 +16,7 @@ from outbox_inbox.models import (
     OutboxMessage,
     Partition,
     QuarantinedMessage,
+    Snapshot,
     StoredEvent,
     table,
 )
@@ -32,6 +33,7 @@ WRITTEN = (
     InboxMessage,
     QuarantinedMessage,
     OutboxMessage,
+    Snapshot,
     StoredEvent,
     Checkpoint,
     Remark,

@@ -25,10 +25,11 @@ MODELS = {
     "delivery": rows.delivery,
     "deliveryattempt": rows.attempt,
     "storedevent": rows.stored_event,
+    "snapshot": rows.snapshot,
     "partition": rows.partition,
     "quarantinedmessage": rows.quarantined,
 }
-MESSAGES = [name for name in MODELS if name not in ("partition", "quarantinedmessage")]
+MESSAGES = [name for name in MODELS if name not in ("partition", "quarantinedmessage", "snapshot")]
 SCRIPT = "<script>alert('owned')</script>"
 NUMBER = UUID("0190f3a1-7c00-7000-8000-00000000abcd")
 
@@ -508,3 +509,28 @@ def test_looking_leaves_no_trace(admin_client):
     """Lists and inspect pages write no history."""
     page(admin_client, "outboxmessage", rows.outbox_message())
     assert not LogEntry.objects.exists()
+
+
+# Snapshots
+
+
+def test_a_snapshot_leads_to_its_stream_and_shows_what_it_holds(admin_client):
+    """The state laid out, and the link to the events that it stands for."""
+    row = rows.snapshot(stream="order-4", payload='{"total":"12.50"}')
+    shown = page(admin_client, "snapshot", row)
+    assert address("storedevent") + "?context__exact=shop&amp;stream__exact=order-4" in shown
+    assert "12.50" in shown
+    assert str(row.event_id) in shown
+
+
+def test_a_snapshot_is_found_by_its_stream(admin_client):
+    """By the whole name, and no other's."""
+    row = rows.snapshot(stream="order-4")
+    rows.snapshot(stream="order-42")
+    assert listed(admin_client, "snapshot", q="order-4") == {row.pk}
+
+
+def test_a_hostile_snapshot_is_shown_and_harms_nobody(admin_client):
+    """Its texts are escaped, also where they are no JSON."""
+    for payload in (f'{{"a":"{SCRIPT}"}}', SCRIPT):
+        assert SCRIPT not in page(admin_client, "snapshot", rows.snapshot(payload=payload))

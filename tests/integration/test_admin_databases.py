@@ -21,6 +21,7 @@ MODELS = {
     "delivery": rows.delivery,
     "deliveryattempt": rows.attempt,
     "storedevent": rows.stored_event,
+    "snapshot": rows.snapshot,
 }
 
 

@@ -343,9 +343,9 @@ def test_a_total_is_rounded_half_up_once() -> None:
 def test_a_decision_on_an_old_state_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two who decide at the same moment, the slower one is told to decide again."""
     place("1")
-    stale = ordering._load("1")
+    stale = ordering._ORDERS.load("1")
     cancel_order("1")
-    monkeypatch.setattr(ordering, "_load", lambda order_id: stale)
+    monkeypatch.setattr(ordering._ORDERS, "load", lambda order_id: stale)
     with pytest.raises(ConcurrencyError):
         mark_shipped("1", FIRST_OF_MAY)
 

@@ -18,7 +18,7 @@ from django.db.models.signals import pre_save
 from context_a.models import OrderSummary
 from context_a.services import cancel_order, place_order
 from context_b.models import CountryBoard, Shipment
-from outbox_inbox import ConcurrencyError, PermanentError
+from outbox_inbox import PermanentError
 from outbox_inbox.contexts import context
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Queue, StoredEvent
 from outbox_inbox.operations import Drained, Selection, pause, retry
@@ -166,19 +166,6 @@ def test_a_signal_ends_a_run_between_two_orders(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(CommandError, match="stopped by a signal"):
         run("place_orders", *FILES)
     assert StoredEvent.objects.count() == 1
-
-
-def test_somebody_else_at_the_same_order_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A use case that lost the race for a stream is called again."""
-    lost = iter([True])
-
-    def place(*args: Any, **kwargs: Any) -> bool:
-        if next(lost, False):
-            raise ConcurrencyError
-        return place_order(*args, **kwargs)
-
-    monkeypatch.setattr(business, "place_order", place)
-    assert run("place_orders", *FILES)["placed"] == 5
 
 
 def test_messages_left_by_an_earlier_run_are_taken_along() -> None:

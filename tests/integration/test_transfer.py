@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
@@ -18,6 +19,7 @@ from django.utils import timezone
 
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox import PermanentError, faults, quarantine, record
+from outbox_inbox.aggregates import Repository
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.exceptions import (
     ContextMoved,
@@ -34,6 +36,7 @@ from outbox_inbox.models import (
     QuarantinedMessage,
     Queue,
     Reason,
+    Snapshot,
     StoredEvent,
     Transfer,
     table,
@@ -914,3 +917,35 @@ def test_a_subscription_cannot_be_moved_on_where_the_context_is_closed() -> None
     transfer.transfer("shop", "other")
     with pytest.raises(DatabaseError, match="is closed on this database"):
         read_page("slow", 1)
+
+
+def test_snapshots_stay_behind_and_go_when_it_is_cleaned(settings: Any) -> None:
+    """They are taken anew from the streams, which went along."""
+    notes = Repository("shop", start=Last, fold=later, stream="note-{}", snapshot_every=2)
+
+    def append(*events: Noted) -> None:
+        with notes.atomic():
+            notes.load("a").append(*events)
+
+    append(*steps(Noted, 2))
+    append(*steps(Noted, [3]))
+    transfer.transfer("shop", "other")
+    deploy(settings, "shop")
+    assert (Snapshot.objects.count(), Snapshot.objects.using("other").count()) == (1, 0)
+    append(*steps(Noted, [4]))
+    transfer.clean("shop", "other")
+    assert (Snapshot.objects.count(), Snapshot.objects.using("other").count()) == (0, 1)
+    assert notes.load("a").state.number == 4
+
+
+@dataclass
+class Last:
+    """The last note of an order."""
+
+    order: str
+    number: int = 0
+
+
+def later(last: Last, event: Noted) -> None:
+    """Take in the next note."""
+    last.number = event.number

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from context_a.order import Order
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
@@ -39,3 +41,21 @@ def test_the_readme_promises_something():
     """The page that is read first says what can be relied on, and which test proves it."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## What is promised")[1]
     assert len(NAMED.findall(section.split("\n## ")[0])) > 10
+
+
+CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CITED = re.compile(r"# (\S+\.py)\n")
+
+
+def test_the_code_of_event_sourcing_is_that_of_the_example():
+    """What is cited stands in the file; what is not runs as it is."""
+    found = CODE.findall((ROOT / "docs/event-sourcing.md").read_text(encoding="utf-8"))
+    cited = [(match[1], code[match.end() :]) for code in found if (match := CITED.match(code))]
+    assert len(cited) == 2
+    for file, code in cited:
+        assert code in (ROOT / file).read_text(encoding="utf-8")
+    names = {"Order": Order}
+    for code in found:
+        if not CITED.match(code):
+            exec(code, names)  # noqa: S102  it is ours
+    assert names["ORDERS"].snapshot_every == 100

@@ -30,6 +30,13 @@ def entries(monkeypatch, caplog):
             "shop sent 12 messages from partition 0",
         ),
         (
+            signals.snapshot_ignored,
+            {"context": "shop", "stream": "order-7", "version": 100, "error": "no"},
+            "WARNING",
+            "shop ignores the snapshot of 'order-7' at version 100, and reads the stream from its "
+            "beginning: no",
+        ),
+        (
             signals.message_dead,
             {**ABOUT, **ERROR},
             "ERROR",

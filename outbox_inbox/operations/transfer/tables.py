@@ -51,8 +51,13 @@ QUEUES = (
 )
 """In the order in which they refer to each other."""
 
-APART = frozenset({"Checkpoint", "Partition", "Transfer"})
-"""Models of outbox_inbox whose rows are not copied: each side has its own."""
+APART = frozenset({"Checkpoint", "Partition", "Snapshot", "Transfer"})
+"""Models of outbox_inbox whose rows are not copied: each side has its own.
+
+Checkpoints are made on the new side (``checkpoints.py``). Snapshots are made of the stream, and made anew from it: copying them would only keep the context
+closed for longer. Those left behind are still good should it come back, since each is bound to the
+event that it ends with.
+"""
 
 Shifts = Mapping[str, int]
 """Name of a table -> what is added to its ids on the new side."""

@@ -3,7 +3,7 @@
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox import faults
+from outbox_inbox import faults, snapshots
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, Partition, TransferState
 from outbox_inbox.models import Transfer as TransferRow
@@ -84,6 +84,8 @@ def _empty(way: Way, using: str, advance: Advance = ignore) -> int:
     """Delete the context's rows on a database; those of the queues a transaction a chunk."""
     tables = way.tables()
     removed = 0
+    # They are of no use without their streams, and may hold what these held.
+    snapshots.forget(way.label, using=using)
     for table in reversed([each for each in tables if not each.own]):
         for keys in table.windows(using):
             with writing(way.label, using):

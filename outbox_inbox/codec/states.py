@@ -1,0 +1,108 @@
+"""Turn the state of an aggregate into JSON text and back, exactly or not at all.
+
+As with events, every value is checked by its exact type while it is written. Other than an event,
+a state may be a mutable dataclass, and so may be what is in it.
+"""
+
+import dataclasses
+import json
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from outbox_inbox.exceptions import InvalidSnapshot, UnreadableMessage
+
+from .field_types import Refused
+from .json_text import load_object
+from .shapes import Layout, Unfit, layout_of
+
+_FINGERPRINT = 16
+_known: dict[type, tuple[Layout, str]] = {}
+
+
+def encode_state(state: object) -> str:
+    """Return a state as canonical JSON, which `decode_state` turns into an equal one.
+
+    Raises:
+        InvalidSnapshot: values that would not come back as they are; names the field of each.
+        TypeError: its class has fields of a type that cannot be stored.
+    """
+    layout, _ = _of(type(state))
+    problems = _undeclared(state)
+    if not problems:
+        try:
+            text = layout.record.dump(state)
+            # A snapshot is taken so rarely that each one is read back: nothing is left to a proof.
+            problems = layout.changes(state, text)
+        except (Refused, RecursionError) as error:
+            problems = _refusals(layout, state) or [str(error)]
+        else:
+            if not problems:
+                return text
+    raise InvalidSnapshot(layout.name, problems)
+
+
+def decode_state(cls: type, data: str) -> Any:
+    """Return the state that a stored text holds.
+
+    Raises:
+        UnreadableMessage: the text is no acceptable JSON object, or does not fit the class.
+        TypeError: the class has fields of a type that cannot be stored.
+    """
+    layout, _ = _of(cls)
+    try:
+        load_object(data)
+        return layout.read(data)
+    except RecursionError as error:
+        raise UnreadableMessage("the data is nested too deeply") from error
+    except Unfit as unfit:
+        reasons = "; ".join(unfit.args[:20])
+        raise UnreadableMessage(f"the data does not fit {layout.name}: {reasons}") from unfit
+
+
+def fingerprint(cls: type) -> str:
+    """Return what changes with the name of a class, with its fields and with their types.
+
+    Raises:
+        TypeError: it is no dataclass, or has fields that cannot be stored; names all of them.
+    """
+    return _of(cls)[1]
+
+
+def _of(cls: type) -> tuple[Layout, str]:
+    found = _known.get(cls)
+    if found is None:
+        if not dataclasses.is_dataclass(cls):
+            raise TypeError(
+                f"{cls.__qualname__} is no dataclass: snapshots are made of its fields. Make it "
+                "one, or do without snapshots (snapshot_every=None)"
+            )
+        layout = layout_of(cls)
+        found = _known[cls] = layout, _fingerprint(cls, layout.adapter)
+    return found
+
+
+def _fingerprint(cls: type, adapter: TypeAdapter[Any]) -> str:
+    schema = adapter.json_schema()
+    text = f"{cls.__module__}.{cls.__qualname__} {json.dumps(schema, sort_keys=True, default=str)}"
+    return sha256(text.encode()).hexdigest()[:_FINGERPRINT]
+
+
+def _undeclared(state: object) -> list[str]:
+    """Name the attributes that are no fields, which a snapshot would lose."""
+    cls = type(state)
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return [
+        f"{name}: an attribute that is no field of {cls.__qualname__} would be lost"
+        for name in getattr(state, "__dict__", ())
+        if name not in fields and not isinstance(getattr(cls, name, None), cached_property)
+    ]
+
+
+def _refusals(layout: Layout, state: object) -> list[str]:
+    try:
+        return list(layout.record.problems(state, ""))
+    except RecursionError:
+        return ["it is nested too deeply, or contains itself"]
