@@ -135,7 +135,8 @@ def insert_outbox(
         connection,
         f"INSERT INTO {OUTBOX} {columns}",
         marks,
-        f"{'' if fresh else 'ON CONFLICT (message_id) DO NOTHING'} RETURNING recorded_at",
+        f"{'' if fresh else 'ON CONFLICT (message_id) DO NOTHING'}"
+        f" RETURNING {say.utc.format('recorded_at')}",
         values,
     )
 
@@ -170,7 +171,7 @@ def insert_stream(
         connection,
         f"INSERT INTO {STREAM} {columns}",
         marks,
-        "ON CONFLICT DO NOTHING RETURNING recorded_at",
+        f"ON CONFLICT DO NOTHING RETURNING {say.utc.format('recorded_at')}",
         values,
     )
 
@@ -536,8 +537,8 @@ def select_ready(
         "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
         f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{say.true} AND h.id <> d.id),"
-        " m.message_id, m.type, m.schema_version, m.source, m.key, m.recorded_at,"
-        " m.correlation_id, m.causation_id, m.hops, m.headers, m.payload"
+        " m.message_id, m.type, m.schema_version, m.source, m.key,"
+        f" {say.utc.format('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops, m.headers, m.payload"
         f" FROM {DELIVERY} d JOIN {INBOX} m ON m.id = d.message_id"
         " WHERE d.context = %s AND d.partition = %s AND d.state = 'ready'"
         " AND d.due_at IS NULL ORDER BY d.id LIMIT %s",
