@@ -90,6 +90,7 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
         backlog,
         carrying,
         dispatching,
+        following,
         queueing,
         recording,
         relaying,
@@ -97,7 +98,7 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
         waking,
     )
 
-    modules = [recording, relaying, carrying, queueing, dispatching, backlog, waiting]
+    modules = [recording, relaying, following, carrying, queueing, dispatching, backlog, waiting]
     if database == "postgres":
         modules.append(waking)
     known = {each.name: each for module in modules for each in module.BENCHMARKS}

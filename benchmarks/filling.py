@@ -75,6 +75,23 @@ def fill_outbox(
     )
 
 
+def fill_stream(
+    cls: type[Bought], count: int, *, using: str = "default", first: int = FIRST
+) -> None:
+    """Put events into the stream of their context, each key a stream, and not into the outbox."""
+    say, owner = dialect(connections[using]), context_of(cls)
+    run(
+        using,
+        f"{_series(using)} INSERT INTO {STREAM} (context, message_id, type, schema_version, key,"
+        " payload, headers, correlation_id, hops, key_hash, kind, recorded_at, stream, version,"
+        " in_outbox)"
+        f" SELECT '{owner.label}', {_id(using)}, %s, 1, {_key(using)}, {_payload(using)}, '{{}}',"
+        f" {_id(using)}, 0, n %% 1000, 'domain', {say.now}, {_key(using)}, n / 1000 + 1, FALSE"
+        " FROM series",
+        *(first, first + count - 1, owner.type_name(cls), None, _template(cls), None, None),
+    )
+
+
 def fill_inbox(
     cls: type[Bought],
     count: int,

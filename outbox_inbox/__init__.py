@@ -60,7 +60,8 @@ def record(
         expected_version: the number of events the stream must have now; 0 says that it must be
             new; None (default) appends after whatever is there.
         key: orders the messages instead of the key that the classes name; at most 200 characters.
-        at: an aware datetime; the messages are not sent before. One in the past is "now".
+        at: an aware datetime; the messages are not sent before. One in the past is "now". Not
+            together with ``stream`` where the stream is what the context sends (``source``).
         headers: text by name, carried along to every consumer.
         message_id: an idempotency key of the caller's own, with one event only. It is remembered
             as long as the row is kept (``RETENTION``; for ever in a stream).

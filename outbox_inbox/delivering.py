@@ -32,7 +32,7 @@ class Translations:
         """Insert everything, in the caller's transaction, and begin anew."""
         connection = connections[context.database]
         if self.outbound:
-            recording.store(connection, self.outbound, fresh=True)
+            recording.store(context, self.outbound, fresh=True)
             if settings().wake_up:
                 wakeup.nudge(context)
         if self.inbound:

@@ -43,6 +43,14 @@ class DuplicateMessage(OutboxInboxError):
     """
 
 
+class ForeignCheckpoint(OutboxInboxError):
+    """A subscription was restored from a dump, and counts in another server's transactions.
+
+    What it has handled cannot be told by the ids of this server. Nothing was read. Run
+    `manage.py rebase_checkpoints`, before anything is recorded on this database.
+    """
+
+
 class PermanentError(OutboxInboxError):
     """Trying again cannot help.
 

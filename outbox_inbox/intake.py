@@ -16,6 +16,8 @@ def move(
     into: Context,
     source: str,
     types: Iterable[str],
+    *,
+    stored: bool = False,
 ) -> int:
     """Copy outbox rows into an inbox of the same database, in the caller's transaction.
 
@@ -24,11 +26,12 @@ def move(
         into: the context that gets them.
         source: label of the context that recorded them.
         types: the stored type names among them.
+        stored: the rows are positions in the stream instead.
 
     Returns:
         How many were new; one whose id is there already is dropped (rule O7).
     """
-    new = statements.move_to_inbox(connection, rows, into.label, source)
+    new = statements.move_to_inbox(connection, rows, into.label, source, stored=stored)
     deliver(connection, new, into, types)
     return len(new)
 

@@ -33,6 +33,7 @@ from .contexts import Context, contexts
 from .dialects import as_uuid_or_none, dialect, gave_way
 from .exceptions import SettingsError
 from .models import Delivery, OutboxMessage, Partition, Queue
+from .sources import stream_is_waiting
 from .tally import Outcome, Tally
 
 _ROWS: dict[Queue, type[models.Model] | None] = {
@@ -285,10 +286,12 @@ def look(context: Context, queue: Queue) -> list[statements.Work]:
     """
     connection, model = connections[context.database], _ROWS[queue]
     found = statements.look(connection, context.label, queue, model)
-    wanted = partition_count(queue)
+    wanted = partition_count(context, queue)
     if not found:
         ensure_partitions(context.database)
         return statements.look(connection, context.label, queue, model)
+    if queue == Queue.OUTBOX and not all(each.ready for each in found):
+        found = with_stream(context, found)
     if len(found) != wanted:
         raise SettingsError(
             f'OUTBOX_INBOX["PARTITIONS"]["{queue}"] is {wanted}, and the {queue} of '
@@ -297,9 +300,16 @@ def look(context: Context, queue: Queue) -> list[statements.Work]:
     return found
 
 
-def partition_count(queue: Queue) -> int:
-    """Return how many partitions the settings give to a queue."""
-    counts = {Queue.OUTBOX: settings().partitions.outbox, Queue.INBOX: settings().partitions.inbox}
+def with_stream(context: Context, found: Sequence[statements.Work]) -> list[statements.Work]:
+    """Return the partitions of an outbox, ready where the stream has something for the relay."""
+    if not stream_is_waiting(context):
+        return list(found)
+    return [each._replace(ready=True) for each in found]
+
+
+def partition_count(context: Context, queue: Queue) -> int:
+    """Return how many partitions the settings give to a queue of a context."""
+    counts = {Queue.OUTBOX: context.outbox_partitions, Queue.INBOX: settings().partitions.inbox}
     return counts.get(queue, 1)
 
 
@@ -315,7 +325,7 @@ def ensure_partitions(using: str) -> None:
             if context.database == using
             for queue in Queue
             if (context.label, queue.value) not in have
-            for number in range(partition_count(queue))
+            for number in range(partition_count(context, queue))
         ),
         ignore_conflicts=True,
     )

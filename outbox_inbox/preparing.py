@@ -99,7 +99,7 @@ def _row(
         hops=hops,
         key_hash=key_hash,
         kind=about.kind,
-        partition=key_hash % settings().partitions.outbox,
+        partition=key_hash % context.outbox_partitions,
         due_at=due_at,
     )
 

@@ -39,7 +39,8 @@ def record(
         expected_version: the number of events the stream must have now; 0 says that it must be
             new; None (default) appends after whatever is there.
         key: orders the messages instead of the key that the classes name; at most 200 characters.
-        at: an aware datetime; the messages are not sent before. One in the past is "now".
+        at: an aware datetime; the messages are not sent before. One in the past is "now". Not
+            together with ``stream`` where the stream is what the context sends (``source``).
         headers: text by name, carried along to every consumer.
         message_id: an idempotency key of the caller's own, with one event only. It is remembered
             as long as the row is kept (``RETENTION``; for ever in a stream).
@@ -61,6 +62,8 @@ def record(
         return []
     context = _common_context(events)
     _check_arguments(events, stream, expected_version, message_id)
+    if stream is not None and at is not None:
+        _refuse_future_fact(context)
     connection = connections[context.database]
     if not connection.in_atomic_block:
         raise NotInAtomicBlock(
@@ -73,7 +76,9 @@ def record(
     faults.point("record.before_insert")
     try:
         if stream is None:
-            times = store(connection, rows, fresh=message_id is None)
+            times = store(context, rows, fresh=message_id is None)
+        elif context.source == "stream":
+            times = streams.append(connection, rows, stream, expected_version, in_outbox=False)
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
@@ -85,23 +90,33 @@ def record(
     return [envelope(connection, row, time) for row, time in zip(rows, times, strict=True)]
 
 
-def store(
-    connection: BaseDatabaseWrapper,
-    rows: Sequence[statements.Row],
-    times: Sequence[Any] = (),
-    *,
-    fresh: bool = False,
-) -> list[Any]:
-    """Insert prepared rows into the outbox; return the database's time stamp of each.
+def store(context: Context, rows: Sequence[statements.Row], *, fresh: bool = False) -> list[Any]:
+    """Store prepared rows where the relay will find them; return the time stamp of each.
+
+    That is the outbox; or, in a context that is its own source, the stream. A message for the
+    future is no fact yet, and always waits in the outbox.
 
     Arguments:
-        times: the time stamps to store, one a row; default: the database's clock.
         fresh: the ids were made just now, which saves a look for them.
 
     Raises:
         DuplicateMessage: an id was recorded before. Only an id of the caller's own can be, and
             that comes with one event, so nothing is half stored.
     """
+    connection = connections[context.database]
+    if context.source == "stream" and rows[0].due_at is None:
+        return streams.append_apart(connection, rows)
+    return _put(connection, rows, fresh=fresh)
+
+
+def _put(
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[statements.Row],
+    times: Sequence[Any] = (),
+    *,
+    fresh: bool = False,
+) -> list[Any]:
+    """Insert rows into the outbox, with these time stamps or those of the database's clock."""
     stored = [row[0] for row in statements.insert_outbox(connection, rows, times, fresh=fresh)]
     if len(stored) < len(rows):
         raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
@@ -132,7 +147,7 @@ def _append_and_store(
 ) -> list[Any]:
     times = streams.append(connection, rows, stream, expected_version)
     try:
-        return store(connection, rows, times)
+        return _put(connection, rows, times)
     except DuplicateMessage:
         # The id is in the outbox and in no stream: both places get the event, or none does.
         statements.delete_stored(connection, [row.message_id for row in rows])
@@ -147,6 +162,15 @@ def _common_context(events: Sequence[Event]) -> Context:
         )
     (context,) = found.values()
     return context
+
+
+def _refuse_future_fact(context: Context) -> None:
+    if context.source == "stream":
+        problem = (
+            "at= and stream= do not go together where the stream is what is sent, as in "
+            f"{context.label!r}: an event in a stream is a fact, and is sent at once"
+        )
+        raise InvalidEvent("record()", [problem])
 
 
 def _check_arguments(

@@ -1,5 +1,7 @@
 """The relay: works through the outbox of a context, in order, one worker a partition.
 
+Where the stream is the source, it is followed first (``following.py``).
+
 An integration event is handed to the transport, a domain event is moved to the context's own
 inbox. Messages are chosen by their state, never by a position that was reached (rule O2), and are
 marked as sent in the transaction that follows the transport's confirmation (rule O1).
@@ -8,7 +10,7 @@ marked as sent in the transaction that follows the transport's confirmation (rul
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from . import announcing, faults, intake, statements
+from . import announcing, faults, following, intake, statements
 from .conf import settings
 from .contexts import Context
 from .exceptions import MessageRefused, TransportUnavailable
@@ -52,6 +54,7 @@ def _relay(run: Run, tally: Tally) -> None:
     """Send what one partition has, batch by batch."""
     relay = _Relay(run, tally)
     try:
+        relay.follow_stream()
         while not (run.ended or tally.finished()):
             if run.careful:
                 relay.send_one()
@@ -79,6 +82,13 @@ class _Relay:
         self.context = run.context
         self.transport = transport(self.context.transport)
         self._locked = False
+
+    def follow_stream(self) -> None:
+        """Send what is in the stream, where that is the source: earlier than what comes behind."""
+        try:
+            following.send_stream(self.run, self.tally, self.transport)
+        except TransportUnavailable as error:
+            self._rest(error)
 
     def send_batch(self) -> None:
         """Send the next messages in one transaction."""
@@ -200,7 +210,7 @@ class _Relay:
     def _publish(self, rows: Sequence[Pending]) -> Published:
         if not rows:
             return Published(sent=())
-        messages = [outgoing(self.run.connection, row) for row in rows]
+        messages = [outgoing(self.context, self.run.connection, row) for row in rows]
         return self.transport.publish(self.context, messages)
 
     def _keep(self, rows: Sequence[Pending], sent: set[int]) -> list[int]:

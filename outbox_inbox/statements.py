@@ -141,19 +141,25 @@ def insert_outbox(
 
 
 def insert_stream(
-    connection: BaseDatabaseWrapper, rows: Sequence[Row], stream: str, first: int
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[Row],
+    places: Sequence[tuple[str, int]],
+    *,
+    in_outbox: bool = True,
 ) -> list[tuple[Any, ...]]:
-    """Append events as versions ``first`` and up; return ``(recorded_at,)`` of those stored.
+    """Append events to streams; return ``(recorded_at,)`` of those stored.
 
     Fewer rows than given: another transaction has taken a version (this one waited for its
-    commit), or a message id was used before.
+    commit), or a message id was used before. ``places``: stream and version of each row;
+    ``in_outbox``: they go to the outbox as well.
     """
     say = dialect(connection)
-    event = _event(say).removesuffix(", hops")
-    columns = f"(context, {event}, stream, version, recorded_at)"
-    marks = f"({', '.join(['%s'] * 11)}, {say.now})"
+    columns = f"(context, {_event(say)}, key_hash, kind, stream, version, in_outbox, recorded_at)"
+    sent = "TRUE" if in_outbox else "FALSE"
+    marks = f"({', '.join(['%s'] * 14)}, {sent}, {say.now})"
     values = [
-        (*map(say.uuid, row[:9]), stream, version) for version, row in enumerate(rows, start=first)
+        (*map(say.uuid, row[:12]), stream, version)
+        for row, (stream, version) in zip(rows, places, strict=True)
     ]
     if isinstance(say, MySQL):
         insert = mysql.Insert(
@@ -255,12 +261,18 @@ def select_pending(
     return [Pending(*row) for row in rows]
 
 
-def select_texts(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
-    """Return payload and headers of outbox messages by their row id."""
+def select_texts(
+    connection: BaseDatabaseWrapper, ids: Sequence[int], *, stored: bool = False
+) -> dict[int, tuple[str, str]]:
+    """Return payload and headers of outbox messages by their row id.
+
+    ``stored``: of events of the stream by their position.
+    """
     say = dialect(connection)
+    name, id_ = (STREAM, "position") if stored else (OUTBOX, "id")
     rows = _run(
         connection,
-        f"SELECT id, payload, headers FROM {OUTBOX} WHERE id {say.among}",
+        f"SELECT {id_}, payload, headers FROM {name} WHERE {id_} {say.among}",
         [say.members(ids)],
     )
     return {row[0]: (row[1], row[2]) for row in rows}
@@ -274,6 +286,68 @@ def mark_sent(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
         f"UPDATE {OUTBOX}{say.by_id} SET state = 'sent', holds = FALSE, finished_at = {say.now}"
         f" WHERE id {say.among} AND state = 'pending'",
         [say.members(ids)],
+    )
+
+
+# Relay of a stream: it needs the outbox for what cannot be sent at once
+
+
+def unfinished_keys(
+    connection: BaseDatabaseWrapper, context: str, partition: int, keys: Sequence[str]
+) -> set[str]:
+    """Return those of some keys of which messages are in the outbox that later ones wait for.
+
+    What is scheduled for the future is waited for by nobody.
+    """
+    say = dialect(connection)
+    one = (
+        f"SELECT key FROM {OUTBOX} WHERE context = %s AND partition = %s AND {{}}"
+        f" AND key {say.among}"
+    )
+    which = ("state = 'pending' AND due_at IS NULL", "state = 'waiting'", f"holds{say.true}")
+    rows = _run(
+        connection,
+        " UNION ".join(one.format(each) for each in which),
+        [context, partition, say.members(keys)] * 3,
+    )
+    return {key for (key,) in rows}
+
+
+_IN_FRONT = -(2**62)
+
+
+def spill(
+    connection: BaseDatabaseWrapper,
+    positions: Sequence[int],
+    partitions: int,
+    *,
+    in_front: bool = False,
+) -> int:
+    """Put events of the stream into the outbox, in order: they are sent from there.
+
+    ``in_front``: before all that is there, which is younger; no sequence gives out such ids.
+    """
+    say = dialect(connection)
+    event = f"context, {_event(say)}, key_hash, kind"
+    id_, place = ("id, ", f"position + {_IN_FRONT}, ") if in_front else ("", "")
+    return _change(
+        connection,
+        f"INSERT INTO {OUTBOX} ({id_}{event}, recorded_at, partition, state, attempts, holds,"
+        f" error) SELECT {place}{event}, recorded_at, key_hash %% %s, 'pending', 0, FALSE, ''"
+        f" FROM {STREAM}"
+        f" WHERE position {say.among} ORDER BY position ON CONFLICT (message_id) DO NOTHING",
+        [partitions, say.members(positions)],
+    )
+
+
+def bring_forward(connection: BaseDatabaseWrapper, context: str) -> int:
+    """Put what an outbox has from the stream before all else, where `spill` would put it."""
+    return _change(
+        connection,
+        f"UPDATE {OUTBOX} SET id = s.position + {_IN_FRONT} FROM {STREAM} s"
+        f" WHERE s.message_id = {OUTBOX}.message_id AND NOT s.in_outbox AND {OUTBOX}.context = %s"
+        f" AND {OUTBOX}.id > 0 AND {OUTBOX}.state IN ('pending', 'waiting', 'dead')",
+        [context],
     )
 
 
@@ -306,21 +380,28 @@ _RECEIVED_ARRAYS = ", ".join(
 
 
 def move_to_inbox(
-    connection: BaseDatabaseWrapper, ids: Sequence[int], context: str, source: str
+    connection: BaseDatabaseWrapper,
+    ids: Sequence[int],
+    context: str,
+    source: str,
+    *,
+    stored: bool = False,
 ) -> list[int]:
     """Copy outbox messages into an inbox of the same database; return the ids of the new rows.
 
     A message that is there already is left out by the unique constraint (rule O7).
+    ``stored``: events of the stream by their positions.
     """
     say = dialect(connection)
     event = _event(say)
+    name, id_ = (STREAM, "position") if stored else (OUTBOX, "id")
     if isinstance(say, MySQL):
         return mysql.move_to_inbox(connection, say, event, ids, context, source)
     rows = _run(
         connection,
         f"INSERT INTO {INBOX} (context, source, {event}, key_hash, recorded_at, received_at)"
-        f" SELECT %s, %s, {event}, key_hash, recorded_at, {say.now} FROM {OUTBOX}"
-        f" WHERE id {say.among} ORDER BY id"
+        f" SELECT %s, %s, {event}, key_hash, recorded_at, {say.now} FROM {name}"
+        f" WHERE {id_} {say.among} ORDER BY {id_}"
         " ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id",
         [context, source, say.members(ids)],
     )

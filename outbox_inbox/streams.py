@@ -71,8 +71,12 @@ def append(
     rows: Sequence[statements.Row],
     stream: str,
     expected_version: int | None,
+    *,
+    in_outbox: bool = True,
 ) -> list[Any]:
     """Append rows to a stream in the caller's transaction; return the time stamp of each.
+
+    ``in_outbox``: they go to the outbox as well, so that nobody relays them from the stream.
 
     The unique constraint on (context, stream, version) decides between two transactions: the
     later one waits for the earlier one's commit, and finds its version taken. It must be called
@@ -95,7 +99,8 @@ def append(
             connection, rows[0].context, stream, last
         ):
             continue
-        stored = statements.insert_stream(connection, rows, stream, last + 1)
+        places = [(stream, version) for version in range(last + 1, last + 1 + len(rows))]
+        stored = statements.insert_stream(connection, rows, places, in_outbox=in_outbox)
         if len(stored) == len(rows):
             return [row[0] for row in stored]
         refused = last + 1
@@ -107,6 +112,21 @@ def append(
         f"the stream {stream!r} of {rows[0].context!r} grew {_RETRIES} times in a row while "
         "this transaction tried to append to it. Nothing was stored."
     )
+
+
+def append_apart(connection: BaseDatabaseWrapper, rows: Sequence[statements.Row]) -> list[Any]:
+    """Append rows that belong to no stream, each as a stream of its own, named by its id.
+
+    So they wait for nobody, and are read with all the others from the context's stream.
+
+    Raises:
+        DuplicateMessage: an id of the caller's own was recorded before; nothing was stored.
+    """
+    places = [(str(row.message_id), 1) for row in rows]
+    stored = statements.insert_stream(connection, rows, places, in_outbox=False)
+    if len(stored) < len(rows):
+        raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
+    return [row[0] for row in stored]
 
 
 def problems_of(stream: object, expected_version: object) -> list[str]:

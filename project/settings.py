@@ -3,6 +3,7 @@
 CONTEXTS                the contexts of this deployment, separated by commas, such as "ordering";
                         default: all, as one monolith
 DATABASE_URL            the main database; default: the SQLite file db.sqlite3 beside manage.py
+ORDERING_SOURCE         "stream": the context "ordering" does without an outbox; default: "outbox"
 SHIPPING_DATABASE_URL   a database of its own for the context "shipping", where that is deployed
 TRANSPORT_URL           what carries integration events; default local://
 TRANSPORT_PREFIX        the first part of all names at the broker, for several systems on one
@@ -91,11 +92,14 @@ OUTBOX_INBOX = {
     "TRANSPORTS": {"default": environment.transport("TRANSPORT_URL", "TRANSPORT_PREFIX")},
     **environment.outbox_inbox(os.environ),
 }
+contexts: dict[str, dict[str, object]] = {}
+if "ordering" in CONTEXTS and environment.text("ORDERING_SOURCE"):
+    contexts["ordering"] = {"source": environment.text("ORDERING_SOURCE")}
 if "shipping" in CONTEXTS and environment.text("SHIPPING_DATABASE_URL"):
     DATABASES["shipping"] = environment.database("SHIPPING_DATABASE_URL")
-    OUTBOX_INBOX["CONTEXTS"] = {"shipping": {"database": "shipping"}}
-if entries := signing.entries(OUTBOX_INBOX.get("CONTEXTS", {}), CONTEXTS):
-    OUTBOX_INBOX["CONTEXTS"] = entries
+    contexts["shipping"] = {"database": "shipping"}
+if contexts := signing.entries(contexts, CONTEXTS):
+    OUTBOX_INBOX["CONTEXTS"] = contexts
 
 # ------------------------------------------------------------------------------------- Celery
 # Without a broker nothing is ever sent to Celery: the drain commands and run_contexts do it all.

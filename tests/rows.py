@@ -76,7 +76,9 @@ def attempt(row: Delivery | None = None, **given: Any) -> DeliveryAttempt:
 
 def stored_event(**given: Any) -> StoredEvent:
     """Make the first event of a stream."""
-    return StoredEvent.objects.create(**{"stream": str(uuid4()), "version": 1, **_message(given)})
+    sort = {"kind": "domain", "key_hash": 0, "hops": 0, "in_outbox": True}
+    place = {"stream": str(uuid4()), "version": 1}
+    return StoredEvent.objects.create(**{**sort, **place, **_message(given)})
 
 
 def partition(**given: Any) -> Partition:

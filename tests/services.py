@@ -3,7 +3,7 @@
 TEST_POSTGRES_URL, TEST_MARIADB_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the
 standard ports of this machine. Programs are treated as servers with a path for their URL: the browser, TEST_CHROMIUM,
 and the brokers that tests start for themselves to kill them, TEST_REDIS_SERVER and
-TEST_RABBITMQ_SERVER. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
+TEST_RABBITMQ_SERVER, and TEST_POSTGRES_SERVER. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
 """
 
 import functools
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -107,6 +108,12 @@ def _greet_program(path: str) -> None:
     subprocess.run([path, "--version"], check=True, capture_output=True, timeout=10 * PATIENCE)
 
 
+def _newest(pattern: str) -> str:
+    # Debian has a folder for each version.
+    found = sorted(Path("/").glob(pattern.lstrip("/")), key=lambda path: (len(str(path)), path))
+    return str(found[-1]) if found else pattern
+
+
 def _find_program(path: str) -> None:
     # For one that would start whatever it is asked.
     if shutil.which(path) is None:
@@ -155,7 +162,14 @@ RABBITMQ_SERVER = Service(
     default="/usr/lib/rabbitmq/bin/rabbitmq-server",
     greet=_find_program,
 )
-ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, REDIS_SERVER, RABBITMQ_SERVER
+POSTGRES_SERVER = Service(
+    name="postgres",
+    variable="TEST_POSTGRES_SERVER",
+    default=_newest("/usr/lib/postgresql/*/bin/postgres"),
+    greet=_find_program,
+)
+SERVERS = REDIS_SERVER, RABBITMQ_SERVER, POSTGRES_SERVER
+ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, *SERVERS
 
 
 def required() -> bool:

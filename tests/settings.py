@@ -29,6 +29,7 @@ def _folder() -> Path:
 # What a developer's shell says about the project is no business of the tests.
 for name in (
     "CONTEXTS",
+    "ORDERING_SOURCE",
     "SHIPPING_DATABASE_URL",
     "TRANSPORT_URL",
     "TRANSPORT_PREFIX",

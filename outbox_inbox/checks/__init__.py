@@ -9,6 +9,7 @@ E005    subscribes to a contract nobody in this project publishes while the tran
 E006    the context's models and its queues are on different databases
 E008    a handler's or translator's signature does not fit
 E009    version gap without upcaster
+E010    the stream is to be followed on a database that cannot serve it
 E011    two consumers with one name
 E012    deduplication window not longer than a transport may hand a message out again
 E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
@@ -42,7 +43,7 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.validation import did_you_mean
 
-from . import contracts, deployment, functions, signing
+from . import contracts, deployment, functions, signing, subscriptions
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
@@ -50,6 +51,7 @@ CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     *functions.CHECKS,
     *deployment.CHECKS,
     *signing.CHECKS,
+    *subscriptions.CHECKS,
 )
 
 

@@ -85,6 +85,14 @@ class Context:
     def __repr__(self) -> str:
         return f"<Context {self.label}>"
 
+    @property
+    def outbox_partitions(self) -> int:
+        """Over how many partitions its outbox is spread: one, where the stream is the source.
+
+        There one cursor reads for all keys, and the outbox only has what it could not send.
+        """
+        return 1 if self.source == "stream" else settings().partitions.outbox
+
     def consumers_of(self, type_name: str) -> tuple[Consumer, ...]:
         """Return the consumers of messages with this stored type name."""
         return self._by_type.get(type_name, ())

@@ -5,6 +5,7 @@ from .draining import WORK, Drained, Progress, Step, drain, drain_all, rounds
 from .figures import ParkedKey, PartitionState, QueueStats
 from .pausing import pause, resume
 from .pruning import Pruned, prune
+from .rebasing import Rebased, rebase
 from .releasing import (
     QuarantineSelection,
     Released,
@@ -27,6 +28,7 @@ __all__ = [
     "Pruned",
     "QuarantineSelection",
     "QueueStats",
+    "Rebased",
     "Released",
     "Report",
     "Selection",
@@ -43,6 +45,7 @@ __all__ = [
     "prune",
     "quarantined",
     "queue_stats",
+    "rebase",
     "release",
     "release_rows",
     "repartition",

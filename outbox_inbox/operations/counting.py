@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import aware, dialect
+from outbox_inbox.following import unsent
 from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue, Reason, table
 
 from .figures import ParkedKey, PartitionState, QueueStats
@@ -52,7 +53,8 @@ def due(owner: Context, queue: Queue) -> int:
         f" AND due_at <= {dialect(connection).now}",
         [owner.label, owner.label],
     )
-    return sum(count for (count,) in found)
+    in_stream = unsent(owner).events if queue == Queue.OUTBOX else 0
+    return int(sum(count for (count,) in found)) + in_stream
 
 
 @dataclass(slots=True)
@@ -70,7 +72,10 @@ class _Found:
 
 
 def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
-    depth = found.depth.get(owner.label, {})
+    depth: Mapping[str, int] = found.depth.get(owner.label, {})
+    oldest = found.oldest.get(owner.label)
+    if queue == Queue.OUTBOX:
+        depth, oldest = _with_stream(owner, depth, oldest)
     # Before the first worker has come there are no partitions at all, and none is missing.
     existing = found.existing.get(owner.label)
     stray = set() if existing is None else found.numbers.get(owner.label, set()) - existing
@@ -79,7 +84,7 @@ def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
         queue=queue,
         database=owner.database,
         depth={state: depth.get(state, 0) for state in _STATES[queue]},
-        oldest=found.oldest.get(owner.label),
+        oldest=oldest,
         parked_keys=found.parked_keys.get(owner.label, 0),
         parked=found.parked.get(owner.label, []),
         partitions=[
@@ -88,6 +93,18 @@ def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
         ],
         aside=found.aside.get(owner.label, {}),
     )
+
+
+def _with_stream(
+    owner: Context, depth: Mapping[str, int], oldest: float | None
+) -> tuple[Mapping[str, int], float | None]:
+    """Count what the relay has still to send from the stream, where that is the source."""
+    lag = unsent(owner)
+    if not lag.events or lag.since is None:
+        return depth, oldest
+    age = (_clock(connections[owner.database]) - lag.since).total_seconds()
+    more = {**depth, "pending": depth.get("pending", 0) + lag.events}
+    return more, max(age, oldest or 0.0)
 
 
 def _missing(queue: Queue, number: int) -> PartitionState:

@@ -17,6 +17,7 @@ from outbox_inbox.closed import explained
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dialects import dialect
 from outbox_inbox.exceptions import OutboxInboxError
+from outbox_inbox.following import unsent
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue, table
 from outbox_inbox.partitions import ensure_partitions, operator_lock, partition_count
 
@@ -57,7 +58,8 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
 
     Raises:
         OutboxInboxError: some partitions of a queue are paused and others are not; or a
-            transaction that has written to a queue stays open for a minute.
+            transaction that has written to a queue stays open for a minute; or the stream was the
+            source of a context, and is not sent to its end.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     for using in sorted({owner.database for owner in wanted}):
@@ -66,7 +68,13 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
 
 
 def _spread(owner: Context, queue: Queue, *, dry_run: bool) -> Spread:
-    after = partition_count(queue)
+    after = partition_count(owner, queue)
+    if queue == Queue.OUTBOX and after > 1 and unsent(owner).events:
+        raise OutboxInboxError(
+            f"the stream of {owner.label!r}, which was its source, has events that are not sent yet. "
+            "With several partitions they could be overtaken: give the outbox one partition until "
+            "manage.py drain_outbox has sent them, and spread it then"
+        )
 
     def spread(connection: BaseDatabaseWrapper) -> tuple[int, int]:
         with operator_lock(owner, queue):

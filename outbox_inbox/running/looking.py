@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from django.db import connections
 
 from outbox_inbox import statements
-from outbox_inbox.contexts import Context
+from outbox_inbox.contexts import Context, context
 from outbox_inbox.models import Queue
-from outbox_inbox.partitions import Seen, partition_count
+from outbox_inbox.partitions import Seen, partition_count, with_stream
 from outbox_inbox.wakeup import Work
 
 WORK_OF: Mapping[Queue, Work] = {
@@ -39,16 +39,20 @@ def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
     found: dict[tuple[str, str], list[statements.Work]] = defaultdict(list)
     for label, queue, partition in statements.look_at_all(connections[alias], labels):
         found[label, queue].append(partition)
-    return {
-        label: dict(_due({queue: found[label, queue.value] for queue in Queue})) for label in labels
-    }
+    return {label: dict(_due(context(label), found)) for label in labels}
 
 
-def _due(queues: Mapping[Queue, Seen]) -> Iterator[tuple[Work, Seen | None]]:
-    for queue, seen in queues.items():
-        if len(seen) != partition_count(queue):
+def _due(
+    owner: Context, found: Mapping[tuple[str, str], Seen]
+) -> Iterator[tuple[Work, Seen | None]]:
+    for queue in Queue:
+        seen = found.get((owner.label, queue.value), ())
+        if len(seen) != partition_count(owner, queue):
             yield WORK_OF[queue], None
-        elif any(map(_is_for_us, seen)):
+            continue
+        if queue == Queue.OUTBOX and not any(each.ready for each in seen):
+            seen = with_stream(owner, seen)
+        if any(map(_is_for_us, seen)):
             yield WORK_OF[queue], seen
 
 

@@ -2,11 +2,13 @@
 
 from typing import Any, TypeVar, cast, overload
 
+from django.db.models import QuerySet
+
 from outbox_inbox import codec
 from outbox_inbox.contexts import Context, context_of, contexts
 from outbox_inbox.contexts import context as context_named
 from outbox_inbox.messages import DomainEvent, IntegrationEvent
-from outbox_inbox.models import OutboxMessage
+from outbox_inbox.models import OutboxMessage, StoredEvent
 
 Event = TypeVar("Event", bound=DomainEvent | IntegrationEvent)
 
@@ -18,7 +20,10 @@ def recorded(event: None = None, *, context: str | None = None) -> list[Any]: ..
 
 
 def recorded(event: type[Event] | None = None, *, context: str | None = None) -> list[Any]:
-    """Return the events in the outboxes, sent or not, in the order in which they were recorded.
+    """Return the events that were recorded, sent or not, in the order in which they were.
+
+    They are looked for in the outbox; where the stream is the source, in the stream, and those for
+    the future, which are in the outbox, come last.
 
     Arguments:
         event: only events of this class; None (default) means all.
@@ -37,13 +42,23 @@ def recorded(event: type[Event] | None = None, *, context: str | None = None) ->
 
 
 def _events(owner: Context, event: type[Any] | None) -> list[Any]:
-    rows = OutboxMessage.objects.using(owner.database).filter(context=owner.label)
-    if event is not None:
-        rows = rows.filter(type=owner.type_name(event))
-    return [_decode(owner, row, event) for row in rows.order_by("pk")]
+    which = {"context": owner.label} | ({} if event is None else {"type": owner.type_name(event)})
+    stored: QuerySet[StoredEvent] = StoredEvent.objects.using(owner.database).filter(
+        **which, in_outbox=False
+    )
+    waiting = OutboxMessage.objects.using(owner.database).filter(**which)
+    ids = set(stored.values_list("message_id", flat=True))
+    return [
+        *(_decode(owner, row, event) for row in stored.order_by("pk")),
+        *(
+            _decode(owner, row, event)
+            for row in waiting.order_by("pk")
+            if row.message_id not in ids
+        ),
+    ]
 
 
-def _decode(owner: Context, row: OutboxMessage, event: type[Any] | None) -> Any:
+def _decode(owner: Context, row: OutboxMessage | StoredEvent, event: type[Any] | None) -> Any:
     cls = event or owner.event_class(row.type)
     if cls is None:
         raise LookupError(f"no class of the type {row.type!r} is imported in {owner.label!r}")

@@ -17,7 +17,8 @@ class OutgoingMessage(NamedTuple):
     """An integration event on its way out; a tuple, which is made in a third of the time.
 
     Fields:
-        row: the id of its outbox row; identifies it within one batch only.
+        row: the id of its outbox row, or its position in the stream; identifies it within one
+            batch only.
         id: the message id, the same at every redelivery.
         type, version: name and version of the contract.
         key: orders the messages that have it in common; None has no order.
@@ -27,6 +28,7 @@ class OutgoingMessage(NamedTuple):
         correlation_id, causation_id, hops: its place in the conversation.
         headers, data: JSON text, to be carried byte for byte; empty for a transport that
             says ``needs_text = False``.
+        stored: ``row`` is a position in the stream; the same for all of a batch.
     """
 
     row: int
@@ -42,6 +44,7 @@ class OutgoingMessage(NamedTuple):
     hops: int
     headers: str
     data: str
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,8 +66,9 @@ def _move(
     messages: Sequence[OutgoingMessage],
 ) -> None:
     faults.point("receive.after_read")
-    rows = [message.row for message in messages]
-    intake.move(connection, rows, subscriber, source.label, {each.type for each in messages})
+    rows, types = [message.row for message in messages], {each.type for each in messages}
+    stored = messages[0].stored
+    intake.move(connection, rows, subscriber, source.label, types, stored=stored)
     faults.point("receive.after_insert")
     transaction.on_commit(_arrived, using=source.database)
 
@@ -78,7 +79,8 @@ def _copy(
     subscriber: Context,
     messages: Sequence[OutgoingMessage],
 ) -> None:
-    texts = statements.select_texts(connection, [message.row for message in messages])
+    stored = messages[0].stored
+    texts = statements.select_texts(connection, [each.row for each in messages], stored=stored)
     faults.point("receive.after_read")
     rows = [_row(subscriber, message, texts[message.row]) for message in messages]
     try:

@@ -1,28 +1,33 @@
-"""An outbox row as a transport gets it."""
+"""A message as a transport gets it: from a row of the outbox, or from the stream."""
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.conf import settings
+from outbox_inbox.contexts import Context
+from outbox_inbox.cursors import Stored
 from outbox_inbox.dialects import as_uuid, as_uuid_or_none, aware
 from outbox_inbox.statements import Pending
 
 from .base import OutgoingMessage
 
 
-def outgoing(connection: BaseDatabaseWrapper, row: Pending) -> OutgoingMessage:
-    """Return the message of an outbox row; without text if that was not fetched."""
+def outgoing(
+    context: Context, connection: BaseDatabaseWrapper, row: Pending | Stored
+) -> OutgoingMessage:
+    """Return the message of a row of a context; without text if that was not fetched."""
+    stored = isinstance(row, Stored)
     return OutgoingMessage(
-        row=row.id,
+        row=row.position if isinstance(row, Stored) else row.id,
         id=as_uuid(row.message_id),
         type=row.type,
         version=row.schema_version,
         key=row.key,
         key_hash=row.key_hash,
-        partition=row.key_hash % settings().partitions.outbox,
+        partition=row.key_hash % context.outbox_partitions,
         time=aware(connection, row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         hops=row.hops,
         headers=row.headers or "{}",
         data=row.payload or "",
+        stored=stored,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from outbox_inbox.contexts import context
+from outbox_inbox.following import unsent
 from outbox_inbox.models import (
     Delivery,
     DeliveryState,
@@ -35,12 +36,20 @@ def count_hops() -> Mapping[Hop, int]:
 
 def _placed() -> int:
     rows = StoredEvent.objects.using(context(ORDERING).database)
-    return rows.filter(context=ORDERING, version=1).count()
+    return rows.filter(context=ORDERING, type=f"{ORDERING}.Placed").count()
 
 
 def _sent(label: str, kind: Kind) -> int:
-    rows = OutboxMessage.objects.using(context(label).database)
-    return rows.filter(context=label, kind=kind, state=OutboxState.SENT).count()
+    owner = context(label)
+    in_outbox = OutboxMessage.objects.using(owner.database).filter(context=label, kind=kind)
+    stored = StoredEvent.objects.using(owner.database).filter(context=label, kind=kind)
+    # Where the stream is the source, the outbox has only what could not be sent at once.
+    direct = stored.filter(in_outbox=False).exclude(message_id__in=in_outbox.values("message_id"))
+    return (
+        in_outbox.filter(state=OutboxState.SENT).count()
+        + direct.count()
+        - unsent(owner, kind).events
+    )
 
 
 def _received(label: str, source: str) -> int:

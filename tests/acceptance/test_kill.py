@@ -12,11 +12,21 @@ from tests.acceptance.orders import assert_all_is_well, write_orders
 KEYS, STEPS, ORDERS = 3, 4, 8
 
 
-@pytest.mark.parametrize("point", sorted(POINTS))
+RELAYING = sorted(point for point in POINTS if point.startswith(("record", "relay")))
+
+
+@pytest.mark.parametrize(
+    ("source", "point"),
+    [
+        *(pytest.param("", point, id=point) for point in sorted(POINTS)),
+        *(pytest.param("stream", point, id=f"{point}-stream") for point in RELAYING),
+    ],
+)
 def test_a_kill_at_any_step_loses_and_repeats_nothing(
-    processes: Processes, tmp_path: Path, point: str
+    processes: Processes, tmp_path: Path, source: str, point: str
 ) -> None:
     """Whatever step a process is killed at, again and again, the figures are the same at last."""
+    processes.settings["ORDERING_SOURCE"] = source
     orders = write_orders(tmp_path, ORDERS)
     processes.succeed("-m", "tests.acceptance.steps", str(KEYS), str(STEPS))
     command = ("manage.py", "place_orders", str(orders.orders), str(orders.lines))

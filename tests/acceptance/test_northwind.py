@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def placed(new_store: Callable[[], Store]) -> Processes:
-    """A database on which the real orders were placed and everything was drained."""
-    processes = Processes(new_store())
+@pytest.fixture(scope="module", params=["outbox", "stream"])
+def placed(new_store: Callable[[], Store], request: pytest.FixtureRequest) -> Processes:
+    """A database on which the real orders were placed and drained, from either source."""
+    processes = Processes(new_store(), ORDERING_SOURCE=request.param)
     processes.succeed("manage.py", "place_orders", *map(str, NORTHWIND))
     return processes
 
@@ -59,7 +59,10 @@ def test_a_second_run_of_the_same_files_changes_nothing(
     placed: Processes, northwind: Orders
 ) -> None:
     """The order ids are the idempotency keys of the outside world."""
-    messages = "SELECT COUNT(*) FROM outbox_inbox_outboxmessage"
+    messages = (
+        "SELECT (SELECT COUNT(*) FROM outbox_inbox_outboxmessage),"
+        " (SELECT COUNT(*) FROM outbox_inbox_storedevent)"
+    )
     before = placed.store.query(messages)
     placed.succeed("manage.py", "place_orders", *map(str, NORTHWIND))
     assert placed.store.query(messages) == before

@@ -8,6 +8,7 @@ from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from outbox_inbox.models import (
+    Checkpoint,
     Delivery,
     DeliveryAttempt,
     InboxMessage,
@@ -29,6 +30,7 @@ WRITTEN = (
     QuarantinedMessage,
     OutboxMessage,
     StoredEvent,
+    Checkpoint,
     Remark,
     Entry,
     Pick,

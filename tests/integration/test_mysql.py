@@ -14,6 +14,7 @@ from django.db import DatabaseError, OperationalError, connection, models, trans
 
 from outbox_inbox import dialects, mysql, record, statements
 from outbox_inbox.checks.deployment import check_project
+from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import (
@@ -30,6 +31,7 @@ from outbox_inbox.mysql_schema import AdaptToMySQL
 from outbox_inbox.operations import Selection, discard, repartition
 from outbox_inbox.partitions import look, stay
 from outbox_inbox.statements import Received
+from outbox_inbox.subscriptions import follow
 from tests.integration.helpers import (
     PATIENCE,
     Worker,
@@ -478,3 +480,20 @@ def test_times_are_stored_as_django_stores_them(settings, zone):
     assert stored.tzinfo is None
     assert dialects.aware(connection, stored) == envelope.time
     assert relay().done == 1
+
+
+def test_a_subscription_is_refused_with_the_reason():
+    """Nobody can tell here what a snapshot has seen, so no stream is followed, rather than wrongly."""
+    with (
+        pytest.raises(SettingsError, match="catch-up subscriptions need postgresql or sqlite"),
+        follow(context("shop"), "board"),
+    ):
+        pass
+
+
+def test_a_stream_as_the_source_is_refused_by_a_check(settings):
+    """E010 names the context, the database and its vendor."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}
+    (found,) = check_source(context("shop"))
+    assert found.id == "outbox_inbox.E010"
+    assert "its database 'default' is mysql" in found.msg

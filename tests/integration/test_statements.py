@@ -140,6 +140,10 @@ def fill_all() -> None:
     fill(
         StoredEvent,
         **message,
+        kind="'domain'",
+        key_hash="n",
+        hops="0",
+        in_outbox="TRUE",
         stream=STREAM.get(connection.vendor, "CONCAT('s', n % 100)"),
         version=VERSION.get(connection.vendor, "n / 100 + 1"),
     )

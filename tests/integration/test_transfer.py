@@ -51,6 +51,7 @@ from outbox_inbox.operations import (
 )
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last, set_last
+from outbox_inbox.subscriptions import follow
 from outbox_inbox.transports import ReceivedMessage
 from tests.depot.events import Wanted
 from tests.depot.models import Parcel, Pick
@@ -840,3 +841,76 @@ def test_deliveries_find_their_messages_again(settings: Any) -> None:
     deploy(settings, "shop")
     run_all()
     assert entries() == [1, 2, 3, 4, 5]
+
+
+# ------------------------------------------------------------------------------------ subscriptions
+
+
+def read(name: str, size: int = 100) -> list[int]:
+    """Read on in the shop's stream; return the versions."""
+    found: list[int] = []
+    while True:
+        with follow(context("shop"), name) as cursor:
+            assert cursor is not None
+            page = cursor.read(size)
+            cursor.save()
+            found += [row.version for row in page]
+            if cursor.caught_up:
+                return found
+
+
+def read_page(name: str, size: int) -> None:
+    """Read one page, and leave the rest."""
+    with follow(context("shop"), name) as cursor:
+        assert cursor is not None
+        cursor.read(size)
+        cursor.save()
+
+
+def test_subscriptions_go_on_where_they_were(settings: Any) -> None:
+    """Each has handled on the new side what it had handled on the old one, and gets the rest."""
+    put(*steps(Noted, 5), stream="a")
+    read_page("slow", 2)
+    read("quick")
+    put(*steps(Noted, [6]), stream="a")
+    transfer.transfer("shop", "other")
+    deploy(settings, "shop")
+    put(*steps(Noted, [7]), stream="a")
+    assert read("quick") == [6, 7]
+    assert read("slow") == [3, 4, 5, 6, 7]
+    assert read("new") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_subscriptions_go_there_and_back(settings: Any) -> None:
+    """What is left on the old side does not come up when the context returns."""
+    put(*steps(Noted, 3), stream="a")
+    read_page("slow", 1)
+    transfer.transfer("shop", "other")
+    deploy(settings, "shop")
+    read_page("slow", 1)
+    transfer.clean("shop", "other", old="default")
+    transfer.transfer("shop", "default", old="other")
+    deploy(settings)
+    assert read("slow") == [3]
+
+
+def test_a_relay_goes_on_in_the_stream(settings: Any) -> None:
+    """A context that is its own source sends what is left, once, from the new side."""
+    source = {"source": "stream"}
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": source}}
+    put(*steps(Noted, 3), stream="a")
+    relay(limit=1)
+    transfer.transfer("shop", "other")
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {**source, "database": "other"}}}
+    put(*steps(Noted, [4]), stream="a")
+    run_all()
+    assert entries() == [1, 2, 3, 4]
+
+
+def test_a_subscription_cannot_be_moved_on_where_the_context_is_closed() -> None:
+    """A process with the old settings reads nothing more: the database refuses its checkpoint."""
+    put(*steps(Noted, 3), stream="a")
+    read_page("slow", 1)
+    transfer.transfer("shop", "other")
+    with pytest.raises(DatabaseError, match="is closed on this database"):
+        read_page("slow", 1)

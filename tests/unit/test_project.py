@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = (
     "CONTEXTS",
     "DATABASE_URL",
+    "ORDERING_SOURCE",
     "SHIPPING_DATABASE_URL",
     "TRANSPORT_URL",
     "TRANSPORT_PREFIX",
@@ -133,6 +134,14 @@ def test_a_database_of_its_own_for_shipping(load):
     settings = load(SHIPPING_DATABASE_URL="postgres://me@db/shipping")
     assert settings["DATABASES"]["shipping"]["NAME"] == "shipping"
     assert settings["OUTBOX_INBOX"]["CONTEXTS"] == {"shipping": {"database": "shipping"}}
+
+
+def test_ordering_may_be_its_own_source(load):
+    """ORDERING_SOURCE=stream takes the outbox away from ordering, where that is deployed."""
+    assert load(ORDERING_SOURCE="stream")["OUTBOX_INBOX"]["CONTEXTS"] == {
+        "ordering": {"source": "stream"}
+    }
+    assert "CONTEXTS" not in load(ORDERING_SOURCE="stream", CONTEXTS="shipping")["OUTBOX_INBOX"]
 
 
 @pytest.mark.parametrize(

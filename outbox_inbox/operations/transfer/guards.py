@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.closed import MARK
 from outbox_inbox.models import (
+    Checkpoint,
     Delivery,
     InboxMessage,
     OutboxMessage,
@@ -52,6 +53,7 @@ _QUEUES: Final = {
     table(Delivery): _CONTEXT,
     table(StoredEvent): _CONTEXT,
     table(QuarantinedMessage): _CONTEXT,
+    table(Checkpoint): _CONTEXT,
     # Its rows may be looked at and locked; what is paused stays so.
     table(Partition): _CONTEXT + " AND NOT NEW.paused",
 }

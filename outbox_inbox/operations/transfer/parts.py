@@ -37,7 +37,7 @@ def _make(way: Way) -> None:
             Partition(context=way.label, queue=queue, number=number)
             for queue in Queue
             if queue.value not in have
-            for number in range(partition_count(queue))
+            for number in range(partition_count(way.owner, queue))
         ),
         ignore_conflicts=True,
     )

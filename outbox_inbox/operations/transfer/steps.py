@@ -23,11 +23,11 @@ from django.utils import timezone
 
 from outbox_inbox import faults
 from outbox_inbox.exceptions import TransferRefused
+from outbox_inbox.models import StoredEvent, TransferState, table
 from outbox_inbox.models import Transfer as TransferRow
-from outbox_inbox.models import TransferState
 
 from ..patience import lock, patiently
-from . import guards, parts, sequences
+from . import checkpoints, guards, parts, sequences
 from .comparing import Advance, equalise
 from .tables import QUEUES, Shifts, model_of, own_models, tables_of
 from .ways import NEW_SIDE, Way, row_of, set_state
@@ -171,6 +171,7 @@ def finish(way: Way, advance: Advance) -> int:
         changed = equalise(way.tables(), way.old, way.new, advance)
         _set_sequences(way, here)
         parts.repeat(way, f"being handed over from {way.old}")
+        checkpoints.repeat(way, here.details["shifts"][table(StoredEvent)])
         set_state(way.new, way.label, TransferState.MOVED)
         faults.point("transfer.before_finish")
     faults.point("transfer.after_finish")

@@ -51,7 +51,7 @@ QUEUES = (
 )
 """In the order in which they refer to each other."""
 
-APART = frozenset({"Partition", "Transfer"})
+APART = frozenset({"Checkpoint", "Partition", "Transfer"})
 """Models of outbox_inbox whose rows are not copied: each side has its own."""
 
 Shifts = Mapping[str, int]

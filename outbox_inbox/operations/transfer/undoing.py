@@ -5,7 +5,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox import faults
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import Partition, TransferState
+from outbox_inbox.models import Checkpoint, Partition, TransferState
 from outbox_inbox.models import Transfer as TransferRow
 from outbox_inbox.tally import ignore
 
@@ -91,6 +91,7 @@ def _empty(way: Way, using: str, advance: Advance = ignore) -> int:
             removed += len(keys)
             advance(len(keys))
     with writing(way.label, using):
+        Checkpoint.objects.using(using).filter(context=way.label).delete()
         # At once: their rows may refer to each other in any order, which only COMMIT looks at.
         for table in reversed([each for each in tables if each.own]):
             for keys in table.windows(using):

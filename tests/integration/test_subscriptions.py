@@ -1,0 +1,201 @@
+"""Catch-up subscriptions: every event once, in order, whatever commits when."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from outbox_inbox import cursors
+from outbox_inbox.contexts import context
+from outbox_inbox.models import Checkpoint
+from outbox_inbox.subscriptions import behind, follow, forget, take_over
+from tests.integration.helpers import Worker, put, steps
+from tests.shop.events import Counted, Noted
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+SHOP = "shop"
+
+
+def read(name="board", size=100, **options):
+    """Read one page of a subscription and keep its checkpoint; return stream and version."""
+    with follow(context(SHOP), name) as cursor:
+        rows = cursor.read(size, **options)
+        cursor.save()
+    return [(row.stream, row.version) for row in rows]
+
+
+def read_all(name="board", size=100, **options):
+    """Read pages until one comes back short."""
+    found = []
+    while True:
+        with follow(context(SHOP), name) as cursor:
+            rows = cursor.read(size, **options)
+            cursor.save()
+            found += [(row.stream, row.version) for row in rows]
+            if cursor.caught_up:
+                return found
+
+
+def versions(stream, first, last):
+    """Return what `read` returns for versions of a stream."""
+    return [(stream, version) for version in range(first, last + 1)]
+
+
+# Reading
+
+
+def test_a_subscription_begins_with_the_first_event():
+    """What was recorded before it was thought of is read, in the order of the versions."""
+    put(*steps(Noted, 3), stream="a")
+    put(*steps(Noted, 2), stream="b")
+    assert read() == [*versions("a", 1, 3), *versions("b", 1, 2)]
+
+
+def test_a_subscription_may_begin_now():
+    """With ``begin="now"`` only what is recorded afterwards is read."""
+    put(*steps(Noted, 3), stream="a")
+    with follow(context(SHOP), "board", begin="now") as cursor:
+        assert cursor.read(10) == []
+    put(*steps(Noted, 1), stream="b")
+    assert read() == versions("b", 1, 1)
+
+
+def test_what_was_saved_is_not_read_again():
+    """The next transaction goes on behind the checkpoint."""
+    put(*steps(Noted, 3), stream="a")
+    assert read() == versions("a", 1, 3)
+    put(*steps(Noted, 1), stream="a")
+    assert read() == versions("a", 4, 4)
+    assert read() == []
+
+
+def test_what_was_not_saved_is_read_again():
+    """A transaction that ends without `save`, as one that is rolled back, has read nothing."""
+    put(*steps(Noted, 3), stream="a")
+    with follow(context(SHOP), "board") as cursor:
+        assert len(cursor.read(2)) == 2
+    assert read() == versions("a", 1, 3)
+
+
+def test_pages_follow_each_other():
+    """A page ends where its size says, and the next one begins there."""
+    put(*steps(Noted, 5), stream="a")
+    assert read(size=2) == versions("a", 1, 2)
+    put(*steps(Noted, 1), stream="a")
+    assert read_all(size=2)[:3] == versions("a", 3, 5)
+    assert read_all(size=2) == []
+
+
+def test_a_long_history_is_walked_through(monkeypatch):
+    """Above a number of new events they are met on a walk along the stream: the same result."""
+    monkeypatch.setattr(cursors, "_FEW", 2)
+    put(*steps(Noted, 5), stream="a")
+    assert read_all(size=2) == versions("a", 1, 5)
+    put(*steps(Noted, 5), stream="b")
+    assert read_all(size=2) == versions("b", 1, 5)
+
+
+def test_only_the_events_that_are_asked_for_are_read():
+    """The others are passed over, once and for all."""
+    put(*steps(Noted, 2), stream="a")
+    put(*steps(Counted, 2), stream="b")
+    assert read(types={"shop.Counted"}) == versions("b", 1, 2)
+    assert read() == []
+
+
+def test_a_row_is_complete():
+    """It has all that the envelope and the relay need, with the time stamp of the record."""
+    (envelope,) = put(Noted(order="a", number=1), stream="a", headers={"by": "me"})
+    with follow(context(SHOP), "board") as cursor:
+        (row,) = cursor.read(1)
+    assert (str(row.message_id).replace("-", ""), row.type) == (envelope.id.hex, "shop.Noted")
+    assert (row.key, row.payload, row.headers) == ("a", envelope.data, '{"by":"me"}')
+    assert (row.kind, row.hops, row.schema_version) == ("domain", 0, 1)
+
+
+def test_another_context_is_another_stream():
+    """A subscription reads the events of its own context only."""
+    put(*steps(Noted, 1), stream="a")
+    with follow(context("depot"), "board") as cursor:
+        assert cursor.read(10) == []
+
+
+# One at a time
+
+
+@pytest.mark.postgres
+def test_a_subscription_has_one_worker_at_a_time():
+    """Who comes while another has the lock is told so at once; other subscriptions are free."""
+    put(*steps(Noted, 1), stream="a")
+    assert read("other") == versions("a", 1, 1)
+    with follow(context(SHOP), "board") as cursor, Worker() as other:
+        assert len(cursor.read(10)) == 1
+        cursor.save()
+
+        def busy(name):
+            with follow(context(SHOP), name) as found:
+                return found is None
+
+        assert other.do(busy, "other") is False
+        read_once = read  # the checkpoint of "board" is not committed yet
+        assert read_once("third") == versions("a", 1, 1)
+
+
+# Lag, forgetting, taking over
+
+
+def test_lag_is_what_is_still_to_be_handled():
+    """It counts what the subscription has not saved, and says since when it waits."""
+    assert behind(context(SHOP), "board").events == 0
+    put(*steps(Noted, 5), stream="a")
+    assert behind(context(SHOP), "board").events == 5
+    read(size=2)
+    lag = behind(context(SHOP), "board")
+    assert lag.events == 3
+    assert timezone.now() - lag.since < timedelta(minutes=1)
+    assert behind(context(SHOP), "board", {"shop.Counted"}).events == 0
+    read_all()
+    assert (behind(context(SHOP), "board").events, behind(context(SHOP), "board").since) == (
+        0,
+        None,
+    )
+
+
+def test_what_is_forgotten_begins_anew():
+    """Without its checkpoint a subscription reads everything again."""
+    put(*steps(Noted, 2), stream="a")
+    read_all()
+    assert forget(context(SHOP), "board")
+    assert not forget(context(SHOP), "board")
+    assert read_all() == versions("a", 1, 2)
+
+
+def test_a_subscription_takes_the_place_of_another():
+    """It goes on where the other one was, which is gone."""
+    put(*steps(Noted, 3), stream="a")
+    read(size=1)
+    read_all("beside")
+    put(*steps(Noted, 1), stream="a")
+    with transaction.atomic():
+        take_over(context(SHOP), "board", "beside")
+    assert read_all() == versions("a", 4, 4)
+    assert list(Checkpoint.objects.values_list("subscription", flat=True)) == ["board"]
+
+
+def test_waiting_is_seen_without_reading():
+    """One statement tells of each subscription whether there is something for it."""
+    put(*steps(Noted, 2), stream="a")
+    read(size=1)
+    read_all("quick")
+
+    def ready():
+        found = cursors.waiting(connection, [SHOP, "depot"])
+        return {each.subscription: each.ready for each in found}
+
+    assert ready() == {"board": True, "quick": False}
+    read_all()
+    assert ready() == {"board": False, "quick": False}
+    put(*steps(Noted, 1), stream="a")
+    assert ready() == {"board": True, "quick": True}
