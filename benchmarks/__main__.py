@@ -92,6 +92,7 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
         dispatching,
         following,
         queueing,
+        rebuilding,
         recording,
         relaying,
         waiting,
@@ -100,7 +101,7 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
 
     modules = [recording, relaying, following, carrying, queueing, dispatching, backlog, waiting]
     if database == "postgres":
-        modules.append(waking)
+        modules += [rebuilding, waking]
     known = {each.name: each for module in modules for each in module.BENCHMARKS}
     return known, _left_out(carrying) | _left_out(queueing)
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ ALIASES = ("default", "parked", "finished")
 def prepared(vendor: str, url: str, redis: str) -> Iterator[None]:
     """Configure Django with a new database, and drop that in the end."""
     with _postgresql(url) if vendor == "postgres" else _sqlite() as databases:
-        configure(databases, **_deployment(redis))
+        configure(databases, ("context_a",), **_deployment(redis))
         _migrate()
         try:
             yield
@@ -37,12 +37,18 @@ def _deployment(redis: str) -> dict[str, Any]:
     }
 
 
-def configure(databases: dict[str, Any], **outbox_inbox: Any) -> None:
-    """Set Django up on some databases; the rest are keys of OUTBOX_INBOX."""
+def configure(databases: dict[str, Any], more: Sequence[str] = (), **outbox_inbox: Any) -> None:
+    """Set Django up on some databases, with more apps; the rest are keys of OUTBOX_INBOX."""
     settings.configure(
         SECRET_KEY="of no use",
         DATABASES=databases,
-        INSTALLED_APPS=["outbox_inbox", "benchmarks.store", "benchmarks.mall", "benchmarks.branch"],
+        INSTALLED_APPS=[
+            "outbox_inbox",
+            "benchmarks.store",
+            "benchmarks.mall",
+            "benchmarks.branch",
+            *more,
+        ],
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         USE_TZ=True,
         DEBUG=False,

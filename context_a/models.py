@@ -1,4 +1,4 @@
-"""The read model of ordering: what people look at. The truth is in the streams."""
+"""The read models of ordering: what people look at. The truth is in the streams."""
 
 from django.db import models
 
@@ -30,3 +30,21 @@ class OrderSummary(models.Model):
 
     def __str__(self) -> str:
         return f"order {self.order_id} of {self.customer} ({self.status})"
+
+
+class CountryBoard(models.Model):
+    """How many orders each country has placed, and what they are worth.
+
+    Kept from ordering's stream by `projections.count_by_country`, and rebuilt from it by
+    ``manage.py rebuild_projection country_board``.
+    """
+
+    country = models.CharField(max_length=100, primary_key=True)
+    orders = models.IntegerField(default=0)
+    revenue = models.DecimalField(max_digits=20, decimal_places=2, default=0)
+
+    class Meta:
+        verbose_name_plural = "country board"
+
+    def __str__(self) -> str:
+        return f"{self.country}: {self.orders} orders, {self.revenue}"

@@ -78,6 +78,7 @@ def record(
         NotAContext: an event's class belongs to no context.
         ContextMoved: the context is being handed over to another database, and is closed here.
         HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
+        HandlerError: it was called by a projection.
     """
     from . import recording
 

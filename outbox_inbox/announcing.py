@@ -56,6 +56,19 @@ def delivery_failed(context: Context, row: Ready, verdict: Verdict) -> None:
         signals.delivery_failed.send_robust(context.label, **told, delay=delay)
 
 
+def projection_failed(
+    context: Context, projection: str, error: Exception, delay: timedelta
+) -> None:
+    """Announce a projection that could not take an event in."""
+    signals.projection_failed.send_robust(
+        context.label,
+        context=context.label,
+        projection=projection,
+        error=describe(error),
+        delay=delay,
+    )
+
+
 def message_quarantined(
     context: Context, attributes: Mapping[str, str], reason: str, error: str
 ) -> None:

@@ -63,6 +63,19 @@ POINTS: Final = frozenset(
     }
 )
 
+PROJECT_POINTS: Final = frozenset(
+    {
+        "project.after_read",
+        "project.before_apply",
+        "project.after_apply",
+        "project.before_commit",
+        "project.after_commit",
+        "rebuild.after_begin",
+        "rebuild.before_swap",
+        "rebuild.after_swap",
+    }
+)
+
 TRANSFER_POINTS: Final = frozenset(
     {
         "transfer.after_begin",
@@ -195,7 +208,7 @@ def _fault(entry: str, draw: Callable[[], float]) -> tuple[str, _Fault]:
     if match is None:
         raise ValueError("expected point:action, point:action@3 or point:action@p0.01")
     name, action, value, when = match.group("point", "action", "value", "when")
-    known = POINTS | TRANSFER_POINTS
+    known = POINTS | TRANSFER_POINTS | PROJECT_POINTS
     if name not in known:
         raise ValueError(f"no point {name!r}; the points are {', '.join(sorted(known))}")
     if action not in _ACTIONS:

@@ -70,6 +70,12 @@ _RECEIVERS = MappingProxyType(
             logging.CRITICAL,
             "%(context)s has lost %(place)s: %(error)s",
         ),
+        signals.projection_failed: partial(
+            _log,
+            logging.ERROR,
+            "the projection %(projection)s of %(context)s rests for %(delay)s, "
+            "and nothing is passed over: %(error)s",
+        ),
         signals.partition_backed_off: partial(
             _log,
             logging.WARNING,

@@ -58,7 +58,30 @@ class UpcastsMark:
     from_version: int
 
 
-Mark = HandlesMark | OutboundMark | InboundMark | UpcastsMark
+@dataclass(frozen=True, slots=True)
+class ProjectsMark:
+    """A function that keeps a read model; the arguments of ``projects``."""
+
+    event: Event
+    into: str
+    batch: bool = False
+    takes_envelope: bool = False
+
+    @classmethod
+    def marker(
+        cls, event: Event, into: str, *, batch: bool, takes_envelope: bool
+    ) -> Callable[[Function], Function]:
+        """Return the decorator that sets such a mark; raises as ``projects``."""
+        _require_event("projects", event)
+        if not into or _name(into) is None:
+            raise ValueError("into= is empty; expected the name of a model")
+        return _marker(
+            "projects",
+            cls(event, into, _boolean("batch", batch), _boolean("takes_envelope", takes_envelope)),
+        )
+
+
+Mark = HandlesMark | OutboundMark | InboundMark | UpcastsMark | ProjectsMark
 
 
 def marks_of(function: object) -> tuple[Mark, ...]:
@@ -194,17 +217,38 @@ def _require_function(decorator: str, function: object) -> None:
 def _require_agreement(function: Function, earlier: Mark, mark: Mark) -> None:
     name = getattr(function, "__qualname__", repr(function))
     if type(earlier) is not type(mark):
-        raise TypeError(f"{name} can be a handler, a translator or an upcaster, not two of them")
+        raise TypeError(
+            f"{name} can be a handler, a translator, an upcaster or a projection, not two of them"
+        )
     if earlier == mark:
         raise ValueError(f"{name} is marked twice for {mark.event.__qualname__}")
-    if isinstance(earlier, HandlesMark) and isinstance(mark, HandlesMark):
-        shared = ("transaction", "batch", "takes_envelope", "on_dead", "max_attempts", "name")
-        for option in shared:
-            if getattr(earlier, option) != getattr(mark, option):
-                raise ValueError(
-                    f"{name} is one consumer of several events, so {option}= must be the same "
-                    f"in each @handles: {getattr(mark, option)!r}, {getattr(earlier, option)!r}"
-                )
+    decorator, shared = _SHARED.get(type(mark), ("", ()))
+    for option in shared:
+        if getattr(earlier, option) != getattr(mark, option):
+            raise ValueError(
+                f"{name} is one consumer of several events, so {option}= must be the same "
+                f"in each @{decorator}: {getattr(mark, option)!r}, {getattr(earlier, option)!r}"
+            )
+
+
+_SHARED: dict[type[Mark], tuple[str, tuple[str, ...]]] = {
+    HandlesMark: (
+        "handles",
+        ("transaction", "batch", "takes_envelope", "on_dead", "max_attempts", "name"),
+    ),
+    ProjectsMark: ("projects", ("into", "batch", "takes_envelope")),
+}
+"""Mark -> its decorator, and what all marks of one function have in common."""
+
+
+def mark_projection(cls: type, name: object) -> str:
+    """Return the name of a projection that is a class, checked."""
+    checked = _name(name) if name else None
+    if checked is None:
+        raise ValueError(
+            f'{cls.__name__} has no name; give it one: ({cls.__name__}(Projection, name="…")'
+        )
+    return checked
 
 
 def _require_event(decorator: str, event: object, kind: str | None = None) -> None:

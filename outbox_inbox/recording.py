@@ -13,8 +13,9 @@ from .conf import settings
 from .contexts import Context, context_of
 from .dialects import aware
 from .envelope import Envelope, current
-from .exceptions import DuplicateMessage, InvalidEvent, NotInAtomicBlock
+from .exceptions import DuplicateMessage, HandlerError, InvalidEvent, NotInAtomicBlock
 from .preparing import Event, Terms, prepare
+from .projections import applied_by
 
 
 def record(
@@ -57,6 +58,7 @@ def record(
         NotAContext: an event's class belongs to no context.
         ContextMoved: the context is being handed over to another database, and is closed here.
         HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
+        HandlerError: it was called by a projection.
     """
     if not events:
         return []
@@ -86,8 +88,14 @@ def record(
         raise
     faults.point("record.after_insert")
     if settings().wake_up:
-        wakeup.nudge(context)
+        _wake_up(context, stream)
     return [envelope(connection, row, time) for row, time in zip(rows, times, strict=True)]
+
+
+def _wake_up(context: Context, stream: str | None) -> None:
+    wakeup.nudge(context)
+    if context.read_models and (stream is not None or context.source == "stream"):
+        wakeup.nudge(context, "project")
 
 
 def store(context: Context, rows: Sequence[statements.Row], *, fresh: bool = False) -> list[Any]:
@@ -179,6 +187,11 @@ def _check_arguments(
     expected_version: int | None,
     message_id: object,
 ) -> None:
+    if applied_by.get() is not None:
+        raise HandlerError(
+            f"the projection {applied_by.get()} called record(): a read model decides nothing, and "
+            "a rebuild would record it again. Use a handler, or a process"
+        )
     problems = []
     if message_id is not None and len(events) != 1:
         problems.append(f"message_id names one message, but {len(events)} events were given")

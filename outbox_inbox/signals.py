@@ -36,6 +36,10 @@ message_lost            a message was gone  ``context: str``, ``place: str``,
 partition_backed_off    a transport is out  ``context: str``, ``queue: str``,
                         of reach; nothing   ``partition: int``, ``error: str``,
                         is lost             ``delay: timedelta`` (until the next trial)
+projection_failed       a projection failed ``context: str``, ``projection: str``,
+                        on an event; it     ``error: str``, ``delay: timedelta``
+                        rests, and nothing  (until the next trial)
+                        is passed over
 ======================  ==================  ==================================================
 
 ``error`` is one line, ``<ExceptionClass>: <message>``; the traceback is in ``DeliveryAttempt``.
@@ -66,3 +70,6 @@ message_lost = Signal()
 
 partition_backed_off = Signal()
 """A transport could not be reached; the partition rests, and no attempt is counted."""
+
+projection_failed = Signal()
+"""A projection failed on an event; it is tried again after a delay, and passes nothing over."""

@@ -24,7 +24,7 @@ from .dialects import aware
 from .exceptions import ForeignCheckpoint
 from .models import Checkpoint, Kind
 
-__all__ = ["Begin", "Cursor", "Lag", "Stored", "behind", "follow", "forget", "take_over"]
+__all__ = ["Begin", "Cursor", "Lag", "Stored", "behind", "follow", "forget", "rewind", "take_over"]
 
 Begin = Literal["beginning", "now"]
 
@@ -63,7 +63,7 @@ class Cursor:
         self.paused, self.resting, self.failures = lock.paused, lock.resting, lock.failures
         self._context = context.label
         self._id = lock.id
-        self._mark = self._saved = lock.mark
+        self._mark = self._saved = self._page = lock.mark
 
     def read(
         self,
@@ -72,6 +72,7 @@ class Cursor:
         *,
         unsent: bool = False,
         text: str = "{}",
+        bare: bool = False,
     ) -> list[Stored]:
         """Return the next events, in order; nothing is stored of that before `save`.
 
@@ -80,6 +81,7 @@ class Cursor:
             types: stored type names; None (default) means all.
             unsent: only those that the outbox has not got.
             text: the SQL by which payload and headers are read, in place of ``{}``.
+            bare: only stream, version, type and payload; the rest is None.
         """
         mark = self._mark
         fresh = mark.target is None
@@ -92,12 +94,17 @@ class Cursor:
         more = [cursors.of_types(sorted(types))] if types is not None else []
         if unsent:
             more.append(_NOT_IN_OUTBOX)
-        rows = cursors.page(self.connection, self._context, mark, size, more, text)
+        rows = cursors.page(self.connection, self._context, mark, size, more, text, bare=bare)
         short = len(rows) < size
         # After an older target there may be more, which has come since it was taken.
         self.caught_up = short and fresh
-        self._mark = _after(mark, rows, ended=short)
+        self._page, self._mark = mark, _after(mark, rows, ended=short)
         return rows
+
+    def keep(self, row: Stored) -> None:
+        """Let the page that was read last end with this event: the others are read again."""
+        self.caught_up = False
+        self._mark = self._page._replace(position=row.position)
 
     def save(self) -> None:
         """Write how far this is, in the open transaction: that of the effects."""
@@ -126,6 +133,8 @@ def follow(
 ) -> Iterator[Cursor | None]:
     """Open a transaction that has the lock of a subscription; None: somebody else has it.
 
+    It is a transaction of its own: what is still open around it nobody can read from a stream.
+
     Arguments:
         context: whose events; the transaction is on its database.
         subscription: the name, at most 200 characters.
@@ -134,8 +143,9 @@ def follow(
     Raises:
         SettingsError: the database cannot serve subscriptions.
         ForeignCheckpoint: the database comes from a dump, and has not been rebased.
+        RuntimeError: it is called within another transaction of that database.
     """
-    with transaction.atomic(using=context.database):
+    with transaction.atomic(using=context.database, durable=True):
         yield open_cursor(connections[context.database], context, subscription, begin=begin)
 
 
@@ -166,7 +176,7 @@ _trusted: WeakKeyDictionary[Any, set[tuple[str, str]]] = WeakKeyDictionary()
 def _refuse_foreign(
     connection: BaseDatabaseWrapper, context: Context, subscription: str, lock: cursors.Lock
 ) -> None:
-    if connection.vendor != "postgresql":
+    if not cursors.by_snapshots(connection):
         return
     known = _trusted.setdefault(connection.connection, set())
     name = (context.label, subscription)
@@ -211,6 +221,23 @@ def forget(context: Context, subscription: str) -> bool:
     rows = Checkpoint.objects.using(context.database)
     found, _ = rows.filter(context=context.label, subscription=subscription).delete()
     return found > 0
+
+
+def rewind(context: Context, subscription: str) -> None:
+    """Let a subscription begin anew with the first event, in the open transaction, under its lock."""
+    postgresql = connections[context.database].vendor == "postgresql"
+    Checkpoint.objects.using(context.database).filter(
+        context=context.label, subscription=subscription
+    ).update(
+        done=cursors.FROM_THE_BEGINNING if postgresql else "",
+        target=None,
+        position=0,
+        last=0,
+        size=0,
+        failures=0,
+        error="",
+        retry_at=None,
+    )
 
 
 def take_over(context: Context, subscription: str, other: str) -> None:

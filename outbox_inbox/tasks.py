@@ -15,7 +15,7 @@ from typing import Any
 
 from celery import shared_task
 
-from . import contexts, dispatcher, operations, receiving, relay
+from . import contexts, dispatcher, operations, projecting, receiving, relay
 from .contexts import Context
 from .wakeup import TASKS, gathered, nudge, receivers
 
@@ -81,6 +81,16 @@ def dispatch_inbox(context: str | None = None) -> None:
 
     def work(owner: Context, stop: Callable[[], bool]) -> None:
         dispatcher.dispatch_inbox(owner, stop=stop)
+
+    _for_each(context, work)
+
+
+@shared_task(name=TASKS["project"], ignore_result=True, acks_late=True)
+def update_projections(context: str | None = None) -> None:
+    """Bring the read models of a context (None: of all) up to date with its stream."""
+
+    def work(owner: Context, stop: Callable[[], bool]) -> None:
+        projecting.update_projections(owner, stop=stop)
 
     _for_each(context, work)
 

@@ -64,3 +64,5 @@ for alias, database in DATABASES.items():
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: nobody is protected
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.shop", "tests.depot"]
+# Only its tables: the tests of read models make a context of it.
+INSTALLED_APPS.append("tests.board.apps.Tables")

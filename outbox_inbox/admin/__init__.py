@@ -6,8 +6,10 @@ from .outbox import OutboxMessageAdmin
 from .partitions import PartitionAdmin
 from .quarantine import QuarantinedMessageAdmin
 from .stream import StoredEventAdmin
+from .subscriptions import CheckpointAdmin
 
 __all__ = [
+    "CheckpointAdmin",
     "DeliveryAdmin",
     "DeliveryAttemptAdmin",
     "InboxMessageAdmin",

@@ -10,13 +10,14 @@ E006    the context's models and its queues are on different databases
 E008    a handler's or translator's signature does not fit
 E009    version gap without upcaster
 E010    the stream is to be followed on a database that cannot serve it
-E011    two consumers with one name
+E011    two consumers, or two projections, with one name
 E012    deduplication window not longer than a transport may hand a message out again
 E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
 E014    two domain events of a context with one stored name
 E015    an event has a field of a type that cannot be stored
 E016    a contract has not the label of its context as the first part of its name
 E017    signatures are required that cannot be verified
+E018    a projection goes into no model
 W001    subscribed, and nobody handles
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry

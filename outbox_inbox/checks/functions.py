@@ -133,7 +133,8 @@ def _modules_of(context: Context) -> Iterator[ModuleType]:
 
 
 def _is_collected(function: FunctionType, context: Context) -> bool:
-    if any(consumer.function is function for consumer in context.all_consumers):
+    projections = [each for kept in context.all_read_models for each in kept.consumers]
+    if any(each.function is function for each in (*context.all_consumers, *projections)):
         return True
     return any(
         isinstance(mark, UpcastsMark)

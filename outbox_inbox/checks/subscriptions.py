@@ -1,14 +1,22 @@
 """Checks of what follows a stream: whether the database can serve it."""
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 from django.core.checks import CheckMessage
 from django.db import connections
 
 from outbox_inbox import cursors
-from outbox_inbox.contexts import Context
+from outbox_inbox.contexts import Consumer, Context, ReadModel, context_of
+from outbox_inbox.contexts.declaring import models_of
+from outbox_inbox.exceptions import NotAContext
+from outbox_inbox.marking import Event
+from outbox_inbox.messages import meta
+from outbox_inbox.validation import suggestion
 
-from .messages import error
+from .messages import error, where
+from .signatures import problems_of
 
 
 def check_source(context: Context) -> Iterator[CheckMessage]:
@@ -24,4 +32,73 @@ def check_source(context: Context) -> Iterator[CheckMessage]:
         )
 
 
-CHECKS = (check_source,)
+def check_read_models(context: Context) -> Iterator[CheckMessage]:
+    """E010, E011, E018, E008, E002: a read model cannot be kept, or not by what is meant to keep it."""
+    connection = connections[context.database]
+    if context.read_models and not cursors.serves(connection):
+        yield error(
+            "E010",
+            f"Its read models {', '.join(context.read_models)} are kept from its stream, and its "
+            f"database {context.database!r} is {connection.vendor}, where no stream can be followed "
+            "without losing events: they stay as they are.",
+            "Keep them by handlers, or keep the context on PostgreSQL or SQLite.",
+            context.label,
+        )
+    for name, count in Counter(each.name for each in context.all_read_models).items():
+        if count > 1:
+            yield error(
+                "E011",
+                f"{count} projections have the name {name!r}; only one of them would be kept.",
+                "Give each class a name of its own; functions that go into one model share it.",
+                context.label,
+            )
+    for read_model in context.all_read_models:
+        yield from _check_target(context, read_model)
+        for consumer in read_model.consumers:
+            yield from _check_consumer(context, consumer)
+
+
+def _check_target(context: Context, read_model: ReadModel) -> Iterator[CheckMessage]:
+    if read_model.projection is None and not read_model.models:
+        known = sorted(str(each._meta.model_name) for each in models_of(context.label))
+        wanted = read_model.name.replace("_", "").lower()
+        yield error(
+            "E018",
+            f"@projects(..., into={read_model.name!r}) names no model of its app"
+            f"{suggestion(wanted, known)}.",
+            'Name a model, as in into="country_board" for CountryBoard, or write a class derived '
+            "from Projection.",
+            context.label,
+        )
+
+
+def _check_consumer(context: Context, consumer: Consumer) -> Iterator[CheckMessage]:
+    for problem in problems_of(consumer):
+        yield error(
+            "E008",
+            f"the projection {consumer.name} {problem}.",
+            "Projections take the event, and the envelope with takes_envelope=True; with batch=True "
+            "they take lists.",
+            context.label,
+        )
+    for cls in consumer.events.values():
+        if not _is_in_stream(context, cls):
+            yield error(
+                "E002",
+                f"the projection {consumer.name} takes {where(cls)}, which is never in the stream of "
+                f"{context.label!r}.",
+                "A stream has the context's own events. What others tell is in the inbox: keep the "
+                "read model by a handler.",
+                context.label,
+            )
+
+
+def _is_in_stream(context: Context, cls: Event) -> bool:
+    if meta(cls).kind == "integration":
+        return context.publishes_class(cls)
+    with suppress(NotAContext):
+        return context_of(cls) is context
+    return False
+
+
+CHECKS = (check_source, check_read_models)

@@ -39,8 +39,9 @@ from .declaring import (
     owner_of,
     refuse,
 )
+from .projecting import ReadModel, collect_read_models
 
-__all__ = ["Consumer", "Context", "ContextConfig", "context", "context_of", "contexts"]
+__all__ = ["Consumer", "Context", "ContextConfig", "ReadModel", "context", "context_of", "contexts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -57,6 +58,8 @@ class Context:
         subscribes: contracts, as declared.
         consumers: by name, in the order of ``modules`` and of definition.
         all_consumers: the same, with those that have the name of another (check E011).
+        read_models: by name, what projections keep.
+        all_read_models: the same, with those that have the name of another (check E011).
         events: stored type name -> class, of its own events and of what it declares or consumes.
         subscribed: stored type names of ``subscribes``.
         sources: labels of the contexts that these are from: the first part of their names.
@@ -73,6 +76,8 @@ class Context:
     subscribes: tuple[type[IntegrationEvent], ...]
     consumers: Mapping[str, Consumer]
     all_consumers: tuple[Consumer, ...]
+    read_models: Mapping[str, ReadModel]
+    all_read_models: tuple[ReadModel, ...]
     events: Mapping[str, Event]
     subscribed: frozenset[str]
     sources: frozenset[str]
@@ -201,13 +206,15 @@ def _read() -> _State:
 
 
 def _context(config: ContextConfig) -> Context:
-    functions = marked_functions(import_modules(config.name, config.modules))
+    modules = import_modules(config.name, config.modules)
+    functions = marked_functions(modules)
     consumed = [mark.event for function in functions for mark in marks_of(function)]
     known = [*_own_events(config.label), *config.publishes, *config.subscribes, *consumed]
     # An upcaster may also stand beside its contract.
     beside = marked_functions(sys.modules[name] for name in {each.__module__ for each in known})
     upcasters = collect_upcasters(dict.fromkeys([*functions, *beside]))
     consumers = collect_consumers(functions, config.label, config.name, _stored_name, upcasters)
+    read_models = collect_read_models(functions, modules, config.label, _stored_name, upcasters)
     deployment = deployment_of(config)
     own = settings().contexts.get(config.label, ContextSettings())
     return Context(
@@ -220,6 +227,8 @@ def _context(config: ContextConfig) -> Context:
         subscribes=tuple(config.subscribes),
         consumers=MappingProxyType({each.name: each for each in consumers}),
         all_consumers=tuple(consumers),
+        read_models=MappingProxyType({each.name: each for each in read_models}),
+        all_read_models=tuple(read_models),
         events=MappingProxyType(_by_stored_name(known)),
         subscribed=frozenset(_stored_name(each) for each in config.subscribes),
         sources=frozenset(_stored_name(each).partition(".")[0] for each in config.subscribes),

@@ -17,6 +17,7 @@ from outbox_inbox.marking import (
     InboundMark,
     OnDead,
     OutboundMark,
+    ProjectsMark,
     UpcastsMark,
     marks_of,
 )
@@ -33,7 +34,7 @@ class Consumer:
 
     Fields:
         name: stable and unique in its context, such as ``shipping.handlers.book_shipment``.
-        kind: "handler", or translator "outbound" or "inbound".
+        kind: "handler", translator "outbound" or "inbound", or "projection": not delivered to.
         events: stored type name -> class the payload is read as; usually one, several when
             the function is marked for several events.
         function: what is called.
@@ -47,7 +48,7 @@ class Consumer:
     """
 
     name: str
-    kind: Literal["handler", "outbound", "inbound"]
+    kind: Literal["handler", "outbound", "inbound", "projection"]
     events: Mapping[str, Event]
     function: Callable[..., Any]
     mode: Literal["message", "batch", "list"]
@@ -159,18 +160,25 @@ def collect_consumers(
     """
     consumers = []
     for function in functions:
-        marks = [mark for mark in marks_of(function) if not isinstance(mark, UpcastsMark)]
+        marks = [mark for mark in marks_of(function) if isinstance(mark, ConsumerMark)]
         if marks:
-            events = _events(function, marks, type_name)
+            events = events_of(function, marks, type_name)
             mine = {event: upcasters[event] for event in events.values() if event in upcasters}
             name = f"{label}.{_path(function).removeprefix(package + '.')}"
             consumers.append(_consumer(function, marks[0], name, events, MappingProxyType(mine)))
     return consumers
 
 
-def _events(
-    function: FunctionType, marks: Iterable[ConsumerMark], type_name: Callable[[Event], str]
+def events_of(
+    function: FunctionType,
+    marks: Iterable[ConsumerMark | ProjectsMark],
+    type_name: Callable[[Event], str],
 ) -> Mapping[str, Event]:
+    """Return stored type name -> class, of the events that a function is marked for.
+
+    Raises:
+        SettingsError: two classes have one name.
+    """
     events: dict[str, Event] = {}
     for mark in marks:
         name = type_name(mark.event)

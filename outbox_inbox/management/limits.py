@@ -4,7 +4,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from outbox_inbox.operations import QueueStats
+from outbox_inbox.operations import QueueStats, ReadModelStats
 from outbox_inbox.validation import suggestion
 
 from .values import duration, shown
@@ -18,13 +18,16 @@ _MEASURES: dict[str, tuple[str, Callable[[QueueStats], float]]] = {
 }
 
 
+_LAG = "lag"
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The most that a queue may have of something.
+    """The most that a queue, or a read model, may have of something.
 
     Fields:
-        name: depth (unfinished messages), dead, quarantined, parked (keys), or age (of the
-            oldest, seconds).
+        name: depth (unfinished messages), dead, quarantined, parked (keys), age (of the oldest,
+            seconds), or lag (events that a read model has not taken in).
         most: what is still allowed.
     """
 
@@ -33,15 +36,15 @@ class Limit:
 
 
 def limit(text: str) -> Limit:
-    """Return a limit: ``100`` or ``depth=100``, ``dead=0``, ``quarantined=0``, ``parked=3``, ``age=15m``.
+    """Return a limit: ``100`` or ``depth=100``, ``dead=0``, ``quarantined=0``, ``parked=3``, ``age=15m``, ``lag=1000``.
 
     Raises:
         ArgumentTypeError: it is none.
     """
     name, _, value = (text if "=" in text else f"depth={text}").partition("=")
-    if name not in _MEASURES:
+    if name not in (*_MEASURES, _LAG):
         raise ArgumentTypeError(
-            f"{text!r}: there is no measure {name!r}{suggestion(name, _MEASURES)}"
+            f"{text!r}: there is no measure {name!r}{suggestion(name, (*_MEASURES, _LAG))}"
         )
     if name == "age":
         return Limit(name, duration(value).total_seconds())
@@ -52,14 +55,22 @@ def limit(text: str) -> Limit:
     return Limit(name, int(value))
 
 
-def exceeded(limits: Sequence[Limit], found: Sequence[QueueStats]) -> Iterator[str]:
-    """Yield a sentence for each limit that a queue exceeds."""
+def exceeded(
+    limits: Sequence[Limit], found: Sequence[QueueStats], kept: Sequence[ReadModelStats] = ()
+) -> Iterator[str]:
+    """Yield a sentence for each limit that a queue or a read model exceeds."""
     for each in limits:
+        if each.name == _LAG:
+            for stats in kept:
+                if stats.lag > each.most:
+                    named = f"{stats.context} projection {stats.name}"
+                    yield f"{named}: {stats.lag:,} events behind (limit {each.most:,.0f})"
+            continue
         noun, measure = _MEASURES[each.name]
-        for stats in found:
-            value = measure(stats)
+        for queue_stats in found:
+            value = measure(queue_stats)
             if value > each.most:
-                queue = f"{stats.context} {stats.queue.value}"
+                queue = f"{queue_stats.context} {queue_stats.queue.value}"
                 if each.name == "age":
                     yield f"{queue}: the oldest is {shown(value)} old (limit {shown(each.most)})"
                 else:

@@ -18,6 +18,12 @@ from .releasing import (
 from .selecting import Selection, rows
 from .solving import Report, discard, discard_rows, retry, retry_rows
 from .spreading import Spread, repartition
+from .subscribing import (
+    ReadModelStats,
+    pause_read_models,
+    read_model_stats,
+    resume_read_models,
+)
 
 __all__ = [
     "WORK",
@@ -28,6 +34,7 @@ __all__ = [
     "Pruned",
     "QuarantineSelection",
     "QueueStats",
+    "ReadModelStats",
     "Rebased",
     "Released",
     "Report",
@@ -42,14 +49,17 @@ __all__ = [
     "drain_all",
     "due",
     "pause",
+    "pause_read_models",
     "prune",
     "quarantined",
     "queue_stats",
+    "read_model_stats",
     "rebase",
     "release",
     "release_rows",
     "repartition",
     "resume",
+    "resume_read_models",
     "retry",
     "retry_rows",
     "rounds",

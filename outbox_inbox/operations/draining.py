@@ -1,6 +1,6 @@
 """Work through the queues of many contexts until all is quiet: what drains and tests are made of.
 
-One process does everything in turn: relay, receive, dispatch, context after context, round after
+One process does everything in turn: relay, receive, dispatch, project, context after context, round after
 round, since what one context handles is often what the next one has to send.
 """
 
@@ -13,6 +13,7 @@ from typing import Protocol
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.dispatcher import dispatch_inbox
 from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.projecting import update_projections
 from outbox_inbox.receiving import receive_messages
 from outbox_inbox.relay import relay_outbox
 from outbox_inbox.tally import Outcome, ignore, never
@@ -32,7 +33,7 @@ class Progress(Protocol):
 
 
 class Mover(Protocol):
-    """The relay, the receiver or the dispatcher."""
+    """The relay, the receiver, the dispatcher, or what keeps the read models."""
 
     def __call__(
         self,
@@ -49,6 +50,7 @@ WORK: Mapping[Work, Mover] = {
     "relay": relay_outbox,
     "receive": receive_messages,
     "dispatch": dispatch_inbox,
+    "project": update_projections,
 }
 """What there is to do for a context, in the order in which a message meets it."""
 
@@ -76,7 +78,7 @@ class Drained:
 
     Fields:
         context: its label.
-        relayed, received, dispatched: what the movers did; `busy` says how many partitions
+        relayed, received, dispatched, projected: what the movers did; `busy` says how many partitions
             were left to others, at the last look.
         unreachable: why the transport could not be asked, or empty.
     """
@@ -85,19 +87,28 @@ class Drained:
     relayed: Outcome = field(default_factory=Outcome)
     received: Outcome = field(default_factory=Outcome)
     dispatched: Outcome = field(default_factory=Outcome)
+    projected: Outcome = field(default_factory=Outcome)
     unreachable: str = ""
 
     @property
     def total(self) -> Outcome:
-        """All three together."""
-        return self.relayed + self.received + self.dispatched
+        """All of them together."""
+        return self.relayed + self.received + self.dispatched + self.projected
 
     def add(self, step: Step) -> None:
         """Count one step."""
-        name = {"relay": "relayed", "receive": "received", "dispatch": "dispatched"}[step.work]
+        name = _DID[step.work]
         before: Outcome = getattr(self, name)
         setattr(self, name, replace(before + step.outcome, busy=step.outcome.busy))
         self.unreachable = step.unreachable or self.unreachable
+
+
+_DID: Mapping[Work, str] = {
+    "relay": "relayed",
+    "receive": "received",
+    "dispatch": "dispatched",
+    "project": "projected",
+}
 
 
 def _to_nobody(owner: Context, work: Work, count: int, /) -> None:
@@ -116,7 +127,7 @@ def drain_all(
     on_busy: Callable[[int], None] = _not_waiting,
     patience: timedelta = PATIENCE,
 ) -> list[Drained]:
-    """Relay, receive and dispatch everywhere until nothing is left to be done now.
+    """Relay, receive, dispatch and project everywhere until nothing is left to be done now.
 
     What is scheduled, backing off, parked, paused or resting is not waited for.
 

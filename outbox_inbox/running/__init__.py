@@ -92,6 +92,7 @@ class _Rounds:
             (owner, work, Trial(f"{work} {owner.label}", WORK[work]))
             for owner in owners
             for work in WORK
+            if work != "project" or owner.read_models
         ]
 
     def take(self) -> list[Step]:

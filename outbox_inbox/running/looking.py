@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from django.db import connections
 
-from outbox_inbox import statements
+from outbox_inbox import cursors, statements
 from outbox_inbox.contexts import Context, context
 from outbox_inbox.models import Queue
 from outbox_inbox.partitions import Seen, partition_count, with_stream
@@ -22,7 +23,8 @@ Due = dict[Work, Seen | None]
 """What there is to do for a context -> the partitions that were seen.
 
 Receiving is always there, unless the intake is paused or rests: only the transport knows. None: the
-partitions are not there, or not as many as the settings say; the mover makes them, or tells.
+partitions are not there, or not as many as the settings say; the mover makes them, or tells. Read
+models have no partitions.
 """
 
 
@@ -39,7 +41,32 @@ def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
     found: dict[tuple[str, str], list[statements.Work]] = defaultdict(list)
     for label, queue, partition in statements.look_at_all(connections[alias], labels):
         found[label, queue].append(partition)
-    return {label: dict(_due(context(label), found)) for label in labels}
+    kept = [label for label in labels if context(label).read_models]
+    news = _with_news(alias, kept) if kept else frozenset[str]()
+    return {
+        label: dict(_due(context(label), found)) | ({"project": None} if label in news else {})
+        for label in labels
+    }
+
+
+def _with_news(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
+    """Return the contexts whose read models are behind their stream."""
+    connection = connections[alias]
+    if not cursors.serves(connection):
+        return frozenset()
+    found = cursors.waiting(connection, labels)
+    known = {(each.context, each.subscription) for each in found}
+    at_rest = {(each.context, each.subscription) for each in found if not _may_go_on(each)}
+    return {
+        label
+        for label in labels
+        for name in context(label).read_models
+        if (label, name) not in known or (label, name) not in at_rest
+    }
+
+
+def _may_go_on(subscription: cursors.Waiting) -> bool:
+    return subscription.ready and not (subscription.paused or subscription.resting)
 
 
 def _due(

@@ -5,12 +5,13 @@ from datetime import timedelta
 from django.db.models import Model
 
 from outbox_inbox.contexts import contexts
-from outbox_inbox.models import Delivery, OutboxMessage, Partition
+from outbox_inbox.models import Checkpoint, Delivery, OutboxMessage, Partition
 
 _TIMES: dict[type[Model], str] = {
     OutboxMessage: "due_at",
     Delivery: "due_at",
     Partition: "retry_at",
+    Checkpoint: "retry_at",
 }
 
 

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.models import DeliveryAttempt, DeliveryState, OutboxMessage, OutboxState, Queue
+from outbox_inbox.models import (
+    Checkpoint,
+    DeliveryAttempt,
+    DeliveryState,
+    OutboxMessage,
+    OutboxState,
+    Queue,
+)
 from outbox_inbox.operations import QueueStats, Step, queue_stats, rounds
 from outbox_inbox.tally import Outcome
 
@@ -24,7 +31,7 @@ class DrainFailed(AssertionError):
 
 
 def drain(*, raise_errors: bool = True) -> Outcome:
-    """Relay, receive and dispatch everywhere until all is quiet.
+    """Relay, receive, dispatch and project everywhere until all is quiet.
 
     What is scheduled, backs off or is parked stays where it is; `advance` lets it come due. A
     handler that fails is not tried again.
@@ -54,6 +61,9 @@ def drain(*, raise_errors: bool = True) -> Outcome:
 def _check(step: Step, seen: dict[str, int]) -> None:
     if step.unreachable:
         raise DrainFailed(f"the transport of {step.owner.label!r}: {step.unreachable}", [])
+    if step.work == "project" and step.outcome.failed:
+        failures = list(_projections(step.owner))
+        raise DrainFailed(f"{len(failures)} projections failed in {step.owner.label!r}", failures)
     if step.outcome.failed or step.outcome.dead:
         failures = list(_failures(step.owner, seen[step.owner.database]))
         raise DrainFailed(f"{len(failures)} failed in {step.owner.label!r}", failures)
@@ -78,6 +88,12 @@ def _left(stats: QueueStats) -> Iterator[str]:
         # What there is to be received is unknown while nobody may ask.
         if each.queue == Queue.INTAKE and each.state == "resting":
             yield f"{stats.context} intake: partition {each.number} is resting: {each.reason}"
+
+
+def _projections(owner: Context) -> Iterator[str]:
+    rows = Checkpoint.objects.using(owner.database).filter(context=owner.label, failures__gt=0)
+    for row in rows.order_by("subscription"):
+        yield f"{row.subscription}, to be tried again: {row.error}"
 
 
 def _last_attempts() -> dict[str, int]:

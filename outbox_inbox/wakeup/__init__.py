@@ -53,7 +53,7 @@ def nudge(context: Context, work: Work = "relay") -> None:
 
     Arguments:
         context: whose work; its database is the one of the transaction.
-        work: "relay" (default), "receive" or "dispatch".
+        work: "relay" (default), "receive", "dispatch" or "project".
     """
     if settings().wake_up is None:
         return

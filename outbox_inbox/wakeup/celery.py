@@ -9,12 +9,13 @@ from .counting import Failures
 if TYPE_CHECKING:
     from celery import Celery
 
-Work = Literal["relay", "receive", "dispatch"]
+Work = Literal["relay", "receive", "dispatch", "project"]
 
 TASKS: dict[Work, str] = {
     "relay": "outbox_inbox.relay_outbox",
     "receive": "outbox_inbox.receive_messages",
     "dispatch": "outbox_inbox.dispatch_inbox",
+    "project": "outbox_inbox.update_projections",
 }
 """What is to be done -> the name of the Celery task that does it."""
 

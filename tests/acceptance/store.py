@@ -40,7 +40,10 @@ class Store:
 
     def forget_workers(self) -> None:
         """Let those that were killed be silent for so long that nobody waits for them any more."""
-        sql = "UPDATE outbox_inbox_partition SET last_run_at = NULL"
+        self.execute("UPDATE outbox_inbox_partition SET last_run_at = NULL")
+
+    def execute(self, sql: str) -> None:
+        """Execute a statement, over a connection of its own."""
         if self.url.startswith("sqlite"):
             with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
                 database.execute(sql)

@@ -1,6 +1,7 @@
 """Databases for tests that really commit, from several connections and threads."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
@@ -18,6 +19,8 @@ from outbox_inbox.models import (
     StoredEvent,
     table,
 )
+from outbox_inbox.partitions import ensure_partitions
+from tests.board.models import HighScore, Member, Ranking, Sheet, Team
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
 
@@ -76,6 +79,19 @@ def committed(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Itera
         yield
         for alias, partitions in both_databases.items():
             empty(alias, partitions)
+
+
+@pytest.fixture
+def boarded(committed: None, settings: Any) -> Iterator[None]:
+    """The context "board" with its read models, which are emptied after the test."""
+    settings.INSTALLED_APPS = [
+        "tests.board.apps.BoardConfig" if name == "tests.board.apps.Tables" else name
+        for name in settings.INSTALLED_APPS
+    ]
+    ensure_partitions("default")
+    yield
+    for model in (HighScore, Ranking, Member, Team, Sheet):
+        model.objects.all().delete()
 
 
 def empty(alias: str, partitions: list[Partition]) -> None:

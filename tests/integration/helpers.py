@@ -162,7 +162,7 @@ def crashing() -> Iterator[None]:
 @contextmanager
 def striking(name: str, act: Callable[[], Any], hit: int = 1) -> Iterator[None]:
     """Do something at one hit (from 1) of a fault point."""
-    assert name in faults.POINTS | faults.TRANSFER_POINTS
+    assert name in faults.POINTS | faults.TRANSFER_POINTS | faults.PROJECT_POINTS
     hits = 0
     point = faults.point
 

@@ -89,13 +89,14 @@ def test_tables_are_made_where_they_are_used(shipping_moved, database, label, al
 
 
 def test_beat_ticks_for_every_step():
-    """The project's beat relays, receives, dispatches and prunes; its workers know all of it."""
+    """The project's beat relays, receives, dispatches, projects and prunes; its workers know all of it."""
     celery_app.finalize(auto=True)
     tasks = {entry["task"] for entry in celery_app.conf.beat_schedule.values()}
     assert tasks == {
         "outbox_inbox.relay_outbox",
         "outbox_inbox.receive_messages",
         "outbox_inbox.dispatch_inbox",
+        "outbox_inbox.update_projections",
         "outbox_inbox.prune_messages",
     }
     assert tasks <= set(celery_app.tasks)

@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 from outbox_inbox import PermanentError, faults, partitions
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
+from outbox_inbox.following import unsent
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
 from outbox_inbox.transports import Published
@@ -183,11 +184,14 @@ class World(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.stack = ExitStack()
         self.lates = self.open = 0
+        self.source = "outbox"
         self._settings(PARTITIONS[0])
 
     def _settings(self, partitions: dict[str, int]) -> None:
+        self.partitions = partitions
         wanted = {
             **SHAKY,
+            "CONTEXTS": {label: {"source": self.source} for label in LABELS},
             "PARTITIONS": partitions,
             "MAX_ATTEMPTS": 3,
             "BATCH_SIZE": 4,
@@ -374,6 +378,30 @@ class World(RuleBasedStateMachine):
         raise AssertionError(f"stuck: {unfinished()}")
 
 
+class StreamWorld(World):
+    """The same, where the contexts have no outbox now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = "stream"
+        self._settings(PARTITIONS[0])
+
+    @rule(source=st.sampled_from(["stream", "outbox"]))
+    @precondition(lambda self: not self.open)
+    def change_source(self, source):
+        """A deployment changes the source of both contexts, after the last change is through."""
+        if not any(unsent(context(label)).events for label in LABELS):
+            self.source = source
+            self._settings(self.partitions)
+
+    @rule(partitions=st.sampled_from(PARTITIONS))
+    @precondition(lambda self: not self.open)
+    def change_partitions(self, partitions):
+        """An operator spreads the queues anew, but not what is left in a stream."""
+        if not any(unsent(context(label)).events for label in LABELS):
+            self._settings(partitions)
+
+
 def fail_on(when: tuple[int, int], fail: Callable[[Any], None]) -> Callable[..., Any]:
     """Return a part that fails on every second or third step, and else does its work."""
     divisor, remainder = when
@@ -435,10 +463,14 @@ def behind(type_name: str, consumer: str | None) -> tuple[str, ...]:
 def unfinished() -> list[Any]:
     """Return what is neither done nor discarded."""
     finished = ("sent", "done", "discarded")
+    left = [(label, unsent(context(label)).events) for label in LABELS]
     return [
-        (row.state, row.key, row.attempts, row.holds, row.due_at, row.error)
-        for model in (OutboxMessage, Delivery)
-        for row in model.objects.exclude(state__in=finished)
+        *((label, "in the stream", count) for label, count in left if count),
+        *(
+            (row.state, row.key, row.attempts, row.holds, row.due_at, row.error)
+            for model in (OutboxMessage, Delivery)
+            for row in model.objects.exclude(state__in=finished)
+        ),
     ]
 
 
@@ -456,11 +488,11 @@ def unended() -> Iterator[None]:
         yield
 
 
-def play(made: Made, times: int = 1, *, by_chance: bool) -> None:
+def play(made: Made, times: int = 1, *, by_chance: bool, world: type[World] = World) -> None:
     """Play the world through, again and again: by chance, or always the same games."""
     World.made = made
     run_state_machine_as_test(
-        World,
+        world,
         settings=settings(
             max_examples=EXAMPLES[connection.vendor] * times,
             stateful_step_count=20,
@@ -480,3 +512,24 @@ def test_whatever_happens_every_promise_is_kept(both_databases, committed):
 def test_whatever_chance_brings_every_promise_is_kept(both_databases, committed):
     """The same with other orders at each call: what fails prints how to play it again."""
     play(both_databases, 10, by_chance=True)
+
+
+WITHOUT_OUTBOX = [
+    pytest.param("sqlite", marks=pytest.mark.sqlite),
+    pytest.param("postgresql", marks=pytest.mark.postgres),
+]
+
+
+@pytest.mark.parametrize("vendor", WITHOUT_OUTBOX)
+def test_without_an_outbox_every_promise_is_kept(both_databases, committed, vendor):
+    """The same from the stream, and while the source changes."""
+    assert connection.vendor == vendor
+    play(both_databases, by_chance=False, world=StreamWorld)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vendor", WITHOUT_OUTBOX)
+def test_without_an_outbox_chance_breaks_no_promise(both_databases, committed, vendor):
+    """The same with other orders at each call."""
+    assert connection.vendor == vendor
+    play(both_databases, 10, by_chance=True, world=StreamWorld)

@@ -152,7 +152,7 @@ def test_an_idle_round_is_one_statement_for_all_contexts():
 def test_an_idle_round_is_one_statement_for_each_database(settings):
     """Contexts that live apart are asked apart."""
     settings.OUTBOX_INBOX = {"CONTEXTS": {"depot": {"database": "other"}}}
-    run_both()
+    run_both(pauses=2)  # a process makes partitions, and asks once whether it has a stream to relay
 
     with Statements() as statements:
         run_both(pauses=1)

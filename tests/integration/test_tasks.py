@@ -40,7 +40,13 @@ def sent(monkeypatch, settings):
     return found
 
 
-NAMES = ("relay_outbox", "receive_messages", "dispatch_inbox", "prune_messages")
+NAMES = (
+    "relay_outbox",
+    "receive_messages",
+    "dispatch_inbox",
+    "update_projections",
+    "prune_messages",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

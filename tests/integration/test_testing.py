@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
@@ -14,12 +15,19 @@ from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.operations import pause
 from outbox_inbox.testing import DrainFailed, advance, drain, recorded
 from outbox_inbox.transports.local import LocalTransport
+from tests.board.events import Scored
+from tests.board.models import HighScore
 from tests.depot.models import Pick
 from tests.integration.helpers import put
 from tests.script import playing
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Noted, Unheard
 from tests.shop.models import Entry
+
+
+def with_board(apps):
+    """Return the apps with the context that keeps read models."""
+    return ["tests.board.apps.BoardConfig" if "board" in name else name for name in apps]
 
 
 def fail(error):
@@ -48,6 +56,24 @@ class InATestCase(TestCase):
         drain()
 
         assert recorded() == [Checked(order="a", number=1), Sold(order="a", number=1)]
+
+    def test_a_context_without_an_outbox_is_drained(self):
+        """The stream is followed within the one transaction, as far as it is."""
+        with self.settings(OUTBOX_INBOX={"CONTEXTS": {"shop": {"source": "stream"}}}):
+            for number in (1, 2):
+                put(Checked(order="a", number=number), stream="a")
+                drain()
+
+        assert list(Pick.objects.filter(consumer="pick").values_list("number", flat=True)) == [1, 2]
+
+    def test_read_models_are_brought_up_to_date(self):
+        """What was recorded in the test is in them after each drain, once."""
+        with self.settings(INSTALLED_APPS=with_board(settings.INSTALLED_APPS)):
+            for points in (3, 4):
+                put(Scored(player="ann", points=points), stream="ann")
+                drain()
+
+        assert HighScore.objects.get().points == 7
 
     def test_a_handler_can_fail(self):
         """The transaction of the test case is as usable as before."""

@@ -558,14 +558,14 @@ def test_e011_one_name(packages):
 
 def test_w004_elsewhere(packages):
     """A marked function in a module that nobody collects is told."""
-    name = packages.context("shop", events=EVENTS, projections=HANDLERS, acl="from . import events")
+    name = packages.context("shop", events=EVENTS, reports=HANDLERS, acl="from . import events")
     source = "from .events import Paid\nfrom outbox_inbox import handles\n"
     source += "@handles(Paid)\ndef project(event): ..."
-    (packages.folder / name / "projections.py").write_text(source)
-    (packages.folder / name / "acl.py").write_text("from . import projections")
+    (packages.folder / name / "reports.py").write_text(source)
+    (packages.folder / name / "acl.py").write_text("from . import reports")
     (message,) = run(packages)
     assert message.id == "outbox_inbox.W004"
-    assert f"{name}.projections.project is marked" in message.msg
+    assert f"{name}.reports.project is marked" in message.msg
 
 
 def test_w004_upcaster_elsewhere(packages):

@@ -14,7 +14,13 @@ from outbox_inbox.management.base import (
 )
 from outbox_inbox.management.limits import Limit, exceeded, limit
 from outbox_inbox.management.values import shown
-from outbox_inbox.operations import PartitionState, QueueStats, queue_stats
+from outbox_inbox.operations import (
+    PartitionState,
+    QueueStats,
+    ReadModelStats,
+    queue_stats,
+    read_model_stats,
+)
 
 _COLUMNS = ("ready", "scheduled", "backing off", "waiting", "dead")
 
@@ -24,7 +30,8 @@ class Command(QueueCommand):
 
     help = (
         "Show for each context how many messages are in its queues by state, how old the oldest "
-        "is, which keys are parked, which partitions rest and what is quarantined. With "
+        "is, which keys are parked, which partitions rest and what is quarantined; and how far each "
+        "projection is behind. With "
         "--fail-over: exit code 3 when there is too much of something."
     )
 
@@ -39,27 +46,30 @@ class Command(QueueCommand):
             metavar="LIMIT",
             help=(
                 "exit with 3 when a queue has more: N or depth=N (unfinished messages), dead=N, "
-                "quarantined=N, parked=N (keys), age=15m (of the oldest); may be given several "
-                "times"
+                "quarantined=N, parked=N (keys), age=15m (of the oldest), or when a projection has "
+                "more: lag=N (events behind); may be given several times"
             ),
         )
 
     def work(self, options: dict[str, Any]) -> None:
         """Show, and compare with the limits."""
-        found = queue_stats(chosen_contexts(options))
+        chosen = chosen_contexts(options)
+        found, kept = queue_stats(chosen), read_model_stats(chosen)
         given = options["fail_over"] or []
         limits = [each if isinstance(each, Limit) else limit(str(each)) for each in given]
-        wrong = list(exceeded(limits, found))
+        wrong = list(exceeded(limits, found, kept))
         if options["format"] == "json":
-            self.write_json(_document(found, wrong))
+            self.write_json(_document(found, kept, wrong))
         else:
-            for line in _table(found):
+            for line in (*_table(found), *map(_line, kept)):
                 self.stdout.write(line)
         if wrong:
             raise SomethingIsWrong("; ".join(wrong))
 
 
-def _document(found: Sequence[QueueStats], wrong: Sequence[str]) -> dict[str, Any]:
+def _document(
+    found: Sequence[QueueStats], kept: Sequence[ReadModelStats], wrong: Sequence[str]
+) -> dict[str, Any]:
     labels = list(dict.fromkeys(stats.context for stats in found))
     return {
         "unfinished": sum(stats.unfinished for stats in found),
@@ -67,10 +77,39 @@ def _document(found: Sequence[QueueStats], wrong: Sequence[str]) -> dict[str, An
         "quarantined": sum(stats.quarantined for stats in found),
         "exceeded": list(wrong),
         "contexts": {
-            label: {stats.queue.value: _queue(stats) for stats in found if stats.context == label}
+            label: {
+                **{stats.queue.value: _queue(stats) for stats in found if stats.context == label},
+                "projections": {
+                    each.name: _read_model(each) for each in kept if each.context == label
+                },
+            }
             for label in labels
         },
     }
+
+
+def _read_model(stats: ReadModelStats) -> dict[str, Any]:
+    return {
+        "database": stats.database,
+        "lag": stats.lag,
+        "oldest_seconds": None if stats.oldest is None else round(stats.oldest, 3),
+        "state": stats.state,
+        "error": stats.error,
+        "failures": stats.failures,
+        "until": None if stats.until is None else stats.until.isoformat(),
+        "rebuilding": stats.rebuilding,
+    }
+
+
+def _line(stats: ReadModelStats) -> str:
+    lag = "up to date"
+    if stats.lag:
+        lag = f"{counted(stats.lag, 'event')} behind, the first for {shown(stats.oldest)}"
+    until = "" if stats.until is None else f" until {stats.until:%Y-%m-%d %H:%M:%S} UTC"
+    state = "" if stats.state == "working" else f"; {stats.state}{until}"
+    error = f": {stats.error}" if stats.error else ""
+    rebuilding = "; a rebuild is not finished" if stats.rebuilding else ""
+    return f"{stats.context} projection {stats.name}: {lag}{state}{error}{rebuilding}"
 
 
 def _queue(stats: QueueStats) -> dict[str, Any]:

@@ -1,0 +1,12 @@
+"""``manage.py update_projections``."""
+
+from outbox_inbox.management.draining import DrainCommand
+
+
+class Command(DrainCommand):
+    """Read on in the streams until the read models are up to date."""
+
+    help = "Bring the read models up to date with the streams of their contexts."
+    mover = "project"
+    done = "Took in"
+    noun, nouns = "event", "events"

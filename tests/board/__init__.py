@@ -1,0 +1,1 @@
+"""A context of the tests that keeps read models from its stream."""

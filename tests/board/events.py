@@ -1,0 +1,23 @@
+"""What happens on the board: somebody scores, and sometimes the score does not count."""
+
+from outbox_inbox import DomainEvent
+
+
+class Scored(DomainEvent, key="player"):
+    """A player has scored."""
+
+    player: str
+    points: int
+
+
+class Annulled(DomainEvent, key="player"):
+    """Some points do not count after all."""
+
+    player: str
+    points: int
+
+
+class Cheered(DomainEvent, key="player"):
+    """Nobody counts this."""
+
+    player: str

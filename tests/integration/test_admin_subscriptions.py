@@ -1,0 +1,123 @@
+"""The readers of streams in the admin: who is behind, who rests and why, and the switch."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.messages import get_messages
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from outbox_inbox import record
+from outbox_inbox.contexts import context
+from outbox_inbox.models import Checkpoint
+from outbox_inbox.projecting import update_projections
+from tests.board.events import Scored
+from tests.board.models import HighScore
+from tests.script import playing
+
+pytestmark = [pytest.mark.django_db]
+LIST = "admin:outbox_inbox_checkpoint_changelist"
+HOSTILE = "<script>alert('owned')</script>"
+
+
+@pytest.fixture(autouse=True)
+def board(settings, db):
+    """The context with read models, and one event that all of them have."""
+    settings.INSTALLED_APPS = [
+        "tests.board.apps.BoardConfig" if name == "tests.board.apps.Tables" else name
+        for name in settings.INSTALLED_APPS
+    ]
+    score(1)
+    update_projections(context("board"))
+
+
+def score(points):
+    """Record an event."""
+    with transaction.atomic():
+        record(Scored(player="ann", points=points), stream="ann")
+
+
+def checkpoint(name="high_score"):
+    """Return the row of a read model."""
+    return Checkpoint.objects.get(subscription=name)
+
+
+def act(client, action, *chosen):
+    """Choose rows on the list and run an action; return what the page says."""
+    keys = [row.pk for row in chosen]
+    response = client.post(reverse(LIST), {"action": action, "_selected_action": keys})
+    return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def test_the_list_shows_who_is_behind(admin_client):
+    """With the number of events that are still to be taken in."""
+    score(2)
+    page = admin_client.get(reverse(LIST)).text
+    assert "board high_score" in page
+    assert '<td class="field-lag">1</td>' in page
+
+
+def test_a_failure_is_shown_as_text(admin_client):
+    """Also one whose message is hostile."""
+
+    def fail(event):
+        raise ValueError(HOSTILE)
+
+    score(2)
+    with playing(add=fail):
+        update_projections(context("board"))
+    row = checkpoint()
+    pages = [
+        admin_client.get(reverse(LIST)).text,
+        admin_client.get(reverse("admin:outbox_inbox_checkpoint_change", args=[row.pk])).text,
+    ]
+    for page in pages:
+        assert HOSTILE not in page
+        assert "&lt;script&gt;" in page
+
+
+def test_a_read_model_is_paused_and_resumed(admin_client):
+    """Meanwhile it stays as it is; both are in its history."""
+    assert act(admin_client, "pause", checkpoint()) == ["Paused: 1 checkpoint."]
+    score(2)
+    update_projections(context("board"))
+    assert HighScore.objects.get().points == 1
+    assert act(admin_client, "resume", checkpoint())[-1] == "Resumed: 1 checkpoint."
+    update_projections(context("board"))
+    assert HighScore.objects.get().points == 3
+    entries = LogEntry.objects.filter(object_id=str(checkpoint().pk)).order_by("pk")
+    assert [each.get_change_message() for each in entries] == ["Paused.", "Resumed."]
+
+
+def test_a_read_model_that_rests_is_woken(admin_client):
+    """Resume ends the back-off of a failure."""
+    Checkpoint.objects.update(retry_at=timezone.now() + timedelta(hours=1), failures=3, error="no")
+    act(admin_client, "resume", checkpoint())
+    assert (checkpoint().retry_at, checkpoint().failures, checkpoint().error) == (None, 0, "")
+
+
+def test_a_viewer_cannot_pause(django_user_model):
+    """A request made by hand does not get around the permission."""
+    django_user_model.objects.create_user("olga", password="olga", is_staff=True)
+    client = Client()
+    client.login(username="olga", password="olga")
+    act(client, "pause", checkpoint())
+    assert not checkpoint().paused
+
+
+def test_a_checkpoint_of_a_context_that_is_gone_is_shown(admin_client):
+    """Nobody knows how far behind it is."""
+    Checkpoint.objects.create(context="gone", subscription="board")
+    assert '<td class="field-lag">?</td>' in admin_client.get(reverse(LIST)).text
+
+
+def test_what_is_no_read_model_is_not_switched(admin_client):
+    """The relay is paused by its partition; the page says that there is no such read model."""
+    row = Checkpoint.objects.create(context="board", subscription="(relay)")
+    (said,) = act(admin_client, "pause", row)
+    assert "has no read model '(relay)'" in said
+    row.refresh_from_db()
+    assert not row.paused

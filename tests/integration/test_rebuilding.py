@@ -1,0 +1,330 @@
+"""Rebuilding a read model: the same as the live one, and nobody sees it half built."""
+
+import json
+import threading
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+
+from outbox_inbox.contexts import context
+from outbox_inbox.exceptions import OutboxInboxError
+from outbox_inbox.models import Checkpoint
+from outbox_inbox.operations.rebuilding import find, rebuild
+from outbox_inbox.operations.rebuilding.building import BESIDE
+from outbox_inbox.projecting import update_projections
+from outbox_inbox.subscriptions import behind, follow
+from tests.board.events import Annulled, Scored
+from tests.board.models import HighScore, Member, Ranking, Sheet
+from tests.integration.helpers import Broken, Crash, Worker, crash, put, striking
+from tests.script import playing
+
+BOARD = "board"
+NAMES = ("high_score", "ranking", "teams")
+PLAYERS = ("ann", "bob", "cid", "dan", "eve")
+
+
+@pytest.fixture(autouse=True)
+def small_pages(boarded, monkeypatch):
+    """Small pages; and no copies afterwards."""
+    monkeypatch.setattr("outbox_inbox.operations.rebuilding.building._PAGE", 7)
+    yield
+    for name in NAMES:
+        shadow_of(name).drop()
+
+
+def shadow_of(name):
+    """Return the copies of a read model's tables."""
+    from outbox_inbox.operations.rebuilding.shadow import shadow_of
+
+    return shadow_of(connection, context(BOARD).read_models[name].models)
+
+
+def play_a_season(rounds=8):
+    """Let everybody score, and some of it be annulled."""
+    for number in range(1, rounds + 1):
+        for player in PLAYERS:
+            put(Scored(player=player, points=number), stream=player)
+        put(Annulled(player="bob", points=1), stream="bob")
+
+
+def update():
+    """Bring the live read models up to date."""
+    update_projections(context(BOARD))
+
+
+def again(name="high_score", **options):
+    """Rebuild a read model."""
+    return rebuild(*find(name), **options)
+
+
+def everything():
+    """Return what all read models show."""
+    return {
+        "high_score": sorted(HighScore.objects.values_list("player", "points", "events")),
+        "ranking": sorted(Ranking.objects.values_list("player", "points")),
+        "teams": sorted(Member.objects.values_list("team__name", "player", "scores")),
+    }
+
+
+def spoil():
+    """Make the live read models wrong, so that a rebuild is seen."""
+    HighScore.objects.update(points=-1)
+    Ranking.objects.all().delete()
+    Member.objects.update(scores=99)
+
+
+# The result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rebuilt_read_model_equals_the_live_one(name):
+    """Whatever had become of it, it is what the stream says."""
+    play_a_season()
+    update()
+    wanted = everything()[name]
+    spoil()
+    done = again(name)
+    assert everything()[name] == wanted
+    assert (done.finished, done.resumed, done.name) == (True, False, name)
+    assert not shadow_of(name).exists()
+
+
+def test_the_live_projection_goes_on_from_the_rebuilt_one():
+    """What is recorded afterwards is added once, and ids are given out behind those that are taken."""
+    play_a_season()
+    update()
+    again("high_score")
+    again("teams")
+    put(Scored(player="new", points=5), stream="new")
+    put(Scored(player="ann", points=1), stream="ann")
+    update()
+    assert HighScore.objects.get(player="new").points == 5
+    assert HighScore.objects.get(player="ann").points == 37
+    assert Member.objects.get(player="new").scores == 1
+    assert behind(context(BOARD), "high_score").events == 0
+
+
+def test_a_read_model_that_never_was_live_is_built():
+    """A projection that is deployed on a context with a history begins with a rebuild, or without."""
+    play_a_season(2)
+    again("ranking")
+    assert dict(Ranking.objects.values_list("player", "points"))["bob"] == 1
+    update()
+    assert dict(Ranking.objects.values_list("player", "points"))["bob"] == 1
+
+
+def test_what_happens_during_a_rebuild_is_in_it_once():
+    """The live read model takes it in at once, the new one before it is shown."""
+    play_a_season()
+    update()
+
+    def happen():
+        put(Scored(player="late", points=3), stream="late")
+        update()
+
+    with striking("rebuild.before_swap", happen):
+        again("high_score")
+    update()
+    assert HighScore.objects.get(player="late").points == 3
+    assert everything()["high_score"] == sorted(
+        HighScore.objects.values_list("player", "points", "events")
+    )
+
+
+def test_readers_see_the_old_or_the_new_rows_and_nothing_between():
+    """Somebody who adds up all the time never gets another sum than the right one."""
+    play_a_season()
+    update()
+    wanted = sum(HighScore.objects.values_list("points", flat=True))
+    seen, done = set(), threading.Event()
+
+    def read():
+        try:
+            while not done.is_set():
+                seen.add(sum(HighScore.objects.values_list("points", flat=True)))
+        finally:
+            connections.close_all()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(3):
+            again("high_score")
+    finally:
+        done.set()
+        reader.join()
+    assert seen == {wanted}
+
+
+# Being stopped
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "rebuild.after_begin",
+        "project.after_read",
+        "project.before_apply",
+        "project.after_apply",
+        "project.before_commit",
+        "project.after_commit",
+        "rebuild.before_swap",
+        "rebuild.after_swap",
+    ],
+)
+@pytest.mark.parametrize("name", ["high_score", "teams"])
+def test_a_rebuild_that_is_killed_goes_on_where_it_was(point, name):
+    """Killed at each point, and called again, it comes to the same end; until then nothing changes."""
+    play_a_season()
+    update()
+    wanted, hit = everything(), 1 if point.startswith("rebuild") else 3
+    with striking(point, crash, hit=hit), pytest.raises(Crash):
+        again(name)
+    assert everything() == wanted
+    done = again(name)
+    assert everything() == wanted
+    assert done.resumed == (point != "rebuild.after_swap")
+
+
+def test_a_rebuild_that_is_stopped_goes_on():
+    """It says that it is not finished, and the next call takes in the rest only."""
+    play_a_season()
+    update()
+    asked = iter([False, False, True])
+    first = again(stop=lambda: next(asked))
+    assert (first.events, first.finished) == (14, False)
+    rest = again()
+    assert (rest.resumed, rest.finished, rest.events) == (True, True, 48 - 14)
+
+
+def test_a_restart_throws_away_what_was_there():
+    """After a change of the projection nothing of the old code's work is used."""
+    play_a_season()
+    asked = iter([False, True])
+    again(stop=lambda: next(asked))
+    done = again(restart=True)
+    assert (done.resumed, done.events) == (False, 48)
+
+
+def test_copies_that_do_not_fit_any_more_are_made_anew():
+    """A migration between two calls changes the table; what was copied before is of no use."""
+    play_a_season()
+    asked = iter([False, True])
+    again(stop=lambda: next(asked))
+    with connection.cursor() as cursor:
+        copy = shadow_of("high_score").copy_of("board_highscore")
+        cursor.execute(f"ALTER TABLE {copy} ADD COLUMN more integer")
+    assert not again().resumed
+
+
+def test_a_projection_that_fails_leaves_everything_as_it_was():
+    """The error comes out, the live rows stay, and a later call goes on."""
+    play_a_season()
+    update()
+    wanted = everything()
+
+    def fail(event):
+        if event.points == 5:
+            raise Broken("not 5")
+
+    with playing(add=fail), pytest.raises(Broken):
+        again()
+    assert everything() == wanted
+    assert again().resumed
+    assert everything() == wanted
+
+
+@pytest.mark.postgres
+def test_two_rebuilds_of_one_read_model_are_refused():
+    """The second is told that another process is at it."""
+    play_a_season(1)
+    with Worker() as other, follow(context(BOARD), "high_score" + BESIDE):
+        pass
+    with (
+        Worker() as other,
+        follow(context(BOARD), "high_score" + BESIDE),
+        pytest.raises(OutboxInboxError, match="another process is rebuilding"),
+    ):
+        other.do(again)
+
+
+# In place
+
+
+def test_without_models_it_can_only_be_rebuilt_in_place():
+    """The refusal says so; with ``in_place`` it is emptied, and filled again."""
+    play_a_season(1)
+    update()
+    Sheet.objects.update(points=0)
+    with pytest.raises(OutboxInboxError, match="--in-place"):
+        again("sheets")
+    assert set(Sheet.objects.values_list("points", flat=True)) == {0}
+    assert again("sheets", in_place=True).finished
+    assert list(Sheet.objects.values_list("points", flat=True)) == [1] * 5
+
+
+def test_a_read_model_can_be_rebuilt_in_place_if_one_wants():
+    """No copies are needed, and the result is the same."""
+    play_a_season()
+    update()
+    wanted = everything()
+    spoil()
+    again("teams", in_place=True)
+    assert everything()["teams"] == wanted["teams"]
+
+
+# The command
+
+
+def run(*arguments):
+    """Run the command; return what it printed."""
+    out = StringIO()
+    call_command("rebuild_projection", *arguments, stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+def test_the_command_says_what_it_did():
+    """In a line for people, and as one document for scripts."""
+    play_a_season(1)
+    assert run("high_score").startswith("Rebuilt high_score of board from 6 events in ")
+    found = json.loads(run("ranking", "--format", "json"))
+    assert found.pop("seconds") >= 0
+    assert found == {
+        "context": BOARD,
+        "projection": "ranking",
+        "events": 6,
+        "resumed": False,
+        "finished": True,
+    }
+    assert not Checkpoint.objects.filter(subscription__endswith=BESIDE).exists()
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion():
+    """And so is a context that does not have it."""
+    with pytest.raises(CommandError, match="did you mean 'ranking'"):
+        run("rankings")
+    with pytest.raises(CommandError, match="no projection 'ranking' in 'shop'"):
+        run("ranking", "--context", "shop")
+
+
+@pytest.mark.postgres
+def test_a_role_that_may_not_make_a_schema_is_told_what_to_do(monkeypatch):
+    """The statement that an administrator has to run is in the error."""
+    play_a_season(1)
+    with connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS outbox_inbox_rebuild CASCADE")
+        cursor.execute("DROP ROLE IF EXISTS outbox_inbox_poor")
+        cursor.execute("CREATE ROLE outbox_inbox_poor")
+        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO outbox_inbox_poor")
+        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO outbox_inbox_poor")
+        cursor.execute("SET ROLE outbox_inbox_poor")
+    try:
+        with pytest.raises(OutboxInboxError, match="CREATE SCHEMA outbox_inbox_rebuild AUTHOR"):
+            again()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP OWNED BY outbox_inbox_poor")
+            cursor.execute("DROP ROLE outbox_inbox_poor")
