@@ -35,7 +35,7 @@ servers: .venv ## Install and start what the tests use (Debian, as root)
 	bash tests/servers.sh
 
 acceptance: .venv ## Run the long battery: workers killed again and again (ARGS=pytest arguments)
-	$(PYTHON) -m tests -m slow $(ARGS)
+	$(PYTHON) -m tests --in-turn -m slow $(ARGS)
 
 bench: .venv ## Measure against bare loops that do the same work
 	$(PYTHON) -m benchmarks $(ARGS)

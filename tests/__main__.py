@@ -1,24 +1,24 @@
 """Run the tests: everything on SQLite, what touches a database on PostgreSQL, a part on MariaDB.
 
-    python -m tests [pytest arguments]
+    python -m tests [--in-turn] [pytest arguments]
 
-The last lines count the runs and name the servers that did not answer. The exit status is 0 only
+Parts of the tests run side by side (TEST_PLACES at a time, by default one more than there are
+processors): they wait most of the time. Tests that are named, and all with --in-turn, run database
+after database, on the terminal. The last lines count the runs and name the servers that did not answer. The exit status is 0 only
 if nothing failed; with REQUIRE_SERVICES=1 a server that did not answer is a failure too.
 """
 
 import os
-import subprocess
+import signal
 import sys
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 from tests import services
+from tests.side_by_side import NOTHING_COLLECTED, ROOT, Job, SideBySide
 
-ROOT = Path(__file__).resolve().parent.parent
+PLACES = int(os.environ.get("TEST_PLACES") or (os.cpu_count() or 1) + 1)
 TOUCH_A_DATABASE = ("tests/integration", "tests/conformance", "tests/acceptance")
-NOTHING_COLLECTED = 5
 # What the queues say to the database; what is above them says nothing else on MariaDB.
 QUEUES = (
     "admin_actions",
@@ -47,65 +47,95 @@ ON_MARIADB = (
 DATABASES = {"SQLite": "sqlite", "PostgreSQL": "postgres", "MariaDB": "mariadb"}
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of pytest: the database, its exit status and its counts."""
-
-    database: str
-    status: int
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-
-    def __str__(self) -> str:
-        """Count in the words of pytest's own closing line."""
-        return (
-            f"{self.database}: {self.passed} passed, {self.failed} failed, {self.skipped} skipped"
-        )
+# Asked for by somebody who sits at the terminal.
+IN_TURN = {"-s", "--capture=no", "--pdb", "--trace", "--in-turn"}
+FIRST_FAILURE = {"-x", "--exitfirst"}
 
 
-def run(database: str, arguments: list[str]) -> Run:
-    """Run pytest with the database as the default one."""
-    print(f"\n=== {database} ===", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        status = subprocess.run(
-            [sys.executable, "-m", "pytest", f"--junit-xml={report}", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"TEST_DATABASE": DATABASES[database]},
-            check=False,
-        ).returncode
-        return Run(database, status, *(count(report) if report.exists() else ()))
+def parts() -> Iterator[tuple[str, list[str]]]:
+    """Yield the parts that run side by side, the longest first, with their paths; all is in them."""
+    folders = sorted({path.parent for path in (ROOT / "tests").rglob("test_*.py")})
+    names = [str(folder.relative_to(ROOT)) for folder in folders]
+    files = sorted(map(str, (ROOT / "tests/integration").glob("test_*.py")))
+    yield "acceptance", ["tests/acceptance"]
+    # By turns, since what is long is not all in one half of the alphabet.
+    yield "integration 1", [str(Path(file).relative_to(ROOT)) for file in files[::2]]
+    yield "integration 2", [str(Path(file).relative_to(ROOT)) for file in files[1::2]]
+    yield "conformance", ["tests/conformance"]
+    yield "rest", [name for name in names if name not in TOUCH_A_DATABASE]
 
 
-def count(report: Path) -> tuple[int, int, int]:
-    """Return how many tests passed, failed and were skipped, from pytest's report."""
-    suites = ElementTree.parse(report).getroot().iter("testsuite")
-    tests = failed = skipped = 0
-    for suite in suites:
-        tests += int(suite.get("tests", 0))
-        failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        skipped += int(suite.get("skipped", 0))
-    return tests - failed - skipped, failed, skipped
-
-
-def main(arguments: list[str]) -> int:
-    """Run what can be run, report at the end, and return the exit status."""
-    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-    paths = [] if named else [path for path in TOUCH_A_DATABASE if (ROOT / path).is_dir()]
-    runs = [run("SQLite", arguments)]
-    if services.POSTGRES.problem is None:
-        runs.append(run("PostgreSQL", [*arguments, *paths]))
+def whole(arguments: list[str]) -> list[Job]:
+    """Return the jobs that are all tests on all databases that answer."""
+    found = []
+    for name, paths in parts():
+        found.append(job("SQLite", name, [*arguments, *paths]))
+        if services.POSTGRES.problem is None and name != "rest":
+            found.append(job("PostgreSQL", name, [*arguments, *paths]))
     if services.MARIADB.problem is None:
-        runs.append(run("MariaDB", [*arguments, *([] if named else ON_MARIADB)]))
+        found.insert(4, job("MariaDB", "chosen tests", [*arguments, *ON_MARIADB]))
+    return found
+
+
+def one_each(arguments: list[str], *, named: bool) -> list[Job]:
+    """Return one job a database: of tests that somebody has named, or all there are for it."""
+    paths = {"PostgreSQL": list(TOUCH_A_DATABASE), "MariaDB": list(ON_MARIADB)}
+    answers = {"PostgreSQL": services.POSTGRES, "MariaDB": services.MARIADB}
+    return [
+        job(database, "", [*arguments, *([] if named else paths.get(database, []))])
+        for database in DATABASES
+        if database not in answers or answers[database].problem is None
+    ]
+
+
+def job(database: str, name: str, arguments: list[str]) -> Job:
+    """Return the job of one part on a database, with a cache of its own (--last-failed)."""
+    vendor = DATABASES[database]
+    cache = f"cache_dir=.pytest_cache/{vendor}-{name.replace(' ', '-')}".rstrip("-")
+    return Job(database, name, {"TEST_DATABASE": vendor}, ["-o", cache, *arguments])
+
+
+def run_in_turn(jobs: list[Job]) -> None:
+    """Run one after the other, on the terminal."""
+    for each in jobs:
+        print(f"\n=== {each} ===", flush=True)
+        each.run(captured=False)
+
+
+def summary(jobs: list[Job]) -> Iterator[str]:
+    """Yield a line for each database, in the words of pytest's own closing line."""
+    for database in DATABASES:
+        mine = [each for each in jobs if each.database == database]
+        if mine:
+            passed = sum(each.passed for each in mine)
+            failed = sum(each.failed for each in mine)
+            skipped = sum(each.skipped for each in mine)
+            yield f"{database}: {passed:,} passed, {failed} failed, {skipped} skipped"
+
+
+def main(given: list[str]) -> int:
+    """Run what can be run, report at the end, and return the exit status."""
+    arguments = [argument for argument in given if argument != "--in-turn"]
+    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
+    if named or IN_TURN & set(given):
+        jobs = one_each(arguments, named=named)
+        run_in_turn(jobs)
+    else:
+        jobs = whole(arguments)
+        first = bool(FIRST_FAILURE & set(arguments))
+        SideBySide(jobs, PLACES, first_failure=first).run()
     missing = services.missing()
-    print("\n" + "\n".join(map(str, runs)))
+    print("\n" + "\n".join(summary(jobs)))
     for problem in missing:
         print(f"Not reached, its tests did not run: {problem}")
-    failed = any(each.status not in {0, NOTHING_COLLECTED} for each in runs)
-    nothing_ran = all(each.status == NOTHING_COLLECTED for each in runs)
-    return int(failed or nothing_ran or bool(missing and services.required()))
+    nothing_ran = all(each.status == NOTHING_COLLECTED for each in jobs)
+    failed = not all(each.well for each in jobs) or nothing_ran
+    return int(failed or bool(missing and services.required()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the jobs as well
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import random
 import shutil
 import signal
 import socket
@@ -130,10 +131,15 @@ class Server(ABC):
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that is free now, and that no client is given.
+
+    The system gives clients ports from 32768 on: while a server is down one of them could have its
+    port, even one that tries to connect to it, and so is connected to itself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 from time import monotonic
+from uuid import uuid4
 
 import kombu
 import pytest
@@ -256,12 +257,15 @@ def test_a_nudge_gets_to_redis(broker, redis_url):
 @pytest.mark.rabbitmq
 def test_a_nudge_gets_to_rabbitmq(broker, amqp_url):
     """It names the task and the context."""
-    app = broker(amqp_url, task_default_queue="outbox_inbox.test_wakeup")
-    waiting(app, "outbox_inbox.test_wakeup")
+    queue = f"outbox_inbox-test-{uuid4().hex}"
+    app = broker(amqp_url, task_default_queue=queue)
+    waiting(app, queue)
 
     put(note())
 
-    ((task, arguments, _),) = waiting(app, "outbox_inbox.test_wakeup")
+    ((task, arguments, _),) = waiting(app, queue)
+    with app.connection_for_write() as connection:
+        kombu.Queue(queue, channel=connection.default_channel).delete()
     assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from tests import services
-from tests.__main__ import count
+from tests.side_by_side import count
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = (
