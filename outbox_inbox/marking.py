@@ -178,7 +178,8 @@ def upcasts(event: Event | type[Process], *, from_version: int) -> Callable[[Fun
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    if not (inspect.isclass(event) and issubclass(event, Process)):
+    given: object = event
+    if not (inspect.isclass(given) and issubclass(given, Process)):
         _require_event("upcasts", event)
     current = meta(event).version
     if _positive("from_version", from_version) >= current:

@@ -26,6 +26,8 @@ ATTRIBUTE = "__outbox_inbox_steps__"
 _WAITS = "__outbox_inbox_waits__"
 MAX_PROCESS_NAME = 180
 """Characters: the name of its time-outs, ``<name>.TimedOut``, has to fit beside events' names."""
+_LENGTHS = range(1, MAX_PROCESS_NAME + 1)
+_VERSIONS = range(1, 32_768)
 
 
 class TimedOut(DomainEvent, key="key"):
@@ -115,10 +117,10 @@ class Process:
 
     def __init_subclass__(cls, *, name: Any = None, version: Any = 1, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_PROCESS_NAME):
+        if name is not None and not (isinstance(name, str) and len(name) in _LENGTHS):
             raise ValueError(f"{cls.__qualname__}: name={name!r}; expected 1 to "
                              f"{MAX_PROCESS_NAME} characters")  # fmt: skip
-        if type(version) is not int or not 1 <= version <= 32_767:
+        if type(version) is not int or version not in _VERSIONS:
             raise ValueError(f"{cls.__qualname__}: version is 1 to 32767, not {version!r}")
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
         _require_defaults(cls)
@@ -272,7 +274,7 @@ def _by(decorator: str, event: Event, by: Any) -> By:
     if callable(by):
         return by  # type: ignore[no-any-return]
     names = _names(by) if isinstance(by, str | tuple | list) else ()
-    fields = [field.name for field in dataclasses.fields(event)]  # type: ignore[arg-type]
+    fields = [field.name for field in dataclasses.fields(event)]
     unknown = [name for name in names if name not in fields]
     if unknown or not names:
         what = repr(unknown[0]) if unknown else repr(by)
@@ -295,7 +297,7 @@ def _require_method(decorator: str, method: Any) -> None:
 
 
 def _require_defaults(cls: type[Process]) -> None:
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(cast(Any, cls)):
         missing = dataclasses.MISSING
         if field.default is missing and field.default_factory is missing:
             raise TypeError(
