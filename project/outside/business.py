@@ -16,6 +16,7 @@ from context_a.services import OrderRefused, cancel_order, place_order
 from outbox_inbox import ConcurrencyError
 from outbox_inbox.operations import Drained, QueueStats, drain_all, queue_stats
 
+from .checking import left_over
 from .deployed import ORDERING, SHIPPING, all_here, here
 from .orders import OutsideOrder
 
@@ -127,7 +128,7 @@ class Day:
         self.queues = queue_stats()
         if not all_here():
             for _ in range(_TRIES):
-                if self.stop() or not any(each.unfinished for each in self.queues):
+                if self.stop() or not any(left_over(each) for each in self.queues):
                     break
                 drain_all(stop=self.stop)
                 self.queues = queue_stats()
