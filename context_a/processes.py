@@ -9,7 +9,8 @@ from . import clock
 from .events import Cancelled, Overdue, Placed, Shipped
 
 
-class Watch(Process, name="ordering.watch"):
+# All its events have the key of their order, so a batch never waits for another one.
+class Watch(Process, name="ordering.watch", transaction="batch"):
     """Watches an order until it is on its way, and says so once if that is too late."""
 
     required_on: date | None = None

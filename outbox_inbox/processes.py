@@ -21,6 +21,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 Event = type[DomainEvent] | type[IntegrationEvent]
 By = str | tuple[str, ...] | list[str] | Callable[[Any], str | None]
 Missing = Literal["keep", "ignore"]
+Transaction = Literal["message", "batch"]
 
 ATTRIBUTE = "__outbox_inbox_steps__"
 _WAITS = "__outbox_inbox_waits__"
@@ -105,6 +106,9 @@ class Process:
         name: the stable name stored with its instances and deliveries; default
             ``<label>.<module>.<Class>``. Keep it when you rename or move the class.
         version: of the state, from 1; raised when the fields change.
+        transaction: "message" (default) commits each step on its own; "batch" commits many
+            together, which is faster. For processes whose events have the key of their instance
+            only: of others, two batches could wait for each other's rows.
 
     Raises:
         TypeError, ValueError: in the class statement itself.
@@ -112,20 +116,27 @@ class Process:
 
     __outbox_inbox_meta__: ClassVar[Meta]
     process_name: ClassVar[str | None] = None
+    transaction: ClassVar[Transaction] = "message"
     routes: ClassVar[Mapping[Event, Route]] = MappingProxyType({})
     time_outs: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
-    def __init_subclass__(cls, *, name: Any = None, version: Any = 1, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, name: Any = None, version: Any = 1, transaction: Any = "message", **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         if name is not None and not (isinstance(name, str) and len(name) in _LENGTHS):
             raise ValueError(f"{cls.__qualname__}: name={name!r}; expected 1 to "
                              f"{MAX_PROCESS_NAME} characters")  # fmt: skip
-        if type(version) is not int or version not in _VERSIONS:
+        if version not in _VERSIONS or isinstance(version, bool):
             raise ValueError(f"{cls.__qualname__}: version is 1 to 32767, not {version!r}")
+        if transaction not in ("message", "batch"):
+            raise ValueError(
+                f"{cls.__qualname__}: transaction={transaction!r}; expected 'message' or 'batch'"
+            )
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
         _require_defaults(cls)
         cls.__outbox_inbox_meta__ = Meta("domain", None, version, ())
-        cls.process_name = name
+        cls.process_name, cls.transaction = name, transaction
         cls.routes = MappingProxyType(_routes(cls))
         cls.time_outs = MappingProxyType(_time_outs(cls))
 

@@ -60,7 +60,7 @@ def collect_processes(
             kind="process",
             events=MappingProxyType(events),
             function=cast(Callable[..., Any], cls),
-            mode="message",
+            mode=cls.transaction,
             upcasters_by_event=MappingProxyType(versions),
             hash=crc32(name.encode()),
         )
