@@ -85,7 +85,8 @@ class Route:
                 if None in values
                 else "/".join(texts if len(texts) == 1 else map(escaped, texts))
             )
-        if found is not None and not (isinstance(found, str) and 0 < len(found) <= 200):
+        given: object = found
+        if given is not None and not (isinstance(given, str) and 0 < len(given) <= 200):
             raise InvalidEvent(
                 type(event).__name__,
                 [f"by= gives {found!r} for it; the key of a process has 1 to 200 characters"],

@@ -373,11 +373,11 @@ def test_a_reminder_every_day_is_no_chain_of_messages_without_end() -> None:
     assert len(expired()) == 41
 
 
-def test_a_scheduled_time_out_is_nothing_unfinished() -> None:
+def test_a_time_out_of_the_future_is_counted_as_scheduled() -> None:
     """The statistics count it as scheduled."""
     begin()
-    found = [stats for stats in queue_stats() if stats.context == "yard"]
-    assert not any(stats.unfinished for stats in found)
+    found = [stats for stats in queue_stats() if stats.context == "yard" and stats.unfinished]
+    assert [(stats.unfinished, stats.depth["scheduled"]) for stats in found] == [(1, 1)]
 
 
 def test_pruning_removes_what_is_finished_only() -> None:
