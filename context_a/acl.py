@@ -5,15 +5,18 @@ Whatever changes inside ordering, or in a foreign contract, ends here.
 
 from outbox_inbox import inbound, outbound
 
-from .contracts import OrderCancelled, OrderPlaced
+from .contracts import OrderCancelled, OrderOverdue, OrderPlaced
 from .contracts.shipping import ShipmentDispatched
-from .events import Cancelled, GoodsLeft, Placed
+from .events import Cancelled, GoodsLeft, Overdue, Placed
 
 
-# One translator for both, so that a cancellation never overtakes its order on the way out.
+# One translator for all, so that a cancellation never overtakes its order on the way out.
 @outbound(Placed)
 @outbound(Cancelled)
-def announce(event: Placed | Cancelled) -> OrderPlaced | OrderCancelled:
+@outbound(Overdue)
+def announce(
+    event: Placed | Cancelled | Overdue,
+) -> OrderPlaced | OrderCancelled | OrderOverdue:
     """Tell the others about an order."""
     match event:
         case Placed():
@@ -27,6 +30,8 @@ def announce(event: Placed | Cancelled) -> OrderPlaced | OrderCancelled:
             )
         case Cancelled():
             return OrderCancelled(order_id=event.order_id, country=event.country, total=event.total)
+        case Overdue():
+            return OrderOverdue(order_id=event.order_id, required_on=event.required_on)
 
 
 @inbound(ShipmentDispatched)

@@ -2,7 +2,7 @@
 
 from outbox_inbox.contexts import ContextConfig
 
-from .contracts import OrderCancelled, OrderPlaced
+from .contracts import OrderCancelled, OrderOverdue, OrderPlaced
 from .contracts.shipping import ShipmentDispatched
 
 
@@ -11,5 +11,5 @@ class OrderingConfig(ContextConfig):
 
     name = "context_a"
     label = "ordering"
-    publishes = [OrderPlaced, OrderCancelled]
+    publishes = [OrderPlaced, OrderCancelled, OrderOverdue]
     subscribes = [ShipmentDispatched]

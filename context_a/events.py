@@ -48,6 +48,13 @@ class Shipped(DomainEvent, key="order_id"):
     shipped_on: date
 
 
+class Overdue(DomainEvent, key="order_id"):
+    """The order was not on its way when the day was over on which it was required."""
+
+    order_id: str
+    required_on: date
+
+
 class GoodsLeft(DomainEvent, key="order_id"):
     """Shipping's news in ordering's own words. It is heard, not decided: no stream has it."""
 

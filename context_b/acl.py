@@ -6,14 +6,17 @@ Whatever changes inside shipping, or in a foreign contract, ends here.
 from outbox_inbox import inbound, outbound
 
 from .contracts import ShipmentDispatched
-from .contracts.ordering import OrderCancelled, OrderPlaced
-from .events import HandedToCarrier, RequestWithdrawn, ShipmentRequested
+from .contracts.ordering import OrderCancelled, OrderOverdue, OrderPlaced
+from .events import HandedToCarrier, RequestUrged, RequestWithdrawn, ShipmentRequested
 
 
-# One translator for both, so that a withdrawal never overtakes its request on the way in.
+# One translator for all, so that a withdrawal never overtakes its request on the way in.
 @inbound(OrderPlaced)
 @inbound(OrderCancelled)
-def understand(event: OrderPlaced | OrderCancelled) -> ShipmentRequested | RequestWithdrawn:
+@inbound(OrderOverdue)
+def understand(
+    event: OrderPlaced | OrderCancelled | OrderOverdue,
+) -> ShipmentRequested | RequestWithdrawn | RequestUrged:
     """Take an order for what it is to us: goods to be sent to a country."""
     match event:
         case OrderPlaced():
@@ -22,6 +25,8 @@ def understand(event: OrderPlaced | OrderCancelled) -> ShipmentRequested | Reque
             )
         case OrderCancelled():
             return RequestWithdrawn(reference=event.order_id)
+        case OrderOverdue():
+            return RequestUrged(reference=event.order_id)
 
 
 @outbound(HandedToCarrier)

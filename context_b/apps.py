@@ -3,7 +3,7 @@
 from outbox_inbox.contexts import ContextConfig
 
 from .contracts import ShipmentDispatched
-from .contracts.ordering import OrderCancelled, OrderPlaced
+from .contracts.ordering import OrderCancelled, OrderOverdue, OrderPlaced
 
 
 class ShippingConfig(ContextConfig):
@@ -12,4 +12,4 @@ class ShippingConfig(ContextConfig):
     name = "context_b"
     label = "shipping"
     publishes = [ShipmentDispatched]
-    subscribes = [OrderPlaced, OrderCancelled]
+    subscribes = [OrderPlaced, OrderCancelled, OrderOverdue]

@@ -19,6 +19,12 @@ class RequestWithdrawn(DomainEvent, key="reference"):
     reference: str
 
 
+class RequestUrged(DomainEvent, key="reference"):
+    """Somebody should have had them by now."""
+
+    reference: str
+
+
 class HandedToCarrier(DomainEvent, key="reference"):
     """The goods have left the house."""
 

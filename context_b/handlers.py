@@ -8,15 +8,16 @@ from django.db.models import F
 from outbox_inbox import handles
 
 from .contracts.ordering import OrderCancelled, OrderPlaced
-from .events import RequestWithdrawn, ShipmentRequested
+from .events import RequestUrged, RequestWithdrawn, ShipmentRequested
 from .models import CountryBoard, Shipment
 
 
-# One handler for both events: only so does a withdrawal never overtake its request.
+# One handler for all of them: only so does a withdrawal never overtake its request.
 @handles(ShipmentRequested, transaction="batch")
 @handles(RequestWithdrawn, transaction="batch")
-def keep_shipments(event: ShipmentRequested | RequestWithdrawn) -> None:
-    """Book what is requested, call off what is withdrawn."""
+@handles(RequestUrged, transaction="batch")
+def keep_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -> None:
+    """Book what is requested, call off what is withdrawn, mark what is late."""
     match event:
         case ShipmentRequested():
             Shipment.objects.create(
@@ -28,6 +29,8 @@ def keep_shipments(event: ShipmentRequested | RequestWithdrawn) -> None:
             Shipment.objects.filter(
                 reference=event.reference, status=Shipment.Status.BOOKED
             ).update(status=Shipment.Status.CALLED_OFF)
+        case RequestUrged():
+            Shipment.objects.filter(reference=event.reference).update(urgent=True)
 
 
 # Straight from ordering's contracts, without a translator: the board counts orders as they are.

@@ -21,6 +21,8 @@ class Shipment(models.Model):
     due_on = models.DateField()
     dispatched_on = models.DateField(null=True)
     status = models.CharField(max_length=10, choices=Status, default=Status.BOOKED)
+    urgent = models.BooleanField(default=False, db_default=False)
+    """It should have left before; told by ordering, so perhaps after it has left."""
 
     def __str__(self) -> str:
         return f"shipment {self.reference} to {self.destination} ({self.status})"

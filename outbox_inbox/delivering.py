@@ -8,7 +8,7 @@ from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from . import codec, faults, intake, recording, statements, wakeup
+from . import codec, faults, intake, managing, recording, statements, wakeup
 from .conf import settings
 from .contexts import Consumer, Context, context_of
 from .dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
@@ -60,10 +60,10 @@ def deliver(
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
         if connection.vendor == "mysql":
-            made = _call_watched(connection, consumer, events, envelopes)
+            made = _call_watched(context, consumer, events, envelopes)
         else:
-            made = _call(consumer, events, envelopes)
-        if consumer.kind != "handler":
+            made = _call(context, consumer, events, envelopes)
+        if consumer.kind in ("outbound", "inbound"):
             _translate(context, consumer, made, translations, connection)
     finally:
         current.reset(token)
@@ -95,7 +95,11 @@ def envelope(connection: BaseDatabaseWrapper, row: Ready) -> Envelope:
     )
 
 
-def _call(consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]) -> Any:
+def _call(
+    context: Context, consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]
+) -> Any:
+    if consumer.kind == "process":
+        return managing.step(context, consumer, events[0])
     several = consumer.mode == "list"
     event = list(events) if several else events[0]
     if consumer.takes_envelope:
@@ -104,7 +108,7 @@ def _call(consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelop
 
 
 def _call_watched(
-    connection: BaseDatabaseWrapper,
+    context: Context,
     consumer: Consumer,
     events: Sequence[Any],
     envelopes: Sequence[Envelope],
@@ -114,6 +118,7 @@ def _call_watched(
     MySQL has rolled back everything by then, the mark that the delivery is done included, and
     would commit what the consumer did afterwards.
     """
+    connection = connections[context.database]
     swallowed: list[OperationalError] = []
 
     def watch(execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
@@ -127,7 +132,7 @@ def _call_watched(
     made, error = None, None
     with connection.execute_wrapper(watch):
         try:
-            made = _call(consumer, events, envelopes)
+            made = _call(context, consumer, events, envelopes)
         except Exception as raised:  # noqa: BLE001  whatever came of it
             error = raised
     if swallowed:

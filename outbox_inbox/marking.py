@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from .messages import DomainEvent, IntegrationEvent, meta
+from .processes import Process
 from .validation import did_you_mean
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -52,9 +53,9 @@ class InboundMark:
 
 @dataclass(frozen=True, slots=True)
 class UpcastsMark:
-    """An upcaster of an event's data from one version to the next."""
+    """An upcaster of an event's data (or a process's state) from one version to the next."""
 
-    event: Event
+    event: Any
     from_version: int
 
 
@@ -165,19 +166,21 @@ def inbound(event: type[IntegrationEvent]) -> Callable[[Function], Function]:
     return _marker("inbound", InboundMark(event))
 
 
-def upcasts(event: Event, *, from_version: int) -> Callable[[Function], Function]:
+def upcasts(event: Event | type[Process], *, from_version: int) -> Callable[[Function], Function]:
     """Mark a function ``dict -> dict`` that turns data of one version into the next version's.
 
     Upcasters are chained, so each one knows two neighbouring versions only.
 
     Arguments:
-        event: the class whose old messages it reads.
+        event: the class whose old messages it reads; or a process, for the state it stored.
         from_version: the version it takes, from 1 up to the class's own version, exclusive.
 
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    _require_event("upcasts", event)
+    given: object = event
+    if not (inspect.isclass(given) and issubclass(given, Process)):
+        _require_event("upcasts", event)
     current = meta(event).version
     if _positive("from_version", from_version) >= current:
         raise ValueError(

@@ -117,10 +117,11 @@ def key_of(event: _Event) -> str | None:
     if not values or None in values:
         return None
     texts = [str(value.value if isinstance(value, Enum) else value) for value in values]
-    return texts[0] if len(texts) == 1 else "/".join(map(_escaped, texts))
+    return texts[0] if len(texts) == 1 else "/".join(map(escaped, texts))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a part of a key so that it can stand beside others."""
     return text.replace("%", "%25").replace("/", "%2F")
 
 

@@ -6,7 +6,7 @@ error that names the variable, what it holds and what it should hold.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Any, Never, TypeVar
 
@@ -42,6 +42,17 @@ def yes_or_no(name: str, *, default: bool) -> bool:
     if value and value not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
         _refuse(name, value, "yes or no (also: true, false, on, off, 1, 0)")
     return value in {"1", "true", "yes", "on"} if value else default
+
+
+def day(name: str) -> date | None:
+    """Return the variable `name` as a date; None when it is not set."""
+    value = text(name)
+    if not value:
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        _refuse(name, value, "a date such as 2018-05-06")
 
 
 def words(name: str) -> list[str]:

@@ -10,6 +10,7 @@ TRANSPORT_PREFIX        the first part of all names at the broker, for several s
 SIGNING_KEYS            keys for signatures, as id:secret,id:secret; the first one signs, and all of
                         them are accepted; with none given nothing is signed
 SIGNATURES_REQUIRED     whether what is not signed is quarantined; default: yes, once there are keys
+BUSINESS_DAY            what day it is for ordering, such as 2018-05-06; default: the real one
 CELERY_BROKER_URL       Celery's broker; when given, commits wake up its workers
 SECRET_KEY              required when DEBUG is off
 DEBUG                   default: on while no SECRET_KEY is given, off as soon as there is one
@@ -105,6 +106,9 @@ if "shipping" in CONTEXTS and environment.text("SHIPPING_DATABASE_URL"):
     contexts["shipping"] = {"database": "shipping"}
 if contexts := signing.entries(contexts, CONTEXTS):
     OUTBOX_INBOX["CONTEXTS"] = contexts
+
+# ----------------------------------------------------------------------------------- business
+BUSINESS_DAY = environment.day("BUSINESS_DAY")
 
 # ------------------------------------------------------------------------------------- Celery
 # Without a broker nothing is ever sent to Celery: the drain commands and run_contexts do it all.

@@ -28,6 +28,7 @@ QUEUES = (
     "operations",
     "operators",
     "partitions",
+    "processes",
     "quarantine",
     "receiving",
     "recording",

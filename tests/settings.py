@@ -30,6 +30,7 @@ def _folder() -> Path:
 for name in (
     "CONTEXTS",
     "ORDERING_SOURCE",
+    "BUSINESS_DAY",
     "SHIPPING_DATABASE_URL",
     "TRANSPORT_URL",
     "TRANSPORT_PREFIX",

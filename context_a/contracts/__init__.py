@@ -20,6 +20,13 @@ class OrderPlaced(IntegrationEvent, name="ordering.order_placed", version=1, key
     required_on: date
 
 
+class OrderOverdue(IntegrationEvent, name="ordering.order_overdue", version=1, key="order_id"):
+    """An order was not dispatched in time. It is told once, also of one that has left since."""
+
+    order_id: str
+    required_on: date
+
+
 class OrderCancelled(IntegrationEvent, name="ordering.order_cancelled", version=1, key="order_id"):
     """An order announced before will not be. It says what the order was counted with."""
 

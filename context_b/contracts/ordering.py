@@ -18,6 +18,12 @@ class OrderPlaced(IntegrationEvent, name="ordering.order_placed", version=1):
     required_on: date
 
 
+class OrderOverdue(IntegrationEvent, name="ordering.order_overdue", version=1):
+    """An order was not dispatched in time."""
+
+    order_id: str
+
+
 class OrderCancelled(IntegrationEvent, name="ordering.order_cancelled", version=1):
     """An order announced before will not be."""
 

@@ -4,6 +4,7 @@ from .deliveries import DeliveryAdmin, DeliveryAttemptAdmin
 from .inbox import InboxMessageAdmin
 from .outbox import OutboxMessageAdmin
 from .partitions import PartitionAdmin
+from .processes import ProcessStateAdmin
 from .quarantine import QuarantinedMessageAdmin
 from .stream import SnapshotAdmin, StoredEventAdmin
 from .subscriptions import CheckpointAdmin
@@ -15,6 +16,7 @@ __all__ = [
     "InboxMessageAdmin",
     "OutboxMessageAdmin",
     "PartitionAdmin",
+    "ProcessStateAdmin",
     "QuarantinedMessageAdmin",
     "SnapshotAdmin",
     "StoredEventAdmin",

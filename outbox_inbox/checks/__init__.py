@@ -44,12 +44,13 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.validation import did_you_mean
 
-from . import contracts, deployment, functions, signing, subscriptions
+from . import contracts, deployment, functions, processes, signing, subscriptions
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     *contracts.CHECKS,
     *functions.CHECKS,
+    *processes.CHECKS,
     *deployment.CHECKS,
     *signing.CHECKS,
     *subscriptions.CHECKS,

@@ -14,6 +14,7 @@ from outbox_inbox.contexts.consumers import Consumer, has_module, marked_functio
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.marking import Event, UpcastsMark, marks_of
 from outbox_inbox.messages import meta
+from outbox_inbox.processes import TimedOut
 
 from .messages import error, warning, where
 from .signatures import problems_of, returned_classes
@@ -23,6 +24,8 @@ def check_consumed(context: Context) -> Iterator[CheckMessage]:
     """E002: a consumer takes what its context can never receive."""
     for consumer in context.all_consumers:
         for name, cls in consumer.events.items():
+            if cls is TimedOut:
+                continue  # a process's own
             if meta(cls).kind == "integration" and name not in context.subscribed:
                 yield error(
                     "E002",
@@ -52,6 +55,8 @@ def _label_of(cls: Event) -> str | None:
 def check_signatures(context: Context) -> Iterator[CheckMessage]:
     """E008: a consumer cannot be called with its event, or returns what cannot be recorded."""
     for consumer in context.all_consumers:
+        if consumer.kind == "process":
+            continue  # see checks/processes.py
         problems = [*problems_of(consumer), *_return_problems(consumer, context)]
         for problem in problems:
             yield error(

@@ -19,6 +19,7 @@ from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.keyring import Signing, Verifying
 from outbox_inbox.marking import Event, marks_of
 from outbox_inbox.messages import DomainEvent, IntegrationEvent, meta
+from outbox_inbox.processes import Process
 from outbox_inbox.validation import suggestion
 
 from .consumers import (
@@ -39,6 +40,7 @@ from .declaring import (
     owner_of,
     refuse,
 )
+from .managing import collect_processes, process_classes
 from .projecting import ReadModel, collect_read_models
 
 __all__ = ["Consumer", "Context", "ContextConfig", "ReadModel", "context", "context_of", "contexts"]
@@ -209,11 +211,15 @@ def _context(config: ContextConfig) -> Context:
     modules = import_modules(config.name, config.modules)
     functions = marked_functions(modules)
     consumed = [mark.event for function in functions for mark in marks_of(function)]
+    processes = process_classes(modules)
+    consumed = [each for each in consumed if not issubclass(each, Process)]
+    consumed += [event for process in processes for event in process.routes]
     known = [*_own_events(config.label), *config.publishes, *config.subscribes, *consumed]
     # An upcaster may also stand beside its contract.
     beside = marked_functions(sys.modules[name] for name in {each.__module__ for each in known})
     upcasters = collect_upcasters(dict.fromkeys([*functions, *beside]))
     consumers = collect_consumers(functions, config.label, config.name, _stored_name, upcasters)
+    consumers += collect_processes(modules, config.label, config.name, _stored_name, upcasters)
     read_models = collect_read_models(functions, modules, config.label, _stored_name, upcasters)
     deployment = deployment_of(config)
     own = settings().contexts.get(config.label, ContextSettings())

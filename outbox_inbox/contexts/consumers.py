@@ -34,7 +34,8 @@ class Consumer:
 
     Fields:
         name: stable and unique in its context, such as ``shipping.handlers.book_shipment``.
-        kind: "handler", translator "outbound" or "inbound", or "projection": not delivered to.
+        kind: "handler", translator "outbound" or "inbound", "process", or "projection": not
+            delivered to.
         events: stored type name -> class the payload is read as; usually one, several when
             the function is marked for several events.
         function: what is called.
@@ -48,7 +49,7 @@ class Consumer:
     """
 
     name: str
-    kind: Literal["handler", "outbound", "inbound", "projection"]
+    kind: Literal["handler", "outbound", "inbound", "process", "projection"]
     events: Mapping[str, Event]
     function: Callable[..., Any]
     mode: Literal["message", "batch", "list"]

@@ -24,7 +24,7 @@ class ContextConfig(AppConfig):
         publishes: contracts (classes of integration events) that this context records.
         subscribes: contracts of other contexts that it wants to receive.
         modules: where its consumers are, below the app's package; what does not exist is left
-            out; default ``("acl", "handlers", "projections")``.
+            out; default ``("acl", "handlers", "projections", "processes")``.
         database: alias of the database of its queues and models; default "default".
         transport: alias in OUTBOX_INBOX["TRANSPORTS"]; default "default".
         source: "outbox" (default), or "stream" to relay from the local stream.
@@ -37,7 +37,7 @@ class ContextConfig(AppConfig):
     default = False
     publishes: Sequence[type[IntegrationEvent]] = ()
     subscribes: Sequence[type[IntegrationEvent]] = ()
-    modules: Sequence[str] = ("acl", "handlers", "projections")
+    modules: Sequence[str] = ("acl", "handlers", "projections", "processes")
     database: str = "default"
     transport: str = "default"
     source: Source = "outbox"

@@ -23,6 +23,7 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     OutboxState,
+    ProcessState,
     QuarantinedMessage,
     QuarantineState,
     Transfer,
@@ -35,12 +36,17 @@ _CHUNK = 1000  # rows looked at in one statement, and removed in one transaction
 _SENT = (OutboxState.SENT, OutboxState.DISCARDED)
 _MODELS: dict[
     str,
-    type[OutboxMessage] | type[Delivery] | type[InboxMessage] | type[QuarantinedMessage],
+    type[OutboxMessage]
+    | type[Delivery]
+    | type[InboxMessage]
+    | type[QuarantinedMessage]
+    | type[ProcessState],
 ] = {
     "outbox": OutboxMessage,
     "deliveries": Delivery,
     "inbox": InboxMessage,
     "quarantine": QuarantinedMessage,
+    "processes": ProcessState,
 }
 _SOLVED = (QuarantineState.RELEASED, QuarantineState.DISCARDED)
 _DONE = (DeliveryState.DONE, DeliveryState.DISCARDED)
@@ -56,6 +62,7 @@ class Pruned:
         deliveries: deliveries, done or discarded; their failed attempts went with them.
         inbox: messages of the inbox without deliveries; with them goes the memory of their ids.
         quarantine: messages that had been kept aside, released or discarded.
+        processes: instances of processes that have finished.
     """
 
     context: str
@@ -63,11 +70,12 @@ class Pruned:
     deliveries: int = 0
     inbox: int = 0
     quarantine: int = 0
+    processes: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.outbox + self.deliveries + self.inbox + self.quarantine
+        return self.outbox + self.deliveries + self.inbox + self.quarantine + self.processes
 
 
 def prune(
@@ -137,6 +145,8 @@ def _walks(using: str, labels: list[str], age: timedelta) -> Iterator[tuple[str,
     solved = Q(state__in=_SOLVED, finished_at__lte=before)
     aside = QuarantinedMessage.objects.using(using).filter(context__in=labels)
     yield "quarantine", _walk(aside, "received_at", before, solved)
+    processes = ProcessState.objects.using(using).filter(context__in=labels)
+    yield "processes", _walk(processes, "created_at", before, Q(finished_at__lte=before))
 
 
 def _walk(rows: QuerySet[Any], came: str, before: datetime, wanted: Q) -> Walk:

@@ -1,11 +1,11 @@
 """Time, as far as the queues know it: when a row is due, and when a partition is tried again."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from django.db.models import Model
+from django.db.models import Min, Model, Q
 
 from outbox_inbox.contexts import contexts
-from outbox_inbox.models import Checkpoint, Delivery, OutboxMessage, Partition
+from outbox_inbox.models import Checkpoint, Delivery, OutboxMessage, OutboxState, Partition
 
 _TIMES: dict[type[Model], str] = {
     OutboxMessage: "due_at",
@@ -33,3 +33,19 @@ def _bring_near(model: type[Model], name: str, using: str, delta: timedelta) -> 
     # Not as an expression: SQLite would store its result in another form than Django's.
     for pk, time in list(rows.filter(**{f"{name}__isnull": False}).values_list("pk", name)):
         rows.filter(pk=pk).update(**{name: time - delta})
+
+
+def bring_next(until: datetime) -> bool:
+    """Let what is scheduled for the next moment, up to ``until``, come due; false: nothing is."""
+    scheduled = Q(state=OutboxState.PENDING, attempts=0, due_at__lte=until)
+    found = {
+        using: OutboxMessage.objects.using(using).filter(scheduled)
+        for using in sorted({owner.database for owner in contexts()})
+    }
+    times = [rows.aggregate(first=Min("due_at"))["first"] for rows in found.values()]
+    first = min((time for time in times if time is not None), default=None)
+    if first is None:
+        return False
+    for rows in found.values():
+        rows.filter(due_at=first).update(due_at=None)
+    return True

@@ -1,7 +1,9 @@
 """Run the queues dry in a test, and tell what went wrong."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from django.utils import timezone
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import (
@@ -15,6 +17,9 @@ from outbox_inbox.models import (
 from outbox_inbox.operations import QueueStats, Step, queue_stats, rounds
 from outbox_inbox.tally import Outcome
 
+from .clock import bring_next
+
+_MOST = 10_000  # a process that sets its time-out by the real clock never comes to an end
 _PATIENCE = timedelta(seconds=5)  # for a worker that the test itself has started
 
 
@@ -30,13 +35,17 @@ class DrainFailed(AssertionError):
         self.failures = failures
 
 
-def drain(*, raise_errors: bool = True) -> Outcome:
+def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcome:
     """Relay, receive, dispatch and project everywhere until all is quiet.
 
-    What is scheduled, backs off or is parked stays where it is; `advance` lets it come due. A
-    handler that fails is not tried again.
+    What is scheduled, backs off or is parked stays where it is; `advance` lets it come due, and
+    so does ``until`` with what is scheduled. A handler that fails is not tried again.
 
     Arguments:
+        until: an aware datetime; what is scheduled up to then (time-outs of processes, what was
+            recorded with ``at=``) comes due as well, one moment after the other, and all is quiet
+            in between. Default: nothing does. Only the queues take this for the time: the code of
+            the project needs a clock of its own to be told of it.
         raise_errors: raise at the first mover's turn in which something failed (default), or go
             on with what else there is.
 
@@ -47,6 +56,19 @@ def drain(*, raise_errors: bool = True) -> Outcome:
         DrainFailed: an attempt failed, a transport is out of reach, or something is left in a
             queue since a partition is paused, resting or in use. Never with ``raise_errors=False``.
     """
+    if until is not None and timezone.is_naive(until):
+        raise ValueError(f"until={until!r}; expected an aware datetime")
+    total = _drain(raise_errors=raise_errors)
+    moments = 0
+    while until is not None and bring_next(until):
+        moments += 1
+        if moments > _MOST:
+            raise DrainFailed(f"more than {_MOST} moments until {until}, and no end", [])
+        total += _drain(raise_errors=raise_errors)
+    return total
+
+
+def _drain(*, raise_errors: bool) -> Outcome:
     seen = _last_attempts()
     total = Outcome()
     for step in rounds(contexts(), patience=_PATIENCE):

@@ -80,7 +80,13 @@ class Store:
         """Return how many messages and deliveries are neither sent, done nor discarded."""
         total = 0
         for table, final in (("outboxmessage", "sent"), ("delivery", "done")):
-            sql = f"SELECT COUNT(*) FROM outbox_inbox_{table} WHERE state <> '{final}'"
+            sql = (
+                f"SELECT COUNT(*) FROM outbox_inbox_{table}"
+                f" WHERE state NOT IN ('{final}', 'discarded')"
+            )
+            if table == "outboxmessage":
+                # A time-out of the future is no left-over.
+                sql += " AND NOT (type = 'ordering.watch.TimedOut' AND due_at IS NOT NULL)"
             total += self.query(sql)[0][0]
         return total
 

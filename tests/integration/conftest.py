@@ -15,6 +15,7 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    ProcessState,
     QuarantinedMessage,
     Snapshot,
     StoredEvent,
@@ -36,6 +37,7 @@ WRITTEN = (
     Snapshot,
     StoredEvent,
     Checkpoint,
+    ProcessState,
     Remark,
     Entry,
     Pick,
@@ -94,6 +96,13 @@ def boarded(committed: None, settings: Any) -> Iterator[None]:
     yield
     for model in (HighScore, Ranking, Member, Team, Sheet):
         model.objects.all().delete()
+
+
+@pytest.fixture
+def yarded(committed: None, settings: Any) -> None:
+    """The context "yard" with its process."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
+    ensure_partitions("default")
 
 
 def empty(alias: str, partitions: list[Partition]) -> None:

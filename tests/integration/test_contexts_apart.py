@@ -73,7 +73,7 @@ def test_ordering_alone_places_the_orders(deploy):
         "ordering: own events, outbox to own inbox": 5,
         "ordering: contracts published": 5,
         "ordering: contracts received": 0,
-        "ordering: deliveries done": 10,
+        "ordering: deliveries done": 15,
         "ordering: orders cancelled": 0,
         "ordering: orders shipped": 0,
         "ordering: orders open": 5,

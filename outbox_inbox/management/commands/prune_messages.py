@@ -46,4 +46,6 @@ class Command(QueueCommand):
         if aside := sum(each.quarantine for each in found):
             several = "messages that had been kept aside"
             parts.append(counted(aside, "message that had been kept aside", several))
+        if ended := sum(each.processes for each in found):
+            parts.append(counted(ended, "finished process", "finished processes"))
         self.say(f"{'Would remove' if dry_run else 'Removed'} {', '.join(parts)}.", options)

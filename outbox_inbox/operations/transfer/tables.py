@@ -48,6 +48,7 @@ QUEUES = (
     Moved(model="Delivery"),
     Moved(model="DeliveryAttempt", context="delivery__context", frozen=True),
     Moved(model="QuarantinedMessage"),
+    Moved(model="ProcessState"),
 )
 """In the order in which they refer to each other."""
 

@@ -1,0 +1,400 @@
+"""Processes: what they wait for, what they set and cancel, and that each step is one transaction."""
+
+import json
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from outbox_inbox import record
+from outbox_inbox.contexts import context
+from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.models import Delivery, OutboxMessage, ProcessState
+from outbox_inbox.operations import prune, queue_stats
+from outbox_inbox.relay import relay_outbox
+from outbox_inbox.tally import Outcome
+from outbox_inbox.testing import DrainFailed, advance, drain, recorded
+from tests.integration.helpers import (
+    PATIENCE,
+    Broken,
+    Worker,
+    crash,
+    crashing,
+    eventually,
+    put,
+    striking,
+    together,
+    waits_for_lock,
+)
+from tests.script import playing
+from tests.shop.contracts import Sold
+from tests.yard.events import Begun, Ended, Expired, Moved, Nudged
+from tests.yard.processes import SOME_DAY, Deal
+
+pytestmark = pytest.mark.usefixtures("yarded")
+
+SOON = SOME_DAY - timedelta(days=1)
+
+
+def instance(key: str = "a") -> ProcessState:
+    """Return the row of a deal."""
+    return ProcessState.objects.get(process="deal", key=key)
+
+
+def log(key: str = "a") -> list[str]:
+    """Return what a deal remembers of its steps."""
+    return list(json.loads(instance(key).state).get("log", []))
+
+
+def pending(key: str = "a") -> list[str]:
+    """Return the names of the time-outs that are set."""
+    return sorted(json.loads(instance(key).time_outs))
+
+
+def time_outs(**which: Any) -> list[str]:
+    """Return the states of the messages of time-outs, in order."""
+    rows = OutboxMessage.objects.filter(type="deal.TimedOut", **which).order_by("id")
+    return list(rows.values_list("state", flat=True))
+
+
+def expired() -> list[str]:
+    """Return which time-outs the process has told of."""
+    return [event.name for event in recorded(Expired)]
+
+
+def begin(order: str = "a") -> None:
+    """Begin a deal, and let it settle."""
+    put(Begun(order=order))
+    drain()
+
+
+def test_a_process_goes_on_with_the_events_of_two_contexts() -> None:
+    """Own events and a foreign contract reach the same instance."""
+    begin()
+    put(Moved(order="a", place="hall"))
+    put(Sold(order="a", number=1))
+    drain()
+    assert sorted(log()) == ["begun 0", "moved hall", "sold 1"]
+
+
+def test_a_time_out_that_comes_is_told_of() -> None:
+    """When its time has come, its method is called, once."""
+    begin()
+    drain(until=SOME_DAY)
+    assert (expired(), log(), pending()) == (["late"], ["begun 0", "late"], [])
+
+
+def test_a_time_out_does_not_come_before_its_time() -> None:
+    """Until then it is a scheduled message, which is no left-over."""
+    begin()
+    drain(until=SOON)
+    assert (expired(), time_outs(), pending()) == ([], ["pending"], ["late"])
+
+
+def test_a_cancelled_time_out_does_not_come() -> None:
+    """Its message is set aside, and says why."""
+    begin()
+    with playing(move=lambda process, _event: process.cancel("late")):
+        put(Moved(order="a", place="hall"))
+        drain()
+    drain(until=SOME_DAY)
+    assert (expired(), time_outs(error__contains="cancelled")) == ([], ["discarded"])
+
+
+def test_a_time_out_set_again_comes_once_and_later() -> None:
+    """The new time replaces the old one."""
+    begin()
+    later = SOME_DAY + timedelta(days=1)
+    with playing(move=lambda process, _event: process.time_out("late", at=later)):
+        put(Moved(order="a", place="hall"))
+        drain()
+    drain(until=SOME_DAY)
+    assert expired() == []
+    drain(until=later)
+    assert (expired(), time_outs()) == (["late"], ["discarded", "sent"])
+
+
+def test_several_time_outs_come_in_the_order_of_their_times() -> None:
+    """They are told apart by their names."""
+    with playing(begin=lambda process, _event: process.time_out("other", at=SOON)):
+        begin()
+    drain(until=SOME_DAY)
+    assert expired() == ["other", "late"]
+
+
+def test_a_time_out_in_the_past_comes_at_once() -> None:
+    """There is nothing to be waited for."""
+    past = datetime(2000, 1, 1, tzinfo=UTC)
+    with playing(begin=lambda process, _event: process.time_out("other", at=past)):
+        begin()
+    assert expired() == ["other"]
+
+
+def test_a_finished_process_cancels_its_time_outs_and_ignores_what_comes() -> None:
+    """The end is the end, and is remembered."""
+    begin()
+    put(Ended(order="a"))
+    drain()
+    put(Moved(order="a", place="hall"), key="a")
+    put(Begun(order="a"))
+    drain(until=SOME_DAY)
+    assert (log(), expired(), time_outs()) == (["begun 0", "ended"], [], ["discarded"])
+    assert instance().finished_at is not None
+
+
+def test_a_second_start_is_ignored() -> None:
+    """An instance begins once."""
+    begin()
+    put(Begun(order="a", number=2))
+    drain()
+    assert (log(), time_outs()) == (["begun 0"], ["pending"])
+
+
+def test_an_event_that_may_start_and_go_on_does_both() -> None:
+    """The contract starts an instance if it comes first."""
+    put(Sold(order="a", number=1))
+    put(Sold(order="a", number=2))
+    drain()
+    assert log() == ["sold 1", "sold 2"]
+
+
+def test_what_comes_before_the_start_is_kept_and_handled_after_it_in_order() -> None:
+    """No order is promised between keys, so an early event waits in the row of the process."""
+    for place in ("hall", "yard", "gate"):
+        put(Moved(order="a", place=place))
+        drain()
+    assert instance().started_at is None
+    begin()
+    assert log() == ["begun 0", "moved hall", "moved yard", "moved gate"]
+
+
+def test_an_early_event_of_the_same_key_does_not_hold_up_the_start() -> None:
+    """It is done, not retried: the start stands behind it."""
+    put(Ended(order="a"), Begun(order="a"))
+    drain()
+    assert (log(), time_outs()) == (["begun 0", "ended"], ["discarded"])
+
+
+def test_what_an_early_event_causes_names_it_as_the_cause() -> None:
+    """Kept events keep their correlation."""
+    (early,) = put(Moved(order="a", place="hall"))
+    drain()
+    with playing(move=lambda *_: record(Expired(order="a", name="by move"))):
+        begin()
+    caused = OutboxMessage.objects.get(type="yard.Expired")
+    assert (caused.causation_id, caused.correlation_id) == (early.id, early.correlation_id)
+
+
+def test_an_event_may_be_ignored_while_there_is_no_instance() -> None:
+    """With missing="ignore" nothing is kept."""
+    put(Nudged(order="a"))
+    drain()
+    assert not ProcessState.objects.exists()
+    begin()
+    assert log() == ["begun 0"]
+
+
+def test_an_event_for_no_instance_is_ignored() -> None:
+    """None as the key says that it concerns no process."""
+    put(Moved(order=None, place="hall"))
+    drain()
+    assert not ProcessState.objects.exists()
+
+
+def test_a_failed_step_leaves_nothing_behind() -> None:
+    """State, time-outs and recorded events are rolled back together, and come with the retry."""
+    begin()
+
+    def fail(process: Deal, _event: Moved) -> None:
+        process.cancel("late")
+        process.time_out("other", at=SOME_DAY)
+        record(Expired(order="a", name="half done"))
+        raise Broken
+
+    with playing(move=fail):
+        put(Moved(order="a", place="hall"))
+        with pytest.raises(DrainFailed):
+            drain()
+    assert (log(), pending(), expired(), time_outs()) == (["begun 0"], ["late"], [], ["pending"])
+    advance(timedelta(minutes=1))
+    drain()
+    assert log() == ["begun 0", "moved hall"]
+
+
+def test_a_state_that_cannot_be_stored_fails_its_step() -> None:
+    """The error names the field, and the state before is kept."""
+    begin()
+
+    def spoil(process: Deal, _event: Moved) -> None:
+        process.log = ("\x00",)
+
+    with playing(move=spoil):
+        put(Moved(order="a", place="hall"))
+        with pytest.raises(DrainFailed, match=r"InvalidEvent: Deal[\s\S]*log"):
+            drain()
+    assert log() == ["begun 0"]
+
+
+def test_a_message_that_comes_twice_is_one_step() -> None:
+    """The inbox knows its id."""
+    begin()
+    put(Moved(order="a", place="hall"))
+    drain()
+    OutboxMessage.objects.filter(type="yard.Moved").update(state="pending")
+    drain()
+    assert log() == ["begun 0", "moved hall"]
+
+
+def test_a_time_out_on_its_way_when_it_is_cancelled_is_ignored() -> None:
+    """It is in the inbox already; the state knows that it is not the pending one."""
+    begin()
+    advance(timedelta(days=100 * 365))
+    relay_outbox(context("yard"))
+    row = instance()
+    row.time_outs = "{}"
+    row.save()
+    drain()
+    assert (expired(), log(), time_outs()) == ([], ["begun 0"], ["sent"])
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="one writer at a time: no such race")
+def test_a_time_out_can_be_cancelled_while_the_relay_moves_it() -> None:
+    """The process does not wait for the relay, and the time-out is ignored when it arrives."""
+    begin()
+    put(Moved(order="a", place="hall"))
+    relay_outbox(context("yard"))
+    advance(timedelta(days=100 * 365))
+    done: list[int] = []
+
+    def cancel_meanwhile() -> None:
+        with Worker() as dispatcher:
+            done.append(dispatcher.do(dispatch_inbox, context("yard")).done)
+
+    with (
+        playing(move=lambda process, _event: process.cancel("late")),
+        striking("relay.before_mark", cancel_meanwhile),
+    ):
+        relay_outbox(context("yard"))
+    assert (done, time_outs()) == ([1], ["sent"])
+    drain()
+    assert (expired(), pending(), log()) == ([], [], ["begun 0", "moved hall"])
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="one writer at a time: no such race")
+def test_two_events_race_for_the_first_row() -> None:
+    """Of two partitions that start one instance, one waits and takes what the other has made."""
+    put(Begun(order="a"))
+    put(Moved(order="a", place="hall"))
+    relay_outbox(context("yard"))
+    begun, moved = (Delivery.objects.get(message__type=f"yard.{n}") for n in ("Begun", "Moved"))
+    assert begun.partition != moved.partition
+
+    started: list[Future[Outcome]] = []
+    waited: list[bool] = []
+
+    with Worker() as other:
+
+        def rival(*_: Any) -> None:
+            if not started:
+                started.append(other.start(dispatch_inbox, context("yard")))
+                waited.append(eventually(waits_for_lock, "the other partition"))
+
+        with striking("dispatch.after_handler", rival):
+            dispatch_inbox(context("yard"))
+        started[0].result(PATIENCE)
+    drain()
+    assert (waited, log()) == ([True], ["begun 0", "moved hall"])
+
+
+def test_many_workers_take_all_steps_of_one_instance() -> None:
+    """Sixteen events of different keys, four dispatchers: every step is there, once."""
+    begin()
+    places = [f"place {number}" for number in range(16)]
+    put(*[Moved(order="a", place=place) for place in places])
+    relay_outbox(context("yard"))
+    together(*[lambda: dispatch_inbox(context("yard"))] * 4)
+    drain()
+    assert sorted(log()[1:]) == sorted(f"moved {place}" for place in places)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "dispatch.after_claim",
+        "dispatch.before_handler",
+        "dispatch.after_handler",
+        "dispatch.before_commit",
+        "dispatch.after_commit",
+    ],
+)
+def test_a_crash_at_any_step_loses_and_repeats_nothing(point: str) -> None:
+    """What the step did is there once, whenever its worker dies."""
+    begin()
+
+    def go(process: Deal, event: Moved) -> None:
+        process.time_out("other", at=SOON)
+        process.cancel("late")
+        record(Expired(order="a", name="moved"))
+
+    with playing(move=go):
+        put(Moved(order="a", place="hall"))
+        relay_outbox(context("yard"))
+        with crashing(), striking(point, crash):
+            dispatch_inbox(context("yard"))
+        drain()
+    drain(until=SOME_DAY)
+    assert log() == ["begun 0", "moved hall", "other"]
+    assert (expired(), time_outs()) == (["moved", "other"], ["discarded", "sent"])
+
+
+def test_a_newer_state_is_refused_without_loss() -> None:
+    """A process deployed later has stored it: the step is tried again."""
+    begin()
+    ProcessState.objects.update(schema_version=2)
+    put(Moved(order="a", place="hall"))
+    with pytest.raises(DrainFailed, match="version 2 of Deal"):
+        drain()
+    assert log() == ["begun 0"]
+
+
+def test_a_reminder_every_day_is_no_chain_of_messages_without_end() -> None:
+    """A time-out that lies ahead begins a new chain, so MAX_HOPS does not end it."""
+    days = [SOME_DAY + timedelta(days=number) for number in range(40)]
+
+    def again(process: Deal) -> None:
+        if days:
+            process.time_out("late", at=days.pop(0))
+
+    with playing(late=again):
+        begin()
+        drain(until=SOME_DAY + timedelta(days=50))
+    assert len(expired()) == 41
+
+
+def test_a_time_out_of_the_future_is_counted_as_scheduled() -> None:
+    """The statistics count it as scheduled."""
+    begin()
+    found = [stats for stats in queue_stats() if stats.context == "yard" and stats.unfinished]
+    assert [(stats.unfinished, stats.depth["scheduled"]) for stats in found] == [(1, 1)]
+
+
+def test_pruning_removes_what_is_finished_only() -> None:
+    """Finished instances go after RETENTION; running ones, and early events, stay."""
+    begin("a")
+    begin("b")
+    put(Ended(order="a"))
+    put(Moved(order="c", place="hall"))
+    drain()
+    prune(older_than=timedelta(0))
+    assert sorted(ProcessState.objects.values_list("key", flat=True)) == ["b", "c"]
+
+
+def test_a_time_out_without_a_method_is_refused() -> None:
+    """The error names those that there are."""
+    with playing(begin=lambda process, _event: process.time_out("lat", at=SOME_DAY)):
+        put(Begun(order="a"))
+        with pytest.raises(DrainFailed, match="it has 'late', 'other'"):
+            drain()
+    assert not ProcessState.objects.exists()

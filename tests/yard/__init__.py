@@ -1,0 +1,1 @@
+"""A context of the tests that watches over deals by a process."""

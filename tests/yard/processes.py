@@ -1,0 +1,71 @@
+"""The process of the yard; each step does what the test's script says as well."""
+
+from datetime import UTC, datetime
+
+from outbox_inbox import record
+from outbox_inbox.processes import Process, continues, starts, times_out
+from tests.script import play
+from tests.shop.contracts import Sold
+
+from .events import Begun, Ended, Expired, Moved, Nudged
+
+SOME_DAY = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def deal_of(event: Sold) -> str:
+    """Return which deal something was sold for."""
+    return event.order
+
+
+class Deal(Process, name="deal"):
+    """Waits for what is moved and sold, until it ends or time is over."""
+
+    log: tuple[str, ...] = ()
+
+    def _note(self, *words: object) -> None:
+        self.log = (*self.log, " ".join(map(str, words)))
+
+    @starts(Begun, by="order")
+    def begin(self, event: Begun) -> None:
+        """Begin, and wait."""
+        self._note("begun", event.number)
+        self.time_out("late", at=SOME_DAY)
+        play("begin", self, event)
+
+    @continues(Moved, by="order")
+    def move(self, event: Moved) -> None:
+        """Go on."""
+        self._note("moved", event.place)
+        play("move", self, event)
+
+    @starts(Sold, by=deal_of)
+    @continues(Sold, by=deal_of)
+    def sell(self, event: Sold) -> None:
+        """Begin or go on, whatever comes first."""
+        self._note("sold", event.number)
+        play("sell", self, event)
+
+    @continues(Nudged, by="order", missing="ignore")
+    def nudge(self, event: Nudged) -> None:
+        """Go on, if there is anything to go on with."""
+        self._note("nudged")
+        play("nudge", self, event)
+
+    @continues(Ended, by="order")
+    def end(self, event: Ended) -> None:
+        """Come to an end."""
+        self._note("ended")
+        self.finish()
+
+    @times_out("late")
+    def late(self) -> None:
+        """Say that it is late."""
+        self._note("late")
+        record(Expired(order=self.key, name="late"))
+        play("late", self)
+
+    @times_out("other")
+    def other(self) -> None:
+        """Say that something else has come."""
+        self._note("other")
+        record(Expired(order=self.key, name="other"))
