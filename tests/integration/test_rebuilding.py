@@ -236,7 +236,6 @@ def test_a_projection_that_fails_leaves_everything_as_it_was():
     assert everything() == wanted
 
 
-@pytest.mark.postgres
 def test_a_reference_that_the_new_rows_break_is_refused_and_told():
     """Somebody's table refers to a row that is not in the rebuilt table: nothing is changed."""
     play_a_season(1)
@@ -262,6 +261,7 @@ def test_a_reference_that_the_new_rows_break_is_refused_and_told():
             cursor.execute("DROP TABLE board_bet")
 
 
+@pytest.mark.postgres
 def test_two_rebuilds_of_one_read_model_are_refused():
     """The second is told that another process is at it."""
     play_a_season(1)
