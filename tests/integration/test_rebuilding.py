@@ -236,6 +236,31 @@ def test_a_projection_that_fails_leaves_everything_as_it_was():
     assert everything() == wanted
 
 
+def test_a_reference_that_the_new_rows_break_is_refused_and_told():
+    """Somebody's table refers to a row that is not in the rebuilt table: nothing is changed."""
+    play_a_season(1)
+    update()
+    gone = HighScore.objects.create(pk=9_999, player="nobody", points=1)
+    shown = everything()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE board_bet (id integer PRIMARY KEY, score_id bigint NOT NULL"
+            " REFERENCES board_highscore (id) DEFERRABLE INITIALLY DEFERRED)"
+        )
+        cursor.execute("INSERT INTO board_bet VALUES (1, %s)", [gone.pk])
+    try:
+        with pytest.raises(OutboxInboxError, match=r"other tables refer to .*board_highscore"):
+            again()
+        assert everything() == shown
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM board_bet")
+        assert again().resumed
+        assert not HighScore.objects.filter(pk=gone.pk).exists()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE board_bet")
+
+
 @pytest.mark.postgres
 def test_two_rebuilds_of_one_read_model_are_refused():
     """The second is told that another process is at it."""
@@ -322,6 +347,27 @@ def test_a_role_that_may_not_make_a_schema_is_told_what_to_do(monkeypatch):
         cursor.execute("SET ROLE outbox_inbox_poor")
     try:
         with pytest.raises(OutboxInboxError, match="CREATE SCHEMA outbox_inbox_rebuild AUTHOR"):
+            again()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP OWNED BY outbox_inbox_poor")
+            cursor.execute("DROP ROLE outbox_inbox_poor")
+
+
+@pytest.mark.postgres
+def test_a_role_that_may_not_use_the_schema_is_told_what_to_do():
+    """Somebody else has made the schema: the grant that is missing is in the error."""
+    play_a_season(1)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA IF NOT EXISTS outbox_inbox_rebuild")
+        cursor.execute("DROP ROLE IF EXISTS outbox_inbox_poor")
+        cursor.execute("CREATE ROLE outbox_inbox_poor")
+        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO outbox_inbox_poor")
+        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO outbox_inbox_poor")
+        cursor.execute("SET ROLE outbox_inbox_poor")
+    try:
+        with pytest.raises(OutboxInboxError, match="GRANT USAGE, CREATE ON SCHEMA outbox_inbox_r"):
             again()
     finally:
         with connection.cursor() as cursor:

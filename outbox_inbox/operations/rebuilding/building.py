@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 
 from outbox_inbox import cursors, faults
 from outbox_inbox.contexts import Context, ReadModel, contexts
@@ -159,17 +159,24 @@ class _Rebuild:
 
     def swap(self) -> int:
         """Take in what is left, and put the new rows in the place of the old ones."""
-        with self._locked(self.name) as cursor:
-            live = self._live()
-            taken = self._read(cursor)
-            while not cursor.caught_up:
-                taken += self._read(cursor)
-            cursor.save()
-            live.save()
-            self.shadow.swap()
-            take_over(self.context, self.read_model.name, self.name)
-            self.shadow.drop()
-            return taken
+        placing = False
+        try:
+            with self._locked(self.name) as cursor:
+                live = self._live()
+                taken = self._read(cursor)
+                while not cursor.caught_up:
+                    taken += self._read(cursor)
+                cursor.save()
+                live.save()
+                placing = True
+                self.shadow.swap()
+                take_over(self.context, self.read_model.name, self.name)
+                self.shadow.drop()
+        except IntegrityError as error:  # at COMMIT, too: references are deferred
+            if placing:
+                raise self.shadow.broken_reference(error) from error
+            raise
+        return taken
 
     def _read(self, cursor: Cursor) -> int:
         with _uncollected():

@@ -67,6 +67,14 @@ class Shadow(ABC):
         for statement in self.connection.ops.sequence_reset_sql(no_style(), self.models):
             self.run(statement)
 
+    def broken_reference(self, error: Exception) -> OutboxInboxError:
+        """Return the error to raise when the new rows do not fit what the database demands."""
+        return OutboxInboxError(
+            "the rebuilt rows cannot replace the old ones, which stay: other tables refer to rows of "
+            f"{', '.join(self.tables)} that are no more, or a constraint does not hold ({error}). "
+            "Correct what refers to them, and call the command again"
+        )
+
     def columns(self, name: str) -> list[str]:
         """Return the columns of a table that are written, and not worked out by the database."""
         model = self.models[self.tables.index(name)]
@@ -93,7 +101,8 @@ class PostgresShadow(Shadow):
     schema = "outbox_inbox_rebuild"
 
     def exists(self) -> bool:
-        """See `Shadow.exists`."""
+        """See `Shadow.exists`. Raises OutboxInboxError when the role may not use the schema."""
+        self._require_grants()
         return all(self._columns_of(name, self.schema) for name in self.tables) and all(
             self._columns_of(name, self.schema) == self._columns_of(name, None)
             for name in self.tables
@@ -125,6 +134,19 @@ class PostgresShadow(Shadow):
             self.run(f"CREATE SCHEMA {self.schema}")
         for name in self.tables:
             self.run(f"CREATE TABLE {self.copy_of(name)} (LIKE {self.quoted(name)} INCLUDING ALL)")
+
+    def _require_grants(self) -> None:
+        refused = self.run(
+            "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT ("
+            "has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
+            [self.schema],
+        )
+        for (role,) in refused:
+            raise OutboxInboxError(
+                f"the role {role!r} may not make tables in the schema {self.schema}, in which a read "
+                "model is rebuilt. Let its owner run: GRANT USAGE, CREATE ON SCHEMA "
+                f'{self.schema} TO "{role}"'
+            )
 
     def drop(self) -> None:
         """See `Shadow.drop`."""
