@@ -16,7 +16,7 @@ from django.utils import timezone
 from .exceptions import SettingsError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dialect:
     """The pieces of SQL in which one vendor differs from the others.
 
@@ -60,7 +60,7 @@ class Dialect:
         return value.hex if isinstance(value, UUID) and not self.native else value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MySQL(Dialect):
     """What MySQL and MariaDB say, who share a vendor in Django, and where the two differ.
 
@@ -168,6 +168,7 @@ def array_cursor(connection: Any) -> Any:
     """
     from psycopg import Cursor
 
+    connection.ensure_connection()
     made = Cursor(connection.connection)
     if connection.queries_logged:
         return connection.make_debug_cursor(made)
