@@ -2,7 +2,8 @@
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -88,6 +89,8 @@ class MySQL(Dialect):
         return str(value) if self.uuids else value.hex
 
 
+_KEPT = "_outbox_inbox_cursor"  # an attribute of Django's connection
+
 _POSTGRESQL = Dialect(
     now="clock_timestamp()",
     later="(clock_timestamp() + %s * interval '1 second')",
@@ -159,20 +162,29 @@ def dialect(connection: BaseDatabaseWrapper) -> Dialect:
     )
 
 
-def array_cursor(connection: Any) -> Any:
-    """Return a cursor of the open PostgreSQL connection that sends parameters apart from the SQL.
+@contextmanager
+def array_cursor(connection: Any) -> Iterator[Any]:
+    """Lend a cursor of a PostgreSQL connection that sends parameters apart from the SQL.
 
     Django's cursors write all values into the text of the statement, quoted one by one. This one
-    can send an array of any length as one binary parameter (``%b``), ten times as fast. It is no
-    prepared statement, so it works behind a transaction-pooling proxy.
+    leaves them as they are, and can send an array of any length as one binary parameter (``%b``),
+    ten times as fast. It is no prepared statement, so it works behind a transaction-pooling proxy.
+
+    It is kept for the next time: to make one takes psycopg as long as a short statement.
     """
     from psycopg import Cursor
 
     connection.ensure_connection()
-    made = Cursor(connection.connection)
+    driver = connection.connection
+    # Not there while it is in use: an execute wrapper may run a statement of ours within another.
+    made = vars(connection).pop(_KEPT, None)
+    if made is None or made.connection is not driver:
+        made = Cursor(driver)
     if connection.queries_logged:
-        return connection.make_debug_cursor(made)
-    return connection.make_cursor(made)
+        yield connection.make_debug_cursor(made)
+    else:
+        yield connection.make_cursor(made)
+    vars(connection)[_KEPT] = made
 
 
 def mysql_dialect(connection: Any) -> MySQL:
