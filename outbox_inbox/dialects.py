@@ -2,8 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -31,7 +30,7 @@ class Dialect:
             ``%s`` milliseconds within this transaction; a constant where there is none.
         utc: a time stamp (in place of ``{}``) as text that `aware` reads: fetching a thousand as
             datetimes takes longer than all their other columns.
-        arrays: many rows are best sent as one array for each column, with `array_cursor`.
+        arrays: many rows are best sent as one array for each column, by `run_apart`.
         native: UUIDs and lists are parameters as they are.
         key, partition: the columns of these names, which MySQL wants quoted.
         true: what follows a boolean column in a condition that an index is to serve.
@@ -162,29 +161,35 @@ def dialect(connection: BaseDatabaseWrapper) -> Dialect:
     )
 
 
-@contextmanager
-def array_cursor(connection: Any) -> Iterator[Any]:
-    """Lend a cursor of a PostgreSQL connection that sends parameters apart from the SQL.
+def run_apart(connection: Any, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Run a statement on PostgreSQL with the parameters apart from the SQL; return its rows.
 
-    Django's cursors write all values into the text of the statement, quoted one by one. This one
-    leaves them as they are, and can send an array of any length as one binary parameter (``%b``),
-    ten times as fast. It is no prepared statement, so it works behind a transaction-pooling proxy.
+    Django's cursors write all values into the text of the statement, quoted one by one. Here they
+    are left as they are, and an array of any length can be one binary parameter (``%b``), ten
+    times as fast. It is no prepared statement, so it works behind a transaction-pooling proxy.
 
-    It is kept for the next time: to make one takes psycopg as long as a short statement.
+    The cursor is kept for the next time: to make one takes psycopg as long as a short statement.
+    Time stamps come as text, for `aware`.
     """
-    from psycopg import Cursor
-
     connection.ensure_connection()
-    driver = connection.connection
     # Not there while it is in use: an execute wrapper may run a statement of ours within another.
-    made = vars(connection).pop(_KEPT, None)
-    if made is None or made.connection is not driver:
-        made = Cursor(driver)
-    if connection.queries_logged:
-        yield connection.make_debug_cursor(made)
-    else:
-        yield connection.make_cursor(made)
-    vars(connection)[_KEPT] = made
+    cursor = vars(connection).pop(_KEPT, None)
+    if cursor is None or cursor.connection is not connection.connection:
+        cursor = _cursor_apart(connection.connection)
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    wrap(cursor).execute(sql, parameters)
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    vars(connection)[_KEPT] = cursor
+    return rows
+
+
+def _cursor_apart(driver: Any) -> Any:
+    from psycopg import Cursor
+    from psycopg.types.string import TextLoader
+
+    cursor = Cursor(driver)
+    cursor.adapters.register_loader("timestamptz", TextLoader)
+    return cursor
 
 
 def mysql_dialect(connection: Any) -> MySQL:

@@ -15,7 +15,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import mysql
-from .dialects import Dialect, MySQL, array_cursor, as_uuid, dialect
+from .dialects import Dialect, MySQL, as_uuid, dialect, run_apart
 from .models import (
     Delivery,
     DeliveryAttempt,
@@ -81,14 +81,13 @@ def _insert_rows(
 ) -> list[tuple[Any, ...]]:
     """Insert rows with as few statements as their number allows; return what came back."""
     returned: list[tuple[Any, ...]] = []
-    with _hot_cursor(connection) as cursor:
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            values = ", ".join([row] * len(chunk))
-            cursor.execute(
-                f"{head} VALUES {values} {tail}", [value for each in chunk for value in each]
-            )
-            returned += cursor.fetchall()
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        returned += _run_hot(
+            connection,
+            f"{head} VALUES {', '.join([row] * len(chunk))} {tail}",
+            [value for each in chunk for value in each],
+        )
     return returned
 
 
@@ -97,17 +96,18 @@ def _insert_arrays(
 ) -> list[tuple[Any, ...]]:
     """Do as `_insert_rows`, with one array a column: a third of its work for a hundred rows."""
     returned: list[tuple[Any, ...]] = []
-    with array_cursor(connection) as cursor:
-        for start in range(0, len(rows), _CHUNK):
-            columns = zip(*rows[start : start + _CHUNK], strict=True)
-            cursor.execute(sql, list(map(list, columns)))
-            returned += cursor.fetchall()
+    for start in range(0, len(rows), _CHUNK):
+        columns = zip(*rows[start : start + _CHUNK], strict=True)
+        returned += run_apart(connection, sql, list(map(list, columns)))
     return returned
 
 
-def _hot_cursor(connection: BaseDatabaseWrapper) -> Any:
-    """Return the cursor that takes parameters with the least work."""
-    return array_cursor(connection) if dialect(connection).arrays else connection.cursor()
+def _run_hot(
+    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """Do as `_run`, with less work where that is possible."""
+    run = run_apart if dialect(connection).arrays else _run
+    return run(connection, sql, parameters)
 
 
 def _unnested(columns: str, kinds: str) -> str:
@@ -184,7 +184,7 @@ def _outbox_insert(say: Dialect, *, timed: bool, fresh: bool) -> _OutboxInsert:
     constants = "'pending', 0, FALSE, ''"
     row = f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if timed else say.now}, {constants})"
     conflict = "" if fresh else "ON CONFLICT (message_id) DO NOTHING "
-    tail = f"{conflict}RETURNING {say.utc.format('recorded_at')}"
+    tail = f"{conflict}RETURNING recorded_at"
     unnested = (
         _unnested(f"{names}, recorded_at", f"{_ROW_TYPES} timestamptz")
         if timed
@@ -227,7 +227,7 @@ def insert_stream(
         connection,
         f"INSERT INTO {STREAM} {columns}",
         marks,
-        f"ON CONFLICT DO NOTHING RETURNING {say.utc.format('recorded_at')}",
+        "ON CONFLICT DO NOTHING RETURNING recorded_at",
         values,
     )
 
@@ -471,12 +471,12 @@ def _insert_inbox_arrays(
     selected = (
         f"SELECT %s, %s, {columns}, {dialect(connection).now} {_unnested(columns, _RECEIVED_TYPES)}"
     )
-    with array_cursor(connection) as cursor:
-        cursor.execute(
-            f"INSERT INTO {INBOX} {statement.format(selected)}",
-            [context, source, *map(list, zip(*rows, strict=True))],
-        )
-        return [row[0] for row in cursor.fetchall()]
+    found = run_apart(
+        connection,
+        f"INSERT INTO {INBOX} {statement.format(selected)}",
+        [context, source, *map(list, zip(*rows, strict=True))],
+    )
+    return [row[0] for row in found]
 
 
 def insert_inbox(
@@ -605,9 +605,8 @@ def claim(
     say = dialect(connection)
     if isinstance(say, MySQL):
         return mysql.claim(connection, say, partition, run, delivery)
-    with _hot_cursor(connection) as cursor:
-        cursor.execute(_claim(say), [str(freeze_ms), partition, say.uuid(run), delivery])
-        return bool(cursor.fetchall())
+    parameters = [str(freeze_ms), partition, say.uuid(run), delivery]
+    return bool(_run_hot(connection, _claim(say), parameters))
 
 
 @cache
