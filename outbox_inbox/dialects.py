@@ -16,7 +16,7 @@ from django.utils import timezone
 from .exceptions import SettingsError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dialect:
     """The pieces of SQL in which one vendor differs from the others.
 
@@ -30,7 +30,7 @@ class Dialect:
             ``%s`` milliseconds within this transaction; a constant where there is none.
         utc: a time stamp (in place of ``{}``) as text that `aware` reads: fetching a thousand as
             datetimes takes longer than all their other columns.
-        arrays: many rows are best sent as one array for each column, with `array_cursor`.
+        arrays: many rows are best sent as one array for each column, by `run_apart`.
         native: UUIDs and lists are parameters as they are.
         key, partition: the columns of these names, which MySQL wants quoted.
         true: what follows a boolean column in a condition that an index is to serve.
@@ -60,7 +60,7 @@ class Dialect:
         return value.hex if isinstance(value, UUID) and not self.native else value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MySQL(Dialect):
     """What MySQL and MariaDB say, who share a vendor in Django, and where the two differ.
 
@@ -87,6 +87,8 @@ class MySQL(Dialect):
             return value
         return str(value) if self.uuids else value.hex
 
+
+_KEPT = "_outbox_inbox_cursor"  # an attribute of Django's connection
 
 _POSTGRESQL = Dialect(
     now="clock_timestamp()",
@@ -159,19 +161,35 @@ def dialect(connection: BaseDatabaseWrapper) -> Dialect:
     )
 
 
-def array_cursor(connection: Any) -> Any:
-    """Return a cursor of the open PostgreSQL connection that sends parameters apart from the SQL.
+def run_apart(connection: Any, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Run a statement on PostgreSQL with the parameters apart from the SQL; return its rows.
 
-    Django's cursors write all values into the text of the statement, quoted one by one. This one
-    can send an array of any length as one binary parameter (``%b``), ten times as fast. It is no
-    prepared statement, so it works behind a transaction-pooling proxy.
+    Django's cursors write all values into the text of the statement, quoted one by one. Here they
+    are left as they are, and an array of any length can be one binary parameter (``%b``), ten
+    times as fast. It is no prepared statement, so it works behind a transaction-pooling proxy.
+
+    The cursor is kept for the next time: to make one takes psycopg as long as a short statement.
+    Time stamps come as text, for `aware`.
     """
-    from psycopg import Cursor
+    connection.ensure_connection()
+    # Not there while it is in use: an execute wrapper may run a statement of ours within another.
+    cursor = vars(connection).pop(_KEPT, None)
+    if cursor is None or cursor.connection is not connection.connection:
+        cursor = _cursor_apart(connection.connection)
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    wrap(cursor).execute(sql, parameters)
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    vars(connection)[_KEPT] = cursor
+    return rows
 
-    made = Cursor(connection.connection)
-    if connection.queries_logged:
-        return connection.make_debug_cursor(made)
-    return connection.make_cursor(made)
+
+def _cursor_apart(driver: Any) -> Any:
+    from psycopg import Cursor
+    from psycopg.types.string import TextLoader
+
+    cursor = Cursor(driver)
+    cursor.adapters.register_loader("timestamptz", TextLoader)
+    return cursor
 
 
 def mysql_dialect(connection: Any) -> MySQL:

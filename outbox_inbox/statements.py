@@ -7,7 +7,7 @@ an ORM object a row halves the relay; everything that is not hot uses the ORM.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import mysql
-from .dialects import Dialect, MySQL, array_cursor, as_uuid, dialect
+from .dialects import Dialect, MySQL, as_uuid, dialect, run_apart
 from .models import (
     Delivery,
     DeliveryAttempt,
@@ -34,6 +34,7 @@ STREAM = table(StoredEvent)
 PARTITION = table(Partition)
 
 _CHUNK = 500  # rows in one INSERT: below SQLite's limit of 32,766 parameters
+_FEW = 8  # rows that are sent faster one by one than as arrays
 _EVENT = (
     "message_id, type, schema_version, {key}, payload, headers, correlation_id, causation_id, hops"
 )
@@ -58,6 +59,11 @@ class Row(NamedTuple):
     due_at: Any
 
 
+_ROW_TYPES = (
+    "text uuid text int text text text uuid uuid int bigint text int timestamptz"  # on PostgreSQL
+)
+
+
 class Interest(NamedTuple):
     """A consumer, as the statement that makes its deliveries needs it."""
 
@@ -75,15 +81,42 @@ def _insert_rows(
 ) -> list[tuple[Any, ...]]:
     """Insert rows with as few statements as their number allows; return what came back."""
     returned: list[tuple[Any, ...]] = []
-    with connection.cursor() as cursor:
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            values = ", ".join([row] * len(chunk))
-            cursor.execute(
-                f"{head} VALUES {values} {tail}", [value for each in chunk for value in each]
-            )
-            returned += cursor.fetchall()
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        returned += _run_hot(
+            connection,
+            f"{head} VALUES {', '.join([row] * len(chunk))} {tail}",
+            [value for each in chunk for value in each],
+        )
     return returned
+
+
+def _insert_arrays(
+    connection: BaseDatabaseWrapper, sql: str, rows: Sequence[Sequence[Any]]
+) -> list[tuple[Any, ...]]:
+    """Do as `_insert_rows`, with one array a column: a third of its work for a hundred rows."""
+    returned: list[tuple[Any, ...]] = []
+    for start in range(0, len(rows), _CHUNK):
+        columns = zip(*rows[start : start + _CHUNK], strict=True)
+        returned += run_apart(connection, sql, list(map(list, columns)))
+    return returned
+
+
+def _run_hot(
+    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """Do as `_run`, with less work where that is possible."""
+    run = run_apart if dialect(connection).arrays else _run
+    return run(connection, sql, parameters)
+
+
+def _unnested(columns: str, kinds: str) -> str:
+    """Return the FROM of rows that come as one array a column, in their order.
+
+    The order of the rows is that of the messages, whatever the planner thinks of next.
+    """
+    arrays = ", ".join(f"%b::{kind}[]" for kind in kinds.split())
+    return f"FROM unnest({arrays}) WITH ORDINALITY AS r ({columns}, n) ORDER BY n"
 
 
 def _run(
@@ -120,25 +153,48 @@ def insert_outbox(
     values = rows if say.native else [tuple(map(say.uuid, row)) for row in rows]
     if times:
         values = [(*row, time) for row, time in zip(values, times, strict=True)]
+    insert = _outbox_insert(say, timed=bool(times), fresh=fresh)
+    if isinstance(say, MySQL):
+        plain = mysql.Insert(
+            table=OUTBOX, columns=insert.columns, row=insert.row, returning="recorded_at"
+        )
+        return mysql.insert_new(connection, say, plain, values)
+    if say.arrays and len(rows) > _FEW:
+        return _insert_arrays(connection, insert.arrays, values)
+    head = f"INSERT INTO {OUTBOX} {insert.columns}"
+    return _insert_rows(connection, head, insert.row, insert.tail, values)
+
+
+class _OutboxInsert(NamedTuple):
+    """The parts of an INSERT into the outbox, and the whole of one that takes arrays."""
+
+    columns: str
+    row: str
+    tail: str
+    arrays: str
+
+
+@cache
+def _outbox_insert(say: Dialect, *, timed: bool, fresh: bool) -> _OutboxInsert:
+    names = ", ".join(Row._fields)
     columns = (
         f"(context, {_event(say)}, key_hash, kind, {say.partition}, due_at,"
         " recorded_at, state, attempts, holds, error)"
     )
-    marks = (
-        f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if times else say.now},"
-        " 'pending', 0, FALSE, '')"
+    constants = "'pending', 0, FALSE, ''"
+    row = f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if timed else say.now}, {constants})"
+    conflict = "" if fresh else "ON CONFLICT (message_id) DO NOTHING "
+    tail = f"{conflict}RETURNING recorded_at"
+    unnested = (
+        _unnested(f"{names}, recorded_at", f"{_ROW_TYPES} timestamptz")
+        if timed
+        else _unnested(names, _ROW_TYPES)
     )
-    if isinstance(say, MySQL):
-        insert = mysql.Insert(table=OUTBOX, columns=columns, row=marks, returning="recorded_at")
-        return mysql.insert_new(connection, say, insert, values)
-    return _insert_rows(
-        connection,
-        f"INSERT INTO {OUTBOX} {columns}",
-        marks,
-        f"{'' if fresh else 'ON CONFLICT (message_id) DO NOTHING'}"
-        f" RETURNING {say.utc.format('recorded_at')}",
-        values,
+    arrays = (
+        f"INSERT INTO {OUTBOX} {columns} SELECT {names}, {'recorded_at' if timed else say.now},"
+        f" {constants} {unnested} {tail}"
     )
+    return _OutboxInsert(columns, row, tail, arrays)
 
 
 def insert_stream(
@@ -171,7 +227,7 @@ def insert_stream(
         connection,
         f"INSERT INTO {STREAM} {columns}",
         marks,
-        f"ON CONFLICT DO NOTHING RETURNING {say.utc.format('recorded_at')}",
+        "ON CONFLICT DO NOTHING RETURNING recorded_at",
         values,
     )
 
@@ -371,13 +427,7 @@ class Received(NamedTuple):
     recorded_at: Any
 
 
-_RECEIVED_ARRAYS = ", ".join(
-    f"%b::{kind}[]"
-    for kind in (
-        *("uuid", "text", "int", "text", "text", "text", "uuid", "uuid", "int", "bigint"),
-        "timestamptz",
-    )
-)
+_RECEIVED_TYPES = "uuid text int text text text uuid uuid int bigint timestamptz"  # on PostgreSQL
 
 
 def move_to_inbox(
@@ -418,17 +468,15 @@ def _insert_inbox_arrays(
 ) -> list[int]:
     """Insert with one array a column; ``statement`` has a gap where the rows come from."""
     columns = ", ".join(Received._fields)
-    # The order of the rows is that of the messages, whatever the planner thinks of next.
     selected = (
-        f"SELECT %s, %s, {columns}, {dialect(connection).now} FROM unnest({_RECEIVED_ARRAYS})"
-        f" WITH ORDINALITY AS r ({columns}, n) ORDER BY n"
+        f"SELECT %s, %s, {columns}, {dialect(connection).now} {_unnested(columns, _RECEIVED_TYPES)}"
     )
-    with array_cursor(connection) as cursor:
-        cursor.execute(
-            f"INSERT INTO {INBOX} {statement.format(selected)}",
-            [context, source, *map(list, zip(*rows, strict=True))],
-        )
-        return [row[0] for row in cursor.fetchall()]
+    found = run_apart(
+        connection,
+        f"INSERT INTO {INBOX} {statement.format(selected)}",
+        [context, source, *map(list, zip(*rows, strict=True))],
+    )
+    return [row[0] for row in found]
 
 
 def insert_inbox(
@@ -557,18 +605,21 @@ def claim(
     say = dialect(connection)
     if isinstance(say, MySQL):
         return mysql.claim(connection, say, partition, run, delivery)
+    parameters = [str(freeze_ms), partition, say.uuid(run), delivery]
+    return bool(_run_hot(connection, _claim(say), parameters))
+
+
+@cache
+def _claim(say: Dialect) -> str:
     # PostgreSQL re-checks the WHERE of the UPDATE on the newest version of the row, so a delivery
     # that another worker finished between our snapshot and our lock does not match any more.
-    claimed = _run(
-        connection,
+    return (
         f"WITH held AS (SELECT id, {say.freeze_guard} FROM {PARTITION}"
         f" WHERE id = %s AND run = %s AND NOT paused {say.skip_locked})"
         f" UPDATE {DELIVERY} SET state = 'done', holds = FALSE, finished_at = {say.now}"
         " WHERE id = %s AND state = 'ready' AND due_at IS NULL AND EXISTS (SELECT 1 FROM held)"
-        " RETURNING id",
-        [str(freeze_ms), partition, say.uuid(run), delivery],
+        " RETURNING id"
     )
-    return bool(claimed)
 
 
 def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
