@@ -9,7 +9,8 @@ from . import clock
 from .events import Cancelled, Overdue, Placed, Shipped
 
 
-# All its events have the key of their order, so a batch never waits for another one.
+# All its events have the key of their order, so a batch never waits for another one, and none comes
+# before the start: one without an instance is for an order whose watch is over and pruned.
 class Watch(Process, name="ordering.watch", transaction="batch"):
     """Watches an order until it is on its way, and says so once if that is too late."""
 
@@ -21,14 +22,14 @@ class Watch(Process, name="ordering.watch", transaction="batch"):
         self.required_on = event.required_on
         self.time_out("overdue", at=clock.after(event.required_on))
 
-    @continues(Shipped, by="order_id")
+    @continues(Shipped, by="order_id", missing="ignore")
     def shipped(self, event: Shipped) -> None:
         """Compare the days: with events that come in one go, no clock has told."""
         if self.required_on is not None and event.shipped_on > self.required_on:
             self._tell()
         self.finish()
 
-    @continues(Cancelled, by="order_id")
+    @continues(Cancelled, by="order_id", missing="ignore")
     def cancelled(self, event: Cancelled) -> None:
         """Nobody waits for it any more."""
         self.finish()

@@ -124,6 +124,7 @@ class _Taking:
         process = self._read()
         asked = begin(process, self.row.key)
         getattr(process, method)(*arguments)
+        asked.over = True
         row = self.row
         row.state, row.schema_version = codec.encode(cast(Any, process)), meta(process).version
         row.changed_at = timezone.now()

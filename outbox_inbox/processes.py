@@ -112,7 +112,8 @@ class Process:
             only: of others, two batches could wait for each other's rows.
 
     Raises:
-        TypeError, ValueError: in the class statement itself.
+        TypeError, ValueError: in the class statement itself; also for a field or method that has
+            the name of something that every process has, such as ``cancel`` or ``key``.
     """
 
     __outbox_inbox_meta__: ClassVar[Meta]
@@ -134,6 +135,7 @@ class Process:
             raise ValueError(
                 f"{cls.__qualname__}: transaction={transaction!r}; expected 'message' or 'batch'"
             )
+        _refuse_taken(cls)
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
         _require_defaults(cls)
         cls.__outbox_inbox_meta__ = Meta("domain", None, version, ())
@@ -154,6 +156,13 @@ class Process:
                                "do that, and only while an event is handled")  # fmt: skip
         return found
 
+    @property
+    def _asked(self) -> "Step":
+        if self._step.over:
+            raise RuntimeError(f"{type(self).__name__}: its step is over, and is stored already; "
+                               "ask within the marked method")  # fmt: skip
+        return self._step
+
     def time_out(self, name: str, *, at: datetime) -> None:
         """Set a time-out: the method marked ``@times_out(name)`` is called at this time.
 
@@ -166,25 +175,31 @@ class Process:
 
         Raises:
             ValueError: no method is marked for this name, or ``at`` is no aware datetime.
+            RuntimeError: no step is being taken, or it is over.
         """
         _require_known(type(self), name)
         when: object = at
         if not isinstance(when, datetime) or timezone.is_naive(when):
             raise ValueError(f"at={at!r}; expected an aware datetime")
-        self._step.wanted[name] = at
+        self._asked.wanted[name] = at
 
     def cancel(self, name: str) -> None:
         """Cancel a time-out; nothing happens when it is not set.
 
         Raises:
             ValueError: no method is marked for this name.
+            RuntimeError: no step is being taken, or it is over.
         """
         _require_known(type(self), name)
-        self._step.wanted[name] = None
+        self._asked.wanted[name] = None
 
     def finish(self) -> None:
-        """End this instance after this step: its time-outs are cancelled, later events ignored."""
-        self._step.finished = True
+        """End this instance after this step: its time-outs are cancelled, later events ignored.
+
+        Raises:
+            RuntimeError: no step is being taken, or it is over.
+        """
+        self._asked.finished = True
 
 
 @dataclasses.dataclass(slots=True)
@@ -195,11 +210,14 @@ class Step:
         key: of the instance.
         wanted: name of a time-out -> when, or None to cancel it.
         finished: it is the last step.
+        over: its method has returned; what is asked for now, in an on_commit hook for example,
+            would be lost.
     """
 
     key: str
     wanted: dict[str, datetime | None] = dataclasses.field(default_factory=dict)
     finished: bool = False
+    over: bool = False
 
 
 def begin(process: Process, key: str) -> Step:
@@ -306,6 +324,19 @@ def _require_method(decorator: str, method: Any) -> None:
         raise TypeError(f"@{decorator} marks a plain method of a process, not {method!r}")
     if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
         raise TypeError(f"{method.__qualname__} is a generator, which would not run")
+
+
+def _refuse_taken(cls: type[Process]) -> None:
+    """Refuse what would take the place of `Process.cancel` and the like, without a word."""
+    theirs = [base for base in cls.__mro__ if base is cls or not issubclass(base, Process)]
+    ours = {*vars(Process), *inspect.get_annotations(Process)}
+    for base in theirs:
+        for name in (*vars(base), *inspect.get_annotations(base)):
+            if name in ours and not name.startswith("__"):
+                raise TypeError(
+                    f"{cls.__qualname__}.{name} hides what every process has under this name; "
+                    "choose another one"
+                )
 
 
 def _require_defaults(cls: type[Process]) -> None:

@@ -1,16 +1,17 @@
 """The example: what ordering and shipping decide, tell each other, and show."""
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.db.models.signals import pre_save
 from django.test import Client
+from django.utils import timezone
 
 from context_a import services as ordering
-from context_a.contracts import OrderPlaced
+from context_a.contracts import OrderOverdue, OrderPlaced
 from context_a.models import OrderSummary
 from context_a.order import Order
 from context_a.services import (
@@ -25,8 +26,8 @@ from context_b.models import CountryBoard, Shipment
 from context_b.services import ShipmentRefused, dispatch_shipment
 from outbox_inbox import ConcurrencyError, PermanentError, streams
 from outbox_inbox.contexts import context
-from outbox_inbox.models import Delivery, DeliveryState
-from outbox_inbox.operations import Selection, retry
+from outbox_inbox.models import Delivery, DeliveryState, ProcessState
+from outbox_inbox.operations import Selection, prune, retry
 from outbox_inbox.testing import drain, recorded
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -238,6 +239,19 @@ def test_goods_of_a_cancelled_order_are_a_matter_for_a_person() -> None:
 
 
 # Decisions
+
+
+def test_an_order_shipped_long_after_its_watch_is_over_leaves_nothing() -> None:
+    """The watch was told of, finished and pruned; no row waits for a start that will not come."""
+    place("1")
+    drain()
+    drain(until=timezone.now() + timedelta(days=2))
+    assert [event.order_id for event in recorded(OrderOverdue)] == ["1"]
+    assert sum(each.processes for each in prune(older_than=timedelta(0))) == 1
+    dispatch_shipment("1", date(2024, 6, 30))
+    drain()
+    assert OrderSummary.objects.get(order_id="1").status == "shipped"
+    assert not ProcessState.objects.exists()
 
 
 def test_placing_an_order_again_changes_nothing() -> None:

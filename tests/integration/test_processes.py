@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from outbox_inbox import record
 from outbox_inbox.contexts import context
@@ -352,11 +352,68 @@ def test_a_crash_at_any_step_loses_and_repeats_nothing(point: str) -> None:
 def test_a_newer_state_is_refused_without_loss() -> None:
     """A process deployed later has stored it: the step is tried again."""
     begin()
-    ProcessState.objects.update(schema_version=2)
+    ProcessState.objects.update(schema_version=3)
     put(Moved(order="a", place="hall"))
-    with pytest.raises(DrainFailed, match="version 2 of Deal"):
+    with pytest.raises(DrainFailed, match="version 3 of Deal"):
         drain()
     assert log() == ["begun 0"]
+
+
+def test_an_older_state_is_read_and_stored_as_the_new_one() -> None:
+    """The next step takes it through the upcaster of the context."""
+    begin()
+    ProcessState.objects.update(state='{"notes":["begun long ago"]}', schema_version=1)
+    put(Moved(order="a", place="hall"))
+    drain()
+    assert (log(), instance().schema_version) == (["begun long ago", "moved hall"], 2)
+
+
+def test_an_early_event_of_an_older_version_is_read_at_the_start() -> None:
+    """It was kept by a deployment that knew no other."""
+    put(Moved(order="a", place="hall"))
+    drain()
+    row = instance()
+    (kept,) = json.loads(row.early)
+    older = {**kept, "version": 1, "data": '{"order":"a","to":"old hall"}'}
+    row.early = json.dumps([older])
+    row.save()
+    begin()
+    assert log() == ["begun 0", "moved old hall"]
+
+
+def test_an_early_event_that_fails_fails_the_start_and_stays() -> None:
+    """Nothing is half started: once it can be handled, the retry handles both."""
+    put(Moved(order="a", place="hall"))
+    drain()
+
+    def fail(*_: Any) -> None:
+        raise Broken
+
+    with playing(move=fail):
+        put(Begun(order="a"))
+        with pytest.raises(DrainFailed):
+            drain()
+    assert (instance().started_at, len(json.loads(instance().early)), time_outs()) == (None, 1, [])
+    advance(timedelta(minutes=1))
+    drain()
+    assert (log(), instance().early) == (["begun 0", "moved hall"], "[]")
+
+
+def test_what_is_asked_for_after_the_step_is_refused() -> None:
+    """It would be lost: everything is stored already."""
+    begin()
+    said: list[str] = []
+
+    def too_late(process: Deal) -> None:
+        for ask in (process.finish, lambda: process.cancel("late")):
+            with pytest.raises(RuntimeError, match="its step is over"):
+                ask()
+        said.append(process.key)
+
+    with playing(move=lambda process, _event: transaction.on_commit(lambda: too_late(process))):
+        put(Moved(order="a", place="hall"))
+        drain()
+    assert (said, pending(), instance().finished_at) == (["a"], ["late"], None)
 
 
 def test_a_reminder_every_day_is_no_chain_of_messages_without_end() -> None:

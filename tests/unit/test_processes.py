@@ -62,6 +62,49 @@ def test_a_field_without_a_default_is_refused() -> None:
             count: int
 
 
+@pytest.mark.parametrize("taken", ["key", "cancel", "finish", "time_out", "routes", "_step"])
+def test_a_field_cannot_hide_what_every_process_has(taken: str) -> None:
+    """`self.key` would be the field, and not the instance."""
+    with pytest.raises(TypeError, match=rf"Wrong\.{taken} hides"):
+        type(Process)("Wrong", (Process,), {"__annotations__": {taken: str}, taken: ""})
+
+
+def test_a_field_without_a_default_cannot_hide_it_either() -> None:
+    """The property of the base would be taken for its default."""
+    with pytest.raises(TypeError, match=r"Wrong\.key hides"):
+        type(Process)("Wrong", (Process,), {"__annotations__": {"key": str}})
+
+
+def test_a_step_cannot_hide_what_every_process_has() -> None:
+    """`self.cancel("late")` would call the step, and cancel nothing."""
+    with pytest.raises(TypeError, match=r"cancel hides"):
+
+        class Wrong(Process):
+            @continues(Started, by="order")
+            def cancel(self, event: Started) -> None: ...  # type: ignore[override]
+
+
+def test_a_mixin_cannot_hide_what_every_process_has() -> None:
+    """Where the method comes from makes no difference."""
+
+    class Mixin:
+        def finish(self) -> None: ...
+
+    with pytest.raises(TypeError, match=r"finish hides"):
+
+        class Wrong(Mixin, Process):
+            pass
+
+
+def test_a_process_may_be_derived_from_another() -> None:
+    """What the base class was given by the framework is not taken for the user's."""
+
+    class Further(Sample, version=2):
+        more: int = 0
+
+    assert (Further.time_outs, Further().more) == ({"late": "late"}, 0)
+
+
 def test_a_field_that_the_event_does_not_have_is_refused() -> None:
     """The error lists the fields."""
     with pytest.raises(ValueError, match=r"'ordr' is not a field of it; fields: order, part"):

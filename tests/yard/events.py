@@ -10,7 +10,7 @@ class Begun(DomainEvent, key="order"):
     number: int = 0
 
 
-class Moved(DomainEvent, key="place"):
+class Moved(DomainEvent, key="place", version=2):
     """Something is moved for a deal; its message is ordered by the place, not the deal."""
 
     order: str | None

@@ -1,8 +1,9 @@
 """The process of the yard; each step does what the test's script says as well."""
 
 from datetime import UTC, datetime
+from typing import Any
 
-from outbox_inbox import record
+from outbox_inbox import record, upcasts
 from outbox_inbox.processes import Process, continues, starts, times_out
 from tests.script import play
 from tests.shop.contracts import Sold
@@ -17,7 +18,7 @@ def deal_of(event: Sold) -> str:
     return event.order
 
 
-class Deal(Process, name="deal"):
+class Deal(Process, name="deal", version=2):
     """Waits for what is moved and sold, until it ends or time is over."""
 
     log: tuple[str, ...] = ()
@@ -69,3 +70,15 @@ class Deal(Process, name="deal"):
         """Say that something else has come."""
         self._note("other")
         record(Expired(order=self.key, name="other"))
+
+
+@upcasts(Deal, from_version=1)
+def log_from_notes(data: dict[str, Any]) -> dict[str, Any]:
+    """What is called log had another name at first."""
+    return {"log": data["notes"]}
+
+
+@upcasts(Moved, from_version=1)
+def place_from_to(data: dict[str, Any]) -> dict[str, Any]:
+    """What is called place had another name at first."""
+    return {"order": data["order"], "place": data["to"]}
