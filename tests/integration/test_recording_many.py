@@ -100,3 +100,19 @@ def test_a_connection_that_was_closed_in_a_transaction_is_an_error_of_django():
         with pytest.raises(TransactionManagementError):
             record(Noted(order="a", number=1))
     assert OutboxMessage.objects.count() == 0
+
+
+@pytest.mark.postgres
+def test_statements_are_prepared_where_the_project_wants_it():
+    """``prepare_threshold`` in the OPTIONS of the database holds for one event and for many."""
+    connection.ensure_connection()
+    connection.connection.prepare_threshold = 2
+    for number in range(4):
+        put(Noted(order="a", number=number))
+        put(*steps(Noted, 20))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        prepared = [row[0] for row in cursor.fetchall()]
+    connection.close()
+    assert sorted("unnest" in each for each in prepared if "outboxmessage" in each) == [False, True]
+    assert OutboxMessage.objects.count() == 4 * 21
