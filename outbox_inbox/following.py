@@ -65,9 +65,10 @@ def _send_page(run: Run, tally: Tally, transport: Transport) -> bool:
             rows = cursor.read(tally.size(), unsent=True, text=text)
             faults.point("relay.after_select")
             page = _Page(run, transport, rows)
-            page.spill(rows) if run.careful else page.send()
+            if rows:
+                page.spill(rows) if run.careful else page.send()
+                faults.point("relay.after_mark")
             cursor.save()
-            faults.point("relay.after_mark")
         faults.point("relay.after_commit")
     except (Lost, TransportUnavailable):
         raise
@@ -100,8 +101,6 @@ class _Page:
 
     def send(self) -> None:
         """Publish contracts and move domain events to the inbox; spill what has to wait."""
-        if not self.rows:
-            return
         faults.point("relay.before_publish")
         stuck = self._stuck_keys()
         free = [row for row in self.rows if row.key not in stuck]

@@ -1,5 +1,6 @@
 """Where the relay of a context finds what it has to send: in the outbox, or in the stream as well."""
 
+from django.core.signals import setting_changed
 from django.db import connections
 
 from . import cursors
@@ -10,6 +11,14 @@ RELAY = "(relay)"
 
 _followed: dict[tuple[str, str], bool] = {}
 """Database and label of contexts with an outbox -> whether their relay has a checkpoint."""
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting in ("OUTBOX_INBOX", "INSTALLED_APPS", "DATABASES"):
+        _followed.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="outbox_inbox.sources")
 
 
 def follows_stream(context: Context) -> bool:

@@ -2,7 +2,7 @@
 
     python -m tests [--in-turn] [pytest arguments]
 
-Parts of the tests run side by side (TEST_PLACES at a time, by default one more than there are
+Parts of the tests run side by side (TEST_PLACES at a time, by default as many as there are
 processors): they wait most of the time. Tests that are named, and all with --in-turn, run database
 after database, on the terminal. The last lines count the runs and name the servers that did not answer. The exit status is 0 only
 if nothing failed; with REQUIRE_SERVICES=1 a server that did not answer is a failure too.
@@ -17,7 +17,7 @@ from pathlib import Path
 from tests import services
 from tests.side_by_side import NOTHING_COLLECTED, ROOT, Job, SideBySide
 
-PLACES = int(os.environ.get("TEST_PLACES") or (os.cpu_count() or 1) + 1)
+PLACES = int(os.environ.get("TEST_PLACES") or (os.cpu_count() or 1))
 TOUCH_A_DATABASE = ("tests/integration", "tests/conformance", "tests/acceptance")
 # What the queues say to the database; what is above them says nothing else on MariaDB.
 QUEUES = (

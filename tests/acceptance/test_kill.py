@@ -19,7 +19,10 @@ RELAYING = sorted(point for point in POINTS if point.startswith(("record", "rela
     ("source", "point"),
     [
         *(pytest.param("", point, id=point) for point in sorted(POINTS)),
-        *(pytest.param("stream", point, id=f"{point}-stream") for point in RELAYING),
+        *(
+            pytest.param("stream", point, id=f"{point}-stream", marks=pytest.mark.postgres)
+            for point in RELAYING
+        ),
     ],
 )
 def test_a_kill_at_any_step_loses_and_repeats_nothing(

@@ -33,6 +33,7 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    ProcessState,
     QuarantinedMessage,
     Queue,
     Reason,
@@ -89,6 +90,7 @@ QUEUES = (
     Delivery,
     DeliveryAttempt,
     QuarantinedMessage,
+    ProcessState,
 )
 LONG_AGO = datetime(2020, 1, 1, 12, tzinfo=UTC)
 DURING = sorted(faults.TRANSFER_POINTS - {"transfer.after_abort"})
@@ -131,6 +133,15 @@ def unfinished_business() -> None:
     put(*steps(Checked, 2, "d"))
     put(*steps(Counted, 1, "e"), at=timezone.now() + timedelta(days=1))
     Remark.objects.create(entry=Entry.objects.earliest("id"))
+    now = timezone.now()
+    ProcessState.objects.create(
+        context="shop",
+        process="shop.watch",
+        key="a",
+        schema_version=1,
+        created_at=now,
+        changed_at=now,
+    )
     odd = ReceivedMessage(receipt=None, attributes={"id": "odd"}, data=b"\xff\x00")
     quarantine.keep(context("shop"), [quarantine.Kept(odd, Reason.NOT_JSON, "no text")])
 
