@@ -16,7 +16,7 @@ from context_a.services import OrderRefused, cancel_order, place_order
 from outbox_inbox.operations import Drained, QueueStats, drain_all, queue_stats
 
 from .checking import left_over
-from .deployed import ORDERING, SHIPPING, all_here, here
+from .deployed import ORDERING, SHIPPING, here
 from .orders import OutsideOrder
 
 Show = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -123,14 +123,13 @@ class Day:
         self.problems += _unreachable(drained)
 
     def _settle(self) -> None:
-        """Look at the queues, and do what has come from another deployment in the meantime."""
+        """Look at the queues, and do what another process has put there in the meantime."""
         self.queues = queue_stats()
-        if not all_here():
-            for _ in range(_LOOKS):
-                if self.stop() or not any(left_over(each) for each in self.queues):
-                    break
-                drain_all(stop=self.stop)
-                self.queues = queue_stats()
+        for _ in range(_LOOKS):
+            if self.stop() or not any(left_over(each) for each in self.queues):
+                break
+            drain_all(stop=self.stop)
+            self.queues = queue_stats()
 
 
 def _unreachable(drained: Iterable[Drained]) -> list[str]:

@@ -56,7 +56,20 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
         partitions = {alias: list(Partition.objects.using(alias)) for alias in connections}
     yield partitions
     with django_db_blocker.unblock():
+        for alias in connections:
+            _end_others(alias)
         teardown_databases(made, verbosity=0)
+
+
+def _end_others(alias: str) -> None:
+    """End what a thread or process that was told to end has still open: it keeps the database."""
+    connection = connections[alias]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
 
 
 def _is_made(settings: dict) -> bool:
