@@ -75,7 +75,11 @@ def read(consumer: Consumer, row: Ready) -> Any:
     """Return the event of a delivery, brought to its newest version."""
     cls = consumer.events[row.type]
     return codec.decode(
-        cls, row.payload, version=row.schema_version, upcasters=consumer.upcasters_of(cls)
+        cls,
+        row.payload,
+        version=row.schema_version,
+        upcasters=consumer.upcasters_of(cls),
+        own=issubclass(cls, DomainEvent),  # those never leave their context, nor come from outside
     )
 
 

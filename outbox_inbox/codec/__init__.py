@@ -75,6 +75,7 @@ def decode(
     *,
     version: int,
     upcasters: Mapping[int, Upcaster] = MappingProxyType({}),
+    own: bool = False,
 ) -> Event:
     """Return the event that a stored text holds.
 
@@ -84,6 +85,8 @@ def decode(
         version: the version of the message.
         upcasters: for an older version, the function that takes its data (a dict, as parsed) and
             returns the data of the next version.
+        own: `encode` has written the text: it is measured, and not parsed a second time for what
+            is never written, such as a name that stands twice. Default: anybody may have.
 
     Raises:
         UnreadableMessage: the text is no acceptable JSON object, exceeds a limit or does not fit
@@ -98,9 +101,10 @@ def decode(
             f"{shape.meta.version}: its sender was deployed before its reader"
         )
     check_limits(data, settings().max_payload)
-    tree = load_object(data)
     if version < shape.meta.version:
-        data = _upcast(shape, tree, version, upcasters)
+        data = _upcast(shape, load_object(data), version, upcasters)
+    elif not own:
+        load_object(data)
     try:
         event: Event = shape.read(data)
     except Unfit as unfit:

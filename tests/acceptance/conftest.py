@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -92,9 +91,10 @@ class Processes:
     def end(self) -> None:
         """Kill what is left."""
         for process in self._running:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         self._running.clear()
 
 

@@ -89,6 +89,17 @@ def test_unreadable_does_not_tell_values():
     assert raised.value.__cause__.__cause__ is None
 
 
+def test_own_text_is_measured_and_parsed_once(settings):
+    """What `encode` has written is not looked through for names that stand twice, but measured."""
+    text = '{"order_id":"a","order_id":"b"}'
+    with pytest.raises(UnreadableMessage, match="stands in one object twice"):
+        decode(Placed, text, version=3)
+    assert decode(Placed, text, version=3, own=True) == Placed(order_id="b")
+    settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 10}
+    with pytest.raises(UnreadableMessage, match=r'has 31 bytes, and .*"MAX_PAYLOAD".* allows 10'):
+        decode(Placed, text, version=3, own=True)
+
+
 def test_payload_limit_is_that_of_the_settings(settings):
     """Text larger than MAX_PAYLOAD is refused before it is parsed."""
     settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 10}
