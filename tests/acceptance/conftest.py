@@ -62,6 +62,7 @@ class Processes:
                 stdout=stdout,
                 stderr=subprocess.STDOUT,
                 text=True,
+                start_new_session=True,
             )
         self._running.append(process)
         return process
@@ -90,10 +91,11 @@ class Processes:
         return printed
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill what is left, and what that has started: a Celery worker has its beat as a child."""
         for process in self._running:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
+            # Until somebody has waited for it, nobody else can have its number.
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         self._running.clear()
 
