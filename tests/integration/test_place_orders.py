@@ -63,11 +63,16 @@ def spoiled(folder: Path, good: str, bad: str) -> tuple[Path, Path]:
 # What it does
 
 
-def test_every_hop_is_reported() -> None:
-    """The report follows the orders from the use case to the read models of both contexts."""
+STREAM = pytest.param("stream", marks=[pytest.mark.sqlite, pytest.mark.postgres])
+
+
+@pytest.mark.parametrize("source", ["outbox", STREAM])
+def test_every_hop_is_reported(source: str, settings: Any) -> None:
+    """From the use case to the read models of both contexts; ordering may have no outbox."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"ordering": {"source": source}}}
     assert in_all(run("place_orders", *FILES)) == {
         "ordering: orders placed": 5,
-        "ordering: own events, outbox to own inbox": 9,
+        f"ordering: own events, {source} to own inbox": 9,
         "ordering: contracts published": 5,
         "shipping: contracts received": 5,
         "shipping: deliveries done": 19,
