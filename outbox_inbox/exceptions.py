@@ -8,6 +8,7 @@ a `PermanentError` goes to the dead letters at once, any other exception of a ha
 import inspect
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -150,6 +151,24 @@ class ContextMoved(OutboxInboxError):
 
 class TransferRefused(OutboxInboxError):
     """A context cannot be handed over like this; nothing was changed. The message says why."""
+
+
+class RebuildFailed(OutboxInboxError):
+    """A projection failed on an event while its read model was rebuilt.
+
+    What was taken in before that event is kept, and the read model that people see is as it was.
+    Correct the projection, and call `manage.py rebuild_projection` again, which goes on with this
+    event; with `--restart` if the correction changes what the events before it come to.
+
+    Attributes:
+        position: of the event, in the stream of all events of its context.
+        type: its stored type name.
+        message_id: its id.
+    """
+
+    position: int
+    type: str
+    message_id: UUID
 
 
 class TransportUnavailable(OutboxInboxError):

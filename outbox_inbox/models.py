@@ -195,7 +195,7 @@ class Snapshot(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.context} {self.stream} {self.version}"
+        return f"{self.context} {self.stream} at version {self.version}"
 
 
 class OutboxMessage(Message):

@@ -18,7 +18,7 @@ from .contexts import Consumer, Context, ReadModel
 from .cursors import Stored
 from .dialects import as_uuid, as_uuid_or_none, aware
 from .envelope import Envelope
-from .exceptions import HandlerError, UnreadableMessage
+from .exceptions import HandlerError
 from .failing import describe
 from .projections import applying
 from .subscriptions import Cursor, follow
@@ -67,7 +67,7 @@ def _update(context: Context, read_model: ReadModel, tally: Tally) -> None:
         try:
             more = _take_page(context, read_model, tally, tally.size())
         except Exception as error:
-            _raise_if_not_ours(context, error)
+            raise_if_not_ours(context, error)
             _approach(context, read_model, tally)
             return
 
@@ -77,18 +77,29 @@ def _approach(context: Context, read_model: ReadModel, tally: Tally) -> None:
     for _ in range(settings().batch_size):
         if tally.finished():
             return
+        met: list[Stored] = []
         try:
-            if not _take_page(context, read_model, tally, 1):
+            if not _take_page(context, read_model, tally, 1, met):
                 return
         except Exception as error:
-            _raise_if_not_ours(context, error)
-            _rest(context, read_model, error)
+            raise_if_not_ours(context, error)
+            _rest(context, read_model, error, met)
             tally.add(Outcome(failed=1))
             return
 
 
-def _take_page(context: Context, read_model: ReadModel, tally: Tally, size: int) -> bool:
-    """Take in one page in one transaction; false: there is no more, or none for us."""
+def _take_page(
+    context: Context,
+    read_model: ReadModel,
+    tally: Tally,
+    size: int,
+    met: list[Stored] | None = None,
+) -> bool:
+    """Take in one page in one transaction; false: there is no more, or none for us.
+
+    Arguments:
+        met: gets the events of the page, for whoever catches an error.
+    """
     with follow(context, read_model.name) as cursor:
         if cursor is None:
             tally.add(Outcome(busy=1))
@@ -96,6 +107,8 @@ def _take_page(context: Context, read_model: ReadModel, tally: Tally, size: int)
         if cursor.paused or cursor.resting:
             return False
         rows = read_page(cursor, read_model, size)
+        if met is not None:
+            met += rows
         faults.point("project.after_read")
         deadline = monotonic() + settings().batch_time.total_seconds()
         last = apply(context, read_model, rows, until=lambda: monotonic() > deadline)
@@ -114,16 +127,22 @@ def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[Stored]:
     return cursor.read(size, read_model.by_type, bare=not read_model.takes_envelopes)
 
 
-def _rest(context: Context, read_model: ReadModel, error: Exception) -> None:
+def place(row: Stored) -> str:
+    """Return where an event is to be found: its stream, its position in all of them, its type."""
+    return f"event {row.version} of the stream {row.stream!r}, position {row.position}, {row.type}"
+
+
+def _rest(context: Context, read_model: ReadModel, error: Exception, met: Sequence[Stored]) -> None:
     with follow(context, read_model.name) as cursor:
         if cursor is None:
             return
         delay = settings().backoff.delay(cursor.failures + 1)
-        cursor.rest(describe(error), delay.total_seconds())
+        where = f" ({place(met[0])})" if met else ""
+        cursor.rest(f"{describe(error)}{where}", delay.total_seconds())
     announcing.projection_failed(context, read_model.name, error, delay)
 
 
-def _raise_if_not_ours(context: Context, error: Exception) -> None:
+def raise_if_not_ours(context: Context, error: Exception) -> None:
     """Raise an error that is no projection's: of the connection, or of a context that is closed."""
     if isinstance(error, DatabaseError):
         closed.explain(error)
@@ -220,12 +239,7 @@ def _events(consumer: Consumer, rows: Sequence[Stored]) -> Iterator[Any]:
         for name, cls in consumer.events.items()
     }
     for row in rows:
-        try:
-            yield readers[row.type](row.payload or "", row.schema_version)
-        except UnreadableMessage as error:
-            raise UnreadableMessage(
-                f"event {row.version} of the stream {row.stream!r} (position {row.position}): {error}"
-            ) from error
+        yield readers[row.type](row.payload or "", row.schema_version)
 
 
 def envelope(context: Context, row: Stored) -> Envelope:

@@ -1,18 +1,23 @@
 """The columns that lists and inspect pages share: of a message, and of its progress."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from outbox_inbox.models import ProcessState
+
 from . import rendering
 from .base import QueueAdmin
-from .listing import MOST, as_uuid
+from .instances import instance, process_of
+from .listing import IDLE_STATES, MOST, as_uuid
 from .places import query
 
 TEXTS: tuple[tuple[Any, Any], ...] = (
@@ -34,9 +39,14 @@ class ProgressColumns:
     @admin.display(description=_("state"))
     def standing(self, row: Any) -> SafeString:
         """Show the state, and when it is due if it is scheduled or backing off."""
-        state = rendering.state(row.state, row.get_state_display())
-        if row.due_at is None:
-            return state
+        if row.due_at is None or row.state not in IDLE_STATES:
+            return rendering.state(row.state, row.get_state_display())
+        if row.attempts:
+            state = rendering.state("resting", _("backing off"))
+        elif rendering.ahead(row.due_at) > timedelta(0):
+            state = rendering.state("scheduled", _("scheduled"))
+        else:
+            state = rendering.state(row.state, row.get_state_display())
         return format_html('{} <span class="oi-due">{}</span>', state, rendering.moment(row.due_at))
 
     @admin.display(description=_("state"))
@@ -103,6 +113,33 @@ def _same_key(row: Any) -> dict[str, str]:
     return {name: getattr(row, name) for name in names}
 
 
+class InstanceColumns(QueueAdmin):
+    """Which instance of a process a row is for, if it is for one."""
+
+    def process(self, row: Any) -> str | None:
+        """Return the process that a row is for."""
+        return process_of(row.consumer if hasattr(row, "consumer") else row.type)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return the sections, with the instance in the first of them."""
+        sections = super().get_fieldsets(request, obj)
+        if obj is None or self.process(obj) is None:
+            return sections
+        (title, options), *others = sections
+        fields = (*options["fields"], "instance")
+        return [(title, {**options, "fields": fields}), *others]
+
+    @admin.display(description=_("process"))
+    def instance(self, row: Any) -> SafeString:
+        """Link to the instance of the process."""
+        process = self.process(row)
+        found = process and instance(row._state.db, row.context, process, row.key)
+        if not found:
+            return rendering.NOTHING
+        address = self.address(ProcessState, "change", found.pk, **query(row))
+        return format_html('<a href="{}">{}</a>', address, found)
+
+
 class MessageColumns(QueueAdmin):
     """What an event has wherever it is stored, and how it is found by it."""
 
@@ -122,10 +159,10 @@ class MessageColumns(QueueAdmin):
         yield Q(key=term.removeprefix("key:"))
 
     @admin.display(description=_("type"))
-    def typed(self, row: Any) -> str:
+    def typed(self, row: Any) -> SafeString:
         """Show the name of the event's class with its version."""
         message = self.message(row)
-        return f"{message.type} v{message.schema_version}"
+        return format_html("{} v{}", rendering.name(message.type), message.schema_version)
 
     @admin.display(description=_("recorded"))
     def recorded(self, row: Any) -> SafeString:

@@ -14,14 +14,22 @@ from outbox_inbox.models import Delivery, DeliveryAttempt, InboxMessage
 
 from . import rendering
 from .actions import SolvingAdmin
-from .columns import IDENTITY, PROGRESS, TEXTS, KeyColumns, MessageColumns, ProgressColumns
+from .columns import (
+    IDENTITY,
+    PROGRESS,
+    TEXTS,
+    InstanceColumns,
+    KeyColumns,
+    MessageColumns,
+    ProgressColumns,
+)
 from .listing import (
     ConsumerFilter,
     ContextFilter,
     FailedConsumerFilter,
     FailedContextFilter,
     ParkedFilter,
-    StateFilter,
+    ProgressFilter,
 )
 from .places import query
 
@@ -30,13 +38,13 @@ SHOWN_ATTEMPTS = 10
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
+class DeliveryAdmin(ProgressColumns, KeyColumns, InstanceColumns, MessageColumns, SolvingAdmin):
     """Deliveries."""
 
     path = "message__"
     unlisted = ("message__payload", "message__headers")
-    list_display = ("consumer", "progress", "typed", "key", "received", "trouble")
-    list_filter = (StateFilter, ContextFilter, ParkedFilter, ConsumerFilter)
+    list_display = ("named", "progress", "typed", "key", "received", "trouble")
+    list_filter = (ProgressFilter, ContextFilter, ParkedFilter, ConsumerFilter)
     list_select_related = ("message",)
     fieldsets = (
         (None, {"fields": PROGRESS}),
@@ -77,6 +85,11 @@ class DeliveryAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
                 DeliveryAttempt, "changelist", delivery__id__exact=row.pk, **query(row)
             )
         return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=_("consumer"))
+    def named(self, row: Any) -> SafeString:
+        """Show the consumer."""
+        return rendering.name(row.consumer)
 
     @admin.display(description=_("message"))
     def message_link(self, row: Any) -> SafeString:

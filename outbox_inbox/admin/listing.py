@@ -9,11 +9,12 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
-from outbox_inbox.models import Reason
+from outbox_inbox.models import OutboxMessage, Reason
 
 from .places import query, with_query
 
@@ -25,6 +26,10 @@ else:
 
 MOST = 10_000
 """Rows that are counted and can be paged through; a filter or a search leads to the others."""
+
+
+IDLE_STATES = ("pending", "ready")
+"""The states of what waits for its mover only, or for a time."""
 
 
 class BoundedPaginator(_Paginator):
@@ -156,11 +161,33 @@ class StateFilter(SimpleListFilter):
         if value is None:
             return queryset
         rows = _equal(queryset, "state", value)
-        if value not in {"pending", "ready"}:
+        if value not in IDLE_STATES:
             return rows
         # Always true. There is one index on what is due at once and one on what is due at a time;
         # put like this, the planner sees that the two together hold all that is asked for.
         return rows.filter(Q(due_at__isnull=True) | Q(due_at__isnull=False))
+
+
+class ProgressFilter(StateFilter):
+    """By state; and of what is due at a time, what was never tried and what has failed."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[Any]:
+        """Return the states of the model, and what such a row waits for."""
+        idle, *others = super().lookups(request, model_admin)
+        later = [("backing_off", _("backing off"))]
+        if model_admin.model is OutboxMessage:  # a delivery is given a time by a failure only
+            later.insert(0, ("scheduled", _("scheduled")))
+        return [idle, *later, *others]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        """Return the rows in the state asked for."""
+        idle = "pending" if queryset.model is OutboxMessage else "ready"
+        match self.value():
+            case "backing_off":
+                return queryset.filter(state=idle, due_at__isnull=False, attempts__gt=0)
+            case "scheduled":
+                return queryset.filter(state=idle, due_at__gt=timezone.now(), attempts=0)
+        return super().queryset(request, queryset)
 
 
 class ReasonFilter(KnownValues, field="reason"):

@@ -6,16 +6,26 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.models import OutboxMessage
 
 from .actions import SolvingAdmin
-from .columns import IDENTITY, PROGRESS, TEXTS, KeyColumns, MessageColumns, ProgressColumns
-from .listing import ContextFilter, ParkedFilter, StateFilter, TypeFilter
+from .columns import (
+    IDENTITY,
+    PROGRESS,
+    TEXTS,
+    InstanceColumns,
+    KeyColumns,
+    MessageColumns,
+    ProgressColumns,
+)
+from .listing import ContextFilter, ParkedFilter, ProgressFilter, TypeFilter
 
 
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(ProgressColumns, KeyColumns, MessageColumns, SolvingAdmin):
+class OutboxMessageAdmin(
+    ProgressColumns, KeyColumns, InstanceColumns, MessageColumns, SolvingAdmin
+):
     """Messages of the outbox."""
 
     list_display = ("typed", "progress", "key", "context", "recorded", "trouble")
-    list_filter = (StateFilter, ContextFilter, ParkedFilter, "kind", TypeFilter)
+    list_filter = (ProgressFilter, ContextFilter, ParkedFilter, "kind", TypeFilter)
     fieldsets = (
         (None, {"fields": PROGRESS}),
         (

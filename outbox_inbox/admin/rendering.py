@@ -7,10 +7,11 @@ duplicate names and escapes must be seen as they are.
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -118,7 +119,13 @@ def excerpt(text: str, length: int = 90) -> str:
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
-def state(value: str, label: str) -> SafeString:
+def name(text: str) -> SafeString:
+    """Show a dotted name, which breaks after its dots and underscores rather than anywhere."""
+    parts = re.split(r"(?<=[._])", text)
+    return format_html_join(SafeString("<wbr>"), "{}", ((part,) for part in parts))
+
+
+def state(value: str, label: Any) -> SafeString:
     """Show a state as a badge; its colours are in the style sheet, for light and dark mode."""
     return format_html('<span class="oi-state oi-{}">{}</span>', value, label)
 
@@ -133,8 +140,15 @@ def moment(at: datetime | None) -> SafeString:
         '<time datetime="{}" title="{}">{}</time>',
         at.isoformat(),
         full,
-        distance(at - timezone.now()),
+        distance(ahead(at)),
     )
+
+
+def ahead(at: datetime) -> timedelta:
+    """Return how far a time lies ahead of now; negative: it is past. It may be aware or naive."""
+    now = datetime.now(UTC)
+    zone = timezone.get_default_timezone()
+    return at - (now if timezone.is_aware(at) else timezone.make_naive(now, zone))
 
 
 def distance(delta: timedelta) -> str:

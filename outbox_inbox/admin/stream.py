@@ -25,14 +25,17 @@ class StreamColumns(QueueAdmin):
     @admin.display(description=_("stream"))
     def stream_link(self, row: Any) -> SafeString:
         """Link to all events of the stream."""
-        address = self.address(
+        return format_html('<a href="{}">{}</a>', self.stream_address(row), row.stream)
+
+    def stream_address(self, row: Any) -> str:
+        """Return the address of the events of a row's stream."""
+        return self.address(
             StoredEvent,
             "changelist",
             context__exact=row.context,
             stream__exact=row.stream,
             **query(row),
         )
-        return format_html('<a href="{}">{}</a>', address, row.stream)
 
 
 @admin.register(StoredEvent)
@@ -80,7 +83,7 @@ class SnapshotAdmin(StreamColumns):
     """What aggregates had come to at a version of their streams."""
 
     unlisted = ("payload",)
-    list_display = ("__str__", "stream_link", "version", "schema_version", "context", "taken")
+    list_display = ("stream", "version", "schema_version", "context", "taken", "events")
     list_filter = (ContextFilter,)
     search_fields = ("stream",)
     search_help_text = _("A stream, in full; #… for a row.")
@@ -102,6 +105,11 @@ class SnapshotAdmin(StreamColumns):
     def lookups(self, term: str) -> Iterable[Q]:
         """Look for a stream."""
         yield Q(context__in=[context.label for context in contexts()], stream=term)
+
+    @admin.display(description=_("events"))
+    def events(self, row: Any) -> SafeString:
+        """Link to all events of the stream."""
+        return format_html('<a href="{}">{}</a>', self.stream_address(row), _("events"))
 
     @admin.display(description=_("last event in it"))
     def event(self, row: Any) -> SafeString:

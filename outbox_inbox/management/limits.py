@@ -26,8 +26,9 @@ class Limit:
     """The most that a queue, or a read model, may have of something.
 
     Fields:
-        name: depth (unfinished messages), dead, quarantined, parked (keys), age (of the oldest,
-            seconds), or lag (events that a read model has not taken in).
+        name: depth (unfinished messages; what is scheduled for later is none), dead, quarantined,
+            parked (keys), age (of the oldest, seconds), or lag (events that a read model has not
+            taken in).
         most: what is still allowed.
     """
 

@@ -17,9 +17,10 @@ from .figures import ParkedKey, PartitionState, QueueStats
 from .selecting import ASIDE, DEAD, DUE, IDLE, MODELS, TIMED, WAITING
 
 _STATES = {
-    Queue.OUTBOX: ("pending", "scheduled", "backing_off", "waiting", "dead"),
+    Queue.OUTBOX: ("pending", "backing_off", "waiting", "dead"),
     Queue.INBOX: ("ready", "backing_off", "waiting", "dead"),
 }
+_SCHEDULED = "scheduled"  # what lies in the future: no state of what is unfinished
 _NAMED = 5  # parked keys that are named
 
 
@@ -84,6 +85,7 @@ def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
         queue=queue,
         database=owner.database,
         depth={state: depth.get(state, 0) for state in _STATES[queue]},
+        scheduled=depth.get(_SCHEDULED, 0),
         oldest=oldest,
         parked_keys=found.parked_keys.get(owner.label, 0),
         parked=found.parked.get(owner.label, []),
@@ -128,7 +130,7 @@ def _read_depth(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) ->
     say, name = dialect(connection), table(MODELS[queue])
     now = say.now
     timed = (
-        f"CASE WHEN attempts > 0 THEN 'backing_off' WHEN due_at > {now} THEN 'scheduled'"
+        f"CASE WHEN attempts > 0 THEN 'backing_off' WHEN due_at > {now} THEN '{_SCHEDULED}'"
         f" ELSE '{IDLE[queue]}' END"
     )
     parts = (
@@ -151,7 +153,7 @@ def _read_depth(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) ->
         found.numbers.setdefault(label, set()).add(number)
         if since is None:
             first[lowest] = label
-        elif state != "scheduled":
+        elif state != _SCHEDULED:
             _older(found, label, (clock - aware(connection, since)).total_seconds())
     for label, stamp in _stamps(connection, queue, first):
         _older(found, label, (clock - aware(connection, stamp)).total_seconds())

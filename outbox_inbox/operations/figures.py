@@ -49,9 +49,11 @@ class QueueStats:
         queue: outbox or inbox.
         database: alias of the database.
         depth: unfinished messages (in an inbox: deliveries) by state; every state is there:
-            "pending" (in an inbox "ready"), "scheduled", "backing_off", "waiting", "dead".
-        oldest: age in seconds of the oldest unfinished one, by the database's clock; for a
-            scheduled one since it was due; None when there is none.
+            "pending" (in an inbox "ready"), "backing_off", "waiting", "dead".
+        scheduled: how many lie in the future and were never tried, such as time-outs of processes;
+            they are not stuck, and not unfinished. One that has come due is pending.
+        oldest: age in seconds of the oldest unfinished one, by the database's clock; for one that
+            was scheduled since it was due; None when there is none.
         parked_keys: how many keys are parked.
         parked: the first few of them.
         partitions: those that are paused, resting or missing.
@@ -62,6 +64,7 @@ class QueueStats:
     queue: Queue
     database: str
     depth: Mapping[str, int]
+    scheduled: int
     oldest: float | None
     parked_keys: int
     parked: Sequence[ParkedKey]
@@ -75,7 +78,7 @@ class QueueStats:
 
     @property
     def unfinished(self) -> int:
-        """All of them together, dead ones included."""
+        """All that should have been done by now, dead ones included, scheduled ones not."""
         return sum(self.depth.values())
 
     @property

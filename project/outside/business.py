@@ -15,7 +15,6 @@ from datetime import date, timedelta
 from context_a.services import OrderRefused, cancel_order, place_order
 from outbox_inbox.operations import Drained, QueueStats, drain_all, queue_stats
 
-from .checking import left_over
 from .deployed import ORDERING, SHIPPING, here
 from .orders import OutsideOrder
 
@@ -126,7 +125,7 @@ class Day:
         """Look at the queues, and do what another process has put there in the meantime."""
         self.queues = queue_stats()
         for _ in range(_LOOKS):
-            if self.stop() or not any(left_over(each) for each in self.queues):
+            if self.stop() or not any(each.unfinished for each in self.queues):
                 break
             drain_all(stop=self.stop)
             self.queues = queue_stats()

@@ -27,16 +27,11 @@ def unfinished(queues: Sequence[QueueStats]) -> Iterator[str]:
                 f"the reason, run manage.py retry_messages --context {stats.context} --all, and this "
                 "command again"
             )
-        elif left := left_over(stats):
+        elif stats.unfinished:
             yield (
-                f"{left} not finished in {place}: see manage.py queue_stats, and go on "
+                f"{stats.unfinished} not finished in {place}: see manage.py queue_stats, and go on "
                 "with the same command"
             )
-
-
-def left_over(stats: QueueStats) -> int:
-    """Return how much is not finished, and could be: time-outs of the future could not."""
-    return stats.unfinished - stats.depth.get("scheduled", 0)
 
 
 def wrong_orders(orders: Sequence[OutsideOrder]) -> Iterator[str]:

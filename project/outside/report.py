@@ -69,7 +69,12 @@ class Report:
             ],
             **self._board(),
             "queues": [
-                {"context": queue.context, "queue": str(queue.queue), **queue.depth}
+                {
+                    "context": queue.context,
+                    "queue": str(queue.queue),
+                    **queue.depth,
+                    "scheduled": queue.scheduled,
+                }
                 for queue in self.queues
             ],
             "problems": list(self.problems),
@@ -115,7 +120,8 @@ class Report:
     def _queue_lines(self) -> Iterator[str]:
         for queue in self.queues:
             depth = ", ".join(f"{count} {state}" for state, count in queue.depth.items())
-            yield f"{queue.context:12}{queue.queue:10}{depth.replace('_', ' ')}"
+            later = f"; {queue.scheduled} scheduled" if queue.scheduled else ""
+            yield f"{queue.context:12}{queue.queue:10}{depth.replace('_', ' ')}{later}"
 
     def _hops(self) -> Iterator[tuple[Hop, int, int]]:
         for hop, count in self.after.items():

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ class Processes:
                 stdout=stdout,
                 stderr=subprocess.STDOUT,
                 text=True,
+                start_new_session=True,
             )
         self._running.append(process)
         return process
@@ -89,9 +91,11 @@ class Processes:
         return printed
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill what is left, and what that has started: a Celery worker has its beat as a child."""
         for process in self._running:
-            process.kill()
+            # Until somebody has waited for it, nobody else can have its number.
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()

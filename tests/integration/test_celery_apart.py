@@ -1,15 +1,17 @@
 """Two deployments that share one broker for Celery: each works for its own contexts only."""
 
+import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tests import services
 from tests.acceptance.apart import Apart, RedisBetween, deployed_apart
-from tests.acceptance.conftest import Processes, new_stores  # noqa: F401  a fixture
+from tests.acceptance.conftest import Processes, new_store, new_stores  # noqa: F401  fixtures
 from tests.acceptance.orders import write_orders
-from tests.acceptance.store import Stores
+from tests.acceptance.store import Store, Stores
 from tests.brokers import RedisServer
 from tests.conftest import need
 from tests.integration.helpers import eventually
@@ -44,6 +46,40 @@ def start_celery(processes: Processes, folder: Path) -> Path:
     )
     eventually(lambda: log.exists() and "ready." in log.read_text(), "the worker is ready")
     return log
+
+
+CHILD = """
+import fcntl, sys, threading
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+threading.Event().wait()
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+def test_nothing_that_a_process_has_started_outlives_a_test(
+    new_store: Callable[[], Store],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """What is killed at the end takes its children along, as the beat within a worker."""
+    processes, said, lock = Processes(new_store()), tmp_path / "said", tmp_path / "lock"
+    processes.start("-c", PARENT, CHILD, str(lock), output=said)
+    eventually(lambda: said.read_text() == "held\n", "the child is at work")
+
+    processes.end()
+
+    with lock.open() as file:
+        eventually(lambda: free(file), "the child is gone")
+
+
+def free(file: IO[str]) -> bool:
+    """Tell whether nobody holds the lock of a file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def test_no_worker_gets_the_tasks_of_the_other_deployment(apart: Apart, tmp_path: Path) -> None:

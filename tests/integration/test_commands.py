@@ -31,7 +31,7 @@ from outbox_inbox.models import (
 from outbox_inbox.operations import pause
 from outbox_inbox.quarantine import Kept, keep
 from outbox_inbox.relay import relay_outbox
-from outbox_inbox.testing import drain
+from outbox_inbox.testing import advance, drain
 from outbox_inbox.transports.local import LocalTransport
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
 from tests.arriving import arriving
@@ -271,9 +271,9 @@ def test_queue_stats_prints_a_table(parked):
     lines = Result("queue_stats", "--context", "shop").out.splitlines()
 
     assert lines[0].split() == [
-        "context", "queue", "ready", "scheduled", "backing", "off", "waiting", "dead", "oldest",
+        "context", "queue", "ready", "backing", "off", "waiting", "dead", "scheduled", "oldest",
     ]  # fmt: skip
-    assert lines[2].split()[:7] == ["shop", "inbox", "0", "0", "0", "1", "1"]
+    assert lines[2].split()[:7] == ["shop", "inbox", "0", "0", "1", "1", "0"]
     assert lines[3] == "shop inbox: 1 parked key: a (shop.handlers.note)"
 
 
@@ -294,6 +294,24 @@ def test_queue_stats_prints_one_json_document(parked):
     assert (inbox["ready"], inbox["waiting"], inbox["dead"]) == (0, 1, 1)
     assert inbox["oldest_seconds"] >= 0
     assert inbox["parked"] == [{"key": "a", "consumer": "shop.handlers.note"}]
+
+
+def test_what_is_scheduled_wakes_nobody_up():
+    """It is shown, in the table and in the document, and no limit counts it before it is due."""
+    put(Noted(order="a", number=1), at=timezone.now() + timedelta(hours=1))
+    strict = ("--context=shop", "--fail-over=depth=0", "--fail-over=age=0s")
+
+    table = Result("queue_stats", *strict)
+    document = Result("queue_stats", *strict, "--format=json")
+    outbox = table.out.splitlines()[1].split()
+    found = json.loads(document.out)
+
+    assert (table.code, document.code) == (0, 0)
+    assert outbox == ["shop", "outbox", "0", "0", "0", "0", "1", "-"]
+    assert (found["unfinished"], found["scheduled"]) == (0, 1)
+    assert found["contexts"]["shop"]["outbox"]["scheduled"] == 1
+    advance(timedelta(hours=2))
+    assert Result("queue_stats", *strict).code == 3
 
 
 @pytest.mark.parametrize("limit", ["1", "depth=1", "dead=0", "parked=0", "age=1m"])

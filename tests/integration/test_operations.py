@@ -104,9 +104,28 @@ def test_the_outbox_is_counted_by_state():
     put(*notes(2, 3))
     put(*notes(4), at=timezone.now() + timedelta(hours=1))
 
-    assert stats(queue=Queue.OUTBOX).depth == {
-        "pending": 2, "scheduled": 1, "backing_off": 0, "waiting": 0, "dead": 0,
-    }  # fmt: skip
+    found = stats(queue=Queue.OUTBOX)
+    assert found.depth == {"pending": 2, "backing_off": 0, "waiting": 0, "dead": 0}
+    assert (found.unfinished, found.scheduled) == (2, 1)
+
+
+def test_a_scheduled_message_that_has_come_due_is_pending():
+    """From then on it should be done, whether or not a worker has seen it."""
+    put(*notes(1), at=timezone.now() + timedelta(hours=1))
+    advance(timedelta(hours=2))
+
+    found = stats(queue=Queue.OUTBOX)
+    assert (found.depth["pending"], found.unfinished, found.scheduled) == (1, 1, 0)
+
+
+def test_what_was_tried_before_is_not_scheduled():
+    """A message that backs off lies in the future as well, and is unfinished."""
+    put(*notes(1))
+    later = timezone.now() + timedelta(hours=1)
+    OutboxMessage.objects.update(attempts=1, due_at=later)
+
+    found = stats(queue=Queue.OUTBOX)
+    assert (found.depth["backing_off"], found.unfinished, found.scheduled) == (1, 1, 0)
 
 
 def test_the_inbox_is_counted_by_state():

@@ -169,13 +169,15 @@ def failing_on(points):
 
 
 def test_a_failing_event_is_never_passed_over():
-    """What comes before it is kept, and the read model rests; the others go on."""
+    """What comes before it is kept, and the read model rests, with its place; the others go on."""
     score("ann", 1, 2, 3, 4)
     with playing(add=failing_on(3)):
         assert update().failed == 1
     assert (shown(), shown(Ranking)) == ({"ann": 3}, {"ann": 10})
     found = checkpoint()
-    assert (found.failures, found.error) == (1, "Broken: not 3")
+    (event,) = StoredEvent.objects.filter(stream="ann", version=3)
+    place = f"event 3 of the stream 'ann', position {event.position}, board.Scored"
+    assert (found.failures, found.error) == (1, f"Broken: not 3 ({place})")
     assert behind(context(BOARD), "high_score").events == 2
 
 
@@ -220,10 +222,8 @@ def test_a_payload_that_cannot_be_read_says_where_it_stands():
     StoredEvent.objects.filter(version=2).update(payload='{"player": 7}')
     update()
     assert shown() == {"ann": 1}
-    assert checkpoint().error.startswith(
-        "UnreadableMessage: event 2 of the stream 'ann' (position "
-    )
-    assert "the data does not fit Scored" in checkpoint().error
+    assert checkpoint().error.startswith("UnreadableMessage: the data does not fit Scored")
+    assert "(event 2 of the stream 'ann', position " in checkpoint().error
 
 
 def test_a_projection_that_rolls_back_has_failed():

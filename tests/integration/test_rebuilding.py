@@ -9,10 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
 from outbox_inbox.contexts import context
-from outbox_inbox.exceptions import OutboxInboxError
-from outbox_inbox.models import Checkpoint
-from outbox_inbox.operations.rebuilding import find, rebuild
-from outbox_inbox.operations.rebuilding.building import BESIDE
+from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
+from outbox_inbox.models import Checkpoint, StoredEvent
+from outbox_inbox.operations.rebuilding import BESIDE, find, rebuild
 from outbox_inbox.projecting import update_projections
 from outbox_inbox.subscriptions import behind, follow
 from tests.board.events import Annulled, Scored
@@ -28,7 +27,7 @@ PLAYERS = ("ann", "bob", "cid", "dan", "eve")
 @pytest.fixture(autouse=True)
 def small_pages(boarded, monkeypatch):
     """Small pages; and no copies afterwards."""
-    monkeypatch.setattr("outbox_inbox.operations.rebuilding.building._PAGE", 7)
+    monkeypatch.setattr("outbox_inbox.operations.rebuilding.copying._PAGE", 7)
     yield
     for name in NAMES:
         shadow_of(name).drop()
@@ -219,21 +218,136 @@ def test_copies_that_do_not_fit_any_more_are_made_anew():
     assert not again().resumed
 
 
-def test_a_projection_that_fails_leaves_everything_as_it_was():
-    """The error comes out, the live rows stay, and a later call goes on."""
+# A projection that fails
+
+
+def refusing(player, points):
+    """Return a part that fails on a score, alone or in a list."""
+
+    def part(event):
+        for each in event if isinstance(event, list) else [event]:
+            if (each.player, each.points) == (player, points):
+                raise Broken("no such score")
+
+    return part
+
+
+BAD = refusing("cid", 5)  # the 27th event: the sixth of a page of seven
+
+
+def kept():
+    """Return how many events the copies have taken in."""
+    return 48 - behind(context(BOARD), "high_score" + BESIDE).events
+
+
+def test_an_event_on_which_a_projection_fails_costs_nothing_that_comes_before_it():
+    """People see the old rows, the copies have all events before it, and the error says which it is."""
     play_a_season()
     update()
     wanted = everything()
-
-    def fail(event):
-        if event.points == 5:
-            raise Broken("not 5")
-
-    with playing(add=fail), pytest.raises(Broken):
+    bad = StoredEvent.objects.get(stream="cid", version=5)
+    with playing(add=BAD), pytest.raises(RebuildFailed, match="Broken: no such score") as failed:
         again()
     assert everything() == wanted
-    assert again().resumed
-    assert everything() == wanted
+    assert kept() == StoredEvent.objects.filter(position__lt=bad.position).count()
+    error = failed.value
+    assert (error.position, error.type, error.message_id) == (
+        bad.position,
+        "board.Scored",
+        bad.message_id,
+    )
+    assert f"event 5 of the stream 'cid', position {bad.position}" in str(error)
+    assert str(bad.message_id) in str(error)
+    assert isinstance(error.__cause__, Broken)
+
+
+@pytest.mark.parametrize(("name", "part"), [("high_score", "add"), ("ranking", "rank")])
+def test_a_rebuild_goes_on_once_the_projection_is_repaired(name, part):
+    """It takes in the event it failed on, and what comes after it, and comes to the right end."""
+    play_a_season()
+    update()
+    wanted = everything()[name]
+    spoil()
+    with playing(**{part: BAD}), pytest.raises(RebuildFailed):
+        again(name)
+    done = again(name)
+    assert (done.resumed, done.finished) == (True, True)
+    assert 0 < done.events < 48
+    assert everything()[name] == wanted
+
+
+def test_a_projection_that_still_fails_fails_on_the_same_event():
+    """Called again without a repair, nothing is lost and nothing is taken in."""
+    play_a_season()
+    found = []
+    for _ in range(2):
+        with playing(add=BAD), pytest.raises(RebuildFailed) as failed:
+            again()
+        found.append((failed.value.position, kept()))
+    assert found[0] == found[1]
+
+
+def test_a_page_that_is_too_much_at_once_is_taken_in_pieces():
+    """What only fails for many events is no failure, and pages are long again afterwards."""
+    play_a_season()
+    update()
+    wanted, sizes = everything()["ranking"], []
+
+    def too_many(events):
+        sizes.append(len(events))
+        if len(events) > 3 and any(each.points == 2 for each in events):
+            raise Broken("too many")
+
+    with playing(rank=too_many):
+        assert again("ranking").finished
+    assert everything()["ranking"] == wanted
+    assert 3 in sizes
+    assert (sizes[0], sizes[-2]) == (7, 7)
+
+
+def test_a_failure_on_what_comes_at_the_end_is_told_as_well():
+    """What is recorded just before the rows change places is taken in like the rest."""
+    play_a_season()
+    update()
+    shown = everything()
+
+    def happen():
+        put(Scored(player="late", points=9), stream="late")
+
+    with (
+        playing(add=refusing("late", 9)),
+        striking("rebuild.before_swap", happen),
+        pytest.raises(RebuildFailed, match="event 1 of the stream 'late'"),
+    ):
+        again()
+    assert everything() == shown
+    assert again().finished
+    assert HighScore.objects.get(player="late").points == 9
+
+
+def test_in_place_a_failure_says_which_event_it_was():
+    """And that what comes before it is taken in."""
+    play_a_season()
+    update()
+    with playing(teams=BAD), pytest.raises(OutboxInboxError, match="event 5 of the stream 'cid'"):
+        again("teams", in_place=True)
+    assert Member.objects.get(player="cid").scores == 4
+
+
+def test_the_command_names_the_event_and_says_how_to_go_on():
+    """In one line, with exit code 1."""
+    play_a_season()
+    with (
+        playing(add=BAD),
+        pytest.raises(
+            CommandError, match=r"event 5 of the stream 'cid', position .*--restart"
+        ) as told,
+    ):
+        run("high_score")
+    assert told.value.returncode == 1
+
+
+# References
 
 
 def test_a_reference_that_the_new_rows_break_is_refused_and_told():

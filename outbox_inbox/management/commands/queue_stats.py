@@ -22,7 +22,7 @@ from outbox_inbox.operations import (
     read_model_stats,
 )
 
-_COLUMNS = ("ready", "scheduled", "backing off", "waiting", "dead")
+_COLUMNS = ("ready", "backing off", "waiting", "dead", "scheduled")
 
 
 class Command(QueueCommand):
@@ -45,7 +45,8 @@ class Command(QueueCommand):
             type=limit,
             metavar="LIMIT",
             help=(
-                "exit with 3 when a queue has more: N or depth=N (unfinished messages), dead=N, "
+                "exit with 3 when a queue has more: N or depth=N (unfinished messages, without what is "
+                "scheduled for later), dead=N, "
                 "quarantined=N, parked=N (keys), age=15m (of the oldest), or when a projection has "
                 "more: lag=N (events behind); may be given several times"
             ),
@@ -73,6 +74,7 @@ def _document(
     labels = list(dict.fromkeys(stats.context for stats in found))
     return {
         "unfinished": sum(stats.unfinished for stats in found),
+        "scheduled": sum(stats.scheduled for stats in found),
         "dead": sum(stats.dead for stats in found),
         "quarantined": sum(stats.quarantined for stats in found),
         "exceeded": list(wrong),
@@ -117,6 +119,7 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
         "database": stats.database,
         "unfinished": stats.unfinished,
         **stats.depth,
+        "scheduled": stats.scheduled,
         "oldest_seconds": None if stats.oldest is None else round(stats.oldest, 3),
         "parked_keys": stats.parked_keys,
         "parked": [{"key": each.key, "consumer": each.consumer} for each in stats.parked],
@@ -139,7 +142,8 @@ def _partition(state: PartitionState) -> dict[str, Any]:
 def _table(found: Sequence[QueueStats]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("context", "queue", *_COLUMNS, "oldest")]
     for stats in found:
-        depth = {"ready": stats.depth.get("pending", 0), "scheduled": 0, **stats.depth}
+        ready = stats.depth.get("pending", 0)
+        depth = {"ready": ready, **stats.depth, "scheduled": stats.scheduled}
         figures = [f"{depth[name.replace(' ', '_')]:,}" for name in _COLUMNS]
         rows.append((stats.context, stats.queue.value, *figures, shown(stats.oldest)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
