@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from tests import services
 
 TEST_DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
-VENDORS = ("sqlite", "postgres", "mariadb")
+VENDORS = ("sqlite", "postgres", "mariadb", "mysql")
 # The processes that tests start are the project as it is.
 os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
 

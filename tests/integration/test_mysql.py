@@ -52,7 +52,7 @@ from tests.script import playing
 from tests.shop.events import Counted, Listed, Noted
 from tests.shop.models import Entry
 
-pytestmark = [pytest.mark.mariadb, pytest.mark.usefixtures("committed")]
+pytestmark = [pytest.mark.mariadb, pytest.mark.mysql, pytest.mark.usefixtures("committed")]
 
 MODELS = (
     Delivery,

@@ -218,6 +218,7 @@ def test_only_one_of_many_gets_a_partition():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_who_finds_a_partition_locked_does_not_wait():
     """The lock is taken with SKIP LOCKED, also by who has the token."""
     with staying() as run, Worker() as other, other.transaction():
@@ -292,6 +293,7 @@ def guard():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_an_operator_waits_for_the_transaction_of_a_worker():
     """States are changed when nobody has them in hand."""
     with staying() as run, Worker() as operator:

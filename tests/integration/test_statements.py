@@ -386,6 +386,7 @@ def test_a_release_reads_the_key_it_is_about(crowded):
 
 
 @pytest.mark.mariadb
+@pytest.mark.mysql
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_mariadb_reads_few_rows_for_a_statement(crowded, name):
     """It reads the hundred that are due, what belongs to them, and none of the other 40,000."""
