@@ -43,8 +43,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _vendors(item: pytest.Item) -> tuple[str, ...]:
-    """Return the databases that a test is for: those it is marked with, or all."""
-    return tuple(filter(item.get_closest_marker, VENDORS)) or VENDORS
+    """Return the databases that a test is for: those that it, or else its module, is marked with."""
+    for node in item.iter_parents():
+        marked = {marker.name for marker in node.own_markers} & {*VENDORS}
+        if marked:
+            return tuple(marked)
+    return VENDORS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

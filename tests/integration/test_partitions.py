@@ -239,6 +239,7 @@ def test_a_paused_partition_is_given_to_nobody():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
     """Its session is ended after FROZEN_AFTER, and somebody else goes on."""
     settings.OUTBOX_INBOX = {**WIRE, **SHORT}

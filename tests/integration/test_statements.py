@@ -85,7 +85,10 @@ def fill(model: type[models.Model], **values: str) -> None:
     )
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":
-            cursor.execute("SET SESSION max_recursive_iterations = 1000000")
+            limit = "max_recursive_iterations"
+            if not connection.mysql_is_mariadb:
+                limit = "cte_max_recursion_depth"
+            cursor.execute(f"SET SESSION {limit} = 1000000")
         cursor.execute(sql)
 
 
