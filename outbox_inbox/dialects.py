@@ -68,13 +68,14 @@ class MySQL(Dialect):
         collation: compares every byte, trailing spaces included: two keys are one key only if
             they are the same.
         returning: INSERT tells what it has inserted.
-        guards_sessions: the server can throw out a session that is idle within a transaction.
+        idle_limit: the variable of a session after whose seconds the server throws it out when it
+            is idle: within a transaction on MariaDB, at all on MySQL, which knows no other limit.
         uuids: has a type for them.
     """
 
     collation: str
     returning: bool
-    guards_sessions: bool
+    idle_limit: str
     uuids: bool
 
     def members(self, values: Sequence[Any]) -> Any:
@@ -138,7 +139,7 @@ def _mysql(*, mariadb: bool, uuids: bool, offset: int) -> MySQL:
         by_id=" FORCE INDEX (PRIMARY)",
         collation="utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin",
         returning=mariadb,
-        guards_sessions=mariadb,
+        idle_limit="idle_transaction_timeout" if mariadb else "wait_timeout",
         uuids=uuids,
     )
 

@@ -274,17 +274,16 @@ def update(
     return changed
 
 
-def guard_session(connection: BaseDatabaseWrapper, freeze_ms: int) -> None:
-    """Have the server throw out this session if it is idle too long within a transaction."""
+def guard_session(connection: BaseDatabaseWrapper, say: MySQL, freeze_ms: int) -> None:
+    """Have the server throw out this session if it is idle too long."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SET @outbox_inbox_idle = @@SESSION.idle_transaction_timeout,"
-            " SESSION idle_transaction_timeout = %s",
+            f"SET @outbox_inbox_idle = @@SESSION.{say.idle_limit}, SESSION {say.idle_limit} = %s",
             [-(-freeze_ms // 1000)],
         )
 
 
-def unguard_session(connection: BaseDatabaseWrapper) -> None:
+def unguard_session(connection: BaseDatabaseWrapper, say: MySQL) -> None:
     """Give the session back the time that it had."""
     with connection.cursor() as cursor:
-        cursor.execute("SET SESSION idle_transaction_timeout = @outbox_inbox_idle")
+        cursor.execute(f"SET SESSION {say.idle_limit} = @outbox_inbox_idle")

@@ -49,7 +49,7 @@ class AdaptToMySQL(Operation):
         for model in self._models(app_label, schema_editor, to_state):
             _compare_exactly(schema_editor, model)
             there = _constraints(schema_editor, model)
-            for made in (*_of_plain_columns(model), *self._plain(model)):
+            for made in self._made(schema_editor, model):
                 if made.name not in there:
                     schema_editor.execute(made.create_sql(model, schema_editor), params=None)
             for index in model._meta.indexes:
@@ -64,15 +64,16 @@ class AdaptToMySQL(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Remove what was made, of which Django knows nothing; exact text harms nobody."""
+        """Undo it, of which Django knows nothing; only exact text stays, which harms nobody."""
         for model in self._models(app_label, schema_editor, from_state):
             there = _constraints(schema_editor, model)
-            made: list[models.UniqueConstraint | models.Index] = self._plain(model)
-            if not schema_editor.connection.features.supports_expression_indexes:
-                made = [*made, *_of_plain_columns(model)]
-            for each in made:
-                if each.name in there:
-                    schema_editor.execute(each.remove_sql(model, schema_editor))
+            for made in self._made(schema_editor, model):
+                if made.name in there:
+                    schema_editor.execute(made.remove_sql(model, schema_editor))
+            for index in model._meta.indexes:
+                # The migrations before this one will remove it.
+                if index.condition is not None and index.name not in there:
+                    schema_editor.add_index(model, index)
 
     def describe(self) -> str:
         """Return what is printed with --plan."""
@@ -86,9 +87,16 @@ class AdaptToMySQL(Operation):
         found = [state.apps.get_model(app_label, name) for name in self.indexes]
         return [each for each in found if self.allow_migrate_model(editor.connection.alias, each)]
 
-    def _plain(self, model: type[models.Model]) -> list[models.UniqueConstraint | models.Index]:
+    def _made(
+        self, editor: BaseDatabaseSchemaEditor, model: type[models.Model]
+    ) -> list[models.UniqueConstraint | models.Index]:
+        """Return what Django does not make."""
         named = self.indexes[str(model._meta.model_name)]
-        return [models.Index(fields=list(columns), name=name) for name, columns in named.items()]
+        plain = [models.Index(fields=list(columns), name=name) for name, columns in named.items()]
+        if editor.connection.features.supports_expression_indexes:
+            # On MySQL, unlike MariaDB, it makes the others: at the end of the migration.
+            return [*plain]
+        return [*plain, *_of_plain_columns(model)]
 
 
 def _compare_exactly(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:

@@ -736,22 +736,22 @@ def _free(say: Dialect) -> str:
 
 @contextmanager
 def guarded(connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
-    """Have MariaDB throw out this session, within the block, when it freezes in a transaction.
+    """Have MariaDB and MySQL throw out this session, within the block, when it freezes.
 
-    It knows no such limit for one transaction, as PostgreSQL does with every lock taken.
+    They know no such limit for one transaction, as PostgreSQL does with every lock taken.
     """
     say = dialect(connection)
-    if not (isinstance(say, MySQL) and say.guards_sessions):
+    if not isinstance(say, MySQL):
         yield
         return
     session = connection.connection
-    mysql.guard_session(connection, freeze_ms)
+    mysql.guard_session(connection, say, freeze_ms)
     try:
         yield
     finally:
         # Another session never had the limit, and a broken one has none any more.
         if connection.connection is session and connection.is_usable():
-            mysql.unguard_session(connection)
+            mysql.unguard_session(connection, say)
 
 
 def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:

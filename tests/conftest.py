@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from tests import services
 
 TEST_DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
-VENDORS = ("sqlite", "postgres", "mariadb")
+VENDORS = ("sqlite", "postgres", "mariadb", "mysql")
 # The processes that tests start are the project as it is.
 os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
 
@@ -43,8 +43,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _vendors(item: pytest.Item) -> tuple[str, ...]:
-    """Return the databases that a test is for: those it is marked with, or all."""
-    return tuple(filter(item.get_closest_marker, VENDORS)) or VENDORS
+    """Return the databases that a test is for: those that it, or else its module, is marked with."""
+    for node in item.iter_parents():
+        marked = {marker.name for marker in node.own_markers} & {*VENDORS}
+        if marked:
+            return tuple(marked)
+    return VENDORS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

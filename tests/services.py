@@ -1,7 +1,8 @@
 """Which servers answer: where the tests look for them, and what they do when one does not.
 
 TEST_POSTGRES_URL, TEST_MARIADB_URL, TEST_REDIS_URL and TEST_AMQP_URL say where; by default the
-standard ports of this machine. Programs are treated as servers with a path for their URL: the browser, TEST_CHROMIUM,
+standard ports of this machine. So does TEST_MYSQL_URL, of a server that only those ask for who want
+the tests to run on it. Programs are treated as servers with a path for their URL: the browser, TEST_CHROMIUM,
 and the brokers that tests start for themselves to kill them, TEST_REDIS_SERVER and
 TEST_RABBITMQ_SERVER, and TEST_POSTGRES_SERVER. REQUIRE_SERVICES=1 turns every test skipped for a missing server into a failure.
 """
@@ -69,7 +70,7 @@ def _greet_postgres(url: str) -> None:
         connection.execute("SELECT 1")
 
 
-def mariadb_parameters(url: str) -> dict[str, Any]:
+def mysql_parameters(url: str) -> dict[str, Any]:
     """Return what mysqlclient calls the parts of a URL, all but the database."""
     parts = urlsplit(url)
     return {
@@ -81,11 +82,23 @@ def mariadb_parameters(url: str) -> dict[str, Any]:
 
 
 def _greet_mariadb(url: str) -> None:
+    _greet_either(url, mariadb=True)
+
+
+def _greet_mysql(url: str) -> None:
+    _greet_either(url, mariadb=False)
+
+
+def _greet_either(url: str, *, mariadb: bool) -> None:
     import MySQLdb
 
-    where = mariadb_parameters(url)
+    where = mysql_parameters(url)
     with closing(MySQLdb.connect(**where, connect_timeout=PATIENCE)) as connection:
         connection.query("SELECT 1")
+        version = connection.get_server_info()
+    # They answer alike, and tests of one would prove nothing about the other.
+    if ("MariaDB" in version) is not mariadb:
+        raise ValueError(f"it is a server of the other kind, {version}")
 
 
 def _greet_redis(url: str) -> None:
@@ -132,6 +145,12 @@ MARIADB = Service(
     default="mysql://root@127.0.0.1:3306/test",
     greet=_greet_mariadb,
 )
+MYSQL = Service(
+    name="MySQL",
+    variable="TEST_MYSQL_URL",
+    default="mysql://root@127.0.0.1:3307/",
+    greet=_greet_mysql,
+)
 REDIS = Service(
     name="Redis",
     variable="TEST_REDIS_URL",
@@ -169,6 +188,8 @@ POSTGRES_SERVER = Service(
     greet=_find_program,
 )
 SERVERS = REDIS_SERVER, RABBITMQ_SERVER, POSTGRES_SERVER
+# By their names in TEST_DATABASE.
+DATABASES = {"postgres": POSTGRES, "mariadb": MARIADB, "mysql": MYSQL}
 ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, *SERVERS
 
 
@@ -184,7 +205,8 @@ def missing() -> list[str]:
 
 def main(names: list[str]) -> int:
     """Print why the named servers, or all, do not answer; the exit status is 1 when one does not."""
-    problems = [each.problem for each in ALL if (not names or each.name in names) and each.problem]
+    asked = [each for each in (*ALL, MYSQL) if each.name in names] if names else ALL
+    problems = [each.problem for each in asked if each.problem]
     print("\n".join(problems) or "All of them answer.")
     return int(bool(problems))
 

@@ -1,6 +1,6 @@
 """The example project's settings with the databases of a test run.
 
-TEST_DATABASE=sqlite (the default), postgres or mariadb chooses the vendor. There are two databases,
+TEST_DATABASE=sqlite (the default), postgres, mariadb or mysql chooses the vendor. There are two databases,
 `default` and `other`, so that contexts can be put on different ones. SQLite's are files, since
 several connections, threads and processes use them. Their names are of this process only, so that
 two runs side by side do not meet.
@@ -45,14 +45,12 @@ for name in [name for name in os.environ if name.startswith("OUTBOX_INBOX_")]:
 if TEST_DATABASE == "sqlite":
     NAME = f"{_folder()}/test_{{alias}}.sqlite3"
     os.environ["DATABASE_URL"] = "sqlite:///" + NAME.format(alias="project")
-elif TEST_DATABASE == "postgres":
+elif TEST_DATABASE in services.DATABASES:
     NAME = f"test_outbox_inbox_{os.getpid()}_{{alias}}"
-    os.environ["DATABASE_URL"] = services.POSTGRES.url
-elif TEST_DATABASE == "mariadb":
-    NAME = f"test_outbox_inbox_{os.getpid()}_{{alias}}"
-    os.environ["DATABASE_URL"] = services.MARIADB.url
+    os.environ["DATABASE_URL"] = services.DATABASES[TEST_DATABASE].url
 else:
-    raise ValueError(f"TEST_DATABASE={TEST_DATABASE!r}; expected sqlite, postgres or mariadb.")
+    expected = ", ".join(["sqlite", *services.DATABASES])
+    raise ValueError(f"TEST_DATABASE={TEST_DATABASE!r}; expected one of {expected}.")
 
 from project.settings import *  # noqa: E402, F403  reads the variables set above
 from project.settings import DATABASES, INSTALLED_APPS  # noqa: E402

@@ -31,7 +31,7 @@ class Store:
             with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
                 return database.execute(sql).fetchall()
         if self.url.startswith("mysql"):
-            with _mariadb(self.url, urlsplit(self.url).path[1:]) as cursor:
+            with _mysql(self.url, urlsplit(self.url).path[1:]) as cursor:
                 cursor.execute("SET SESSION sql_mode = 'ANSI_QUOTES'")
                 cursor.execute(sql)
                 return list(cursor.fetchall())
@@ -49,7 +49,7 @@ class Store:
                 database.execute(sql)
                 database.commit()
         elif self.url.startswith("mysql"):
-            with _mariadb(self.url, urlsplit(self.url).path[1:]) as cursor:
+            with _mysql(self.url, urlsplit(self.url).path[1:]) as cursor:
                 cursor.execute(sql)
                 cursor.connection.commit()
         else:
@@ -163,14 +163,14 @@ def postgres_copies(url: str) -> Iterator[tuple[Store, Any]]:
 
 
 @contextmanager
-def mariadb_copies(url: str) -> Iterator[tuple[Store, Any]]:
-    """Yield a MariaDB database, and a function that makes another; it cannot copy one."""
+def mysql_copies(url: str) -> Iterator[tuple[Store, Any]]:
+    """Yield a database of MariaDB or MySQL, and a function that makes another; it cannot copy one."""
     made: list[str] = []
     prefix = f"acceptance_outbox_inbox_{os.getpid()}_{secrets.token_hex(4)}"
 
     def create() -> Store:
         made.append(f"{prefix}_{len(made)}")
-        with _mariadb(url) as cursor:
+        with _mysql(url) as cursor:
             cursor.execute(f"CREATE DATABASE {made[-1]}")
         return Store(urlunsplit(urlsplit(url)._replace(path=f"/{made[-1]}")))
 
@@ -179,16 +179,16 @@ def mariadb_copies(url: str) -> Iterator[tuple[Store, Any]]:
     try:
         yield template, lambda: spare.pop() if spare else create()
     finally:
-        with _mariadb(url) as cursor:
+        with _mysql(url) as cursor:
             for name in made:
                 cursor.execute(f"DROP DATABASE {name}")
 
 
 @contextmanager
-def _mariadb(url: str, database: str = "") -> Iterator[Any]:
+def _mysql(url: str, database: str = "") -> Iterator[Any]:
     import MySQLdb
 
-    with closing(MySQLdb.connect(**services.mariadb_parameters(url), db=database)) as connection:
+    with closing(MySQLdb.connect(**services.mysql_parameters(url), db=database)) as connection:
         yield connection.cursor()
 
 
@@ -196,7 +196,9 @@ def copies_of(vendor: str, folder: Path) -> AbstractContextManager[tuple[Store, 
     """Return the copies of a vendor, with the names that TEST_DATABASE has for it."""
     if vendor == "postgres":
         return postgres_copies(services.POSTGRES.url)
-    return mariadb_copies(services.MARIADB.url) if vendor == "mariadb" else sqlite_copies(folder)
+    if vendor == "sqlite":
+        return sqlite_copies(folder)
+    return mysql_copies(services.DATABASES[vendor].url)
 
 
 def _execute(url: str, sql: str) -> None:

@@ -62,6 +62,7 @@ def test_a_worker_ends_in_order_when_it_is_told_to(processes: Processes) -> None
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_connections_that_are_cut_lose_and_repeat_nothing(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_connections_that_are_cut_lose_and_repeat_nothing(
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_frozen_worker_is_thrown_out(processes: Processes, tmp_path: Path) -> None:
     """A worker that freezes with a partition's lock holds nobody up for longer than FROZEN_AFTER.
 

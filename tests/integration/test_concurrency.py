@@ -162,6 +162,7 @@ def test_workers_at_once_count_no_attempts_that_nobody_made(settings):
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_messages_that_commit_late_are_not_lost_among_many(settings):
     """Rule O2: whatever order ids are committed in, while relays are at work."""
     settings.OUTBOX_INBOX = QUICK

@@ -624,6 +624,7 @@ def as_list(events):
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 @each_way
 def test_a_lost_connection_is_no_failed_attempt(one, consumer, event):
     """It is raised, since it is the fault of no message, and the message is handled later."""
@@ -644,6 +645,7 @@ def test_a_lost_connection_is_no_failed_attempt(one, consumer, event):
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_connection_that_is_lost_between_two_messages_is_no_failed_attempt(one):
     """What is done is done, and the next message was not even begun."""
     deliver(*steps(Noted, 3))

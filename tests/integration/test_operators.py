@@ -182,6 +182,7 @@ def test_a_repartition_disturbs_no_writer(settings, outbox, inbox):
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 @pytest.mark.parametrize(
     "operate",
     [

@@ -218,6 +218,7 @@ def test_only_one_of_many_gets_a_partition():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_who_finds_a_partition_locked_does_not_wait():
     """The lock is taken with SKIP LOCKED, also by who has the token."""
     with staying() as run, Worker() as other, other.transaction():
@@ -238,6 +239,7 @@ def test_a_paused_partition_is_given_to_nobody():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
     """Its session is ended after FROZEN_AFTER, and somebody else goes on."""
     settings.OUTBOX_INBOX = {**WIRE, **SHORT}
@@ -292,6 +294,7 @@ def guard():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_an_operator_waits_for_the_transaction_of_a_worker():
     """States are changed when nobody has them in hand."""
     with staying() as run, Worker() as operator:

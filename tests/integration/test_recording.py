@@ -286,7 +286,9 @@ def test_a_hundred_events_are_a_handful_of_statements():
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         record(*events)
         record(*events, stream="a")
-    assert len(queries) <= 4
+    # MySQL has no RETURNING: it is asked for what each INSERT has stored.
+    asked = 3 if connection.vendor == "mysql" and not connection.mysql_is_mariadb else 0
+    assert len(queries) <= 4 + asked
     assert numbers() == [*range(1, 101)] * 2
 
 

@@ -156,6 +156,7 @@ def test_an_empty_outbox_costs_one_statement():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_message_that_commits_late_is_sent_all_the_same(log):
     """Rule O2: an id below the last one sent is no reason to be left out."""
     with Worker() as slow:
@@ -554,6 +555,7 @@ def test_a_database_that_is_locked_for_too_long_is_no_failed_attempt(
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_lost_connection_is_raised_and_costs_no_attempt(log):
     """It is the fault of no message; as after a crash, the next run is careful."""
 
@@ -760,6 +762,7 @@ def test_relays_at_once_send_each_message_once_and_in_order(log, settings):
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_message_costs_a_fiftieth_of_a_statement():
     """Domain events with one consumer, from the outbox to the inbox."""
     relay()

@@ -393,6 +393,7 @@ def test_it_says_when_it_works_again(failures, log, monkeypatch):
 @committed
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_it_goes_on_after_its_connection_was_cut():
     """The database was restarted: the runner opens a new connection and loses nothing."""
     end, looked = threading.Event(), threading.Event()

@@ -372,6 +372,7 @@ def test_snapshots_can_be_deleted_at_any_time():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_snapshot_does_not_go_back_to_an_older_version():
     """Of two who have loaded, the one with the older state is refused, snapshot and all."""
     put(*steps(Noted, 3), stream="order-a")
@@ -392,6 +393,7 @@ def test_a_snapshot_does_not_go_back_to_an_older_version():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_snapshot_that_is_not_committed_is_seen_by_nobody():
     """Others load what is committed, and are neither wrong nor waiting."""
     put(*steps(Noted, 4), stream="order-a")

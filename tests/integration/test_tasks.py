@@ -202,6 +202,7 @@ def test_nudges_alone_bring_a_message_all_the_way(sent):
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 def test_a_task_that_finds_a_partition_taken_just_ends():
     """Somebody else is at work there."""
     put(*steps(Noted, 1))

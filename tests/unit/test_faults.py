@@ -142,6 +142,7 @@ def test_disconnect_without_a_socket():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 @pytest.mark.django_db(transaction=True)
 def test_disconnect():
     """After disconnect, the next statement finds its connection lost."""
@@ -155,6 +156,7 @@ def test_disconnect():
 
 @pytest.mark.postgres
 @pytest.mark.mariadb
+@pytest.mark.mysql
 @pytest.mark.django_db(transaction=True)
 def test_disconnect_twice():
     """A connection that is lost already is left alone."""
