@@ -61,7 +61,8 @@ def record(
             new; None (default) appends after whatever is there.
         key: orders the messages instead of the key that the classes name; at most 200 characters.
         at: an aware datetime; the messages are not sent before. One in the past is "now". Not
-            together with ``stream`` where the stream is what the context sends (``source``).
+            together with ``stream`` where the stream is what the context sends (``source``). See
+            `outbox_inbox.scheduling.cancel` to take them back.
         headers: text by name, carried along to every consumer.
         message_id: an idempotency key of the caller's own, with one event only. It is remembered
             as long as the row is kept (``RETENTION``; for ever in a stream).

@@ -16,13 +16,13 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from . import codec, recording, wakeup
+from . import codec, recording, scheduling, wakeup
 from .conf import settings
 from .contexts import Consumer, Context
 from .contexts.managing import time_out_type
 from .envelope import Envelope, Handling, current, uuid7
 from .messages import DomainEvent, meta
-from .models import OutboxMessage, OutboxState, ProcessState
+from .models import ProcessState
 from .preparing import Terms, prepare
 from .processes import Process, Route, TimedOut, begin
 
@@ -154,7 +154,8 @@ class _Taking:
                 pending[name] = {"id": self._schedule(name, at), "at": at.isoformat()}
         self.row.time_outs = _text(pending)
         if gone:
-            withdraw(self.context, gone)
+            # Who relies on a time-out not coming looks at this row, so this is tidying only.
+            scheduling.withdraw(self.context, gone, _CANCELLED)
 
     def _schedule(self, name: str, at: Any) -> str:
         connection = connections[self.context.database]
@@ -197,27 +198,6 @@ class _Taking:
             self._call(route.continues, event)
         finally:
             current.reset(token)
-
-
-def withdraw(context: Context, ids: list[str]) -> int:
-    """Set scheduled messages aside that have not come due; return how many.
-
-    This is tidying: who relies on a time-out not coming looks at the process's row. So it never
-    waits: what the relay or an operator has locked goes its way, and is ignored when it arrives.
-    A message that is being sent is not among them: the relay takes its time away first, by an
-    UPDATE that it commits together with the sending.
-    """
-    rows = OutboxMessage.objects.using(context.database).filter(
-        context=context.label,
-        message_id__in=ids,
-        state=OutboxState.PENDING,
-        due_at__isnull=False,
-        holds=False,
-    )
-    found = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
-    return rows.filter(pk__in=found).update(
-        state=OutboxState.DISCARDED, finished_at=timezone.now(), error=_CANCELLED
-    )
 
 
 def _text(value: Any) -> str:

@@ -34,6 +34,7 @@ QUEUES = (
     "recording",
     "relay",
     "rules",
+    "scheduling",
     "statements",
     "streams",
     "transports",

@@ -11,8 +11,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from outbox_inbox.contexts import Consumer, contexts
 from outbox_inbox.models import Delivery, ProcessState
 
-IN_THE_WAY = Q(holds=True) | Q(state="dead")
-"""A delivery that has failed, as the partial indexes have it: dead, or tried again later."""
+IN_THE_WAY = Q(holds=True, attempts__gt=0) | Q(state="dead")
+"""A delivery that has failed: dead, or tried again later; one that a person retries has not."""
 
 
 _NEVER = datetime.max.replace(tzinfo=UTC)

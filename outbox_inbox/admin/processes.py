@@ -158,7 +158,7 @@ class ProcessStateAdmin(QueueAdmin):
             )
             for each in time_outs(row.time_outs)
         )
-        line = '<div class="oi-line">{} {} {} {}</div>'
+        line = '<div class="oi-line"><code>{}</code> {} {} {}</div>'
         return format_html_join("", line, shown) or rendering.NOTHING
 
     @admin.display(description=_("deliveries"))

@@ -1,12 +1,14 @@
 """The admin in a real browser: an operator's way through it, and what the page must not do."""
 
+import json
 import re
 from collections.abc import Iterator
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from outbox_inbox.models import DeliveryState, OutboxState
+from outbox_inbox.models import Checkpoint, DeliveryState, OutboxState, ProcessState
 from outbox_inbox.transports import ReceivedMessage
 from tests import rows, services
 
@@ -171,6 +173,69 @@ def test_every_state_is_readable(page, scheme):
     badges = page.locator(".oi-state").all()
     ratios = {badge.inner_text(): contrast(*colours(badge)) for badge in badges}
     assert {state: ratio for state, ratio in ratios.items() if ratio < READABLE} == {}
+
+
+LONG = "PermanentError: the calendar service said 410 Gone for " + "x" * 200
+
+
+@pytest.mark.parametrize(
+    "table", ["outboxmessage", "delivery", "checkpoint", "processstate", "snapshot", "partition"]
+)
+def test_a_list_shows_all_its_columns_on_a_small_screen(page, table):
+    """Nobody has to scroll sideways for the reason, whatever the names and the error are like."""
+    fill()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto(f"/admin/outbox_inbox/{table}/")
+    expect(page.locator("#result_list tbody tr").first).to_be_visible()
+    assert page.locator(".results").evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+
+
+def fill() -> None:
+    """Make rows that have much to show."""
+    now, key = timezone.now(), "demo-397567390-10"
+    rows.dead_message(type="ordering.shipment_dispatched_late", key=key, error=LONG)
+    message = rows.inbox_message(context="ordering", type="ordering.Shipped", key=key)
+    failed = {"state": "dead", "holds": True, "attempts": 12, "error": LONG}
+    rows.delivery(message, consumer="ordering.watch", **failed)
+    rows.delivery(message, consumer="ordering.handlers.keep_shipments", **failed)
+    rows.snapshot(stream="order-01a21241-f9b1-76d0-a4a6-35fee2b17549")
+    rows.partition(context="elsewhere", retry_at=now, outages=12, error=LONG)
+    Checkpoint.objects.create(
+        context="ordering", subscription="country_board", retry_at=now, failures=7, error=LONG
+    )
+    ProcessState.objects.create(
+        context="ordering",
+        process="ordering.watch",
+        key=key,
+        schema_version=1,
+        created_at=now,
+        started_at=now,
+        changed_at=now,
+        time_outs=json.dumps({"overdue": {"id": str(message.message_id), "at": now.isoformat()}}),
+    )
+
+
+def test_an_operator_finds_out_what_keeps_a_process(page):
+    """From the list of those that are stuck to the dead delivery, and back after the retry."""
+    fill()
+    page.get_by_role("link", name="Processes").first.click()
+    page.get_by_role("link", name="stuck", exact=True).click()
+    page.locator(".field-standing a").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".messagelist .success")).to_have_text("Retried: 1 delivery.")
+    page.locator(".field-instance a").click()
+    expect(page.locator(".field-standing .oi-state")).to_have_text("running")
+
+
+def test_an_operator_resumes_a_read_model_that_failed(page):
+    """The page says why and until when it rests; a button ends it, and says so."""
+    fill()
+    page.get_by_role("link", name="Checkpoints").first.click()
+    page.get_by_role("link", name="ordering country_board").click()
+    expect(page.locator(".field-standing .oi-state")).to_have_text("backing off")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator(".messagelist .success")).to_have_text("Resumed: 1 checkpoint.")
+    expect(page.locator(".field-standing .oi-state")).to_have_text("working")
 
 
 def colours(element) -> list[list[int]]:

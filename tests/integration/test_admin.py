@@ -460,6 +460,32 @@ def test_a_scheduled_message_says_when_it_is_due(admin_client):
     assert b"in 5 min</time>" in admin_client.get(address("outboxmessage")).content
 
 
+def test_what_lies_in_the_future_is_told_from_what_has_failed(admin_client):
+    """A message for later is scheduled; one that failed before is backing off; both are pending."""
+    later = timezone.now() + timezone.timedelta(hours=1)
+    kept = {
+        "scheduled": rows.outbox_message(due_at=later),
+        "backing_off": rows.outbox_message(due_at=later, attempts=2),
+        "pending": rows.outbox_message(due_at=timezone.now()),
+    }
+    shown = {name: page(admin_client, "outboxmessage", row) for name, row in kept.items()}
+    for name, each in shown.items():
+        label = name.replace("_", " ")
+        assert f">{label}</span>" in each.split('field-standing"')[1].split("</div>")[0]
+    for name in ("scheduled", "backing_off"):
+        assert listed(admin_client, "outboxmessage", state__exact=name) == {kept[name].pk}
+    everything = {row.pk for row in kept.values()}
+    assert listed(admin_client, "outboxmessage", state__exact="pending") == everything
+
+
+def test_deliveries_that_back_off_are_found(admin_client):
+    """They are ready, and have failed before."""
+    later = timezone.now() + timezone.timedelta(hours=1)
+    rows.delivery()
+    row = rows.delivery(due_at=later, attempts=1)
+    assert listed(admin_client, "delivery", state__exact="backing_off") == {row.pk}
+
+
 def test_the_head_of_a_parked_key_leads_to_its_followers(admin_client):
     """A message that parks its key says how many wait for it."""
     head = rows.dead_message(key="a")

@@ -1,16 +1,20 @@
 """Processes in the admin: to look at, whatever is in them."""
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from outbox_inbox.models import ProcessState
+from outbox_inbox.models import Delivery, OutboxMessage, ProcessState
+from tests import rows
 
 pytestmark = pytest.mark.django_db
 
@@ -82,3 +86,111 @@ def test_nobody_may_change_an_instance(admin_client: Client) -> None:
     address = reverse("admin:outbox_inbox_processstate_change", args=[row.pk])
     assert admin_client.post(address, {"state": "{}"}).status_code == 403
     assert admin_client.get(address.replace("change/", "delete/")).status_code == 403
+
+
+def step(key: str = "42", **changes: Any) -> Delivery:
+    """Store a delivery to the process, which is dead."""
+    message = rows.inbox_message(context="ordering", type="ordering.Shipped", key=key)
+    values = {"consumer": "ordering.watch", "state": "dead", "holds": True, "attempts": 1}
+    return rows.delivery(message, **values | changes)
+
+
+def path(row: Any) -> str:
+    """Return the address of a row's page."""
+    return reverse(f"admin:outbox_inbox_{row._meta.model_name}_change", args=[row.pk])
+
+
+def keys(page: str) -> set[str]:
+    """Return the keys that a list shows."""
+    return set(re.findall(r'field-key">([^<]*)<', page))
+
+
+def test_what_is_stuck_is_found(admin_client: Client) -> None:
+    """An instance with a delivery that is dead or backs off, among those that go on."""
+    for key in ("dead", "again", "well", "solved", "other"):
+        made(key)
+    step("dead")
+    step("again", state="ready", due_at=timezone.now() + timedelta(hours=1))
+    step("solved", state="done", holds=False)
+    step("other", consumer="ordering.handlers.summarise")
+    assert keys(shown(admin_client, standing="stuck")) == {"dead", "again"}
+
+
+def test_an_instance_that_is_stuck_leads_to_the_delivery(admin_client: Client) -> None:
+    """From the list and from its page, to where it can be retried; and back."""
+    row, failed = made(), step()
+    step("43")
+    for page in (shown(admin_client), shown(admin_client, row.pk)):
+        assert 'oi-dead">dead<' in page
+        assert path(failed) in page
+    assert path(row) in admin_client.get(path(failed)).text
+
+
+def test_the_first_failure_is_the_one_that_is_shown(admin_client: Client) -> None:
+    """What comes after it may only be waiting for it."""
+    row, first = made(), step(state="ready", due_at=timezone.now())
+    second = step(holds=False)
+    page = shown(admin_client, row.pk)
+    assert (path(first) in page, path(second) in page, "backing off" in page) == (True, False, True)
+
+
+def test_a_list_costs_the_same_whatever_is_stuck(admin_client: Client) -> None:
+    """One query more than without, for the whole page."""
+
+    def cost() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            shown(admin_client)
+        return len(queries)
+
+    made("1")
+    step("1")
+    before = cost()
+    for key in ("2", "3", "4"):
+        made(key)
+        step(key)
+    assert cost() == before
+
+
+def test_a_time_out_leads_to_its_process(admin_client: Client) -> None:
+    """The scheduled message has a link to the instance; other messages have none."""
+    row = made()
+    kind = {"context": "ordering", "key": "42", "due_at": timezone.now() + timedelta(days=1)}
+    time_out = rows.outbox_message(type="ordering.watch.TimedOut", **kind)
+    other = rows.outbox_message(type="ordering.Shipped", **kind)
+    assert path(row) in admin_client.get(path(time_out)).text
+    assert path(row) not in admin_client.get(path(other)).text
+    OutboxMessage.objects.update(key="no such instance")
+    assert path(row) not in admin_client.get(path(time_out)).text
+
+
+def test_a_time_out_that_nobody_moves_is_late(admin_client: Client) -> None:
+    """Its time has passed more than a moment ago."""
+    now = timezone.now()
+    for key, at in (("late", now - timedelta(hours=1)), ("soon", now - timedelta(seconds=1))):
+        made(key, time_outs=json.dumps({"overdue": {"id": NUMBER, "at": at.isoformat()}}))
+    found = dict(re.findall(r'field-key">(\w+)<.*?field-waits">(.*?)</td>', shown(admin_client)))
+    assert {key: ">late<" in each for key, each in found.items()} == {"late": True, "soon": False}
+
+
+def test_the_list_has_no_ids_and_the_page_has(admin_client: Client) -> None:
+    """An id with its links is for whoever looks at one instance."""
+    row = made()
+    assert NUMBER not in shown(admin_client)
+    assert f"/outboxmessage/?q={NUMBER}" in shown(admin_client, row.pk)
+
+
+def test_what_came_early_leads_to_its_messages(admin_client: Client) -> None:
+    """A section of its own, which is not there when nothing came."""
+    kept = [{"id": NUMBER, "type": "ordering.Shipped", "data": "{}"}]
+    early = shown(admin_client, made("early", started_at=None, early=json.dumps(kept)).pk)
+    assert f"/delivery/?q={NUMBER}" in early
+    assert "Came before the start" in early
+    assert "Came before the start" not in shown(admin_client, made("usual").pk)
+
+
+def test_instances_are_filtered_by_process(admin_client: Client) -> None:
+    """The filter offers the processes of the project."""
+    made("1")
+    made("2", process="ordering.gone")
+    page = shown(admin_client, process__exact="ordering.watch")
+    assert keys(page) == {"1"}

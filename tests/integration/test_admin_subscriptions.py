@@ -1,5 +1,7 @@
 """The readers of streams in the admin: who is behind, who rests and why, and the switch."""
 
+import re
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -12,9 +14,9 @@ from django.utils import timezone
 
 from outbox_inbox import record
 from outbox_inbox.contexts import context
-from outbox_inbox.models import Checkpoint
+from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.projecting import update_projections
-from tests.board.events import Scored
+from tests.board.events import Cheered, Scored
 from tests.board.models import HighScore
 from tests.script import playing
 
@@ -121,3 +123,95 @@ def test_what_is_no_read_model_is_not_switched(admin_client):
     assert "has no read model '(relay)'" in said
     row.refresh_from_db()
     assert not row.paused
+
+
+def inspected(client, row):
+    """Return the page of a checkpoint."""
+    return client.get(reverse("admin:outbox_inbox_checkpoint_change", args=[row.pk])).text
+
+
+def fail(event):
+    """Fail on an event."""
+    raise ValueError("no such player")
+
+
+def test_a_failure_leads_to_the_event_and_its_stream(admin_client):
+    """Whoever looks at night comes from the reason to what was recorded."""
+    score(2)
+    with playing(add=fail):
+        update_projections(context("board"))
+    event = StoredEvent.objects.get(stream="ann", version=2)
+    page = inspected(admin_client, checkpoint())
+    assert reverse("admin:outbox_inbox_storedevent_change", args=[event.pk]) in page
+    assert "stream__exact=ann" in page
+    assert "1 failure<" in page
+
+
+@pytest.mark.parametrize("error", ["no", "x position 99999, gone)", f"{HOSTILE} position 1, x)"])
+def test_a_reason_that_names_no_event_leads_nowhere(admin_client, error):
+    """An error is text of somebody's; what it says is looked up, and not believed."""
+    Checkpoint.objects.filter(subscription="high_score").update(error=error, failures=1)
+    StoredEvent.objects.update(context="elsewhere")
+    page = inspected(admin_client, checkpoint())
+    assert "/storedevent/" not in page.split('field-failed_on"')[1].split("</fieldset>")[0]
+
+
+def test_who_has_failed_is_backing_off_until_it_succeeds(admin_client):
+    """A time to try again that has passed is shown as well: then no worker is at work."""
+    Checkpoint.objects.filter(subscription="high_score").update(
+        retry_at=timezone.now() - timedelta(hours=2, minutes=1), failures=3, error="no"
+    )
+    page = admin_client.get(reverse(LIST)).text
+    assert all(each in page for each in ("backing off", "2 h ago", "3 failures"))
+
+
+@pytest.mark.parametrize(
+    ("standing", "names"),
+    [("paused", {"ranking"}), ("resting", {"high_score"}), ("working", {"teams", "sheets"})],
+)
+def test_checkpoints_are_filtered_by_state(admin_client, standing, names):
+    """Paused, backing off, or working."""
+    Checkpoint.objects.filter(subscription="ranking").update(paused=True)
+    Checkpoint.objects.filter(subscription="high_score").update(retry_at=timezone.now())
+    found = admin_client.get(reverse(LIST), {"standing": standing}).context["cl"].result_list
+    assert {row.subscription for row in found} == names
+
+
+def lags(page):
+    """Return what the list says how far each subscription is behind."""
+    found = re.findall(r'field-named"><a [^>]*>(.*?)</a>.*?field-lag">([^<]*)<', page)
+    return {name.replace("<wbr>", ""): lag for name, lag in found}
+
+
+def test_readers_are_told_apart(admin_client):
+    """A rebuild that was stopped is not finished, and counts the events of its read model only."""
+    with transaction.atomic():
+        record(Cheered(player="ann"), Scored(player="ann", points=2), stream="ann")
+    Checkpoint.objects.create(context="board", subscription="high_score (rebuild)")
+    Checkpoint.objects.create(context="board", subscription="(relay)")
+    Checkpoint.objects.create(context="board", subscription="old_board")
+    page = admin_client.get(reverse(LIST)).text
+    readers = re.findall(r'field-reader">([^<]*)<', page)
+    assert Counter(readers) == {"read model": 4, "rebuild": 1, "relay": 1, "unknown here": 1}
+    assert "not finished" in page
+    assert lags(page)["board high_score (rebuild)"] == "2"  # of three events one is a cheer
+
+
+def test_only_a_read_model_has_a_switch(admin_client):
+    """The pages of the relay and of a rebuild have no button that could not do anything."""
+    others = [
+        Checkpoint.objects.create(context="board", subscription=name)
+        for name in ("high_score (rebuild)", "(relay)", "old_board")
+    ]
+    assert [">Pause<" in inspected(admin_client, row) for row in others] == [False] * 3
+    assert ">Pause<" in inspected(admin_client, checkpoint())
+
+
+def test_the_relay_is_as_far_behind_as_it_has_to_send(admin_client, settings):
+    """In a context with an outbox what the outbox got is not the relay's business any more."""
+    Checkpoint.objects.create(context="board", subscription="(relay)")
+    score(2)
+    assert lags(admin_client.get(reverse(LIST)).text)["board (relay)"] == "0"
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"board": {"source": "stream"}}}
+    score(3)
+    assert lags(admin_client.get(reverse(LIST)).text)["board (relay)"] == "1"
