@@ -8,7 +8,7 @@ PORT    ?= 8000
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run worker test acceptance check lint types imports migrations system bench format clean
+.PHONY: help demo run worker test servers mysql acceptance check lint types imports migrations system bench format clean
 
 help: ## List what can be made
 	@echo "make ..."
@@ -34,8 +34,13 @@ test: .venv ## Run the tests on SQLite, PostgreSQL and MariaDB if they answer (A
 servers: .venv ## Install and start what the tests use (Debian, as root)
 	bash tests/servers.sh
 
-acceptance: .venv ## Run the long battery: workers killed again and again (ARGS=pytest arguments)
+mysql: .venv ## Start a MySQL server (Debian amd64), and run all on it that touches a database
+	bash tests/mysql.sh
+	$(PYTHON) -m tests --on=mysql $(ARGS)
+
+acceptance: .venv ## Run the long battery: workers killed again and again, and all on MariaDB
 	$(PYTHON) -m tests --in-turn -m slow $(ARGS)
+	$(PYTHON) -m tests --on=mariadb $(ARGS)
 
 bench: .venv ## Measure against bare loops that do the same work
 	$(PYTHON) -m benchmarks $(ARGS)

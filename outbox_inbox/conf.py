@@ -98,8 +98,8 @@ class Settings:
         max_payload: bytes of UTF-8 a payload may have; default 262,144.
         max_hops: messages in a chain of causes before it counts as a loop; default 32.
         wake_up: None (polling), "celery" or "notify" (PostgreSQL); default None.
-        frozen_after: after which PostgreSQL throws out a frozen holder of a partition;
-            default 60 s, longer than publish_timeout.
+        frozen_after: after which the server (not SQLite) throws out a frozen holder of a
+            partition; default 60 s, longer than publish_timeout.
         contexts: by label, see ContextSettings.
     """
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import announcing, faults, intake, statements
+from . import announcing, cursors, faults, intake, statements
 from .contexts import Context
 from .cursors import Stored
 from .exceptions import TransportUnavailable
@@ -46,8 +46,11 @@ def send_stream(run: Run, tally: Tally, transport: Transport) -> None:
     Raises:
         Lost: somebody else was at work on the partition.
         TransportUnavailable: the pages before are sent.
+        SettingsError: the database cannot serve streams; check E010 says so before.
     """
     more = run.number == 0 and follows_stream(run.context)
+    if more:
+        cursors.require(run.connection)
     while more and not (run.ended or tally.finished()):
         more = _send_page(run, tally, transport)
 

@@ -1,10 +1,11 @@
 """Run the tests: everything on SQLite, what touches a database on PostgreSQL, a part on MariaDB.
 
-    python -m tests [--in-turn] [pytest arguments]
+    python -m tests [--in-turn] [--on=mariadb|mysql|...] [pytest arguments]
 
 Parts of the tests run side by side (TEST_PLACES at a time, by default as many as there are
 processors): they wait most of the time. Tests that are named, and all with --in-turn, run database
-after database, on the terminal. The last lines count the runs and name the servers that did not answer. The exit status is 0 only
+after database, on the terminal. With --on all tests that touch a database run on that one, which has
+to answer; MySQL is asked for in no other way. The last lines count the runs and name the servers that did not answer. The exit status is 0 only
 if nothing failed; with REQUIRE_SERVICES=1 a server that did not answer is a failure too.
 """
 
@@ -40,18 +41,25 @@ QUEUES = (
     "transports",
 )
 KILL = "tests/acceptance/test_kill.py::test_a_kill_at_any_step_loses_and_repeats_nothing"
+FAULTS = "tests/unit/test_faults.py"  # of the unit tests those that cut connections
 ON_MARIADB = (
     *(f"tests/integration/test_{name}.py" for name in QUEUES),
     *(f"{KILL}[{point}]" for point in ("dispatch.after_claim", "relay.before_mark")),
     "tests/acceptance/test_chaos.py::test_a_frozen_worker_is_thrown_out",
-    "tests/unit/test_faults.py",
+    FAULTS,
 )
-DATABASES = {"SQLite": "sqlite", "PostgreSQL": "postgres", "MariaDB": "mariadb"}
+DATABASES = {
+    "SQLite": "sqlite",
+    "PostgreSQL": "postgres",
+    "MariaDB": "mariadb",
+    "MySQL": "mysql",
+}
 
 
 # Asked for by somebody who sits at the terminal.
 IN_TURN = {"-s", "--capture=no", "--pdb", "--trace", "--in-turn"}
 FIRST_FAILURE = {"-x", "--exitfirst"}
+ON = "--on="
 
 
 def parts() -> Iterator[tuple[str, list[str]]]:
@@ -79,15 +87,28 @@ def whole(arguments: list[str]) -> list[Job]:
     return found
 
 
-def one_each(arguments: list[str], *, named: bool) -> list[Job]:
+def on_one(vendor: str, arguments: list[str]) -> list[Job]:
+    """Return the jobs that are all tests which touch a database, on one."""
+    database = next(name for name, value in DATABASES.items() if value == vendor)
+    found = [job(database, name, [*arguments, *paths]) for name, paths in parts() if name != "rest"]
+    return [*found, job(database, "faults", [*arguments, FAULTS])]
+
+
+def one_each(arguments: list[str], *, named: bool, only: str | None) -> list[Job]:
     """Return one job a database: of tests that somebody has named, or all there are for it."""
-    paths = {"PostgreSQL": list(TOUCH_A_DATABASE), "MariaDB": list(ON_MARIADB)}
-    answers = {"PostgreSQL": services.POSTGRES, "MariaDB": services.MARIADB}
+    paths = {"postgres": TOUCH_A_DATABASE, "mariadb": ON_MARIADB}
+    if only:
+        paths[only] = (*TOUCH_A_DATABASE, FAULTS)
     return [
-        job(database, "", [*arguments, *([] if named else paths.get(database, []))])
-        for database in DATABASES
-        if database not in answers or answers[database].problem is None
+        job(database, "", [*arguments, *([] if named else paths.get(vendor, []))])
+        for database, vendor in DATABASES.items()
+        if vendor == only or (only is None and answers(vendor))
     ]
+
+
+def answers(vendor: str) -> bool:
+    """Tell whether a database answers that is asked without being named."""
+    return vendor != "mysql" and (vendor == "sqlite" or services.DATABASES[vendor].problem is None)
 
 
 def job(database: str, name: str, arguments: list[str]) -> Job:
@@ -117,22 +138,31 @@ def summary(jobs: list[Job]) -> Iterator[str]:
 
 def main(given: list[str]) -> int:
     """Run what can be run, report at the end, and return the exit status."""
-    arguments = [argument for argument in given if argument != "--in-turn"]
-    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-    if named or IN_TURN & set(given):
-        jobs = one_each(arguments, named=named)
-        run_in_turn(jobs)
-    else:
-        jobs = whole(arguments)
-        first = bool(FIRST_FAILURE & set(arguments))
-        SideBySide(jobs, PLACES, first_failure=first).run()
+    arguments = [each for each in given if each != "--in-turn" and not each.startswith(ON)]
+    only = next((each.removeprefix(ON) for each in given if each.startswith(ON)), None)
     missing = services.missing()
+    if only in services.DATABASES and (problem := services.DATABASES[only].problem):
+        sys.exit(f"Not reached: {problem}")
+    jobs = run(given, arguments, only)
     print("\n" + "\n".join(summary(jobs)))
     for problem in missing:
         print(f"Not reached, its tests did not run: {problem}")
     nothing_ran = all(each.status == NOTHING_COLLECTED for each in jobs)
     failed = not all(each.well for each in jobs) or nothing_ran
     return int(failed or bool(missing and services.required()))
+
+
+def run(given: list[str], arguments: list[str], only: str | None) -> list[Job]:
+    """Run the tests, on one database or on all that answer; return how it went."""
+    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
+    if named or IN_TURN & set(given):
+        jobs = one_each(arguments, named=named, only=only)
+        run_in_turn(jobs)
+    else:
+        jobs = on_one(only, arguments) if only else whole(arguments)
+        first = bool(FIRST_FAILURE & set(arguments))
+        SideBySide(jobs, PLACES, first_failure=first).run()
+    return jobs
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ MARKED = {
     "rabbitmq": services.RABBITMQ,
     "browser": services.CHROMIUM,
 }
+# What MariaDB and MySQL are not offered for, by a marker that says which.
+NOT_ON_MYSQL = ("catch_up", "hand_over")
 SHARED = ("redis", "rabbitmq")
 
 # A busy machine is no counterexample. The same examples each time: a change that fails has broken
@@ -44,6 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _vendors(item: pytest.Item) -> tuple[str, ...]:
     """Return the databases that a test is for: those that it, or else its module, is marked with."""
+    if any(map(item.get_closest_marker, NOT_ON_MYSQL)):
+        return tuple(name for name in _named(item) if name in {"sqlite", "postgres"})
+    return _named(item)
+
+
+def _named(item: pytest.Item) -> tuple[str, ...]:
     for node in item.iter_parents():
         marked = {marker.name for marker in node.own_markers} & {*VENDORS}
         if marked:

@@ -6,14 +6,14 @@
 # too), and unpacks them into .mysql/: nothing is installed, and a user who is not root may do it.
 # apt resolves, checks Debian's signature and all checksums; its lists are in .mysql/ as well.
 # The server is for tests: root has no password, and a power cut may damage its data.
-# MYSQL_PORT (3307) says where it listens. It is left running; "kill $(cat .mysql/pid)" ends it.
+# It is left running; "kill $(cat .mysql/pid)" ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 HOME_OF_IT=$PWD/.mysql
 ROOT=$HOME_OF_IT/root
 DATA=$HOME_OF_IT/data
-PORT=${MYSQL_PORT:-3307}
+PORT=3307
 LIBRARIES=$ROOT/usr/lib/x86_64-linux-gnu
 
 answers() { .venv/bin/python -m tests.services MySQL; }
@@ -34,6 +34,7 @@ apt_apart() { # apt-get with a state of its own, in which nothing is installed
 }
 
 unpack() {
+    [ "$(dpkg --print-architecture)" = amd64 ] || { echo "Only for Debian on amd64."; exit 1; }
     echo "Fetching mysql-server-core and its libraries from Debian unstable into .mysql/ (65 MB)."
     mkdir -p "$HOME_OF_IT"/apt/{lists,archives}/partial
     : >"$HOME_OF_IT/apt/status"
@@ -71,7 +72,8 @@ start() {
         --bind-address=127.0.0.1 --port="$PORT" --socket=socket --mysqlx=OFF \
         --secure-file-priv=NULL --disable-log-bin --performance-schema=OFF \
         --innodb-buffer-pool-size=128M --innodb-redo-log-capacity=64M \
-        --innodb-flush-log-at-trx-commit=2 --max-connections=200
+        --innodb-flush-log-at-trx-commit=2 --max-connections=200 ||
+        { tail -n 5 "$HOME_OF_IT/mysqld.err"; exit 1; }
 }
 
 if ! answers >/dev/null; then

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=["outbox", "stream"])
+@pytest.fixture(
+    scope="module", params=["outbox", pytest.param("stream", marks=pytest.mark.catch_up)]
+)
 def placed(new_store: Callable[[], Store], request: pytest.FixtureRequest) -> Processes:
     """A database on which the real orders were placed and drained, from either source."""
     processes = Processes(new_store(), ORDERING_SOURCE=request.param)

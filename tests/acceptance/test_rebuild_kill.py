@@ -3,8 +3,12 @@
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import Processes
 from tests.acceptance.orders import write_orders
+
+pytestmark = pytest.mark.catch_up
 
 ORDERS = 60
 

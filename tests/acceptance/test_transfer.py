@@ -23,6 +23,8 @@ from tests.acceptance.orders import (
 )
 from tests.acceptance.store import Store
 
+pytestmark = pytest.mark.hand_over
+
 KEYS = 3
 STEPS = (
     "after_begin",

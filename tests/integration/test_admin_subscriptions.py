@@ -20,7 +20,7 @@ from tests.board.events import Cheered, Scored
 from tests.board.models import HighScore
 from tests.script import playing
 
-pytestmark = [pytest.mark.django_db]
+pytestmark = [pytest.mark.catch_up, pytest.mark.django_db]
 LIST = "admin:outbox_inbox_checkpoint_changelist"
 HOSTILE = "<script>alert('owned')</script>"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import CheckMessage, run_checks
 from django.core.management import CommandError, call_command
 
 from context_a.models import OrderSummary
@@ -180,11 +180,16 @@ def test_the_demo_needs_both(deploy, label):
 # What else has to work without the other
 
 
+def complaints() -> list[CheckMessage]:
+    """What ``manage.py check`` would print: on MySQL the project is silent about its own board."""
+    return [each for each in run_checks() if not each.is_silenced()]
+
+
 @pytest.mark.parametrize("label", APPS)
 def test_the_checks_find_nothing_over_a_broker(deploy, label):
     """A publisher that is deployed elsewhere is no mistake when a broker leads there."""
     deploy(label)
-    assert run_checks() == []
+    assert complaints() == []
 
 
 @pytest.mark.parametrize(("label", "other"), [("ordering", "shipping"), ("shipping", "ordering")])
@@ -192,7 +197,7 @@ def test_a_context_that_cannot_be_reached_is_an_error(deploy, settings, label, o
     """With local:// and the other context missing, nothing could ever arrive: E005 says so."""
     deploy(label)
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": "local://"}}
-    found = run_checks()
+    found = complaints()
     assert {each.id for each in found} == {"outbox_inbox.E005"}
     assert all(f"'{other}." in each.msg and "deployed elsewhere" in each.hint for each in found)
 

@@ -493,6 +493,14 @@ def test_a_subscription_is_refused_with_the_reason():
         pass
 
 
+def test_a_relay_refuses_a_stream_as_the_source(settings):
+    """Somebody who does not run the checks is told as well, and nothing is tried for ever."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}
+    put(Noted(order="a", number=1), stream="a")
+    with pytest.raises(SettingsError, match="catch-up subscriptions need postgresql or sqlite"):
+        relay()
+
+
 def test_a_stream_as_the_source_is_refused_by_a_check(settings):
     """E010 names the context, the database and its vendor."""
     settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}

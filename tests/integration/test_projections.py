@@ -18,7 +18,7 @@ from tests.board.models import HighScore, Member, Ranking, Sheet
 from tests.integration.helpers import Broken, Worker, crash, crashing, put, striking, together
 from tests.script import playing
 
-pytestmark = pytest.mark.usefixtures("boarded")
+pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("boarded")]
 
 BOARD = "board"
 

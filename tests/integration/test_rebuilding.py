@@ -23,6 +23,8 @@ BOARD = "board"
 NAMES = ("high_score", "ranking", "teams")
 PLAYERS = ("ann", "bob", "cid", "dan", "eve")
 
+pytestmark = pytest.mark.catch_up
+
 
 @pytest.fixture(autouse=True)
 def small_pages(boarded, monkeypatch):

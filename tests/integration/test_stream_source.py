@@ -41,7 +41,7 @@ from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Noted
 from tests.wire import WIRE, refusing
 
-pytestmark = pytest.mark.usefixtures("committed")
+pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("committed")]
 
 STREAM = {"CONTEXTS": {"shop": {"source": "stream"}}}
 

@@ -13,7 +13,7 @@ from outbox_inbox.subscriptions import behind, follow, forget, take_over
 from tests.integration.helpers import Worker, put, steps
 from tests.shop.events import Counted, Noted
 
-pytestmark = pytest.mark.usefixtures("committed")
+pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("committed")]
 
 SHOP = "shop"
 

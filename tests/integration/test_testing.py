@@ -57,6 +57,7 @@ class InATestCase(TestCase):
 
         assert recorded() == [Checked(order="a", number=1), Sold(order="a", number=1)]
 
+    @pytest.mark.catch_up
     def test_a_context_without_an_outbox_is_drained(self):
         """The stream is followed within the one transaction, as far as it is."""
         with self.settings(OUTBOX_INBOX={"CONTEXTS": {"shop": {"source": "stream"}}}):
@@ -66,6 +67,7 @@ class InATestCase(TestCase):
 
         assert list(Pick.objects.filter(consumer="pick").values_list("number", flat=True)) == [1, 2]
 
+    @pytest.mark.catch_up
     def test_read_models_are_brought_up_to_date(self):
         """What was recorded in the test is in them after each drain, once."""
         with self.settings(INSTALLED_APPS=with_board(settings.INSTALLED_APPS)):

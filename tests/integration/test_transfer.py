@@ -92,6 +92,8 @@ QUEUES = (
     QuarantinedMessage,
     ProcessState,
 )
+pytestmark = pytest.mark.hand_over
+
 LONG_AGO = datetime(2020, 1, 1, 12, tzinfo=UTC)
 DURING = sorted(faults.TRANSFER_POINTS - {"transfer.after_abort"})
 

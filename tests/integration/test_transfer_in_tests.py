@@ -11,7 +11,7 @@ from tests.integration.helpers import entries, put, steps
 from tests.shop.events import Noted
 from tests.shop.models import Entry, Remark
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.hand_over, pytest.mark.django_db(databases=["default", "other"])]
 
 
 def test_a_hand_over_works_inside_a_test_case(settings: Any) -> None:
