@@ -5,8 +5,9 @@
 Parts of the tests run side by side (TEST_PLACES at a time, by default as many as there are
 processors): they wait most of the time. Tests that are named, and all with --in-turn, run database
 after database, on the terminal. With --on all tests that touch a database run on that one, which has
-to answer; MySQL is asked for in no other way. The last lines count the runs and name the servers that did not answer. The exit status is 0 only
-if nothing failed; with REQUIRE_SERVICES=1 a server that did not answer is a failure too.
+to answer; MySQL is asked for in no other way. The last lines count the runs and name the servers that
+did not answer. The exit status is 0 only if nothing failed; with REQUIRE_SERVICES=1 a server that did
+not answer is a failure too.
 """
 
 import os
@@ -140,6 +141,8 @@ def main(given: list[str]) -> int:
     """Run what can be run, report at the end, and return the exit status."""
     arguments = [each for each in given if each != "--in-turn" and not each.startswith(ON)]
     only = next((each.removeprefix(ON) for each in given if each.startswith(ON)), None)
+    if only is not None and only not in DATABASES.values():
+        sys.exit(f"--on={only}: expected one of {', '.join(DATABASES.values())}.")
     missing = services.missing()
     if only in services.DATABASES and (problem := services.DATABASES[only].problem):
         sys.exit(f"Not reached: {problem}")
