@@ -182,13 +182,11 @@ def everybody(apart: Apart, server: Server, orders: Orders, steps: int) -> list[
     ]
 
 
-def attach(apart: Apart) -> None:
-    """Let every subscriber make its queue before the broker is killed for the first time.
-
-    RabbitMQ writes down that a quorum queue exists before it starts it. Killed between the two, it
-    comes up with a queue that answers nobody until somebody deletes it (docs/transports-rabbitmq.md).
-    """
+def attach(apart: Apart, server: Server) -> None:
+    """Let every subscriber make its queue, and the broker write that down, before it is killed."""
     assert stop(apart.start_workers()) == [0, 0], apart.said()
+    if isinstance(server, RabbitServer):
+        server.settle()
 
 
 def finish(apart: Apart, orders: Orders, steps: int) -> None:
@@ -208,7 +206,7 @@ def test_kills_of_everybody_lose_and_repeat_nothing(
 ) -> None:
     """Workers, writers and the broker are killed -9 again and again: the figures do not change."""
     orders, steps = write_orders(tmp_path, 60), 80
-    attach(apart)
+    attach(apart, server)
     kill_at_random(
         everybody(apart, server, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
     )
@@ -224,7 +222,7 @@ def test_the_real_orders_survive_a_hundred_kills(apart: Apart, server: Server) -
     Some come at random moments, and some at every step of the way.
     """
     orders, steps, points = read_orders(*NORTHWIND), 300, sorted(POINTS)
-    attach(apart)
+    attach(apart, server)
     kill_at_random(
         everybody(apart, server, orders, steps),
         kills=100,
