@@ -44,6 +44,7 @@ _ROWS: dict[Queue, type[models.Model] | None] = {
 
 
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
+_TRIES = 10  # to make the rows of partitions while others make them, too
 
 
 Seen = Sequence[statements.Work]
@@ -314,9 +315,25 @@ def partition_count(context: Context, queue: Queue) -> int:
 
 
 def ensure_partitions(using: str) -> None:
-    """Create the partition rows of all contexts on a database; harmless when they are there."""
+    """Create the partition rows of all contexts on a database; harmless when they are there.
+
+    On MySQL and MariaDB, processes that do so together may deadlock: one is let through each time, and
+    the others find its rows.
+    """
     if not router.allow_migrate_model(using, Partition):
         return
+    connection = connections[using]
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            _make_partitions(using)
+        except DatabaseError as error:
+            if not tries_left or connection.in_atomic_block or not gave_way(connection, error):
+                raise
+        else:
+            return
+
+
+def _make_partitions(using: str) -> None:
     have = set(Partition.objects.using(using).values_list("context", "queue").distinct())
     Partition.objects.using(using).bulk_create(
         (
