@@ -134,9 +134,9 @@ class RabbitServer(Server):
     def settle(self) -> None:
         """Have it write down which queues there are, before it is killed.
 
-        The directory of quorum queues is only written when it has been left alone for half a
-        second. A queue that was declared since has no leader after kill -9, and takes nothing any
-        more until the next restart: RabbitMQ's affair, and not what a test of ours is about.
+        The directory of quorum queues is only written when it has been left alone for up to a second.
+        A queue that was declared since has no leader after kill -9, and takes nothing any more. The
+        transport waits for that before it binds one; most tests do not (`patient`).
         """
         self.control("eval '[dets:sync(Table) || Table <- dets:all()].'")
 

@@ -99,6 +99,18 @@ def redis_url() -> str:
     return url
 
 
+@pytest.fixture
+def patient() -> None:
+    """Let RabbitMQ write new queues down before they are bound, as it is outside of tests."""
+
+
+@pytest.fixture(autouse=True)
+def _hurried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bind new queues at once in other tests, which make many; those that kill RabbitMQ settle it."""
+    if request.node.get_closest_marker("rabbitmq") and "patient" not in request.fixturenames:
+        monkeypatch.setattr("outbox_inbox.transports.amqp.topology.WRITTEN_AFTER", 0)
+
+
 @pytest.fixture(scope="session")
 def amqp_url() -> str:
     """The URL of a RabbitMQ that answers."""

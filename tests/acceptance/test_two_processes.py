@@ -182,11 +182,13 @@ def everybody(apart: Apart, server: Server, orders: Orders, steps: int) -> list[
     ]
 
 
-def attach(apart: Apart, server: Server) -> None:
-    """Let every subscriber make its queue, and the broker write that down, before it is killed."""
+def attach(apart: Apart) -> None:
+    """Let every subscriber make and bind its queue before the broker is killed for the first time.
+
+    A quorum queue that RabbitMQ was killed at the making of has to be deleted (by a person), although
+    nothing was routed to it yet: docs/transports-rabbitmq.md.
+    """
     assert stop(apart.start_workers()) == [0, 0], apart.said()
-    if isinstance(server, RabbitServer):
-        server.settle()
 
 
 def finish(apart: Apart, orders: Orders, steps: int) -> None:
@@ -206,7 +208,7 @@ def test_kills_of_everybody_lose_and_repeat_nothing(
 ) -> None:
     """Workers, writers and the broker are killed -9 again and again: the figures do not change."""
     orders, steps = write_orders(tmp_path, 60), 80
-    attach(apart, server)
+    attach(apart)
     kill_at_random(
         everybody(apart, server, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
     )
@@ -222,7 +224,7 @@ def test_the_real_orders_survive_a_hundred_kills(apart: Apart, server: Server) -
     Some come at random moments, and some at every step of the way.
     """
     orders, steps, points = read_orders(*NORTHWIND), 300, sorted(POINTS)
-    attach(apart, server)
+    attach(apart)
     kill_at_random(
         everybody(apart, server, orders, steps),
         kills=100,

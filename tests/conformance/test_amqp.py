@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from outbox_inbox.testing.conformance import TransportConformance
+from outbox_inbox.testing.conformance import TransportConformance, scene
 from outbox_inbox.testing.conformance.publisher.contracts import Whispered
 from outbox_inbox.testing.conformance.scene import LABELS
 
@@ -76,6 +76,17 @@ class TestAmqp(TransportConformance):
     def losing_acknowledgements(self):
         """End the connection when an acknowledgement has arrived; nobody answers to one."""
         return self.broker.losing(BASIC_ACK)
+
+    @pytest.mark.usefixtures("patient")
+    def test_what_is_confirmed_for_a_new_queue_survives_a_kill(self):
+        """A queue is bound when RabbitMQ has written it down; before, it loses what it has confirmed."""
+        scene.say(1)
+        scene.relay()
+        assert scene.all_sent()
+        self.broker.server.kill()
+        self.broker.server.start()
+        scene.settle()
+        assert scene.heard() == [1]
 
     @pytest.mark.slow
     def test_a_storm_with_restarts_of_the_server_neither(self):

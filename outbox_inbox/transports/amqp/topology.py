@@ -1,6 +1,7 @@
 """Which exchanges and queues there are, what they are called, and how they are tied together."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from amqp import NotFound, PreconditionFailed
@@ -13,6 +14,13 @@ from .options import Options
 
 QUORUM_SINCE: Final = (3, 8)
 LIMITS_SINCE: Final = (4, 0)
+WRITTEN_AFTER: float = 1.5
+"""Seconds between the making of quorum queues and their binding.
+
+RabbitMQ writes down where the log of a new quorum queue lies when it has been left alone for up to a
+second. Killed before, it comes up with a queue that has no leader, and what it had confirmed for that
+queue is gone; so nothing may be routed there earlier.
+"""
 
 
 class Topology:
@@ -44,8 +52,7 @@ class Topology:
             TransportUnavailable: one exists already, and is another sort of thing.
         """
         self._declare_exchange(channel, source.label)
-        for subscriber in self.subscribers(source):
-            self.declare_subscriber(channel, subscriber)
+        self._declare_all(channel, list(self.subscribers(source)))
 
     def declare_subscriber(self, channel: QuietChannel, context: Context) -> int:
         """Declare the queue of a subscriber and bind it; return how many messages are ready in it.
@@ -55,13 +62,24 @@ class Topology:
         Raises:
             TransportUnavailable: it exists already, and is another sort of queue.
         """
+        return self._declare_all(channel, [context])[0]
+
+    def _declare_all(self, channel: QuietChannel, subscribers: Sequence[Context]) -> list[int]:
+        """Declare queues and bind them, new ones only when RabbitMQ has written them down."""
+        new = [each for each in subscribers if self.ready(channel, each) is None]
+        found = [self._declare_queue(channel, each) for each in subscribers]
+        if new and self.arguments(channel.connection)["x-queue-type"] == "quorum":
+            time.sleep(WRITTEN_AFTER)
+        for context in subscribers:
+            self._bind(channel, context)
+        return found
+
+    def _bind(self, channel: QuietChannel, context: Context) -> None:
         for label in sorted(context.sources):
             self._declare_exchange(channel, label)
-        ready = self._declare_queue(channel, context)
         for name in sorted(context.subscribed):
             exchange = self.exchange(name.partition(".")[0])
             channel.queue_bind(self.queue(context), exchange, f"{name}.*")
-        return ready
 
     def ready(self, channel: QuietChannel, context: Context) -> tuple[int, int] | None:
         """Return how many messages wait in a subscriber's queue, and how many consumers it has.
