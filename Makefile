@@ -80,7 +80,8 @@ format: .venv ## Format the code
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-clean: ## Remove what was made: .venv, the demo's database, caches
+clean: ## Remove what was made: .venv, the demo's database, the MySQL of the tests, caches
+	if [ -f .mysql/pid ]; then kill "$$(cat .mysql/pid)" || true; fi
 	rm -rf .venv db.sqlite3 db.sqlite3-shm db.sqlite3-wal .pytest_cache .mypy_cache .ruff_cache
-	rm -rf .import_linter_cache .hypothesis dist
+	rm -rf .import_linter_cache .hypothesis dist .mysql
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,9 +21,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .dialects import dialect
 from .exceptions import SettingsError
-from .models import Checkpoint, StoredEvent, table
+from .models import Checkpoint, table
+from .statements.common import STREAM, change, fetch
 
-STREAM = table(StoredEvent)
 CHECKPOINT = table(Checkpoint)
 
 FROM_THE_BEGINNING = "1:1:"
@@ -138,10 +138,10 @@ def lock(
     where = "WHERE context = %s AND subscription = %s"
     if say.skip_locked:
         sql = f"SELECT {columns}, {say.freeze_guard} FROM {CHECKPOINT} {where} {say.skip_locked}"
-        rows = _run(connection, sql, [str(freeze_ms), context, subscription])
+        rows = fetch(connection, sql, [str(freeze_ms), context, subscription])
     else:
         sql = f"UPDATE {CHECKPOINT} SET position = position {where} RETURNING {columns}"
-        rows = _run(connection, sql, [context, subscription])
+        rows = fetch(connection, sql, [context, subscription])
     if not rows:
         return None
     id_, done, target, position, last, size, cluster, paused, resting, failures = rows[0][:10]
@@ -161,7 +161,7 @@ def create(
     elif from_now:
         position = f"(SELECT COALESCE(MAX(position), 0) FROM {STREAM} WHERE context = %s)"
         parameters = [*parameters, context]
-    _change(
+    change(
         connection,
         f"INSERT INTO {CHECKPOINT} (context, subscription, done, position, cluster, last, size,"
         f" paused, failures, error) VALUES (%s, %s, {done}, {position}, {cluster}, 0, 0, FALSE,"
@@ -173,12 +173,12 @@ def create(
 def exists(connection: BaseDatabaseWrapper, context: str, subscription: str) -> bool:
     """Tell whether there is such a checkpoint."""
     sql = f"SELECT 1 FROM {CHECKPOINT} WHERE context = %s AND subscription = %s"
-    return bool(_run(connection, sql, [context, subscription]))
+    return bool(fetch(connection, sql, [context, subscription]))
 
 
 def save(connection: BaseDatabaseWrapper, checkpoint: int, mark: Mark) -> None:
     """Write how far a subscription is, and that it works again."""
-    _change(
+    change(
         connection,
         f"UPDATE {CHECKPOINT} SET done = %s, target = %s, position = %s, last = %s, size = %s,"
         f" changed_at = {dialect(connection).now}, failures = 0, error = '', retry_at = NULL"
@@ -189,7 +189,7 @@ def save(connection: BaseDatabaseWrapper, checkpoint: int, mark: Mark) -> None:
 
 def rest(connection: BaseDatabaseWrapper, checkpoint: int, error: str, seconds: float) -> None:
     """Let a subscription that failed rest for so many seconds."""
-    _change(
+    change(
         connection,
         f"UPDATE {CHECKPOINT} SET failures = failures + 1, error = %s,"
         f" retry_at = {dialect(connection).later} WHERE id = %s",
@@ -204,7 +204,7 @@ def take_target(connection: BaseDatabaseWrapper, context: str, mark: Mark) -> Ma
     """
     if not by_snapshots(connection):
         return mark
-    ((target, before, last, size),) = _run(connection, *_target(context, mark.done))
+    ((target, before, last, size),) = fetch(connection, *_target(context, mark.done))
     if not size:
         return None
     return Mark(mark.done, target, before, last, size)
@@ -259,7 +259,7 @@ def page(
     tail = f"{where} ORDER BY s.position LIMIT %s"
     if not by_snapshots(connection):
         sql = f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s{tail}"
-        rows = _run(connection, sql, [context, mark.position, size])
+        rows = fetch(connection, sql, [context, mark.position, size])
     elif mark.size > _FEW:
         rows = _walk(connection, columns, tail, context, mark, size)
     else:
@@ -282,7 +282,7 @@ def _walk(
         f" AND NOT pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
     )
     parameters = [context, mark.position, mark.last, mark.target, mark.done, size]
-    return _run(connection, sql, parameters)
+    return fetch(connection, sql, parameters)
 
 
 def _look_up(
@@ -302,7 +302,7 @@ def _look_up(
     )
     done = mark.done
     parameters = [context, done, context, done, mark.position, mark.last, mark.target, size]
-    return _run(connection, sql, parameters)
+    return fetch(connection, sql, parameters)
 
 
 def waiting(connection: BaseDatabaseWrapper, contexts: Sequence[str]) -> list[Waiting]:
@@ -317,7 +317,7 @@ def waiting(connection: BaseDatabaseWrapper, contexts: Sequence[str]) -> list[Wa
             f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context"
             " AND s.position > c.position)"
         )
-    rows = _run(
+    rows = fetch(
         connection,
         f"SELECT c.context, c.subscription, {ready}, c.paused,"
         f" c.retry_at IS NOT NULL AND c.retry_at > {say.now}"
@@ -351,9 +351,9 @@ def behind(
     )
     if not exists(connection, context, subscription):
         sql = f"SELECT COUNT(*), MIN(s.recorded_at) FROM {STREAM} s WHERE s.context = %s{where}"
-        ((count, oldest),) = _run(connection, sql, [context])
+        ((count, oldest),) = fetch(connection, sql, [context])
         return count, oldest
-    ((count, oldest),) = _run(connection, sql, [context, subscription])
+    ((count, oldest),) = fetch(connection, sql, [context, subscription])
     return count, oldest
 
 
@@ -370,7 +370,7 @@ def left(connection: BaseDatabaseWrapper, context: str, subscription: str) -> li
         )
     else:
         new = "s.position > c.position"
-    rows = _run(
+    rows = fetch(
         connection,
         f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context AND {new}"
         " WHERE c.context = %s AND c.subscription = %s ORDER BY s.position",
@@ -384,7 +384,7 @@ def make_known(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
 
     PostgreSQL only: the ids of another server, and those that `mark_new` gave.
     """
-    _change(
+    change(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE context = %s AND xid <> %s::text::xid8"
         " AND (xid > pg_current_xact_id() OR xid < '500')",
@@ -394,7 +394,7 @@ def make_known(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
 
 def mark_new(connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int) -> None:
     """Give events an id that snapshots can leave out; PostgreSQL only."""
-    _change(
+    change(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE position = ANY(%s)",
         [xid, list(positions)],
@@ -408,7 +408,7 @@ def rebase(
 
     PostgreSQL only. ``new``: ids, below those of all transactions, of what it has not handled.
     """
-    ((own, until, running),) = _run(
+    ((own, until, running),) = fetch(
         connection,
         "SELECT pg_current_xact_id()::text::bigint,"
         " pg_snapshot_xmax(pg_current_snapshot())::text::bigint,"
@@ -420,7 +420,7 @@ def rebase(
     unseen = sorted({*new, *others})
     end = max(until, own + 1)
     done = f"{unseen[0] if unseen else end}:{end}:{','.join(map(str, unseen))}"
-    _change(
+    change(
         connection,
         f"UPDATE {CHECKPOINT} SET done = %s, target = NULL, position = 0, last = 0, size = 0,"
         f" cluster = {_CLUSTER} WHERE context = %s AND subscription = %s",
@@ -438,7 +438,7 @@ def foreign(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool
     """
     if not by_snapshots(connection):
         return False
-    ((same, known),) = _run(
+    ((same, known),) = fetch(
         connection,
         f"SELECT {_CLUSTER} = %s, COALESCE((SELECT s.xid < pg_snapshot_xmax(pg_current_snapshot())"
         " OR s.xid = pg_current_xact_id_if_assigned()"
@@ -446,20 +446,6 @@ def foreign(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool
         [cluster, context],
     )
     return not (same and known)
-
-
-def _run(
-    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
-) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows
-
-
-def _change(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
 
 
 def of_types(types: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import OutboxMessage, Reason
+from outbox_inbox.statements import idle_state
 
 from .places import query, with_query
 
@@ -181,7 +182,7 @@ class ProgressFilter(StateFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         """Return the rows in the state asked for."""
-        idle = "pending" if queryset.model is OutboxMessage else "ready"
+        idle = idle_state(queryset.model)
         match self.value():
             case "backing_off":
                 return queryset.filter(state=idle, due_at__isnull=False, attempts__gt=0)
