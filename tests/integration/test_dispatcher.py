@@ -34,6 +34,9 @@ from tests.integration.helpers import (
     failing,
     fall_silent,
     leave_token,
+    picks,
+    put,
+    receive,
     relay,
     session,
     steps,
@@ -728,6 +731,18 @@ def test_an_unreadable_payload_is_dead_for_its_consumer_only(one, consumer, even
     dispatch()
     assert delivery_states(consumer, key="a") == ["dead", "waiting"]
     assert entries(consumer, "b") == [1, 2]
+
+
+def test_a_contract_is_read_strictly_when_it_is_handled_too():
+    """It came from outside, whoever has looked at it before: a name that stands twice is refused."""
+    put(Sold(order="a", number=1))
+    relay("shop")
+    receive("depot")
+    InboxMessage.objects.filter(context="depot").update(
+        payload='{"number":1,"number":2,"order":"a"}'
+    )
+    assert (dispatch("depot").done, picks("watch")) == (0, [])
+    assert "stands in one object twice" in Delivery.objects.filter(context="depot")[0].error
 
 
 def test_unreadable_headers_are_dead_like_an_unreadable_payload():
