@@ -16,10 +16,10 @@ from benchmarks.filling import DELIVERY, INBOX, OUTBOX, fill_inbox, fill_outbox,
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import Seen
 from outbox_inbox.contexts import Context
-from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Partition
-from outbox_inbox.partitions import ensure_partitions
-from outbox_inbox.relay import relay_outbox
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues.partitions import ensure_partitions
 
 _PARKED: Final = 100_000
 _FINISHED: Final = 1_000_000

@@ -20,10 +20,10 @@ from benchmarks.filling import DELIVERY, INBOX, OUTBOX, clear, fill_outbox, sett
 from benchmarks.harness import Comparison, Work
 from benchmarks.mall.contracts import Sold
 from outbox_inbox.contexts import context
+from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.models import Partition
-from outbox_inbox.partitions import ensure_partitions
-from outbox_inbox.receiving import receive_messages
-from outbox_inbox.relay import relay_outbox
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues.partitions import ensure_partitions
 
 _BATCH: Final = 500
 _COLUMNS: Final = (

@@ -12,10 +12,10 @@ from benchmarks.filling import DELIVERY, INBOX, clear, fill_inbox, settle, store
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import Bought, BoughtListed, BoughtTogether
 from benchmarks.store.models import Purchase
-from outbox_inbox.dialects import dialect
-from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Partition, table
-from outbox_inbox.partitions import ensure_partitions
+from outbox_inbox.queues.partitions import ensure_partitions
+from outbox_inbox.queues.statements.dialects import dialect
 
 _BATCH: Final = 500
 _PARTITIONS: Final = 8

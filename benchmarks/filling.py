@@ -7,11 +7,12 @@ from django.db import connections
 from benchmarks.mall.contracts import Sold
 from benchmarks.store.events import BYTES, FIRST, Bought, bought
 from benchmarks.store.models import Purchase
-from outbox_inbox import IntegrationEvent, codec
+from outbox_inbox import IntegrationEvent
 from outbox_inbox.contexts import Context, context, context_of
-from outbox_inbox.dialects import dialect
+from outbox_inbox.events import codec
 from outbox_inbox.models import table
-from outbox_inbox.statements import DELIVERY, INBOX, OUTBOX, STREAM
+from outbox_inbox.queues.statements import DELIVERY, INBOX, OUTBOX, STREAM
+from outbox_inbox.queues.statements.dialects import dialect
 
 PURCHASE: Final = table(Purchase)
 _ORDER, _NUMBER = "@order@", 987654321

@@ -11,9 +11,9 @@ from benchmarks.filling import STREAM, clear, fill_outbox, fill_stream, run, set
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import Bought
 from outbox_inbox.models import Checkpoint
-from outbox_inbox.partitions import ensure_partitions
-from outbox_inbox.relay import relay_outbox
-from outbox_inbox.subscriptions import follow
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues.partitions import ensure_partitions
+from outbox_inbox.streams.subscriptions import follow
 
 _PAGE: Final = 1_000
 

@@ -9,8 +9,8 @@ from django.db import connection
 from benchmarks.filling import STREAM, clear
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import FIRST, Bought, bought
-from outbox_inbox import codec, snapshots
-from outbox_inbox.aggregates import Repository
+from outbox_inbox.aggregates import Repository, snapshots
+from outbox_inbox.events import codec
 
 _EVENTS: Final = 1_000
 _SINCE: Final = 10  # events that came after the snapshot

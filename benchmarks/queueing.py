@@ -17,7 +17,7 @@ from benchmarks.carrying import _fill, _psycopg, bare_relay
 from benchmarks.filling import OUTBOX
 from benchmarks.harness import Comparison, Work
 from outbox_inbox.contexts import context
-from outbox_inbox.relay import relay_outbox
+from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.transports import transport
 
 _BATCH: Final = 500

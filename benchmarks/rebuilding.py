@@ -10,10 +10,10 @@ from django.db import connection, transaction
 from benchmarks.filling import STREAM, run
 from benchmarks.harness import Comparison, Reading, Work
 from context_a.models import CountryBoard
-from outbox_inbox import codec
-from outbox_inbox.dialects import dialect
+from outbox_inbox.events import codec
 from outbox_inbox.models import Checkpoint, table
 from outbox_inbox.operations.rebuilding import find, rebuild
+from outbox_inbox.queues.statements.dialects import dialect
 
 _EVENTS: Final = 1_000_000
 _PAGE: Final = 5_000

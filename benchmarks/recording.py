@@ -9,8 +9,9 @@ from benchmarks.filling import OUTBOX, clear
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import FIRST, NOTE, Bought, bought
 from benchmarks.store.models import Purchase
-from outbox_inbox import codec, record
-from outbox_inbox.dialects import dialect
+from outbox_inbox import record
+from outbox_inbox.events import codec
+from outbox_inbox.queues.statements.dialects import dialect
 
 _MANY: Final = 100
 _COLUMNS: Final = (

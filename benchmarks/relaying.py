@@ -8,9 +8,9 @@ from django.test.utils import CaptureQueriesContext
 from benchmarks.filling import DELIVERY, INBOX, OUTBOX, clear, fill_outbox, settle, store
 from benchmarks.harness import Comparison, Reading, Work
 from benchmarks.store.events import Bought
-from outbox_inbox.dialects import dialect
-from outbox_inbox.partitions import ensure_partitions
-from outbox_inbox.relay import relay_outbox
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues.partitions import ensure_partitions
+from outbox_inbox.queues.statements.dialects import dialect
 
 _BATCH: Final = 500
 _COLUMNS: Final = (

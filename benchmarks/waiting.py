@@ -10,9 +10,9 @@ from benchmarks.filling import clear, store
 from benchmarks.harness import Reading
 from benchmarks.store.events import FIRST, bought
 from outbox_inbox import record
-from outbox_inbox.dispatcher import dispatch_inbox
-from outbox_inbox.partitions import ensure_partitions
-from outbox_inbox.relay import relay_outbox
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues.partitions import ensure_partitions
 
 
 def idle_poll(count: int) -> float:

@@ -22,9 +22,9 @@ from benchmarks.mall.contracts import Sold
 from benchmarks.recording import business_row_and_event
 from benchmarks.store.events import FIRST, NOTE, WHEN, Bought, bought
 from outbox_inbox import record
-from outbox_inbox.partitions import ensure_partitions
-from outbox_inbox.statements import DELIVERY
-from outbox_inbox.wakeup import notify
+from outbox_inbox.queues.partitions import ensure_partitions
+from outbox_inbox.queues.statements import DELIVERY
+from outbox_inbox.queues.wakeup import notifier as notify
 
 Waits = tuple[float, float]
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from .envelope import Envelope
+from .events import DomainEvent, IntegrationEvent
+from .events.envelope import Envelope
+from .events.marking import handles, inbound, outbound, upcasts
 from .exceptions import (
     ConcurrencyError,
     DuplicateMessage,
@@ -17,8 +19,6 @@ from .exceptions import (
     OutboxInboxError,
     PermanentError,
 )
-from .marking import handles, inbound, outbound, upcasts
-from .messages import DomainEvent, IntegrationEvent
 
 __all__ = [
     "ConcurrencyError",
@@ -62,7 +62,7 @@ def record(
         key: orders the messages instead of the key that the classes name; at most 200 characters.
         at: an aware datetime; the messages are not sent before. One in the past is "now". Not
             together with ``stream`` where the stream is what the context sends (``source``). See
-            `outbox_inbox.scheduling.cancel` to take them back.
+            `outbox_inbox.outbox.scheduling.cancel` to take them back.
         headers: text by name, carried along to every consumer.
         message_id: an idempotency key of the caller's own, with one event only. It is remembered
             as long as the row is kept (``RETENTION``; for ever in a stream).
@@ -81,7 +81,7 @@ def record(
         HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
         HandlerError: it was called by a projection.
     """
-    from . import recording
+    from .outbox import recording
 
     return recording.record(
         *events,

@@ -22,8 +22,9 @@ class OutboxInboxConfig(AppConfig):
         Raises:
             SettingsError: faults are asked for where they are not allowed.
         """
-        from . import faults, logging
         from .checks import check_contexts, check_servers
+        from .conf import faults
+        from .signals import logging
 
         checks.register(check_contexts, "outbox_inbox")
         checks.register(check_servers, "outbox_inbox", deploy=True)
@@ -35,6 +36,6 @@ class OutboxInboxConfig(AppConfig):
 def _ensure_partitions(*, using: str, apps: Apps = installed_apps, **_: Any) -> None:
     # The tables may have been migrated away again.
     if "partition" in apps.all_models["outbox_inbox"]:
-        from .partitions import ensure_partitions
+        from .queues.partitions import ensure_partitions
 
         ensure_partitions(using)

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, dataclass_transform
 
 from django.utils import timezone
 
+from .events import DomainEvent, IntegrationEvent, Meta, escaped, meta
 from .exceptions import InvalidEvent
-from .messages import DomainEvent, IntegrationEvent, Meta, escaped, meta
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Event = type[DomainEvent] | type[IntegrationEvent]

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-from .marking import Event, Function, ProjectsMark, mark_projection
-from .messages import DomainEvent, IntegrationEvent
+from .events import DomainEvent, IntegrationEvent
+from .events.marking import Event, Function, ProjectsMark, mark_projection
 
 __all__ = ["Projection", "ProjectsMark", "applied_by", "applying", "projects"]
 

@@ -15,9 +15,13 @@ from typing import Any
 
 from celery import shared_task
 
-from . import contexts, dispatcher, operations, projecting, receiving, relay
+from . import contexts, operations
 from .contexts import Context
-from .wakeup import TASKS, gathered, nudge, receivers
+from .inbox import dispatcher
+from .inbox import receiver as receiving
+from .outbox import relay
+from .queues.wakeup import TASKS, gathered, nudge, receivers
+from .streams import projecting
 
 PRUNE = "outbox_inbox.prune_messages"
 

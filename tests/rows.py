@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
+from outbox_inbox.inbox.quarantine import fingerprint
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -16,7 +17,6 @@ from outbox_inbox.models import (
     Snapshot,
     StoredEvent,
 )
-from outbox_inbox.quarantine import fingerprint
 from outbox_inbox.transports import ReceivedMessage
 
 

@@ -26,8 +26,8 @@ from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import DeliveryState, OutboxState
 
 from .base import QueueAdmin
+from .databases import PARAMETER, chosen
 from .listing import MOST
-from .places import PARAMETER, chosen
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
 SAMPLE = 20  # rows shown beside the question for a reason

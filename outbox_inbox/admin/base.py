@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, StoredEvent
 
+from .databases import DatabaseFilter, chosen, query, with_query
 from .listing import BoundedChangeList, BoundedPaginator, first_found
-from .places import DatabaseFilter, chosen, query, with_query
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

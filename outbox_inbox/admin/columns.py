@@ -16,9 +16,9 @@ from outbox_inbox.models import ProcessState
 
 from . import rendering
 from .base import QueueAdmin
-from .instances import instance, process_of
+from .databases import query
 from .listing import IDLE_STATES, MOST, as_uuid
-from .places import query
+from .process_links import instance, process_of
 
 TEXTS: tuple[tuple[Any, Any], ...] = (
     (_("Payload"), {"fields": ("pretty_payload",), "classes": ("oi-wide",)}),

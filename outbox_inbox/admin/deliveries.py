@@ -23,6 +23,7 @@ from .columns import (
     MessageColumns,
     ProgressColumns,
 )
+from .databases import query
 from .listing import (
     ConsumerFilter,
     ContextFilter,
@@ -31,7 +32,6 @@ from .listing import (
     ParkedFilter,
     ProgressFilter,
 )
-from .places import query
 
 SHOWN_ATTEMPTS = 10
 """Attempts that stand on the page of their delivery; the list of attempts has them all."""

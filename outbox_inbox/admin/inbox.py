@@ -15,8 +15,8 @@ from outbox_inbox.models import Delivery, InboxMessage
 from . import rendering
 from .base import ReadOnly, TabularInline
 from .columns import IDENTITY, TEXTS, MessageColumns, ProgressColumns
+from .databases import chosen, query, with_query
 from .listing import BoundedChangeList, ContextFilter, TypeFilter
-from .places import chosen, query, with_query
 
 
 class InboxChangeList(BoundedChangeList):

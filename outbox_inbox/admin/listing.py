@@ -15,9 +15,9 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import OutboxMessage, Reason
-from outbox_inbox.statements import idle_state
+from outbox_inbox.queues.statements import idle_state
 
-from .places import query, with_query
+from .databases import query, with_query
 
 if TYPE_CHECKING:
     _Paginator = Paginator[Any]

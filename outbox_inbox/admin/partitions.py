@@ -20,8 +20,8 @@ from outbox_inbox.models import Partition, Queue
 
 from . import rendering
 from .actions import ActingAdmin
+from .databases import chosen
 from .listing import ContextFilter
-from .places import chosen
 
 Switch = Callable[..., int]
 

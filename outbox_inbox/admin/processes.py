@@ -16,9 +16,9 @@ from outbox_inbox.models import Delivery, ProcessState
 
 from . import rendering
 from .base import QueueAdmin
-from .instances import failed_deliveries, kept_early, processes, stuck, time_outs
+from .databases import query
 from .listing import BoundedChangeList, ContextFilter, KnownValues
-from .places import query
+from .process_links import failed_deliveries, kept_early, processes, stuck, time_outs
 
 LATE = timedelta(minutes=1)
 """After its time a time-out is on its way for a moment; after a longer one nobody moves it."""

@@ -11,10 +11,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from outbox_inbox import operations, quarantine
+from outbox_inbox import operations
+from outbox_inbox.inbox import quarantine
 from outbox_inbox.models import QuarantinedMessage, QuarantineState
 
-from . import hostile, rendering
+from . import rendering
+from . import untrusted as hostile
 from .actions import DiscardingAdmin, Rows, Verb
 from .listing import ContextFilter, ReasonFilter, StateFilter
 

@@ -15,8 +15,8 @@ from outbox_inbox.models import Snapshot, StoredEvent
 from . import rendering
 from .base import QueueAdmin
 from .columns import IDENTITY, TEXTS, MessageColumns
+from .databases import query
 from .listing import ContextFilter, TypeFilter, as_uuid
-from .places import query
 
 
 class StreamColumns(QueueAdmin):

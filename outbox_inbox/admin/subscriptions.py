@@ -17,16 +17,16 @@ from django.utils.translation import gettext_lazy, ngettext
 from outbox_inbox import operations
 from outbox_inbox.contexts import Context, ReadModel, context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
-from outbox_inbox.following import unsent
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations.rebuilding import BESIDE
-from outbox_inbox.sources import RELAY
-from outbox_inbox.subscriptions import behind
+from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues.relay_source import RELAY
+from outbox_inbox.streams.subscriptions import behind
 
 from . import rendering
 from .actions import ActingAdmin
+from .databases import chosen, query
 from .listing import ContextFilter
-from .places import chosen, query
 from .stream import StreamColumns
 
 Switch = Callable[[Context, Iterable[str]], int]

@@ -40,9 +40,9 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.section import did_you_mean
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.validation import did_you_mean
 
 from . import contracts, deployment, functions, processes, signing, subscriptions
 from .messages import error

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 from django.core.checks import CheckMessage
 
-from outbox_inbox import codec
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.marking import Event
-from outbox_inbox.messages import IntegrationEvent, is_contract_name, meta
+from outbox_inbox.events import IntegrationEvent, codec, is_contract_name, meta
+from outbox_inbox.events.marking import Event
 
 from .messages import error, warning, where
 from .producers import is_produced

@@ -12,11 +12,11 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage
 from django.db import connections, models, router
 
-from outbox_inbox import wakeup
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.declaring import models_of, owner_of
 from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.queues import wakeup
 from outbox_inbox.transports import transport, transport_problems
 
 from .messages import error, warning

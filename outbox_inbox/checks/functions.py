@@ -11,9 +11,9 @@ from django.core.checks import CheckMessage
 
 from outbox_inbox.contexts import Context, ContextConfig, context_of, contexts
 from outbox_inbox.contexts.consumers import Consumer, has_module, marked_functions
+from outbox_inbox.events import meta
+from outbox_inbox.events.marking import Event, UpcastsMark, marks_of
 from outbox_inbox.exceptions import NotAContext
-from outbox_inbox.marking import Event, UpcastsMark, marks_of
-from outbox_inbox.messages import meta
 from outbox_inbox.processes import TimedOut
 
 from .messages import error, warning, where

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from django.core.checks import CheckMessage
 
-from outbox_inbox import codec
 from outbox_inbox.contexts import Context
-from outbox_inbox.contexts.managing import process_classes
+from outbox_inbox.contexts.processes import process_classes
+from outbox_inbox.events import codec
 from outbox_inbox.processes import Process, version_of
 
 from .messages import error, warning, where

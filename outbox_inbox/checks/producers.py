@@ -8,7 +8,7 @@ from pathlib import Path
 from django.apps import apps
 
 from outbox_inbox.contexts import Context
-from outbox_inbox.marking import Event
+from outbox_inbox.events.marking import Event
 
 from .signatures import returned_classes
 

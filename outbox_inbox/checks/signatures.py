@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Union
 
 from outbox_inbox.contexts.consumers import Consumer
-from outbox_inbox.envelope import Envelope
+from outbox_inbox.events.envelope import Envelope
 
 _SEVERAL: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

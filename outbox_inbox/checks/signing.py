@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from django.core.checks import CheckMessage
 
 from outbox_inbox.conf import SCHEMES, settings
+from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context
-from outbox_inbox.validation import suggestion
 
 from .messages import error, warning
 

@@ -7,13 +7,13 @@ from contextlib import suppress
 from django.core.checks import CheckMessage
 from django.db import connections
 
-from outbox_inbox import cursors
+from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Consumer, Context, ReadModel, context_of
 from outbox_inbox.contexts.declaring import models_of
+from outbox_inbox.events import meta
+from outbox_inbox.events.marking import Event
 from outbox_inbox.exceptions import NotAContext
-from outbox_inbox.marking import Event
-from outbox_inbox.messages import meta
-from outbox_inbox.validation import suggestion
+from outbox_inbox.queues.statements import checkpoints as cursors
 
 from .messages import error, where
 from .signatures import problems_of

@@ -15,12 +15,12 @@ from django.apps import AppConfig, apps
 from django.core.signals import setting_changed
 
 from outbox_inbox.conf import ContextSettings, Source, settings
+from outbox_inbox.conf.keys import Signing, Verifying
+from outbox_inbox.conf.section import suggestion
+from outbox_inbox.events import DomainEvent, IntegrationEvent, meta
+from outbox_inbox.events.marking import Event, marks_of
 from outbox_inbox.exceptions import NotAContext
-from outbox_inbox.keyring import Signing, Verifying
-from outbox_inbox.marking import Event, marks_of
-from outbox_inbox.messages import DomainEvent, IntegrationEvent, meta
 from outbox_inbox.processes import Process
-from outbox_inbox.validation import suggestion
 
 from .consumers import (
     NO_UPCASTERS,
@@ -40,8 +40,8 @@ from .declaring import (
     owner_of,
     refuse,
 )
-from .managing import collect_processes, process_classes
-from .projecting import ReadModel, collect_read_models
+from .processes import collect_processes, process_classes
+from .read_models import ReadModel, collect_read_models
 
 __all__ = ["Consumer", "Context", "ContextConfig", "ReadModel", "context", "context_of", "contexts"]
 

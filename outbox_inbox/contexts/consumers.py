@@ -9,8 +9,7 @@ from zlib import crc32
 
 from django.utils.module_loading import module_has_submodule
 
-from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.marking import (
+from outbox_inbox.events.marking import (
     MAX_NAME,
     Event,
     HandlesMark,
@@ -21,6 +20,7 @@ from outbox_inbox.marking import (
     UpcastsMark,
     marks_of,
 )
+from outbox_inbox.exceptions import SettingsError
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 Upcasters = Mapping[int, Upcaster]

@@ -8,9 +8,9 @@ from django.apps import AppConfig, apps
 from django.db import connections, models
 
 from outbox_inbox.conf import ContextSettings, Source, settings
+from outbox_inbox.conf.section import did_you_mean, suggestion
+from outbox_inbox.events import IntegrationEvent
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.messages import IntegrationEvent
-from outbox_inbox.validation import did_you_mean, suggestion
 
 from .consumers import import_modules
 

@@ -11,13 +11,13 @@ from django.core.management.base import CommandError
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
 from outbox_inbox.operations import Drained, PartitionState, QueueStats, drain, due, queue_stats
-from outbox_inbox.running import Interrupt
-from outbox_inbox.tally import Outcome
-from outbox_inbox.wakeup import Work
+from outbox_inbox.operations.running import Interrupt
+from outbox_inbox.queues.outcome import Outcome
+from outbox_inbox.queues.wakeup import Work
 
+from .arguments import positive, seconds
 from .base import QueueCommand, add_contexts, chosen_contexts, counted
 from .progress import shown_progress
-from .values import positive, seconds
 
 
 class DrainCommand(QueueCommand):

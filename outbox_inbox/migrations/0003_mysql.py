@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from outbox_inbox.mysql_schema import AdaptToMySQL
+from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 
 
 class Migration(migrations.Migration):

@@ -2,7 +2,7 @@ from django.apps.registry import Apps
 from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-from outbox_inbox.mysql_schema import AdaptToMySQL
+from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 
 
 def _follow_by_transaction(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:

@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from outbox_inbox.mysql_schema import AdaptToMySQL
+from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 
 
 class Migration(migrations.Migration):

@@ -1,13 +1,11 @@
 """What operators do with the queues; commands and admin call these functions and report."""
 
 from .counting import due, queue_stats
+from .dead_letters import Report, discard, discard_rows, retry, retry_rows
 from .draining import WORK, Drained, Progress, Step, drain, drain_all, rounds
-from .figures import ParkedKey, PartitionState, QueueStats
 from .pausing import pause, resume
 from .pruning import Pruned, prune
-from .reading import Seen, holders, look, similar
-from .rebasing import Rebased, rebase
-from .releasing import (
+from .quarantine import (
     QuarantineSelection,
     Released,
     discard_quarantined,
@@ -16,15 +14,12 @@ from .releasing import (
     release,
     release_rows,
 )
-from .selecting import Selection, rows
-from .solving import Report, discard, discard_rows, retry, retry_rows
-from .spreading import Spread, repartition
-from .subscribing import (
-    ReadModelStats,
-    pause_read_models,
-    read_model_stats,
-    resume_read_models,
-)
+from .read_models import ReadModelStats, pause_read_models, read_model_stats, resume_read_models
+from .rebasing import Rebased, rebase
+from .repartitioning import Spread, repartition
+from .selection import Selection, rows
+from .stats import ParkedKey, PartitionState, QueueStats
+from .streams import Seen, holders, look, similar
 
 __all__ = [
     "WORK",

@@ -9,12 +9,12 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.dialects import aware, dialect
-from outbox_inbox.following import unsent
 from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue, Reason, table
+from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues.statements.dialects import aware, dialect
 
-from .figures import ParkedKey, PartitionState, QueueStats
-from .selecting import ASIDE, DEAD, DUE, IDLE, MODELS, TIMED, WAITING
+from .selection import ASIDE, DEAD, DUE, IDLE, MODELS, TIMED, WAITING
+from .stats import ParkedKey, PartitionState, QueueStats
 
 _STATES = {
     Queue.OUTBOX: ("pending", "backing_off", "waiting", "dead"),

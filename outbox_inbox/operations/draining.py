@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import Protocol
 
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.dispatcher import dispatch_inbox
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.projecting import update_projections
-from outbox_inbox.receiving import receive_messages
-from outbox_inbox.relay import relay_outbox
-from outbox_inbox.tally import Outcome, ignore, never
-from outbox_inbox.wakeup import Work, gathered
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.receiver import receive_messages
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues.outcome import Outcome, ignore, never
+from outbox_inbox.queues.wakeup import Work, gathered
+from outbox_inbox.streams.projecting import update_projections
 
 PATIENCE = timedelta(seconds=30)
 """How long a drain waits for others to go on with the partitions they are at."""

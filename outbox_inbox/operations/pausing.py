@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from outbox_inbox.closed import explained
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Partition, Queue
-from outbox_inbox.partitions import ensure_partitions, operator_lock
+from outbox_inbox.queues.partitions import ensure_partitions, operator_lock
+from outbox_inbox.queues.statements.moved import explained
 
 
 def pause(owner: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:

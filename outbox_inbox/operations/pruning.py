@@ -16,7 +16,6 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.dialects import aware, dialect
 from outbox_inbox.models import (
     Delivery,
     DeliveryState,
@@ -29,7 +28,8 @@ from outbox_inbox.models import (
     Transfer,
     TransferState,
 )
-from outbox_inbox.tally import never
+from outbox_inbox.queues.outcome import never
+from outbox_inbox.queues.statements.dialects import aware, dialect
 
 _CHUNK = 1000  # rows looked at in one statement, and removed in one transaction
 

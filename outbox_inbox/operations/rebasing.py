@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox import cursors
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
+from outbox_inbox.queues.statements import checkpoints as cursors
 
-from .patience import lock, patiently
+from .table_locks import lock, patiently
 
 _HANDLED = 3  # the first id there is, and the one that all handled events may have
 _FIRST, _END = 4, 500  # ids below are given out while a server is made

@@ -6,6 +6,6 @@ all databases that the test may use.
 
 from .clock import advance
 from .draining import DrainFailed, drain
-from .looking import recorded
+from .recorded import recorded
 
 __all__ = ["DrainFailed", "advance", "drain", "recorded"]

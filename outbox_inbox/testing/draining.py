@@ -15,7 +15,7 @@ from outbox_inbox.models import (
     Queue,
 )
 from outbox_inbox.operations import QueueStats, Step, queue_stats, rounds
-from outbox_inbox.tally import Outcome
+from outbox_inbox.queues.outcome import Outcome
 
 from .clock import bring_next
 

@@ -11,10 +11,12 @@ from datetime import timedelta
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox import closed, faults, intake, statements
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.dialects import stamp
 from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.queues import intake, statements
+from outbox_inbox.queues.statements import moved as closed
+from outbox_inbox.queues.statements.dialects import stamp
 
 from .base import OutgoingMessage, Published, Transport
 

@@ -3,9 +3,9 @@
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context
-from outbox_inbox.cursors import Stored
-from outbox_inbox.dialects import as_uuid, as_uuid_or_none, aware
-from outbox_inbox.statements import Pending
+from outbox_inbox.queues.statements import Pending
+from outbox_inbox.queues.statements.checkpoints import Stored
+from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
 
 from .base import OutgoingMessage
 

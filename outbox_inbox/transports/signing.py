@@ -15,7 +15,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
-from outbox_inbox.keyring import Signing, Verifying
+from outbox_inbox.conf.keys import Signing, Verifying
 
 FORMAT: Final = b"16:ce-hmac-sha256-1,"
 KEYID: Final = "keyid"

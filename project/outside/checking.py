@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from django.db import connections
 
-from outbox_inbox import cursors
 from outbox_inbox.contexts import context
 from outbox_inbox.operations import QueueStats
+from outbox_inbox.queues.statements import checkpoints as cursors
 
 from .deployed import ORDERING
 from .orders import OutsideOrder

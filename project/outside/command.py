@@ -11,7 +11,7 @@ from django.core.management.base import CommandError
 
 from outbox_inbox.management.base import QueueCommand, SomethingIsWrong, add_format
 from outbox_inbox.management.progress import Advance, shown_progress
-from outbox_inbox.running import Interrupt
+from outbox_inbox.operations.running import Interrupt
 
 from .business import PATIENCE, Day
 from .checking import unfinished

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from outbox_inbox.contexts import context
-from outbox_inbox.following import unsent
 from outbox_inbox.models import (
     Delivery,
     DeliveryState,
@@ -17,6 +16,7 @@ from outbox_inbox.models import (
     OutboxState,
     StoredEvent,
 )
+from outbox_inbox.outbox.stream_relay import unsent
 
 from .deployed import ORDERING, SHIPPING, here
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from outbox_inbox.faults import POINTS
+from outbox_inbox.conf.faults import POINTS
 from tests.acceptance.chaos import Command, kill_at_random
 from tests.acceptance.conftest import WORKER, Processes
 from tests.acceptance.orders import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from outbox_inbox.faults import POINTS
+from outbox_inbox.conf.faults import POINTS
 from tests.acceptance.conftest import Processes
 from tests.acceptance.orders import assert_all_is_well, write_orders
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from outbox_inbox.faults import POINTS
+from outbox_inbox.conf.faults import POINTS
 from tests.acceptance.apart import Between, RabbitBetween, RedisBetween
 from tests.acceptance.conftest import Processes
 from tests.acceptance.store import Store

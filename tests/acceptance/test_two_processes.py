@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from outbox_inbox.faults import POINTS
+from outbox_inbox.conf.faults import POINTS
 from tests import services
 from tests.acceptance.apart import (
     Apart,

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 from django.db import OperationalError
 
-from outbox_inbox import intake
+from outbox_inbox.queues import intake
 from outbox_inbox.testing.conformance import TransportConformance
 from outbox_inbox.testing.conformance.scene import SUBSCRIBERS
 

@@ -21,7 +21,7 @@ from outbox_inbox.models import (
     StoredEvent,
     table,
 )
-from outbox_inbox.partitions import ensure_partitions
+from outbox_inbox.queues.partitions import ensure_partitions
 from tests.board.models import HighScore, Member, Ranking, Sheet, Team
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark

@@ -13,13 +13,15 @@ from uuid import uuid4
 
 from django.db import connection, connections, models, transaction
 
-from outbox_inbox import Envelope, faults, partitions, record
+from outbox_inbox import Envelope, record
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import context, context_of
-from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
-from outbox_inbox.receiving import receive_messages
-from outbox_inbox.relay import relay_outbox
-from outbox_inbox.tally import Outcome
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues import partitions
+from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing import advance
 from tests.depot.models import Pick
 from tests.shop.models import Entry

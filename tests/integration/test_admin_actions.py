@@ -14,9 +14,9 @@ from django.utils import timezone
 from outbox_inbox import PermanentError, operations, record
 from outbox_inbox.admin import actions
 from outbox_inbox.contexts import context
-from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
-from outbox_inbox.relay import relay_outbox
+from outbox_inbox.outbox.relay import relay_outbox
 from tests import rows
 from tests.script import playing
 from tests.shop.events import Noted

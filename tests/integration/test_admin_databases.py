@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from outbox_inbox.models import Delivery, OutboxMessage, Partition
-from outbox_inbox.partitions import ensure_partitions
+from outbox_inbox.queues.partitions import ensure_partitions
 from tests import rows
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])

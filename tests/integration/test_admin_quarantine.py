@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from outbox_inbox import IntegrationEvent
-from outbox_inbox.admin import hostile
+from outbox_inbox.admin import untrusted as hostile
 from outbox_inbox.models import InboxMessage, QuarantinedMessage
 from outbox_inbox.transports import ReceivedMessage
 from tests import rows

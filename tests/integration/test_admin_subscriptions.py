@@ -15,7 +15,7 @@ from django.utils import timezone
 from outbox_inbox import record
 from outbox_inbox.contexts import context
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.projecting import update_projections
+from outbox_inbox.streams.projecting import update_projections
 from tests.board.events import Cheered, Scored
 from tests.board.models import HighScore
 from tests.script import playing

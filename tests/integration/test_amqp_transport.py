@@ -9,7 +9,7 @@ from django.apps import apps
 
 from outbox_inbox.contexts import context
 from outbox_inbox.models import InboxMessage, OutboxMessage, QuarantinedMessage
-from outbox_inbox.preparing import hash_of
+from outbox_inbox.outbox.rows import hash_of
 from outbox_inbox.transports import OutgoingMessage, transport
 from outbox_inbox.transports.wire import attributes_of
 from tests.depot.contracts import Sold as SeenSold

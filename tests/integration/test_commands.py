@@ -18,8 +18,9 @@ from django.utils import timezone
 from outbox_inbox import IntegrationEvent, PermanentError
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.inbox.quarantine import Kept, keep
+from outbox_inbox.management.arguments import duration, shown
 from outbox_inbox.management.base import SomethingIsWrong, WrongUsage
-from outbox_inbox.management.values import duration, shown
 from outbox_inbox.models import (
     Delivery,
     OutboxMessage,
@@ -29,8 +30,7 @@ from outbox_inbox.models import (
     Reason,
 )
 from outbox_inbox.operations import pause
-from outbox_inbox.quarantine import Kept, keep
-from outbox_inbox.relay import relay_outbox
+from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.testing import advance, drain
 from outbox_inbox.transports.local import LocalTransport
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
@@ -106,7 +106,7 @@ def test_missing_tables_are_an_error_in_one_line(monkeypatch):
     def look(*arguments):
         raise OperationalError("no such table: outbox_inbox_partition")
 
-    monkeypatch.setattr("outbox_inbox.statements.look", look)
+    monkeypatch.setattr("outbox_inbox.queues.statements.look", look)
 
     result = Result("drain_outbox")
 

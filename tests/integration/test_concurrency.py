@@ -11,9 +11,10 @@ from unittest.mock import patch
 import pytest
 from django.db import connection, transaction
 
-from outbox_inbox import faults, partitions, statements
+from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
 from outbox_inbox.models import Delivery, OutboxMessage
+from outbox_inbox.queues import partitions, statements
 from outbox_inbox.transports import Published
 from tests.integration.helpers import (
     PATIENCE,

@@ -137,7 +137,7 @@ def test_shipping_waits_for_the_shipments(deploy, monkeypatch):
             run("place_orders", *FILES)
             deploy("shipping")
 
-    monkeypatch.setattr("outbox_inbox.running.Interrupt.wait", order_meanwhile)
+    monkeypatch.setattr("outbox_inbox.operations.running.Interrupt.wait", order_meanwhile)
     assert run("place_orders", *FILES)["dispatched"] == 4
 
 

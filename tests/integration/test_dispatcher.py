@@ -7,8 +7,9 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from outbox_inbox import PermanentError, execution, record, signals
+from outbox_inbox import PermanentError, record, signals
 from outbox_inbox.contexts import context
+from outbox_inbox.inbox import execution
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -18,7 +19,7 @@ from outbox_inbox.models import (
     Queue,
 )
 from outbox_inbox.operations import Selection, discard, retry
-from outbox_inbox.partitions import Run, operator_lock
+from outbox_inbox.queues.partitions import Run, operator_lock
 from tests.depot.events import Wanted
 from tests.integration.helpers import (
     Broken,

@@ -18,7 +18,7 @@ from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import StoredEvent
 from outbox_inbox.operations import rebase
-from outbox_inbox.subscriptions import behind, follow
+from outbox_inbox.streams.subscriptions import behind, follow
 from tests import services
 from tests.conftest import need
 from tests.integration.helpers import Worker, put, steps

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connection, models, transaction
 
-from outbox_inbox import dialects, mysql, record, statements
+from outbox_inbox import record
 from outbox_inbox.checks.deployment import check_project
 from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import context
@@ -27,11 +27,12 @@ from outbox_inbox.models import (
     Queue,
     StoredEvent,
 )
-from outbox_inbox.mysql_schema import AdaptToMySQL
 from outbox_inbox.operations import Selection, discard, repartition
-from outbox_inbox.partitions import look, stay
-from outbox_inbox.statements import Received
-from outbox_inbox.subscriptions import follow
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.partitions import look, stay
+from outbox_inbox.queues.statements import Received, dialects, mysql
+from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
+from outbox_inbox.streams.subscriptions import follow
 from tests.integration.helpers import (
     PATIENCE,
     Worker,

@@ -10,13 +10,16 @@ import psycopg
 import pytest
 from django.db import connection, connections, transaction
 
-from outbox_inbox import record, wakeup
-from outbox_inbox.backoff import Backoff
+from outbox_inbox import record
+from outbox_inbox.conf.backoff import Backoff
 from outbox_inbox.contexts import context
-from outbox_inbox.running import WakeUps
+from outbox_inbox.operations.running import WakeUps
+from outbox_inbox.queues import wakeup
+from outbox_inbox.queues.wakeup import connection as connecting
+from outbox_inbox.queues.wakeup import listener as listening
+from outbox_inbox.queues.wakeup import notifier as notify
+from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.testing import drain
-from outbox_inbox.wakeup import connecting, listening, notify
-from outbox_inbox.wakeup.listening import Listener
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
 from tests.integration.helpers import PATIENCE, Worker, eventually, put, steps
 from tests.shop.events import Noted
@@ -191,7 +194,9 @@ def test_a_server_that_is_down_does_no_harm(elsewhere, free_port, caplog):
     put(*steps(Noted, 1))
 
     eventually(lambda: wakeup.failures() == 1, "the failure is counted")
-    (line,) = [each.getMessage() for each in caplog.records if each.name == "outbox_inbox.wakeup"]
+    (line,) = [
+        each.getMessage() for each in caplog.records if each.name == "outbox_inbox.queues.wakeup"
+    ]
     assert line.startswith("no worker was woken up to shop relay: OperationalError")
     put(*steps(Noted, [2]))
     eventually(lambda: wakeup.failures() == 2, "it is left alone for a while")

@@ -31,8 +31,8 @@ from outbox_inbox.operations import (
     resume,
     retry,
     retry_rows,
-    solving,
 )
+from outbox_inbox.operations import dead_letters as solving
 from outbox_inbox.testing import advance, drain
 from tests.integration.helpers import deliver, dispatch, put, relay
 from tests.script import playing

@@ -14,7 +14,6 @@ from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import (
     Selection,
     discard,
-    patience,
     pause,
     prune,
     queue_stats,
@@ -22,6 +21,7 @@ from outbox_inbox.operations import (
     resume,
     retry,
 )
+from outbox_inbox.operations import table_locks as patience
 from outbox_inbox.testing import advance
 from tests.depot.events import Wanted
 from tests.integration.helpers import (

@@ -10,11 +10,11 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from outbox_inbox import partitions, statements
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
-from outbox_inbox.partitions import Lost, ensure_partitions, look, operator_lock, stay
+from outbox_inbox.queues import partitions, statements
+from outbox_inbox.queues.partitions import Lost, ensure_partitions, look, operator_lock, stay
 from outbox_inbox.transports import Published
 from tests.integration.helpers import (
     PATIENCE,

@@ -10,11 +10,11 @@ from django.db import connection, transaction
 
 from outbox_inbox import record
 from outbox_inbox.contexts import context
-from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, OutboxMessage, ProcessState
 from outbox_inbox.operations import prune, queue_stats
-from outbox_inbox.relay import relay_outbox
-from outbox_inbox.tally import Outcome
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing import DrainFailed, advance, drain, recorded
 from tests.integration.helpers import (
     PATIENCE,

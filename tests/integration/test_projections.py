@@ -9,9 +9,9 @@ from outbox_inbox import record, signals
 from outbox_inbox.contexts import context
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations import drain_all
-from outbox_inbox.projecting import update_projections
-from outbox_inbox.running.looking import look_around
-from outbox_inbox.subscriptions import behind, follow
+from outbox_inbox.operations.running.due import look_around
+from outbox_inbox.streams.projecting import update_projections
+from outbox_inbox.streams.subscriptions import behind, follow
 from outbox_inbox.testing import advance
 from tests.board.events import Annulled, Cheered, Scored
 from tests.board.models import HighScore, Member, Ranking, Sheet

@@ -12,6 +12,7 @@ from django.utils import timezone
 from outbox_inbox import IntegrationEvent
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
+from outbox_inbox.inbox.quarantine import Kept, keep
 from outbox_inbox.models import (
     Delivery,
     InboxMessage,
@@ -30,9 +31,8 @@ from outbox_inbox.operations import (
     queue_stats,
     release,
     release_rows,
-    releasing,
 )
-from outbox_inbox.quarantine import Kept, keep
+from outbox_inbox.operations import quarantine as releasing
 from outbox_inbox.transports import ReceivedMessage
 from tests.arriving import Queued, arriving, payload
 from tests.integration.helpers import (

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.operations import look, reading, similar
+from outbox_inbox.operations import look, similar
+from outbox_inbox.operations import streams as reading
 from tests.depot.events import Wanted
 from tests.integration.helpers import put, steps
 from tests.shop.events import Grown, Loose, Noted, Unheard

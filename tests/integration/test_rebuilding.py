@@ -12,8 +12,8 @@ from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations.rebuilding import BESIDE, find, rebuild
-from outbox_inbox.projecting import update_projections
-from outbox_inbox.subscriptions import behind, follow
+from outbox_inbox.streams.projecting import update_projections
+from outbox_inbox.streams.subscriptions import behind, follow
 from tests.board.events import Annulled, Scored
 from tests.board.models import HighScore, Member, Ranking, Sheet
 from tests.integration.helpers import Broken, Crash, Worker, crash, put, striking
@@ -37,7 +37,7 @@ def small_pages(boarded, monkeypatch):
 
 def shadow_of(name):
     """Return the copies of a read model's tables."""
-    from outbox_inbox.operations.rebuilding.shadow import shadow_of
+    from outbox_inbox.operations.rebuilding.shadow_tables import shadow_of
 
     return shadow_of(connection, context(BOARD).read_models[name].models)
 

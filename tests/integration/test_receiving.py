@@ -13,7 +13,7 @@ from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue
 from outbox_inbox.operations import pause, prune, resume
-from outbox_inbox.preparing import hash_of
+from outbox_inbox.outbox.rows import hash_of
 from tests.arriving import Queued, arriving
 from tests.integration.helpers import (
     Worker,
@@ -207,8 +207,8 @@ def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
     """Rule O7: the unique constraint decides, not a look before."""
     from django.db import transaction
 
-    from outbox_inbox import intake
-    from outbox_inbox.vetting import vet
+    from outbox_inbox.inbox.admission import vet
+    from outbox_inbox.queues import intake
 
     row = vet(context("depot"), arriving(1)).row
 

@@ -274,7 +274,7 @@ def test_a_cluster_is_told_of(configure):
 )
 def test_a_version_that_does_not_count_is_told_of(version, problem):
     """Before 7.0 nobody knows how much is unread."""
-    from outbox_inbox.transports.redis import inspecting
+    from outbox_inbox.transports.redis import health as inspecting
 
     assert bool(inspecting._version({"redis_version": version})) is problem
 

@@ -7,12 +7,13 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from outbox_inbox import partitions, record, signals
+from outbox_inbox import record, signals
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
-from outbox_inbox.partitions import Run
+from outbox_inbox.queues import partitions
+from outbox_inbox.queues.partitions import Run
 from outbox_inbox.testing import advance
 from outbox_inbox.transports import Published
 from tests import wire

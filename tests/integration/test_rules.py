@@ -28,12 +28,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from outbox_inbox import PermanentError, faults, partitions
+from outbox_inbox import PermanentError
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
-from outbox_inbox.following import unsent
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
+from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues import partitions
 from outbox_inbox.transports import Published
 from tests.depot.contracts import Sold as View
 from tests.depot.events import Wanted

@@ -13,12 +13,12 @@ from django.db import OperationalError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from outbox_inbox import running, statements
 from outbox_inbox.contexts import context, contexts
-from outbox_inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
-from outbox_inbox.operations import WORK
-from outbox_inbox.running import Interrupt, run
+from outbox_inbox.operations import WORK, running
+from outbox_inbox.operations.running import Interrupt, run
+from outbox_inbox.queues import statements
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
 from tests.integration.helpers import (
     PATIENCE,
@@ -86,9 +86,11 @@ def failures(monkeypatch):
 @pytest.fixture
 def log(caplog):
     """What the runner told."""
-    caplog.set_level(logging.INFO, "outbox_inbox.running")
+    caplog.set_level(logging.INFO, "outbox_inbox.operations.running")
     logging.getLogger("outbox_inbox").propagate = True
-    yield lambda: [each for each in caplog.records if each.name == "outbox_inbox.running"]
+    yield lambda: [
+        each for each in caplog.records if each.name == "outbox_inbox.operations.running"
+    ]
     logging.getLogger("outbox_inbox").propagate = False
 
 

@@ -11,8 +11,8 @@ from outbox_inbox import DuplicateMessage, InvalidEvent, NotInAtomicBlock, recor
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import HandlerError, NotAContext
 from outbox_inbox.models import OutboxMessage, StoredEvent
+from outbox_inbox.outbox.scheduling import cancel
 from outbox_inbox.projections import applying
-from outbox_inbox.scheduling import cancel
 from outbox_inbox.testing import advance
 from tests.depot.events import Wanted
 from tests.integration.helpers import (

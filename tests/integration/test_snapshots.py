@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outbox_inbox import ConcurrencyError, snapshots, streams
-from outbox_inbox.aggregates import Repository, retry_on_conflict
+from outbox_inbox import ConcurrencyError, streams
+from outbox_inbox.aggregates import Repository, retry_on_conflict, snapshots
 from outbox_inbox.exceptions import InvalidSnapshot
 from outbox_inbox.models import Snapshot, StoredEvent
 from outbox_inbox.signals import snapshot_ignored

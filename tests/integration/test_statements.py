@@ -14,7 +14,6 @@ import pytest
 from django.db import connection, models, transaction
 from pytest_django import DjangoDbBlocker
 
-from outbox_inbox import statements
 from outbox_inbox.models import (
     Delivery,
     InboxMessage,
@@ -24,8 +23,9 @@ from outbox_inbox.models import (
     StoredEvent,
 )
 from outbox_inbox.operations import QuarantineSelection, Selection, quarantined
-from outbox_inbox.operations.selecting import rows
-from outbox_inbox.partitions import ensure_partitions
+from outbox_inbox.operations.selection import rows
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.partitions import ensure_partitions
 from tests.integration.conftest import Made
 
 MANY = {"postgresql": 100_000, "sqlite": 500, "mysql": 20_000}

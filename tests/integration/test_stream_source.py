@@ -12,7 +12,7 @@ from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent
 from outbox_inbox.operations import Selection, due, queue_stats, repartition, retry
-from outbox_inbox.running.looking import look_around
+from outbox_inbox.operations.running.due import look_around
 from outbox_inbox.testing import advance, drain, recorded
 from tests import wire
 from tests.integration.helpers import (

@@ -6,10 +6,10 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from outbox_inbox import cursors
 from outbox_inbox.contexts import context
 from outbox_inbox.models import Checkpoint
-from outbox_inbox.subscriptions import behind, follow, forget, take_over
+from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.streams.subscriptions import behind, follow, forget, take_over
 from tests.integration.helpers import Worker, put, steps
 from tests.shop.events import Counted, Noted
 

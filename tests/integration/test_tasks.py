@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from outbox_inbox import tasks, wakeup
+from outbox_inbox import tasks
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import pause
+from outbox_inbox.queues import wakeup
 from project.celery import app
 from tests.integration.helpers import (
     Worker,
@@ -274,7 +275,7 @@ def test_the_app_works_without_celery():
         "django.setup()\n"
         "from django.core.management import call_command\n"
         "call_command('migrate', verbosity=0); call_command('drain_outbox')\n"
-        "import outbox_inbox.operations, outbox_inbox.running, outbox_inbox.testing\n"
+        "import outbox_inbox.operations, outbox_inbox.operations.running, outbox_inbox.testing\n"
     )
 
     found = subprocess.run(

@@ -18,8 +18,9 @@ from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
 from context_b.models import CountryBoard, Shipment
-from outbox_inbox import PermanentError, faults, quarantine, record
+from outbox_inbox import PermanentError, record
 from outbox_inbox.aggregates import Repository
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import context, contexts
 from outbox_inbox.exceptions import (
     ContextMoved,
@@ -27,6 +28,7 @@ from outbox_inbox.exceptions import (
     OutboxInboxError,
     TransferRefused,
 )
+from outbox_inbox.inbox import quarantine
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -45,7 +47,6 @@ from outbox_inbox.models import (
 from outbox_inbox.operations import (
     Selection,
     discard,
-    patience,
     pause,
     prune,
     queue_stats,
@@ -53,9 +54,10 @@ from outbox_inbox.operations import (
     retry,
     transfer,
 )
+from outbox_inbox.operations import table_locks as patience
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last, set_last
-from outbox_inbox.subscriptions import follow
+from outbox_inbox.streams.subscriptions import follow
 from outbox_inbox.transports import ReceivedMessage
 from tests.depot.events import Wanted
 from tests.depot.models import Parcel, Pick

@@ -7,10 +7,11 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from outbox_inbox import intake, record
+from outbox_inbox import record
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Partition, Queue
+from outbox_inbox.queues import intake
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.local import LocalTransport
 from outbox_inbox.transports.memory import MemoryTransport

@@ -9,10 +9,11 @@ import pytest
 from celery import Celery
 from django.db import transaction
 
-from outbox_inbox import record, tasks, wakeup
+from outbox_inbox import record, tasks
 from outbox_inbox.contexts import context
 from outbox_inbox.models import OutboxMessage, Queue
 from outbox_inbox.operations import Selection, retry
+from outbox_inbox.queues import wakeup
 from outbox_inbox.testing import drain
 from tests.integration.helpers import deliver, put
 from tests.shop.events import Checked, Noted
@@ -280,7 +281,9 @@ def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     assert monotonic() - begin < 5
     assert wakeup.failures() == 1
     assert drain().done == 3
-    (line,) = [each.getMessage() for each in caplog.records if each.name == "outbox_inbox.wakeup"]
+    (line,) = [
+        each.getMessage() for each in caplog.records if each.name == "outbox_inbox.queues.wakeup"
+    ]
     assert line.startswith("no worker was woken up to relay shop: ")
 
 

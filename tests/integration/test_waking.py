@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from outbox_inbox.backoff import Backoff
+from outbox_inbox.conf.backoff import Backoff
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.running import Interrupt, WakeUps, run, waking
+from outbox_inbox.operations.running import Interrupt, WakeUps, run
+from outbox_inbox.operations.running import wake_ups as waking
 from outbox_inbox.transports import transport
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
 from tests.integration.helpers import (

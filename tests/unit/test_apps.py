@@ -5,9 +5,9 @@ from django.core import checks
 from django.core.management import call_command
 from django.core.management.sql import emit_post_migrate_signal
 
-from outbox_inbox import faults
 from outbox_inbox.apps import _ensure_partitions
 from outbox_inbox.checks import check_contexts
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import Partition
 

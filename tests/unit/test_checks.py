@@ -13,7 +13,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 
 from outbox_inbox.checks import check_contexts
-from outbox_inbox.wakeup import notify
+from outbox_inbox.queues.wakeup import notifier as notify
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = """

@@ -18,11 +18,11 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox_inbox import codec
 from outbox_inbox.contexts import context
+from outbox_inbox.events import codec
+from outbox_inbox.inbox.admission import Refusal, vet
 from outbox_inbox.models import Reason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
-from outbox_inbox.vetting import Refusal, vet
 from tests.shop.contracts import Sold
 
 # The spelling of RFC 3339, section 5.6; in UTC, as ours are.

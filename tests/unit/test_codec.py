@@ -12,10 +12,7 @@ from django.utils.safestring import mark_safe
 from pydantic import Field
 
 from outbox_inbox import DomainEvent, InvalidEvent
-from outbox_inbox.codec import (
-    decode,
-    encode,
-)
+from outbox_inbox.events.codec import decode, encode
 
 
 class Colour(Enum):

@@ -6,11 +6,7 @@ import pytest
 from pydantic import Field, field_validator
 
 from outbox_inbox import DomainEvent, InvalidEvent
-from outbox_inbox.codec import (
-    decode,
-    encode,
-    field_problems,
-)
+from outbox_inbox.events.codec import decode, encode, field_problems
 from outbox_inbox.exceptions import UnreadableMessage
 
 

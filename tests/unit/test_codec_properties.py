@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outbox_inbox import DomainEvent, InvalidEvent
-from outbox_inbox.codec import decode, decode_headers, encode, encode_headers
+from outbox_inbox.events.codec import decode, decode_headers, encode, encode_headers
 from outbox_inbox.exceptions import UnreadableMessage
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from outbox_inbox import DomainEvent, InvalidEvent
-from outbox_inbox.codec import (
+from outbox_inbox.events.codec import (
     check_limits,
     decode,
     decode_headers,

@@ -11,9 +11,10 @@ from django.core.exceptions import AppRegistryNotReady
 from django.test import modify_settings, override_settings
 
 import outbox_inbox
-from outbox_inbox import DomainEvent, recording
+from outbox_inbox import DomainEvent
 from outbox_inbox.contexts import ContextConfig, context, context_of, contexts
 from outbox_inbox.exceptions import NotAContext, SettingsError
+from outbox_inbox.outbox import recording
 
 EVENTS = """
     from outbox_inbox import DomainEvent

@@ -8,7 +8,7 @@ from uuid import RFC_4122, uuid4
 import pytest
 
 from outbox_inbox import Envelope
-from outbox_inbox.envelope import Clock, Handling, current, uuid7
+from outbox_inbox.events.envelope import Clock, Handling, current, uuid7
 
 MILLISECOND = 1_700_000_000_000
 
@@ -129,7 +129,7 @@ def test_clock_whose_counter_is_full():
 
 FORK = """
 import os
-from outbox_inbox import envelope
+from outbox_inbox.events import envelope
 
 envelope.uuid7()
 with envelope._clock.lock:            # as if another thread were just making an id

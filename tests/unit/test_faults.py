@@ -13,9 +13,9 @@ import pytest
 from django.db import OperationalError, connection
 
 import outbox_inbox
-from outbox_inbox import faults
+from outbox_inbox.conf import faults
+from outbox_inbox.conf.faults import Disconnected, FaultInjected, armed, point
 from outbox_inbox.exceptions import OutboxInboxError, SettingsError
-from outbox_inbox.faults import Disconnected, FaultInjected, armed, point
 
 POINT = "relay.after_mark"
 
@@ -51,7 +51,7 @@ def strikes(hits, name=POINT):
 def child(spec):
     """Start a process that hits an armed point, and says so if it lives on."""
     code = (
-        f"from outbox_inbox.faults import armed, point\n"
+        f"from outbox_inbox.conf.faults import armed, point\n"
         f"with armed({spec!r}):\n    point({POINT!r})\nprint('alive')"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox_inbox.codec.json_text import check_limits, limit_problem, load_object, text_problem
+from outbox_inbox.events.codec.json_text import (
+    check_limits,
+    limit_problem,
+    load_object,
+    text_problem,
+)
 from outbox_inbox.exceptions import UnreadableMessage
 
 LARGE = 262_144

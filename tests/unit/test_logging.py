@@ -4,7 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from outbox_inbox import logging, signals
+from outbox_inbox import signals
+from outbox_inbox.signals import logging
 
 MESSAGE = UUID("01890000-0000-7000-8000-000000000001")
 ABOUT = {"context": "shop", "message_id": MESSAGE, "type": "shop.Sold", "key": "7"}

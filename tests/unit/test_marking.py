@@ -3,7 +3,13 @@ import functools
 import pytest
 
 from outbox_inbox import DomainEvent, IntegrationEvent, handles, inbound, outbound, upcasts
-from outbox_inbox.marking import HandlesMark, InboundMark, OutboundMark, UpcastsMark, marks_of
+from outbox_inbox.events.marking import (
+    HandlesMark,
+    InboundMark,
+    OutboundMark,
+    UpcastsMark,
+    marks_of,
+)
 
 
 class Paid(DomainEvent, version=3):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outbox_inbox import DomainEvent, IntegrationEvent
-from outbox_inbox.messages import Meta, is_contract_name, key_of, meta
+from outbox_inbox.events import Meta, is_contract_name, key_of, meta
 
 
 class Size(Enum):

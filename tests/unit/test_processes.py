@@ -8,8 +8,8 @@ from django.core.checks import CheckMessage
 from django.test import override_settings
 
 from outbox_inbox import DomainEvent, checks, upcasts
-from outbox_inbox.codec import decode, encode
 from outbox_inbox.contexts import context
+from outbox_inbox.events.codec import decode, encode
 from outbox_inbox.exceptions import InvalidEvent
 from outbox_inbox.processes import Process, Route, begin, continues, starts, times_out
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 
-from outbox_inbox import ConcurrencyError, retrying
-from outbox_inbox.aggregates import retry_on_conflict
-from outbox_inbox.backoff import Backoff
+from outbox_inbox import ConcurrencyError
+from outbox_inbox.aggregates import retry_on_conflict, retrying
+from outbox_inbox.conf.backoff import Backoff
 
 
 @pytest.fixture(autouse=True)

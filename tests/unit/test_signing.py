@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.keys import Signing, Verifying
 from outbox_inbox.contexts import context
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.keyring import Signing, Verifying
+from outbox_inbox.inbox.admission import Accepted, Refusal, vet
 from outbox_inbox.models import Reason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
 from outbox_inbox.transports.signing import canonical, problem, sign, signature
-from outbox_inbox.vetting import Accepted, Refusal, vet
 from tests.arriving import arriving
 
 OLD = "an old secret, which was used until October 2026"

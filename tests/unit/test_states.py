@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from outbox_inbox.codec import decode_state, encode_state, fingerprint
+from outbox_inbox.events.codec import decode_state, encode_state, fingerprint
 from outbox_inbox.exceptions import InvalidSnapshot, UnreadableMessage
 from tests.shop.events import Noted
 

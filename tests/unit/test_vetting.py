@@ -9,12 +9,13 @@ from django.apps import apps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox_inbox import IntegrationEvent, codec, upcasts
+from outbox_inbox import IntegrationEvent, upcasts
 from outbox_inbox.contexts import context
+from outbox_inbox.events import codec
+from outbox_inbox.inbox.admission import Accepted, Refusal, vet
+from outbox_inbox.inbox.quarantine import cut, fingerprint, named
 from outbox_inbox.models import Reason
-from outbox_inbox.quarantine import cut, fingerprint, named
 from outbox_inbox.transports import ReceivedMessage
-from outbox_inbox.vetting import Accepted, Refusal, vet
 from tests.arriving import arriving, payload
 from tests.shop.contracts import Sold
 

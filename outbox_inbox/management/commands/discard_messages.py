@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from outbox_inbox.management.base import WrongUsage, counted
-from outbox_inbox.management.solving import SolveCommand
+from outbox_inbox.management.selection import SolveCommand
 from outbox_inbox.models import Reason
 from outbox_inbox.operations import QuarantineSelection, discard, discard_quarantined
 

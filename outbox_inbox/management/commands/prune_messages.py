@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from outbox_inbox.management.arguments import duration
 from outbox_inbox.management.base import (
     QueueCommand,
     add_contexts,
@@ -10,7 +11,6 @@ from outbox_inbox.management.base import (
     chosen_contexts,
     counted,
 )
-from outbox_inbox.management.values import duration
 from outbox_inbox.operations import prune
 
 

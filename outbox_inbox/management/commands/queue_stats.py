@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from outbox_inbox.management.arguments import shown
 from outbox_inbox.management.base import (
     QueueCommand,
     SomethingIsWrong,
@@ -12,8 +13,7 @@ from outbox_inbox.management.base import (
     chosen_contexts,
     counted,
 )
-from outbox_inbox.management.limits import Limit, exceeded, limit
-from outbox_inbox.management.values import shown
+from outbox_inbox.management.thresholds import Limit, exceeded, limit
 from outbox_inbox.operations import (
     PartitionState,
     QueueStats,

@@ -11,7 +11,8 @@ from django.core.management import CommandError
 
 from outbox_inbox import streams
 from outbox_inbox.contexts import Context, context, contexts
-from outbox_inbox.management import telling
+from outbox_inbox.management import stream_lines as telling
+from outbox_inbox.management.arguments import from_zero, positive
 from outbox_inbox.management.base import (
     QueueCommand,
     SomethingIsWrong,
@@ -20,7 +21,6 @@ from outbox_inbox.management.base import (
     counted,
 )
 from outbox_inbox.management.escaping import json_line, quoted, visible
-from outbox_inbox.management.values import from_zero, positive
 from outbox_inbox.operations import Seen, holders, look, similar
 
 

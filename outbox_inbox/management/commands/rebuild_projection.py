@@ -10,7 +10,7 @@ from outbox_inbox.contexts import context
 from outbox_inbox.management.base import QueueCommand, add_format, counted
 from outbox_inbox.management.progress import shown_progress
 from outbox_inbox.operations.rebuilding import Rebuilt, find, lag, rebuild
-from outbox_inbox.running import Interrupt
+from outbox_inbox.operations.running import Interrupt
 
 
 class Command(QueueCommand):

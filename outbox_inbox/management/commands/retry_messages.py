@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from outbox_inbox.management.solving import SolveCommand
+from outbox_inbox.management.selection import SolveCommand
 from outbox_inbox.operations import retry
 
 

@@ -3,10 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from outbox_inbox.management.arguments import seconds
 from outbox_inbox.management.base import QueueCommand, add_contexts, chosen_contexts
-from outbox_inbox.management.values import seconds
 from outbox_inbox.operations import Step
-from outbox_inbox.running import INTERVAL, Interrupt, WakeUps, run
+from outbox_inbox.operations.running import INTERVAL, Interrupt, WakeUps, run
 from outbox_inbox.transports import transport_problems
 
 

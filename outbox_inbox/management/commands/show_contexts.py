@@ -6,8 +6,8 @@ from typing import Any
 
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Consumer, Context, contexts
+from outbox_inbox.events import IntegrationEvent, meta
 from outbox_inbox.management.base import QueueCommand, add_format
-from outbox_inbox.messages import IntegrationEvent, meta
 
 
 class Command(QueueCommand):

@@ -1,6 +1,6 @@
 """Rebuild a read model from its stream: what the command calls."""
 
-from .building import Rebuilt, find, lag, rebuild
-from .copying import BESIDE
+from .pages import BESIDE
+from .rebuild import Rebuilt, find, lag, rebuild
 
 __all__ = ["BESIDE", "Rebuilt", "find", "lag", "rebuild"]

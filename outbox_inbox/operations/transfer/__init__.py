@@ -1,6 +1,6 @@
 """Transfer: hand a living context over to another database, with its tables and its queues."""
 
-from .handing import Handover, MovedTable, Show, abort, clean, plan, transfer, verify
+from .handover import Handover, MovedTable, Show, abort, clean, plan, transfer, verify
 from .tables import APART, QUEUES, Moved
 
 __all__ = [

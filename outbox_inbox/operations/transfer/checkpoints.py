@@ -8,7 +8,7 @@ from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, StoredEvent, table
 
 from ..rebasing import apply, unhandled
-from .ways import Way
+from .route import Way
 
 
 def repeat(way: Way, shift: int) -> None:

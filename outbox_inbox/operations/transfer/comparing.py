@@ -12,8 +12,8 @@ from typing import Any
 
 from django.db import IntegrityError
 
-from outbox_inbox import faults
-from outbox_inbox.tally import ignore
+from outbox_inbox.conf import faults
+from outbox_inbox.queues.outcome import ignore
 
 from .digests import comparable, digest
 from .tables import CHUNK, Table, Values

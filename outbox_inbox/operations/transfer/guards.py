@@ -13,7 +13,6 @@ from zlib import crc32
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.closed import MARK
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
@@ -25,6 +24,7 @@ from outbox_inbox.models import (
     table,
 )
 from outbox_inbox.models import Transfer as TransferRow
+from outbox_inbox.queues.statements.moved import MARK
 
 from .tables import own_models
 

@@ -21,16 +21,17 @@ from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from outbox_inbox import faults
+from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import StoredEvent, TransferState, table
 from outbox_inbox.models import Transfer as TransferRow
+from outbox_inbox.operations.table_locks import lock, patiently
 
-from ..patience import lock, patiently
-from . import checkpoints, guards, parts, sequences
+from . import checkpoints, guards, sequences
+from . import partitions as parts
 from .comparing import Advance, equalise
+from .route import NEW_SIDE, Way, row_of, set_state
 from .tables import QUEUES, Shifts, model_of, own_models, tables_of
-from .ways import NEW_SIDE, Way, row_of, set_state
 from .writing import writing
 
 

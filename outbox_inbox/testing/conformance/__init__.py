@@ -43,7 +43,7 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{name}" for name in ("ordering", "scene", "subscribing")),
 )
 
-from .abilities import ABILITIES  # noqa: E402  after its assertions were made to explain themselves
+from .adapter import ABILITIES  # noqa: E402  after its assertions were made to explain themselves
 from .contract import ContractCases  # noqa: E402
 from .crashing import CrashCases  # noqa: E402
 from .failing import ServerCases  # noqa: E402

@@ -11,8 +11,9 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage
 from outbox_inbox.transports.wire import attributes_of
 
-from . import abilities, scene
-from .abilities import Abilities, needs
+from . import adapter as abilities
+from . import scene
+from .adapter import Abilities, needs
 from .scene import BYSTANDER, SUBSCRIBER
 
 AT_ONCE = 2.0  # seconds, on a busy machine

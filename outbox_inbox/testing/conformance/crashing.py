@@ -9,7 +9,7 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
 
 from . import scene
-from .abilities import Abilities, needs
+from .adapter import Abilities, needs
 from .scene import BYSTANDER, SUBSCRIBER, SUBSCRIBERS
 
 BEFORE_PUBLISHING = ("relay.after_lock", "relay.after_select", "relay.before_publish")

@@ -10,7 +10,7 @@ from outbox_inbox.models import OutboxState, Queue
 from outbox_inbox.testing.clock import advance
 
 from . import scene
-from .abilities import Abilities, needs
+from .adapter import Abilities, needs
 from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER, SUBSCRIBERS
 
 HASTE = timedelta(seconds=1)  # PUBLISH_TIMEOUT, where a case has to wait for it

@@ -4,10 +4,10 @@ import time
 
 from outbox_inbox.contexts import context
 from outbox_inbox.models import InboxMessage, OutboxMessage
-from outbox_inbox.tally import Outcome
+from outbox_inbox.queues.outcome import Outcome
 
 from . import scene
-from .abilities import Abilities
+from .adapter import Abilities
 from .publisher.contracts import Murmured
 from .publisher.events import Thought
 from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER, SUBSCRIBERS

@@ -11,10 +11,12 @@ from unittest.mock import patch
 
 from django.db import transaction
 
-from outbox_inbox import Envelope, faults, partitions, record
+from outbox_inbox import Envelope, record
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, context
-from outbox_inbox.dispatcher import dispatch_inbox
 from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.inbox.dispatcher import dispatch_inbox
+from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -25,13 +27,13 @@ from outbox_inbox.models import (
     QuarantinedMessage,
     Queue,
 )
-from outbox_inbox.receiving import receive_messages
-from outbox_inbox.relay import relay_outbox
-from outbox_inbox.tally import Outcome
+from outbox_inbox.outbox.relay import relay_outbox
+from outbox_inbox.queues import partitions
+from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing.clock import advance
 from outbox_inbox.transports import Transport, transport
 
-from .heard import effects
+from .effects import effects
 from .publisher.contracts import Said
 
 PUBLISHER = "conformance_publisher"

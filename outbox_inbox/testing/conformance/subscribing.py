@@ -3,7 +3,7 @@
 from outbox_inbox.models import OutboxState, Queue
 
 from . import scene
-from .abilities import Abilities, needs
+from .adapter import Abilities, needs
 from .publisher.contracts import Said
 from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER
 

@@ -24,9 +24,9 @@ except ImportError as error:
         "amqp:// needs kombu, which is not installed: pip install 'outbox_inbox[amqp]'"
     ) from error
 
-from . import diagnosis
+from . import health as diagnosis
+from .backlog import Glance
 from .consumer import Consumer
-from .glance import Glance
 from .link import Link
 from .options import read
 from .publisher import Publisher

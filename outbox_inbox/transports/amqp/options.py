@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from outbox_inbox.conf import TransportSettings
+from outbox_inbox.conf.section import Section
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.validation import Section
 
 QueueType = Literal["quorum", "classic"]
 Unroutable = Literal["refuse", "drop"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from outbox_inbox.conf.section import Section
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.validation import Section
 
 _CENTURY = timedelta(days=36_500)
 _BIGGEST = 512 * 1024 * 1024  # what Redis takes in one piece unless it is told otherwise

@@ -11,14 +11,15 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import MessageRefused
 
 from ..base import OutgoingMessage, Published, ReceivedMessage, Transport
-from . import entries, inspecting
+from . import entries
+from . import health as inspecting
 from .groups import Group, groups_of, shown_id
 from .link import Link, ResponseError, command
 from .options import read_options
 from .reader import Reader
 from .streams import Streams
 from .trimming import Trimmer
-from .waiting import Waiter
+from .waiter import Waiter
 
 _ALWAYS_TAKEN = 1024 * 1024
 """Bytes that every Redis takes in one piece: proto-max-bulk-len cannot be set to less."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from outbox_inbox.management.arguments import positive
 from outbox_inbox.management.base import WrongUsage
-from outbox_inbox.management.values import positive
 from project.outside.checking import wrong_countries, wrong_orders
 from project.outside.command import OutsideCommand
 from project.outside.deployed import all_here, names

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.management.values import seconds
+from outbox_inbox.management.arguments import seconds
 from project.outside.business import PATIENCE
 from project.outside.command import OutsideCommand, at_most
 from project.outside.order_files import WrongFiles, read_orders

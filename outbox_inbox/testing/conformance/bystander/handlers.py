@@ -1,8 +1,8 @@
 """Notes what the bystander has handled."""
 
 from outbox_inbox import Envelope, handles
+from outbox_inbox.testing.conformance.effects import note
 
-from ..heard import note
 from .contracts import Murmured, Said
 
 

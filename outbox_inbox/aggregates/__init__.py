@@ -1,0 +1,212 @@
+"""Load the state of an aggregate by folding its stream, and append what it decides.
+
+An aggregate is plain Python and knows nothing of this module: any class, or any value, and a
+function that takes in the next event.
+
+    ORDERS = Repository("ordering", start=Order, fold=Order.apply, stream="order-{}")
+
+    @retry_on_conflict
+    def cancel_order(order_id: str) -> None:
+        with ORDERS.atomic():
+            order = ORDERS.load(order_id)
+            order.append(order.state.cancel())
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from django.db import transaction
+
+from outbox_inbox import contexts, streams
+from outbox_inbox.contexts import context_of
+from outbox_inbox.events import codec
+from outbox_inbox.events.envelope import Envelope
+from outbox_inbox.exceptions import InvalidEvent, InvalidSnapshot
+from outbox_inbox.outbox import recording
+from outbox_inbox.outbox.rows import Event
+
+from . import snapshots
+from .retrying import SOON, retry_on_conflict
+from .snapshots import Taken
+
+__all__ = ["SOON", "Loaded", "Repository", "retry_on_conflict"]
+
+K = TypeVar("K", bound=str | int | UUID)
+S = TypeVar("S")
+
+Fold = Callable[[S, Any], S | None]
+
+
+class Repository(Generic[K, S]):
+    """The aggregates of one kind: where their streams are, and how events become a state.
+
+    Arguments:
+        context: the label of the context whose streams these are.
+        start: makes the state of an aggregate without events, from its id; usually its class.
+        fold: takes a state and the next event. It returns the new state, or None if it has
+            changed the one it was given; usually the class's method, such as ``Order.apply``.
+        stream: the name of a stream with ``{}`` where the id goes, such as ``"order-{}"``.
+        snapshot_every: take a snapshot when so many events have been folded since the last one;
+            the state is then a dataclass, of the types that events have, mutable or not. Default
+            None: no snapshots, which is fast enough for some hundred events.
+        snapshot_version: the schema version of the snapshots, from 1. Raise it when `fold` makes
+            something else of the same events: what was taken before is then ignored. When the
+            fields change this happens by itself.
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+    """
+
+    def __init__(
+        self,
+        context: str,
+        *,
+        start: Callable[[K], S],
+        fold: Fold[S],
+        stream: str,
+        snapshot_every: int | None = None,
+        snapshot_version: int = 1,
+    ) -> None:
+        if stream.count("{}") != 1:
+            raise ValueError(f"stream is a name with one {{}} for the id, not {stream!r}")
+        for name, number in (("every", snapshot_every or 1), ("version", snapshot_version)):
+            if type(number) is not int or not 1 <= number < 2**31:
+                raise ValueError(f"snapshot_{name} is a whole number from 1, not {number!r}")
+        self.context = context
+        self.start = start
+        self.fold = fold
+        self.snapshot_every = snapshot_every
+        self.snapshot_version = snapshot_version
+        self._template = stream
+
+    def stream(self, key: K) -> str:
+        """Return the name of the stream of an aggregate."""
+        if isinstance(key, bool) or not isinstance(key, str | int | UUID):
+            raise TypeError(f"an aggregate's id is a str, an int or a UUID, not {key!r}")
+        return self._template.replace("{}", str(key))
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """Return ``transaction.atomic()`` on the database where the context lives now."""
+        return transaction.atomic(using=contexts.context(self.context).database)
+
+    def load(self, key: K) -> "Loaded[S]":
+        """Return an aggregate as its stream has it now; one without events is at version 0.
+
+        It may be called in or outside a transaction, and writes nothing.
+
+        Raises:
+            NotAContext: there is no such context.
+            UnreadableMessage: a stored event has no class any more, or does not fit it.
+            InvalidSnapshot: one is due, and the state cannot be stored; the message says why.
+            TypeError: snapshots are wanted, and the class has fields that cannot be stored.
+        """
+        owner, stream = contexts.context(self.context), self.stream(key)
+        state, taken_at = self.start(key), 0
+        cls = type(state)
+        if self.snapshot_every is not None:
+            found = snapshots.find(owner, stream, cls, self.snapshot_version)
+            if found is not None:
+                state, taken_at = found
+        version, last = taken_at, None
+        for event, version, last in streams.events(owner, stream, taken_at):  # noqa: B007
+            state = folded(self.fold, state, event)
+        due = None
+        if last and self.snapshot_every and version - taken_at >= self.snapshot_every:
+            # Now, before anybody has the state: a decision may change it in ways no event tells.
+            due = Taken(cls, self.snapshot_version, version, last, _text(cls, state))
+        return Loaded(state=state, version=version, stream=stream, _home=self, _due=due)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Loaded(Generic[S]):
+    """An aggregate as it was loaded.
+
+    Fields:
+        state: what its events have come to.
+        version: how many events that are; the version at which `append` appends.
+        stream: the name of its stream.
+    """
+
+    state: S
+    version: int
+    stream: str
+    _home: Repository[Any, S] = field(repr=False)
+    _due: Taken | None = field(default=None, repr=False)
+
+    def append(
+        self,
+        *events: Event,
+        key: str | None = None,
+        at: datetime | None = None,
+        headers: Mapping[str, str] | None = None,
+        message_id: UUID | None = None,
+    ) -> list[Envelope]:
+        """Record events at the version that was loaded, and fold them into the state.
+
+        It is ``record(*events, stream=…, expected_version=…)``, in the transaction that is open,
+        with its arguments and errors. Several appends in one transaction go on from each other;
+        after a rollback, load again. A snapshot that was due is stored along with the first.
+
+        Raises:
+            ConcurrencyError: somebody else has appended since: load again, and decide again.
+            InvalidEvent: a value cannot be stored, or an event is of another context.
+        """
+        if not events:
+            return []
+        owner = contexts.context(self._home.context)
+        strangers = [type(each).__name__ for each in events if context_of(each) is not owner]
+        if strangers:
+            raise InvalidEvent(
+                f"{self.stream}: append()",
+                [f"{name} is no event of {owner.label!r}" for name in strangers],
+            )
+        envelopes = recording.record(
+            *events,
+            stream=self.stream,
+            expected_version=self.version,
+            key=key,
+            at=at,
+            headers=headers,
+            message_id=message_id,
+        )
+        if self._due is not None:
+            snapshots.save(owner, self.stream, self._due)
+            self._due = None
+        for event in events:
+            self.state = folded(self._home.fold, self.state, event)
+        self.version += len(events)
+        return envelopes
+
+
+def folded(fold: Fold[S], state: S, event: Event) -> S:
+    """Return the state after the next event.
+
+    Raises:
+        TypeError: the function returned nothing, though the state cannot have been changed.
+    """
+    after = fold(state, event)
+    if after is not None:
+        return after
+    if _is_frozen(state):
+        raise TypeError(
+            f"fold returned None for {type(event).__name__}, and {type(state).__qualname__} cannot "
+            "be changed: return the new state, or the same one where the event does not matter"
+        )
+    return state
+
+
+def _text(cls: type, state: object) -> str:
+    if type(state) is not cls:
+        made = f"fold has made a {type(state).__qualname__} of it, and snapshots are of one class"
+        raise InvalidSnapshot(cls.__name__, [made])
+    return codec.encode_state(state)
+
+
+def _is_frozen(state: object) -> bool:
+    parameters = getattr(type(state), "__dataclass_params__", None)
+    frozen = parameters is not None and parameters.frozen
+    return frozen or isinstance(state, tuple | str | bytes | int | float | frozenset)

@@ -1,0 +1,128 @@
+"""``@retry_on_conflict``: a use case decides again when somebody else was faster."""
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final, ParamSpec, TypeVar, overload
+
+from django.db import DatabaseError, connections
+
+from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.exceptions import ConcurrencyError
+from outbox_inbox.queues.statements.dialects import gave_way
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SOON: Final = Backoff(
+    first=timedelta(milliseconds=10), factor=2, maximum=timedelta(seconds=1), jitter=0.5
+)
+"""The pauses between two tries: 5 to 10 ms, then 10 to 20 ms, and so on, at most a second."""
+
+_pause = time.sleep
+
+
+@overload
+def retry_on_conflict(function: Callable[P, T], /) -> Callable[P, T]: ...
+@overload
+def retry_on_conflict(
+    *, attempts: int = ..., backoff: Backoff = ...
+) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+def retry_on_conflict(
+    function: Callable[P, T] | None = None, /, *, attempts: int = 5, backoff: Backoff = SOON
+) -> Callable[P, T] | Callable[[Callable[P, T]], Callable[P, T]]:
+    """Call the function again, after a short pause, when it raises `ConcurrencyError`.
+
+    It stands above ``@transaction.atomic``, so that each try is a transaction of its own: it
+    loads the newest state and decides anew. Whatever the function does outside of its
+    transaction is done again by each try.
+
+    Within a transaction that is already open (a handler's, ``ATOMIC_REQUESTS``, a ``TestCase``)
+    the function is called once, and the error goes on, with a note, to whoever opened it: what
+    was done and seen there belongs to the old state, and only they can begin anew. The
+    dispatcher does: it retries the delivery.
+
+    On MySQL and MariaDB a deadlock is such a conflict as well.
+
+    Arguments:
+        attempts: how many tries there are at most, the first included; default 5, 1 to 1,000.
+        backoff: the pauses between them; default `SOON`.
+
+    Raises:
+        ConcurrencyError: of the last try.
+        TypeError: it is used on a coroutine or a generator, whose work comes after the call.
+        ValueError: ``attempts`` is outside its range.
+    """
+    if type(attempts) is not int or not 1 <= attempts <= 1000:
+        raise ValueError(f"attempts is a whole number from 1 to 1000, not {attempts!r}")
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        _check(function)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            tries = 1 if _in_transaction() else attempts
+            for attempt in range(1, tries):
+                try:
+                    return function(*args, **kwargs)
+                except (ConcurrencyError, DatabaseError) as error:
+                    if not _is_conflict(error):
+                        raise
+                _pause(backoff.delay(attempt).total_seconds())
+            return _last(function, attempts, *args, **kwargs)
+
+        return call
+
+    return decorate if function is None else decorate(function)
+
+
+def _check(function: Callable[P, T]) -> None:
+    if not callable(function):
+        raise TypeError(f"@retry_on_conflict is for functions, not for {function!r}")
+    later = (
+        inspect.iscoroutinefunction,
+        inspect.isgeneratorfunction,
+        inspect.isasyncgenfunction,
+    )
+    if any(test(function) for test in later):
+        raise TypeError(
+            f"{_name(function)} is a coroutine or a generator: its work is done after the call, "
+            "where @retry_on_conflict does not see it. Decorate the function that does the work"
+        )
+
+
+def _last(function: Callable[P, T], attempts: int, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it without a net; an error says why nothing more is tried."""
+    try:
+        return function(*args, **kwargs)
+    except ConcurrencyError as error:
+        # Asked now: the transaction of the try has ended, and one that is still open is another's.
+        if _in_transaction():
+            error.add_note(
+                f"{_name(function)} was called within an open transaction, so @retry_on_conflict "
+                "did not try it again: whoever opened the transaction has to begin anew. Is it "
+                "yours, put the decorator above the outermost @transaction.atomic"
+            )
+        else:
+            error.add_note(f"{_name(function)} was tried {attempts} times (@retry_on_conflict)")
+        raise
+
+
+def _in_transaction() -> bool:
+    """Tell whether a transaction is open in this thread, on whatever database."""
+    return any(
+        each.in_atomic_block or (each.connection is not None and not each.autocommit)
+        for each in connections.all(initialized_only=True)
+    )
+
+
+def _is_conflict(error: Exception) -> bool:
+    return isinstance(error, ConcurrencyError) or any(
+        gave_way(each, error, waited=False) for each in connections.all(initialized_only=True)
+    )
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", repr(function)))

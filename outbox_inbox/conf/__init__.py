@@ -1,0 +1,274 @@
+"""The setting OUTBOX_INBOX, read into one frozen typed object; every mistake is refused by name."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.db import connections
+
+from outbox_inbox.exceptions import SettingsError
+
+from .backoff import Backoff
+from .keys import Signing, Verifying, read_signing, read_verifying
+from .section import Section, suggestion
+
+WakeUp = Literal["celery", "notify"]
+Source = Literal["outbox", "stream"]
+
+SCHEMES: Mapping[str, str] = {
+    "amqp": "outbox_inbox.transports.amqp.AmqpTransport",
+    "amqps": "outbox_inbox.transports.amqp.AmqpTransport",
+    "local": "outbox_inbox.transports.local.LocalTransport",
+    "memory": "outbox_inbox.transports.memory.MemoryTransport",
+    "redis": "outbox_inbox.transports.redis.RedisTransport",
+    "rediss": "outbox_inbox.transports.redis.RedisTransport",
+}
+"""URL scheme of a transport -> dotted path of its class."""
+
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+_CENTURY = timedelta(days=36_500)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportSettings:
+    """One entry of TRANSPORTS.
+
+    Fields:
+        backend: dotted path of the transport's class.
+        location: the URL, such as ``local://``; empty when only a BACKEND was given.
+        options: what the entry has under OPTIONS; the transport's own affair.
+
+    ``repr`` shows neither location nor options, since they may hold passwords.
+    """
+
+    backend: str
+    location: str = field(default="", repr=False)
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partitions:
+    """In how many partitions each queue of a context is split, for messages written from now on."""
+
+    outbox: int = 1
+    inbox: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextSettings:
+    """What a deployment says about one context; None leaves what its ContextConfig says.
+
+    Fields:
+        database, transport, source: as in ContextConfig.
+        signing: the key with which it signs what it publishes; None (default) does not sign.
+            Given as ``{"keys": {"2026-11": "…"}, "sign_with": "2026-11"}``.
+        verifying: by the label of a source, the keys for what it receives from there. Given as
+            ``{"ordering": {"keys": {"2026-11": "…"}, "required": True}}``.
+    """
+
+    database: str | None = None
+    transport: str | None = None
+    source: Source | None = None
+    signing: Signing | None = None
+    verifying: Mapping[str, Verifying] = field(default_factory=lambda: MappingProxyType({}))
+
+
+_LOCAL = TransportSettings(backend=SCHEMES["local"], location="local://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of OUTBOX_INBOX; the key of a field is its name in capitals.
+
+    Fields:
+        transports: by alias; "default" is ``local://`` unless it is given.
+        batch_size: messages a mover takes at a time; default 500.
+        batch_time: after which a batch transaction is ended early; default 250 ms.
+        partitions: see Partitions.
+        max_attempts: failed attempts after which a message is dead; default 10.
+        backoff: pauses between attempts; keys ``first``, ``factor``, ``maximum``, ``jitter``.
+        publish_timeout: hard limit of one publication; default 5 s.
+        retention: how long finished messages are kept; default 7 days.
+        deduplication: how long message ids are remembered; default 30 days, at least retention.
+        max_payload: bytes of UTF-8 a payload may have; default 262,144.
+        max_hops: messages in a chain of causes before it counts as a loop; default 32.
+        wake_up: None (polling), "celery" or "notify" (PostgreSQL); default None.
+        frozen_after: after which the server (not SQLite) throws out a frozen holder of a
+            partition; default 60 s, longer than publish_timeout.
+        contexts: by label, see ContextSettings.
+    """
+
+    transports: Mapping[str, TransportSettings] = field(
+        default_factory=lambda: MappingProxyType({"default": _LOCAL})
+    )
+    batch_size: int = 500
+    batch_time: timedelta = timedelta(milliseconds=250)
+    partitions: Partitions = Partitions()
+    max_attempts: int = 10
+    backoff: Backoff = Backoff()
+    publish_timeout: timedelta = timedelta(seconds=5)
+    retention: timedelta = timedelta(days=7)
+    deduplication: timedelta = timedelta(days=30)
+    max_payload: int = 262_144
+    max_hops: int = 32
+    wake_up: WakeUp | None = None
+    frozen_after: timedelta = timedelta(seconds=60)
+    contexts: Mapping[str, ContextSettings] = field(default_factory=lambda: MappingProxyType({}))
+
+
+_DEFAULT = Settings()
+_BACKOFF_KEYS = tuple(each.name for each in fields(Backoff))
+
+
+@functools.cache
+def settings() -> Settings:
+    """Return OUTBOX_INBOX as it is now; read once, and again after ``override_settings``.
+
+    Raises:
+        SettingsError: with all mistakes at once, one a line.
+    """
+    problems: list[str] = []
+    given = getattr(django_settings, "OUTBOX_INBOX", {})
+    known = [each.name.upper() for each in fields(Settings)]
+    read = _read(Section("OUTBOX_INBOX", given, problems, known))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return read
+
+
+def _read(section: Section) -> Settings:
+    default = _DEFAULT
+    transports = _read_transports(section.section("TRANSPORTS"))
+    read = Settings(
+        transports=transports,
+        batch_size=section.integer("BATCH_SIZE", default.batch_size, 10_000),
+        batch_time=section.duration("BATCH_TIME", default.batch_time, _HOUR),
+        partitions=_read_partitions(section.section("PARTITIONS", ("outbox", "inbox"))),
+        max_attempts=section.integer("MAX_ATTEMPTS", default.max_attempts, 10_000),
+        backoff=_read_backoff(section.section("BACKOFF", _BACKOFF_KEYS)),
+        publish_timeout=section.duration("PUBLISH_TIMEOUT", default.publish_timeout, _HOUR),
+        retention=section.duration("RETENTION", default.retention, _CENTURY),
+        deduplication=section.duration("DEDUPLICATION", default.deduplication, _CENTURY),
+        max_payload=section.integer("MAX_PAYLOAD", default.max_payload, 256 * 1024 * 1024),
+        max_hops=section.integer("MAX_HOPS", default.max_hops, 10_000),
+        wake_up=cast(WakeUp | None, section.choice("WAKE_UP", get_args(WakeUp))),
+        frozen_after=section.duration("FROZEN_AFTER", default.frozen_after, _DAY),
+        contexts=_read_contexts(section.section("CONTEXTS"), transports),
+    )
+    _compare(section, read)
+    return read
+
+
+def _compare(section: Section, read: Settings) -> None:
+    if read.deduplication < read.retention:
+        section.problems.append(
+            f"{section.at('DEDUPLICATION')} ({read.deduplication}) is shorter than "
+            f"{section.at('RETENTION')} ({read.retention}); expected at least as long: a message "
+            "that is kept can be sent again, and then its id must still be known"
+        )
+    if read.frozen_after <= read.publish_timeout:
+        section.problems.append(
+            f"{section.at('FROZEN_AFTER')} ({read.frozen_after}) is not longer than "
+            f"{section.at('PUBLISH_TIMEOUT')} ({read.publish_timeout}); expected longer: a relay "
+            "that waits for its transport is not frozen"
+        )
+
+
+def _read_partitions(section: Section) -> Partitions:
+    return Partitions(
+        outbox=section.integer("outbox", _DEFAULT.partitions.outbox, 1_024),
+        inbox=section.integer("inbox", _DEFAULT.partitions.inbox, 1_024),
+    )
+
+
+def _read_backoff(section: Section) -> Backoff:
+    default = _DEFAULT.backoff
+    first = section.duration("first", default.first, _CENTURY)
+    maximum = section.duration("maximum", max(first, default.maximum), _CENTURY)
+    if maximum < first:
+        section.refuse("maximum", f"a timedelta of at least first ({first})")
+    return Backoff(
+        first=first,
+        factor=section.number("factor", default.factor, 1, 1_000),
+        maximum=max(first, maximum),
+        jitter=section.number("jitter", default.jitter, 0, 1),
+    )
+
+
+def _read_transports(section: Section) -> Mapping[str, TransportSettings]:
+    found = {alias: _read_transport(section, alias) for alias in section.names()}
+    return MappingProxyType({**_DEFAULT.transports, **found})
+
+
+def _read_transport(section: Section, alias: str) -> TransportSettings:
+    value = section.values[alias]
+    if not isinstance(value, str | Mapping):
+        section.refuse(alias, 'a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS')
+        return _LOCAL
+    table = {"LOCATION": value} if isinstance(value, str) else value
+    entry = Section(section.at(alias), table, section.problems, ("BACKEND", "LOCATION", "OPTIONS"))
+    backend = entry.text("BACKEND", "the dotted path of a class")
+    location = entry.text("LOCATION", 'a URL, such as "local://"') or ""
+    if backend is None:
+        backend = _backend_of(location, entry)
+    elif "." not in backend:
+        entry.refuse("BACKEND", "the dotted path of a class")
+    options = entry.section("OPTIONS")
+    return TransportSettings(
+        backend=backend,
+        location=location,
+        options=MappingProxyType({name: options.values[name] for name in options.names()}),
+    )
+
+
+def _backend_of(location: str, entry: Section) -> str:
+    scheme, separator, _ = location.partition("://")
+    if separator and scheme in SCHEMES:
+        return SCHEMES[scheme]
+    # The location itself is left out of the message: it may hold a password.
+    if separator:
+        known = suggestion(scheme, SCHEMES)
+        entry.problems.append(f"{entry.path} has the unknown URL scheme {scheme!r}{known}")
+    else:
+        schemes = ", ".join(f"{name}://" for name in sorted(SCHEMES))
+        entry.problems.append(
+            f"{entry.path} names no transport; expected a URL ({schemes}) or "
+            "the dotted path of a class as BACKEND"
+        )
+    return _LOCAL.backend
+
+
+def _read_contexts(
+    section: Section, transports: Mapping[str, TransportSettings]
+) -> Mapping[str, ContextSettings]:
+    keys = [each.name for each in fields(ContextSettings)]
+    return MappingProxyType(
+        {
+            label: _read_context(section.section(label, keys), transports)
+            for label in section.names()
+        }
+    )
+
+
+def _read_context(entry: Section, transports: Mapping[str, TransportSettings]) -> ContextSettings:
+    return ContextSettings(
+        database=entry.choice("database", tuple(connections)),
+        transport=entry.choice("transport", tuple(transports)),
+        source=cast(Source | None, entry.choice("source", get_args(Source))),
+        signing=read_signing(entry.section("signing", ("keys", "sign_with"), secret=True)),
+        verifying=read_verifying(entry.section("verifying", secret=True)),
+    )
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting in ("OUTBOX_INBOX", "DATABASES"):
+        settings.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="outbox_inbox.conf")

@@ -1,0 +1,278 @@
+"""Fault points: named places where a test can kill, stop, delay or cut off a running process.
+
+``OUTBOX_INBOX_FAULTS`` holds entries with commas between them, each ``point:action`` with an
+optional ``@when``, and perhaps one ``seed=7``:
+
+    relay.after_publish:kill@3,dispatch.after_handler:sleep=5@p0.01,seed=7
+
+========== =====================================================================================
+kill       SIGKILL to this process
+stop       SIGSTOP to this process: frozen until somebody sends SIGCONT
+raise      raise `FaultInjected`
+sleep=5    wait so many seconds
+disconnect shut down the socket under each database connection that this thread has open; with a
+           database that has none (SQLite) raise `Disconnected`, an OperationalError
+========== =====================================================================================
+
+Without ``@when`` a fault strikes at every hit; ``@3`` at the third hit in this process only;
+``@p0.01`` at each hit with that probability. Without a seed a random one is taken and logged, so
+that a run can be repeated. Several entries may name one point.
+"""
+
+import itertools
+import logging
+import math
+import os
+import random
+import re
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from django.conf import settings
+from django.db import Error, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.exceptions import OutboxInboxError, SettingsError
+
+POINTS: Final = frozenset(
+    {
+        "record.before_insert",
+        "record.after_insert",
+        "relay.after_lock",
+        "relay.after_select",
+        "relay.before_publish",
+        "relay.after_publish",
+        "relay.before_mark",
+        "relay.after_mark",
+        "relay.after_commit",
+        "receive.after_read",
+        "receive.after_insert",
+        "receive.after_commit",
+        "receive.after_ack",
+        "dispatch.after_claim",
+        "dispatch.before_handler",
+        "dispatch.after_handler",
+        "dispatch.before_commit",
+        "dispatch.after_commit",
+    }
+)
+
+PROJECT_POINTS: Final = frozenset(
+    {
+        "project.after_read",
+        "project.before_apply",
+        "project.after_apply",
+        "project.before_commit",
+        "project.after_commit",
+        "rebuild.after_begin",
+        "rebuild.before_swap",
+        "rebuild.after_swap",
+    }
+)
+
+TRANSFER_POINTS: Final = frozenset(
+    {
+        "transfer.after_begin",
+        "transfer.after_chunk",
+        "transfer.after_copy",
+        "transfer.after_pause",
+        "transfer.before_close",
+        "transfer.after_close",
+        "transfer.before_finish",
+        "transfer.after_finish",
+        "transfer.before_open",
+        "transfer.after_open",
+        "transfer.after_abort",
+    }
+)
+"""Steps of ``manage.py transfer_context``; no other process comes there."""
+
+_ENTRY = re.compile(
+    r"(?P<point>[^:=@]+):(?P<action>[^:=@]+)(=(?P<value>[^@]*))?(@(?P<when>.*))?", re.DOTALL
+)
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+logger = logging.getLogger(__name__)
+
+
+class FaultInjected(OutboxInboxError):
+    """A fault point raised this on purpose, because OUTBOX_INBOX_FAULTS says so."""
+
+
+class Disconnected(FaultInjected, OperationalError):
+    """A fault point plays a lost connection to a database that has no socket to be cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What happens at a point, and at which of its hits."""
+
+    act: Callable[[], None]
+    strikes: Callable[[], bool]
+
+
+_armed: dict[str, tuple[_Fault, ...]] = {}
+
+
+def point(name: str) -> None:
+    """Let the faults armed for this point strike; one look-up in a dictionary when none is."""
+    faults = _armed.get(name)
+    if faults is not None:
+        # Each counts this hit, also when one before it raises.
+        for fault in [each for each in faults if each.strikes()]:
+            fault.act()
+
+
+def arm(spec: str | None = None) -> None:
+    """Arm the faults of a specification instead of those armed before; ``""`` disarms all.
+
+    Called once when the process starts. Hits are counted from here.
+
+    Arguments:
+        spec: see the head of this module; default the variable OUTBOX_INBOX_FAULTS.
+
+    Raises:
+        SettingsError: it names unknown points or actions, or is malformed (all mistakes at
+            once); or DEBUG is off and OUTBOX_INBOX_ALLOW_FAULTS is not 1.
+    """
+    wanted = os.environ.get("OUTBOX_INBOX_FAULTS", "") if spec is None else spec
+    faults = _parse(wanted)
+    if faults and not (settings.DEBUG or os.environ.get("OUTBOX_INBOX_ALLOW_FAULTS") == "1"):
+        raise SettingsError(
+            f"OUTBOX_INBOX_FAULTS={wanted!r} would break this process on purpose, and DEBUG is "
+            "off. Unset it; or set OUTBOX_INBOX_ALLOW_FAULTS=1 if this is no production system."
+        )
+    _replace(faults)
+
+
+@contextmanager
+def armed(spec: str) -> Iterator[None]:
+    """Arm a specification, whatever DEBUG says, and put back what was armed; for tests.
+
+    Raises:
+        SettingsError: as `arm`.
+    """
+    before = dict(_armed)
+    _replace(_parse(spec))
+    try:
+        yield
+    finally:
+        _replace(before)
+
+
+def _replace(faults: dict[str, tuple[_Fault, ...]]) -> None:
+    _armed.clear()
+    _armed.update(faults)
+
+
+def _parse(spec: str) -> dict[str, tuple[_Fault, ...]]:
+    entries = [entry.strip() for entry in spec.split(",") if entry.strip()]
+    problems: list[str] = []
+    seed = _seed(entries, problems)
+    found: dict[str, tuple[_Fault, ...]] = {}
+    for number, entry in enumerate(entries):
+        if not entry.startswith("seed="):
+            # A generator for each entry: what one point draws does not depend on the others' hits.
+            draw = random.Random(f"{seed}:{number}").random  # noqa: S311 - not for secrets
+            try:
+                name, fault = _fault(entry, draw)
+            except ValueError as error:
+                problems.append(f"{entry!r}: {error}")
+            else:
+                found[name] = (*found.get(name, ()), fault)
+    if problems:
+        raise SettingsError("OUTBOX_INBOX_FAULTS: " + "; ".join(problems))
+    if found:
+        logger.warning("Fault points armed: %s (seed=%s)", spec, seed)
+    return found
+
+
+def _seed(entries: list[str], problems: list[str]) -> int:
+    given = [entry.removeprefix("seed=") for entry in entries if entry.startswith("seed=")]
+    if not given:
+        return secrets.randbelow(2**32)
+    if len(given) > 1 or not given[0].isdecimal():
+        problems.append(f"the seed is one whole number, such as seed=7, not {', '.join(given)}")
+        return 0
+    return int(given[0])
+
+
+def _fault(entry: str, draw: Callable[[], float]) -> tuple[str, _Fault]:
+    match = _ENTRY.fullmatch(entry)
+    if match is None:
+        raise ValueError("expected point:action, point:action@3 or point:action@p0.01")
+    name, action, value, when = match.group("point", "action", "value", "when")
+    known = POINTS | TRANSFER_POINTS | PROJECT_POINTS
+    if name not in known:
+        raise ValueError(f"no point {name!r}; the points are {', '.join(sorted(known))}")
+    if action not in _ACTIONS:
+        raise ValueError(f"no action {action!r}; the actions are {', '.join(_ACTIONS)}")
+    seconds = _seconds(action, value)
+    return name, _Fault(lambda: _ACTIONS[action](name, seconds), _when(when, draw))
+
+
+def _seconds(action: str, value: str | None) -> float:
+    if action != "sleep":
+        if value is not None:
+            raise ValueError(f"{action} takes no value")
+        return 0.0
+    if value is None or not _NUMBER.fullmatch(value):
+        raise ValueError("sleep takes a number of seconds, such as sleep=5 or sleep=0.2")
+    return float(value)
+
+
+def _when(when: str | None, draw: Callable[[], float]) -> Callable[[], bool]:
+    if when is None:
+        return lambda: True
+    if when.isdecimal() and int(when) > 0:
+        hits, wanted = itertools.count(1), int(when)
+        return lambda: next(hits) == wanted
+    text = when.removeprefix("p")
+    probability = float(text) if text != when and _NUMBER.fullmatch(text) else math.nan
+    if 0 < probability <= 1:
+        return lambda: draw() < probability
+    raise ValueError(f"@{when} is neither a hit (@1, @2, ...) nor a probability (@p0.01 to @p1)")
+
+
+def _raise(name: str, _: float) -> NoReturn:
+    raise FaultInjected(f"the fault point {name} was told to raise")
+
+
+def _disconnect(name: str, _: float) -> None:
+    used = [each for each in connections.all(initialized_only=True) if each.connection is not None]
+    cut = [_shut_down(connection) for connection in used]
+    if used and not any(cut):
+        raise Disconnected(f"the fault point {name} was told to lose the database connection")
+
+
+def _shut_down(connection: BaseDatabaseWrapper) -> bool:
+    """Cut the socket of a connection behind the driver's back; False when it has none."""
+    fileno = getattr(connection.connection, "fileno", None)
+    if fileno is None:
+        return False
+    try:
+        with connection.wrap_database_errors:
+            number = fileno()
+    except Error:
+        return True  # Lost already.
+    # mysqlclient goes on naming the descriptor of a lost connection, which may be another's by now.
+    if connection.vendor == "mysql" and not connection.is_usable():
+        return True
+    with socket.socket(fileno=os.dup(number)) as same, suppress(OSError):
+        same.shutdown(socket.SHUT_RDWR)
+    return True
+
+
+_ACTIONS: Final[dict[str, Callable[[str, float], None]]] = {
+    "kill": lambda _, __: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda _, __: os.kill(os.getpid(), signal.SIGSTOP),
+    "raise": _raise,
+    "sleep": lambda _, seconds: time.sleep(seconds),
+    "disconnect": _disconnect,
+}

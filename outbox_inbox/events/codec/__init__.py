@@ -1,0 +1,220 @@
+"""Turn events into JSON text and back, exactly or not at all.
+
+Writing is canonical: names sorted, no spaces, text as UTF-8. Every value is checked by its exact
+type while it is written (`field_types`), which costs no more than pydantic's writing alone.
+Reading is pydantic's, strict, on text that was measured first and parsed without mercy
+(`json_text`); fields that the class does not have are ignored.
+
+In most classes the types alone prove that what was written is read back as the same. In the others
+(unions of types with the same kind of JSON, such as ``date | str``; constraints; ``__post_init__``)
+each event is read back while it is being encoded, and compared.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from outbox_inbox.conf import settings
+from outbox_inbox.events import DomainEvent, IntegrationEvent
+from outbox_inbox.exceptions import InvalidEvent, NewerVersion, UnreadableMessage
+
+from .field_types import Mapped, Refused
+from .json_text import MAX_DEPTH, check_limits, limit_problem, load_object, text_problem
+from .shapes import Shape, Unfit, field_problems, shape_of
+from .single_types import TEXT
+from .states import decode_state, encode_state, fingerprint
+from .type_hints import SUPPORTED
+
+__all__ = [
+    "SUPPORTED",
+    "check_limits",
+    "decode",
+    "decode_headers",
+    "decode_state",
+    "encode",
+    "encode_headers",
+    "encode_state",
+    "field_problems",
+    "fingerprint",
+    "load_object",
+    "own_reader",
+    "text_problem",
+]
+
+Event = TypeVar("Event", bound=DomainEvent | IntegrationEvent)
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+_HEADERS: Final = Mapped(TEXT, TEXT)
+_MOST: Final = 20
+
+
+def encode(event: DomainEvent | IntegrationEvent) -> str:
+    """Return an event as canonical JSON, which `decode` turns into an equal event.
+
+    Raises:
+        InvalidEvent: values of a wrong type, or that would not come back as they are; names all.
+        TypeError: the class has fields of a type that cannot be stored.
+    """
+    shape = shape_of(type(event))
+    try:
+        text = shape.record.dump(event)
+    except (Refused, RecursionError) as error:
+        raise InvalidEvent(shape.name, _refusals(shape, event, error)) from None
+    problem = limit_problem(text, settings().max_payload)
+    if problem:
+        raise InvalidEvent(shape.name, [f"the event {problem}"])
+    if shape.ambiguous and (changes := shape.changes(event, text)):
+        raise InvalidEvent(shape.name, changes)
+    return text
+
+
+def decode(
+    cls: type[Event],
+    data: str,
+    *,
+    version: int,
+    upcasters: Mapping[int, Upcaster] = MappingProxyType({}),
+    own: bool = False,
+) -> Event:
+    """Return the event that a stored text holds.
+
+    Arguments:
+        cls: the class to read it as.
+        data: JSON text, from anywhere.
+        version: the version of the message.
+        upcasters: for an older version, the function that takes its data (a dict, as parsed) and
+            returns the data of the next version.
+        own: `encode` has written the text: it is measured, and not parsed a second time for what
+            is never written, such as a name that stands twice. Default: anybody may have.
+
+    Raises:
+        UnreadableMessage: the text is no acceptable JSON object, exceeds a limit or does not fit
+            the class; an upcaster is missing or failed.
+        NewerVersion: the version is beyond that of the class.
+        TypeError: the class has fields of a type that cannot be stored.
+    """
+    shape = shape_of(cls)
+    if version > shape.meta.version:
+        raise NewerVersion(
+            f"the message has version {version} of {shape.name}, and the newest known here is "
+            f"{shape.meta.version}: its sender was deployed before its reader"
+        )
+    check_limits(data, settings().max_payload)
+    if version < shape.meta.version:
+        data = _upcast(shape, load_object(data), version, upcasters)
+    elif not own:
+        load_object(data)
+    try:
+        event: Event = shape.read(data)
+    except Unfit as unfit:
+        reasons = "; ".join(unfit.args[:_MOST])
+        raise UnreadableMessage(f"the data does not fit {shape.name}: {reasons}") from unfit
+    return event
+
+
+def own_reader(
+    cls: type[Event], upcasters: Mapping[int, Upcaster] = MappingProxyType({})
+) -> Callable[[str, int], Event]:
+    """Return a function that reads events which `encode` has written, from text and version.
+
+    It is for many events of a context's own stream, to which nobody else writes: they are measured,
+    and not parsed a second time for what `encode` never writes, such as a name that stands twice.
+    An older version is read as by `decode`. The function raises as `decode`.
+    """
+    shape, limit = shape_of(cls), settings().max_payload
+    newest, parse = shape.meta.version, shape.read
+
+    def read(data: str, version: int) -> Event:
+        if version != newest:
+            return decode(cls, data, version=version, upcasters=upcasters)
+        if (problem := limit_problem(data, limit)) is not None:
+            raise UnreadableMessage(f"the JSON text {problem}")
+        try:
+            event: Event = parse(data)
+        except Unfit as unfit:
+            reasons = "; ".join(unfit.args[:_MOST])
+            raise UnreadableMessage(f"the data does not fit {shape.name}: {reasons}") from unfit
+        return event
+
+    return read
+
+
+def encode_headers(headers: Mapping[str, str]) -> str:
+    """Return headers as canonical JSON.
+
+    Raises:
+        InvalidEvent: a name or value is no str or cannot be stored; names all of them.
+    """
+    if not isinstance(headers, Mapping):
+        raise InvalidEvent("headers", [f"{type(headers).__name__} where a mapping is expected"])
+    found = dict(headers)
+    problems = list(_HEADERS.problems(found, "headers"))
+    if not problems:
+        text = _HEADERS.dump(found)
+        problem = limit_problem(text, settings().max_payload)
+        if problem is None:
+            return text
+        problems = [f"their JSON {problem}"]
+    raise InvalidEvent("headers", problems)
+
+
+def decode_headers(data: str) -> dict[str, str]:
+    """Return the headers that a stored text holds.
+
+    Raises:
+        UnreadableMessage: it is no acceptable JSON object with texts in it.
+    """
+    if data == "{}":
+        return {}
+    check_limits(data, settings().max_payload)
+    found = load_object(data)
+    for name, value in found.items():
+        if not isinstance(value, str):
+            raise UnreadableMessage(f"the header {name[:50]!a} is no text")
+    return found
+
+
+def _refusals(shape: Shape, event: object, first: Exception) -> list[str]:
+    try:
+        return list(shape.record.problems(event, "")) or [str(first)]
+    except RecursionError:
+        return [f"the event is nested more than {MAX_DEPTH} levels deep"]
+
+
+def _upcast(
+    shape: Shape, tree: dict[str, Any], version: int, upcasters: Mapping[int, Upcaster]
+) -> str:
+    """Return the data of an older version as that of the class's own."""
+    for number in range(version, shape.meta.version):
+        if number not in upcasters:
+            raise UnreadableMessage(
+                f"the message has version {version} of {shape.name}, and there is no upcaster "
+                f"from version {number}"
+            )
+        tree = _next_version(upcasters[number], tree)
+    try:
+        data = json.dumps(tree, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        last = _name(upcasters[shape.meta.version - 1])
+        raise UnreadableMessage(f"what {last} returned is not JSON: {error}") from error
+    load_object(data)
+    return data
+
+
+def _next_version(upcaster: Upcaster, tree: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = upcaster(tree)
+    except Exception as error:
+        raise UnreadableMessage(
+            f"the upcaster {_name(upcaster)} raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(found, dict):
+        raise UnreadableMessage(
+            f"the upcaster {_name(upcaster)} returned {type(found).__name__}, not a dict"
+        )
+    return found
+
+
+def _name(upcaster: Upcaster) -> str:
+    return getattr(upcaster, "__qualname__", repr(upcaster))

@@ -1,0 +1,182 @@
+"""The shape of a stored class: worked out once, then used to write and read its instances."""
+
+import dataclasses
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from outbox_inbox.events import Meta, meta
+
+from .field_types import FieldType, OneOf, Record, stands_for
+from .single_types import Single
+from .type_hints import SUPPORTED, Reader
+
+
+class Unfit(Exception):
+    """A JSON text does not fit a class; ``args`` are the reasons, each with the field's path."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """What is known of a dataclass whose instances are stored.
+
+    Attributes:
+        name: the class's name, for errors.
+        record: its fields; writes its instances.
+        adapter: pydantic's; reads its instances.
+        ambiguous: only reading one back shows that it comes back as it was.
+        zoned: the fields for which pydantic reads values that are not stored.
+    """
+
+    name: str
+    record: Record
+    adapter: TypeAdapter[Any]
+    ambiguous: bool
+    zoned: tuple[tuple[str, FieldType], ...]
+
+    def read(self, data: str) -> Any:
+        """Return the instance in a JSON text.
+
+        Raises:
+            Unfit: the text does not fit the class.
+        """
+        try:
+            found = self.adapter.validate_json(data, strict=True)
+        except ValidationError as error:
+            # Without the cause, which would repeat private values in every log.
+            raise Unfit(*_reasons(error)) from None
+        except Exception as error:
+            raise Unfit(f"{self.name} raised {type(error).__name__}: {error}") from error
+        problems = [
+            problem
+            for name, kind in self.zoned
+            for problem in kind.problems(getattr(found, name), name)
+        ]
+        if problems:
+            raise Unfit(*problems)
+        return found
+
+    def changes(self, value: object, data: str) -> list[str]:
+        """Say what in an instance would not come back from its JSON text as it was."""
+        try:
+            return list(_differences(value, self.read(data), ""))
+        except Unfit as unfit:
+            return [f"{reason} (when it is read back)" for reason in unfit.args]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape(Layout):
+    """What is known of an event class.
+
+    Attributes:
+        meta: its kind, name, version and key.
+    """
+
+    meta: Meta
+
+
+_shapes: dict[type, Shape] = {}
+
+
+def shape_of(cls: type) -> Shape:
+    """Return the shape of an event class, worked out at the first call.
+
+    Raises:
+        TypeError: it is no event class, or has fields that cannot be stored; names all of them.
+    """
+    shape = _shapes.get(cls)
+    if shape is None:
+        shape = _shapes[cls] = _worked_out(cls)
+    return shape
+
+
+def field_problems(cls: type) -> list[str]:
+    """Return what makes an event class unfit to be stored, each problem with its field.
+
+    Raises:
+        TypeError: it is no event class.
+    """
+    reader, record = _read_class(cls)
+    return [*reader.problems, *_key_problems(cls, record)]
+
+
+def _worked_out(cls: type) -> Shape:
+    reader, record = _read_class(cls)
+    problems = [*reader.problems, *_key_problems(cls, record)]
+    return Shape(*_laid_out(cls, reader, record, problems), meta(cls))
+
+
+def layout_of(cls: type) -> Layout:
+    """Work out the layout of a dataclass that is no event; it, and what is in it, may be mutable.
+
+    Raises:
+        TypeError: it has fields that cannot be stored; names all of them.
+    """
+    reader = Reader(frozen=False)
+    record = reader.record(cls)
+    return Layout(*_laid_out(cls, reader, record, reader.problems))
+
+
+def _laid_out(
+    cls: type, reader: Reader, record: Record, problems: list[str]
+) -> tuple[str, Record, TypeAdapter[Any], bool, tuple[tuple[str, FieldType], ...]]:
+    if problems:
+        raise TypeError(f"{'; '.join(problems)}. A field may hold {SUPPORTED}.")
+    adapter: TypeAdapter[Any] = TypeAdapter(cls)
+    ambiguous = reader.ambiguous or _has_functions(adapter.core_schema)
+    zoned = tuple((name, kind) for name, kind in record.fields.items() if kind.zoned)
+    return cls.__name__, record, adapter, ambiguous, zoned
+
+
+def _read_class(cls: type) -> tuple[Reader, Record]:
+    meta(cls)
+    reader = Reader()
+    return reader, reader.record(cls)
+
+
+def _key_problems(cls: type, record: Record) -> Iterator[str]:
+    for name, kind in record.fields.items():
+        choices = kind.choices if isinstance(kind, OneOf) else (kind,)
+        if name in meta(cls).key and not all(isinstance(each, Single) for each in choices):
+            yield f"{cls.__qualname__}.{name}: a key is a single value, not {kind.title}"
+
+
+def _has_functions(schema: Any) -> bool:
+    """Tell whether a validator of the user's takes part in reading: it may change a value."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        own = isinstance(kind, str) and kind.startswith("function")
+        return own or any(map(_has_functions, schema.values()))
+    return isinstance(schema, list | tuple) and any(map(_has_functions, schema))
+
+
+def _reasons(error: ValidationError) -> Iterator[str]:
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"])
+        yield f"{path.removeprefix('.')}: {each['msg']}"
+
+
+def _differences(before: Any, after: Any, path: str) -> Iterator[str]:
+    """Yield where a value and the one read back differ; equal is not enough (``1 == 1.0``)."""
+    if type(before) is not type(after) and not stands_for(before, type(after)):
+        kinds = type(before).__name__, type(after).__name__
+        yield f"{path}: {kinds[0]} would be read back as {kinds[1]}"
+    elif dataclasses.is_dataclass(before):
+        for field in dataclasses.fields(before):
+            values = getattr(before, field.name), getattr(after, field.name)
+            yield from _differences(*values, f"{path}.{field.name}".removeprefix("."))
+    elif isinstance(before, list | tuple | dict):
+        yield from _item_differences(before, after, path)
+    elif before is not after and (isinstance(before, Enum) or str(before) != str(after)):
+        yield f"{path}: would be read back as another value"
+
+
+def _item_differences(before: Any, after: Any, path: str) -> Iterator[str]:
+    places = before if isinstance(before, dict) else range(len(before))
+    if len(before) != len(after) or (isinstance(before, dict) and before.keys() != after.keys()):
+        yield f"{path}: would be read back with other items"
+    else:
+        for place in places:
+            yield from _differences(before[place], after[place], f"{path}[{place!a}]")

@@ -1,0 +1,160 @@
+"""Reads the attributes of a message from outside: text that nobody has checked, into a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from django.db import connections
+
+from outbox_inbox.contexts import Context
+from outbox_inbox.events import codec
+from outbox_inbox.exceptions import InvalidEvent, UnreadableMessage
+from outbox_inbox.models import Reason
+from outbox_inbox.outbox.rows import MAX_KEY, hash_of
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.statements.dialects import stamp
+from outbox_inbox.transports.wire import NO_HEADERS, SPECVERSION, TRACING
+
+_REQUIRED = ("id", "source", "type")
+_MAX_HOPS = 32_767  # what the column holds
+
+
+@dataclass(frozen=True)
+class Refusal(Exception):
+    """A message does not get in; ``detail`` says what is wrong with it, in a line."""
+
+    reason: Reason
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+def check_attributes(attributes: Mapping[Any, Any]) -> None:
+    """Refuse attributes that are no text, and a message without those that CloudEvents requires.
+
+    Raises:
+        Refusal: it cannot be what its sender wanted to tell.
+    """
+    for name, value in attributes.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise Refusal(
+                Reason.MALFORMED, f"the attribute {shown(name)} is {shown(value)}, no text"
+            )
+    missing = [name for name in _REQUIRED if not attributes.get(name)]
+    if missing:
+        raise Refusal(Reason.MALFORMED, f"the attributes {', '.join(missing)} are missing")
+    spec = attributes.get("specversion")
+    if spec != SPECVERSION:
+        raise Refusal(Reason.MALFORMED, f"specversion is {shown(spec)}; expected {SPECVERSION!r}")
+
+
+def row_of(
+    context: Context,
+    source: str,
+    contract: tuple[str, int],
+    attributes: Mapping[str, str],
+    data: str,
+) -> statements.Received:
+    """Return a message as a row for the inbox.
+
+    Arguments:
+        context: the context that receives it.
+        source: label of the context that it is from.
+        contract: name and version of the contract.
+        attributes: after `check_attributes`.
+        data: the payload, which can be read.
+
+    Raises:
+        Refusal: an attribute cannot be what its sender wanted to tell.
+    """
+    message_id = _message_id(source, attributes["id"])
+    key = _key(attributes.get("partitionkey") or attributes.get("subject"))
+    causation = attributes.get("causationid")
+    correlation = attributes.get("correlationid")
+    return statements.Received(
+        message_id=message_id,
+        type=contract[0],
+        schema_version=contract[1],
+        key=key,
+        payload=data,
+        headers=_headers(attributes),
+        correlation_id=_uuid("correlationid", correlation) if correlation else message_id,
+        causation_id=_uuid("causationid", causation) if causation else None,
+        hops=_hops(attributes.get("hops", "0")),
+        key_hash=hash_of(key, message_id),
+        recorded_at=stamp(connections[context.database], _time(attributes.get("time"))),
+    )
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error: in ASCII, on one line, and not long."""
+    text = ascii(value[:80] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _message_id(source: str, given: str) -> UUID:
+    """Return the id; of a foreign one that is no UUID one that is always the same."""
+    try:
+        return UUID(given)
+    except ValueError:
+        return uuid5(NAMESPACE_URL, f"{source}/{_storable('id', given)}")
+
+
+def _uuid(name: str, given: str) -> UUID:
+    try:
+        return UUID(given)
+    except ValueError:
+        raise Refusal(Reason.MALFORMED, f"{name} is {shown(given)}, no UUID") from None
+
+
+def _key(given: str | None) -> str | None:
+    if not given:
+        return None
+    if len(given) > MAX_KEY:
+        raise Refusal(
+            Reason.MALFORMED, f"the key has {len(given):,} characters, and {MAX_KEY} are allowed"
+        )
+    return _storable("partitionkey", given)
+
+
+def _storable(name: str, given: str) -> str:
+    problem = codec.text_problem(given)
+    if problem:
+        raise Refusal(Reason.MALFORMED, f"{name} {problem}")
+    return given
+
+
+def _hops(given: str) -> int:
+    if not (given.isdecimal() and len(given) <= 5 and int(given) <= _MAX_HOPS):
+        raise Refusal(Reason.MALFORMED, f"hops is {shown(given)}, no number up to {_MAX_HOPS}")
+    return int(given)
+
+
+def _time(given: str | None) -> datetime:
+    if not given:
+        return datetime.now(UTC)
+    try:
+        found = datetime.fromisoformat(given.upper())  # RFC 3339 also allows "t" and "z"
+    except ValueError:
+        raise Refusal(Reason.MALFORMED, f"time is {shown(given)}, no RFC 3339 time") from None
+    if found.tzinfo is None:
+        raise Refusal(Reason.MALFORMED, f"time is {shown(given)}, without its offset from UTC")
+    # At the very ends of the calendar no other time zone could show it, or read it back.
+    if not 1 < found.year < 9999:
+        raise Refusal(Reason.MALFORMED, f"time is {shown(given)}; expected a year from 2 to 9998")
+    return found.astimezone(UTC)
+
+
+def _headers(attributes: Mapping[str, str]) -> str:
+    given = attributes.get("headers")
+    try:
+        if given is None:
+            tracing = {name: attributes[name] for name in TRACING if attributes.get(name)}
+            return codec.encode_headers(tracing) if tracing else NO_HEADERS
+        codec.decode_headers(given)
+    except (InvalidEvent, UnreadableMessage) as error:
+        raise Refusal(Reason.MALFORMED, f"the headers cannot be read: {error}") from None
+    return given

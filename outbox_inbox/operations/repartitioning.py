@@ -1,0 +1,159 @@
+"""Repartition: spread what is unfinished over another number of partitions.
+
+Every row of a key moves together, since its partition follows from the key alone; so the order
+of a key, and who waits for whom, is the same before and after.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.exceptions import OutboxInboxError
+from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue, table
+from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_count
+from outbox_inbox.queues.statements import mysql
+from outbox_inbox.queues.statements.dialects import dialect
+from outbox_inbox.queues.statements.moved import explained
+
+from .selection import MODELS, condition, sql
+from .table_locks import lock, patiently
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """What happened to one queue.
+
+    Fields:
+        context: label of the context.
+        queue: outbox or inbox.
+        before, after: how many partitions it had and has.
+        moved: unfinished messages or deliveries whose partition changed.
+    """
+
+    context: str
+    queue: Queue
+    before: int
+    after: int
+    moved: int
+
+
+def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) -> list[Spread]:
+    """Spread the unfinished rows of each queue over the partitions that the settings name.
+
+    One transaction a context and queue, under the locks of all its partitions: workers stop
+    meanwhile. So do writers on PostgreSQL, since what they commit later would be where nobody
+    looks for it; transactions that have written are waited for. Call it when every process runs
+    with the new ``PARTITIONS``; what a process with the old ones wrote after that (on MySQL also a
+    transaction that was open) is put right by a second call, which changes nothing otherwise.
+
+    Arguments:
+        chosen: which contexts; None (default) means all.
+        dry_run: change nothing, and count.
+
+    Raises:
+        OutboxInboxError: some partitions of a queue are paused and others are not; or a
+            transaction that has written to a queue stays open for a minute; or the stream was the
+            source of a context, and is not sent to its end.
+    """
+    wanted = contexts() if chosen is None else tuple(chosen)
+    for using in sorted({owner.database for owner in wanted}):
+        ensure_partitions(using)
+    return [_spread(owner, queue, dry_run=dry_run) for owner in wanted for queue in MODELS]
+
+
+def _spread(owner: Context, queue: Queue, *, dry_run: bool) -> Spread:
+    after = partition_count(owner, queue)
+    if queue == Queue.OUTBOX and after > 1 and unsent(owner).events:
+        raise OutboxInboxError(
+            f"the stream of {owner.label!r}, which was its source, has events that are not sent yet. "
+            "With several partitions they could be overtaken: give the outbox one partition until "
+            "manage.py drain_outbox has sent them, and spread it then"
+        )
+
+    def spread(connection: BaseDatabaseWrapper) -> tuple[int, int]:
+        with operator_lock(owner, queue):
+            if not dry_run:
+                lock(connection, [MODELS[queue]])
+            before = _change_partitions(owner, queue, after)
+            moved = _move(connection, owner, queue, after)
+            if dry_run:
+                transaction.set_rollback(True, using=owner.database)
+        return before, moved
+
+    with explained():
+        before, moved = patiently(owner.database, spread)
+    return Spread(context=owner.label, queue=queue, before=before, after=after, moved=moved)
+
+
+def _change_partitions(owner: Context, queue: Queue, after: int) -> int:
+    rows = Partition.objects.using(owner.database).filter(context=owner.label, queue=queue)
+    paused = dict(rows.values_list("number", "paused"))
+    if set(paused) == set(range(after)):
+        return after
+    if len(set(paused.values())) > 1:
+        some = ", ".join(str(number) for number in sorted(paused) if paused[number])
+        raise OutboxInboxError(
+            f"of the {queue.value} of {owner.label!r} only partitions {some} are paused. Their "
+            "keys would go to other partitions: resume them, or pause all partitions of the queue"
+        )
+    rows.filter(number__gte=after).delete()
+    rows.bulk_create(
+        Partition(context=owner.label, queue=queue, number=number, paused=any(paused.values()))
+        for number in range(after)
+        if number not in paused
+    )
+    return len(paused)
+
+
+def _move(connection: BaseDatabaseWrapper, owner: Context, queue: Queue, after: int) -> int:
+    name, unfinished = table(MODELS[queue]), sql(queue, "unfinished")
+    column = dialect(connection).partition
+    if queue == Queue.OUTBOX:
+        return _change(
+            connection,
+            name,
+            f"{column} = key_hash %% {after:d}",
+            f"context = %s AND {column} <> key_hash %% {after:d} AND ({unfinished})",
+            [owner.label],
+        )
+    # A consumer that does not exist any more has deliveries all the same.
+    deliveries = Delivery.objects.using(owner.database)
+    rows = deliveries.filter(condition(queue, "unfinished"), context=owner.label)
+    names = rows.order_by().values_list("consumer", flat=True).distinct()
+    return sum(_move_deliveries(connection, owner, name, after) for name in list(names))
+
+
+def _move_deliveries(
+    connection: BaseDatabaseWrapper, owner: Context, consumer: str, after: int
+) -> int:
+    hashed = crc32(consumer.encode())
+    # As when they were made: XOR, written as (a | b) - (a & b), which every database has.
+    deliveries, column = table(Delivery), dialect(connection).partition
+    target = (
+        f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
+        f" FROM {table(InboxMessage)} m WHERE m.id = {deliveries}.message_id)"
+    )
+    return _change(
+        connection,
+        deliveries,
+        f"{column} = {target}",
+        f"context = %s AND consumer = %s AND ({sql(Queue.INBOX, 'unfinished')})"
+        f" AND {column} <> {target}",
+        [owner.label, consumer],
+    )
+
+
+def _change(
+    connection: BaseDatabaseWrapper, name: str, change: str, where: str, parameters: Sequence[Any]
+) -> int:
+    if connection.vendor == "mysql":
+        return mysql.update(connection, name, change, where, parameters)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {name} SET {change} WHERE {where}", parameters)
+        return int(cursor.rowcount)

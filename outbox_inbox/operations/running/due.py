@@ -1,0 +1,88 @@
+"""The look around: is there anything to do? One statement a database, for all its contexts."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from django.db import connections
+
+from outbox_inbox.contexts import Context, context
+from outbox_inbox.models import Queue
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.partitions import Seen, partition_count, with_stream
+from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.wakeup import Work
+
+WORK_OF: Mapping[Queue, Work] = {
+    Queue.OUTBOX: "relay",
+    Queue.INTAKE: "receive",
+    Queue.INBOX: "dispatch",
+}
+
+
+Due = dict[Work, Seen | None]
+"""What there is to do for a context -> the partitions that were seen.
+
+Receiving is always there, unless the intake is paused or rests: only the transport knows. None: the
+partitions are not there, or not as many as the settings say; the mover makes them, or tells. Read
+models have no partitions.
+"""
+
+
+def by_database(owners: Iterable[Context]) -> dict[str, list[str]]:
+    """Return the labels of contexts by their database."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for owner in owners:
+        found[owner.database].append(owner.label)
+    return dict(found)
+
+
+def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
+    """Return for each of some contexts on a database what there is to do."""
+    found: dict[tuple[str, str], list[statements.Work]] = defaultdict(list)
+    for label, queue, partition in statements.look_at_all(connections[alias], labels):
+        found[label, queue].append(partition)
+    kept = [label for label in labels if context(label).read_models]
+    news = _with_news(alias, kept) if kept else frozenset[str]()
+    return {
+        label: dict(_due(context(label), found)) | ({"project": None} if label in news else {})
+        for label in labels
+    }
+
+
+def _with_news(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
+    """Return the contexts whose read models are behind their stream."""
+    connection = connections[alias]
+    if not cursors.serves(connection):
+        return frozenset()
+    found = cursors.waiting(connection, labels)
+    known = {(each.context, each.subscription) for each in found}
+    at_rest = {(each.context, each.subscription) for each in found if not _may_go_on(each)}
+    return {
+        label
+        for label in labels
+        for name in context(label).read_models
+        if (label, name) not in known or (label, name) not in at_rest
+    }
+
+
+def _may_go_on(subscription: cursors.Waiting) -> bool:
+    return subscription.ready and not (subscription.paused or subscription.resting)
+
+
+def _due(
+    owner: Context, found: Mapping[tuple[str, str], Seen]
+) -> Iterator[tuple[Work, Seen | None]]:
+    for queue in Queue:
+        seen = found.get((owner.label, queue.value), ())
+        if len(seen) != partition_count(owner, queue):
+            yield WORK_OF[queue], None
+            continue
+        if queue == Queue.OUTBOX and not any(each.ready for each in seen):
+            seen = with_stream(owner, seen)
+        if any(map(_is_for_us, seen)):
+            yield WORK_OF[queue], seen
+
+
+def _is_for_us(partition: statements.Work) -> bool:
+    return partition.ready and not (partition.paused or partition.resting or partition.live)

@@ -1,0 +1,140 @@
+"""From events to rows: ids, keys, causes and payloads, with every check and without any SQL."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from outbox_inbox.conf import settings
+from outbox_inbox.contexts import Context
+from outbox_inbox.events import DomainEvent, IntegrationEvent, codec, key_of, meta
+from outbox_inbox.events.envelope import Handling, uuid7
+from outbox_inbox.exceptions import HopLimitExceeded, InvalidEvent
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.statements.dialects import stamp
+
+Event = DomainEvent | IntegrationEvent
+
+MAX_KEY = 200
+_NO_HEADERS = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the caller of ``record()`` said beside the events."""
+
+    key: str | None = None
+    at: datetime | None = None
+    headers: Mapping[str, str] | None = None
+    message_id: UUID | None = None
+
+
+def prepare(
+    context: Context,
+    events: Sequence[Event],
+    terms: Terms,
+    cause: Handling | None,
+    connection: BaseDatabaseWrapper,
+) -> list[statements.Row]:
+    """Work out the rows of events, with every check, and without any SQL.
+
+    Raises:
+        InvalidEvent: with the problems of all the events.
+        HopLimitExceeded: as `record`.
+    """
+    hops = _hops(cause)
+    headers = codec.encode_headers(terms.headers) if terms.headers else _NO_HEADERS
+    due_at = stamp(connection, _due(terms.at))
+    rows: list[statements.Row] = []
+    problems: list[str] = []
+    for event in events:
+        try:
+            rows.append(_row(context, event, terms, cause, hops, headers, due_at))
+        except InvalidEvent as error:
+            problems += error.errors if len(events) == 1 else map(str, [error])
+    if problems:
+        raise InvalidEvent(", ".join(type(event).__name__ for event in events), problems)
+    return rows
+
+
+def hash_of(key: str | None, message_id: UUID) -> int:
+    """Return the number that spreads messages over partitions: stable everywhere and for ever."""
+    return crc32((str(message_id) if key is None else key).encode())
+
+
+def _row(
+    context: Context,
+    event: Event,
+    terms: Terms,
+    cause: Handling | None,
+    hops: int,
+    headers: str,
+    due_at: Any,
+) -> statements.Row:
+    about = meta(event)
+    if about.kind == "integration" and not context.publishes_class(type(event)):
+        raise InvalidEvent(
+            type(event).__name__,
+            [f"{about.name} is not in `publishes` of the context {context.label!r}"],
+        )
+    message_id = terms.message_id or uuid7()
+    payload = codec.encode(event)  # before the key, which is made of values that are checked here
+    key = _checked_key(event, key_of(event) if terms.key is None else terms.key)
+    key_hash = hash_of(key, message_id)
+    return statements.Row(
+        context=context.label,
+        message_id=message_id,
+        type=context.type_name(type(event)),
+        schema_version=about.version,
+        key=key,
+        payload=payload,
+        headers=headers,
+        correlation_id=cause.envelope.correlation_id if cause else message_id,
+        causation_id=cause.envelope.id if cause else None,
+        hops=hops,
+        key_hash=key_hash,
+        kind=about.kind,
+        partition=key_hash % context.outbox_partitions,
+        due_at=due_at,
+    )
+
+
+def _hops(cause: Handling | None) -> int:
+    if cause is None:
+        return 0
+    limit = settings().max_hops
+    if cause.hops >= limit:
+        raise HopLimitExceeded(
+            f"the message {cause.envelope.id} is the end of a chain of {cause.hops} messages, and "
+            f'OUTBOX_INBOX["MAX_HOPS"] is {limit}. Handlers probably answer each other without end.'
+        )
+    return cause.hops + 1
+
+
+def _due(at: object) -> datetime | None:
+    if at is None:
+        return None
+    if not isinstance(at, datetime) or timezone.is_naive(at):
+        raise InvalidEvent("record()", [f"at must be an aware datetime, not {at!r}"])
+    return at
+
+
+def _checked_key(event: Event, key: object) -> str | None:
+    if key is None:
+        return None
+    name = type(event).__name__
+    if not isinstance(key, str):
+        raise InvalidEvent(name, [f"its key must be text, not {key!r}"])
+    if not key:
+        raise InvalidEvent(name, ["its key is empty; an event without order has no key (None)"])
+    if len(key) > MAX_KEY:
+        raise InvalidEvent(name, [f"its key has {len(key)} characters, the limit is {MAX_KEY}"])
+    problem = codec.text_problem(key)
+    if problem:
+        raise InvalidEvent(name, [f"its key {key!r} {problem}"])
+    return key

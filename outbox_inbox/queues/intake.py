@@ -1,0 +1,74 @@
+"""How messages get into an inbox: one row a message, one delivery for each consumer of its type."""
+
+from collections.abc import Iterable, Sequence
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.conf import settings
+from outbox_inbox.contexts import Context
+
+from . import statements
+
+
+def move(
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[int],
+    into: Context,
+    source: str,
+    types: Iterable[str],
+    *,
+    stored: bool = False,
+) -> int:
+    """Copy outbox rows into an inbox of the same database, in the caller's transaction.
+
+    Arguments:
+        rows: ids of the outbox rows, in order.
+        into: the context that gets them.
+        source: label of the context that recorded them.
+        types: the stored type names among them.
+        stored: the rows are positions in the stream instead.
+
+    Returns:
+        How many were new; one whose id is there already is dropped (rule O7).
+    """
+    new = statements.move_to_inbox(connection, rows, into.label, source, stored=stored)
+    deliver(connection, new, into, types)
+    return len(new)
+
+
+def insert(rows: Sequence[statements.Received], into: Context, source: str) -> int:
+    """Put messages from elsewhere into an inbox, in the open transaction of its database.
+
+    Returns:
+        How many were new; one whose id is there already is dropped (rule O7).
+    """
+    connection = connections[into.database]
+    new = statements.insert_inbox(connection, rows, into.label, source)
+    deliver(connection, new, into, {row.type for row in rows})
+    return len(new)
+
+
+def changed(
+    rows: Sequence[statements.Received], into: Context, source: str
+) -> list[statements.Received]:
+    """Return those whose id is in the inbox with another payload: no repetition, but a conflict.
+
+    Asked after `insert` has dropped some, in the same transaction.
+    """
+    connection = connections[into.database]
+    ids = [row.message_id for row in rows]
+    known = statements.select_payloads(connection, ids, into.label, source)
+    return [row for row in rows if known.get(row.message_id, row.payload) != row.payload]
+
+
+def deliver(
+    connection: BaseDatabaseWrapper, new: Sequence[int], into: Context, types: Iterable[str]
+) -> None:
+    """Make the deliveries of new inbox rows."""
+    interests = [
+        statements.Interest(type_name, consumer.name, consumer.hash)
+        for type_name in sorted(types)
+        for consumer in into.consumers_of(type_name)
+    ]
+    statements.insert_deliveries(connection, new, interests, settings().partitions.inbox)

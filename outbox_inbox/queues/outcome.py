@@ -1,0 +1,83 @@
+"""What a mover has done so far, and whether it should go on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from outbox_inbox.conf import settings
+
+
+def never() -> bool:
+    """Do not stop: the default of a mover's ``stop``."""
+    return False
+
+
+def ignore(count: int) -> None:
+    """Report to nobody: the default of a mover's ``progress``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a mover did.
+
+    Fields:
+        done: messages sent or received, or deliveries handled.
+        failed: attempts that failed and will be followed by another.
+        dead: messages or deliveries given up.
+        held: followers set to wait behind a blocked head.
+        busy: partitions with work that somebody else was at.
+    """
+
+    done: int = 0
+    failed: int = 0
+    dead: int = 0
+    held: int = 0
+    busy: int = 0
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            done=self.done + other.done,
+            failed=self.failed + other.failed,
+            dead=self.dead + other.dead,
+            held=self.held + other.held,
+            busy=self.busy + other.busy,
+        )
+
+    @property
+    def steps(self) -> int:
+        """How much was changed; a look that changed nothing needs no other after it."""
+        return self.done + self.failed + self.dead + self.held
+
+
+class Tally:
+    """Counts for one call of a mover, and keeps to its limit.
+
+    Arguments:
+        limit: stop after so many messages or deliveries; None: no limit.
+        stop: asked between transactions; true ends the call.
+        progress: told how many each transaction has done.
+    """
+
+    def __init__(
+        self, limit: int | None, stop: Callable[[], bool], progress: Callable[[int], None]
+    ) -> None:
+        self.outcome = Outcome()
+        self._left = limit
+        self._stop = stop
+        self._progress = progress
+
+    def finished(self) -> bool:
+        """Tell whether the call should end."""
+        return self._stop() or (self._left is not None and self._left <= 0)
+
+    def size(self) -> int:
+        """Return how many to take next: a batch, or what the limit has left of it."""
+        batch = settings().batch_size
+        return batch if self._left is None else min(self._left, batch)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count what a transaction that is committed has come to."""
+        self.outcome += outcome
+        if self._left is not None:
+            self._left -= outcome.done + outcome.failed + outcome.dead
+        if outcome.done:
+            self._progress(outcome.done)

@@ -1,0 +1,47 @@
+"""Where the relay of a context finds what it has to send: in the outbox, or in the stream as well."""
+
+from django.core.signals import setting_changed
+from django.db import connections
+
+from outbox_inbox.contexts import Context
+
+from .statements import checkpoints as cursors
+
+RELAY = "(relay)"
+"""The relay's subscription of the stream; no name that a user gives has parentheses."""
+
+_followed: dict[tuple[str, str], bool] = {}
+"""Database and label of contexts with an outbox -> whether their relay has a checkpoint."""
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting in ("OUTBOX_INBOX", "INSTALLED_APPS", "DATABASES"):
+        _followed.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="outbox_inbox.queues.relay_source")
+
+
+def follows_stream(context: Context) -> bool:
+    """Tell whether the relay of a context has a stream to follow.
+
+    It has where the stream is the source, and where it was so once: then something may be left.
+    A process asks the database once; which source a context has changes with a deployment.
+    """
+    name = (context.database, context.label)
+    if context.source == "stream":
+        _followed[name] = True
+    elif name not in _followed:
+        _followed[name] = cursors.exists(connections[context.database], context.label, RELAY)
+    return _followed[name]
+
+
+def stream_is_waiting(context: Context) -> bool:
+    """Tell whether the relay finds something in a context's stream; one statement, or none.
+
+    Before the relay has come for the first time there may always be something.
+    """
+    if not follows_stream(context):
+        return False
+    found = cursors.waiting(connections[context.database], [context.label])
+    return all(each.ready for each in found if each.subscription == RELAY)

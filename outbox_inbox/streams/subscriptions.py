@@ -1,0 +1,253 @@
+"""Catch-up subscriptions: named readers of the stream of all events of a context.
+
+A subscription has a checkpoint, which is saved in the transaction of the effects, and is read by
+one worker at a time: by whoever has the checkpoint's row locked. It begins with the first event of
+the context, or with what comes from now on, and gets every event once, those of one stream in the
+order of their versions. How an event that commits late is found is told in ``cursors.py``.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.conf import settings
+from outbox_inbox.contexts import Context
+from outbox_inbox.exceptions import ForeignCheckpoint
+from outbox_inbox.models import Checkpoint, Kind
+from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements.checkpoints import Mark, Stored
+from outbox_inbox.queues.statements.dialects import aware
+
+__all__ = ["Begin", "Cursor", "Lag", "Stored", "behind", "follow", "forget", "rewind", "take_over"]
+
+Begin = Literal["beginning", "now"]
+
+_NOT_IN_OUTBOX = "NOT s.in_outbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far a subscription is behind.
+
+    Fields:
+        events: how many it has still to handle.
+        since: when the first of them was recorded; None: there is none.
+    """
+
+    events: int
+    since: datetime | None
+
+
+class Cursor:
+    """A subscription in one transaction, which has its lock.
+
+    Attributes:
+        connection: of the context's database.
+        caught_up: the last page was the end of all that there was when it was read.
+        paused: an operator has paused the subscription.
+        resting: it failed, and its time to be tried again has not come.
+        failures: failed tries in a row.
+    """
+
+    def __init__(
+        self, connection: BaseDatabaseWrapper, context: Context, lock: cursors.Lock
+    ) -> None:
+        self.connection = connection
+        self.caught_up = False
+        self.paused, self.resting, self.failures = lock.paused, lock.resting, lock.failures
+        self._context = context.label
+        self._id = lock.id
+        self._mark = self._saved = self._page = lock.mark
+
+    def read(
+        self,
+        size: int,
+        types: Collection[str] | None = None,
+        *,
+        unsent: bool = False,
+        text: str = "{}",
+        bare: bool = False,
+    ) -> list[Stored]:
+        """Return the next events, in order; nothing is stored of that before `save`.
+
+        Arguments:
+            size: at most so many.
+            types: stored type names; None (default) means all.
+            unsent: only those that the outbox has not got.
+            text: the SQL by which payload and headers are read, in place of ``{}``.
+            bare: only stream, version, type and payload; the rest is None.
+        """
+        mark = self._mark
+        fresh = mark.target is None
+        if fresh:
+            taken = cursors.take_target(self.connection, self._context, mark)
+            if taken is None:
+                self.caught_up = True
+                return []
+            mark = taken
+        more = [cursors.of_types(sorted(types))] if types is not None else []
+        if unsent:
+            more.append(_NOT_IN_OUTBOX)
+        rows = cursors.page(self.connection, self._context, mark, size, more, text, bare=bare)
+        short = len(rows) < size
+        # After an older target there may be more, which has come since it was taken.
+        self.caught_up = short and fresh
+        self._page, self._mark = mark, _after(mark, rows, ended=short)
+        return rows
+
+    def keep(self, row: Stored) -> None:
+        """Let the page that was read last end with this event: the others are read again."""
+        self.caught_up = False
+        self._mark = self._page._replace(position=row.position)
+
+    def save(self) -> None:
+        """Write how far this is, in the open transaction: that of the effects."""
+        if self._mark != self._saved:
+            cursors.save(self.connection, self._id, self._mark)
+            self._saved = self._mark
+
+    def back(self) -> None:
+        """Go back to what was saved last: what was read since is read again."""
+        self._mark = self._saved
+
+    def rest(self, error: str, seconds: float) -> None:
+        """Let the subscription rest after a failure, in a transaction without effects."""
+        cursors.rest(self.connection, self._id, error, seconds)
+
+
+def _after(mark: Mark, rows: Sequence[Stored], *, ended: bool) -> Mark:
+    if ended and mark.target is not None:
+        return Mark(mark.target, None, 0, 0, 0)
+    return mark._replace(position=rows[-1].position) if rows else mark
+
+
+@contextmanager
+def follow(
+    context: Context, subscription: str, *, begin: Begin = "beginning"
+) -> Iterator[Cursor | None]:
+    """Open a transaction that has the lock of a subscription; None: somebody else has it.
+
+    It is a transaction of its own: what is still open around it nobody can read from a stream.
+
+    Arguments:
+        context: whose events; the transaction is on its database.
+        subscription: the name, at most 200 characters.
+        begin: where a subscription begins that is new.
+
+    Raises:
+        SettingsError: the database cannot serve subscriptions.
+        ForeignCheckpoint: the database comes from a dump, and has not been rebased.
+        RuntimeError: it is called within another transaction of that database.
+    """
+    with transaction.atomic(using=context.database, durable=True):
+        yield open_cursor(connections[context.database], context, subscription, begin=begin)
+
+
+def open_cursor(
+    connection: BaseDatabaseWrapper,
+    context: Context,
+    subscription: str,
+    *,
+    begin: Begin = "beginning",
+) -> Cursor | None:
+    """Do as `follow`, in the transaction that is open."""
+    cursors.require(connection)
+    freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
+    lock = cursors.lock(connection, context.label, subscription, freeze_ms)
+    if lock is None and not cursors.exists(connection, context.label, subscription):
+        cursors.create(connection, context.label, subscription, from_now=begin == "now")
+        lock = cursors.lock(connection, context.label, subscription, freeze_ms)
+    if lock is None:
+        return None
+    _refuse_foreign(connection, context, subscription, lock)
+    return Cursor(connection, context, lock)
+
+
+_trusted: WeakKeyDictionary[Any, set[tuple[str, str]]] = WeakKeyDictionary()
+"""Connection of a driver -> the checkpoints that were found to belong to its server."""
+
+
+def _refuse_foreign(
+    connection: BaseDatabaseWrapper, context: Context, subscription: str, lock: cursors.Lock
+) -> None:
+    if not cursors.by_snapshots(connection):
+        return
+    known = _trusted.setdefault(connection.connection, set())
+    name = (context.label, subscription)
+    if name in known:
+        return
+    if cursors.foreign(connection, context.label, lock.cluster):
+        raise ForeignCheckpoint(
+            f"the stream of {context.label!r} or the checkpoint {subscription!r} comes from another "
+            "PostgreSQL server, by a dump: run manage.py rebase_checkpoints before anything is "
+            "recorded here"
+        )
+    known.add(name)
+
+
+def behind(
+    context: Context,
+    subscription: str,
+    types: Collection[str] | None = None,
+    *,
+    unsent: bool = False,
+    kind: Kind | None = None,
+) -> Lag:
+    """Return how far a subscription is behind; of one that has not begun, all events.
+
+    Arguments:
+        types, unsent: as for `Cursor.read`.
+        kind: only domain events, or only integration events.
+    """
+    connection = connections[context.database]
+    more = [cursors.of_types(sorted(types))] if types is not None else []
+    if unsent:
+        more.append(_NOT_IN_OUTBOX)
+    if kind is not None:
+        more.append(f"s.kind = '{kind.value}'")
+    cursors.require(connection)
+    events, since = cursors.behind(connection, context.label, subscription, more)
+    return Lag(events=events, since=None if since is None else aware(connection, since))
+
+
+def forget(context: Context, subscription: str) -> bool:
+    """Delete a checkpoint, in the open transaction if there is one; tell whether there was one."""
+    rows = Checkpoint.objects.using(context.database)
+    found, _ = rows.filter(context=context.label, subscription=subscription).delete()
+    return found > 0
+
+
+def rewind(context: Context, subscription: str) -> None:
+    """Let a subscription begin anew with the first event, in the open transaction, under its lock."""
+    postgresql = connections[context.database].vendor == "postgresql"
+    Checkpoint.objects.using(context.database).filter(
+        context=context.label, subscription=subscription
+    ).update(
+        done=cursors.FROM_THE_BEGINNING if postgresql else "",
+        target=None,
+        position=0,
+        last=0,
+        size=0,
+        failures=0,
+        error="",
+        retry_at=None,
+    )
+
+
+def take_over(context: Context, subscription: str, other: str) -> None:
+    """Let a subscription go on where another one is, which is forgotten.
+
+    In the open transaction, which has the lock of both (`open_cursor`).
+    """
+    rows = Checkpoint.objects.using(context.database).filter(context=context.label)
+    mark = (
+        rows.filter(subscription=other).values("done", "target", "position", "last", "size").get()
+    )
+    rows.filter(subscription=subscription).update(**mark, failures=0, error="", retry_at=None)
+    rows.filter(subscription=other).delete()

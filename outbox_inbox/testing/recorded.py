@@ -1,0 +1,66 @@
+"""What a test recorded, as events."""
+
+from typing import Any, TypeVar, cast, overload
+
+from django.db.models import QuerySet
+
+from outbox_inbox.contexts import Context, context_of, contexts
+from outbox_inbox.contexts import context as context_named
+from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
+from outbox_inbox.models import OutboxMessage, StoredEvent
+
+Event = TypeVar("Event", bound=DomainEvent | IntegrationEvent)
+
+
+@overload
+def recorded(event: type[Event], *, context: str | None = None) -> list[Event]: ...
+@overload
+def recorded(event: None = None, *, context: str | None = None) -> list[Any]: ...
+
+
+def recorded(event: type[Event] | None = None, *, context: str | None = None) -> list[Any]:
+    """Return the events that were recorded, sent or not, in the order in which they were.
+
+    They are looked for in the outbox; where the stream is the source, in the stream, and those for
+    the future, which are in the outbox, come last.
+
+    Arguments:
+        event: only events of this class; None (default) means all.
+        context: label of the only context to look at; None (default) means the one that the
+            class belongs to, or all of them, by label.
+
+    Raises:
+        NotAContext: there is no such context, or the class belongs to none.
+        LookupError: a stored event's class is not imported.
+    """
+    if context is not None:
+        owners: tuple[Context, ...] = (context_named(context),)
+    else:
+        owners = contexts() if event is None else (context_of(cast(type[DomainEvent], event)),)
+    return [found for owner in owners for found in _events(owner, event)]
+
+
+def _events(owner: Context, event: type[Any] | None) -> list[Any]:
+    which = {"context": owner.label} | ({} if event is None else {"type": owner.type_name(event)})
+    stored: QuerySet[StoredEvent] = StoredEvent.objects.using(owner.database).filter(
+        **which, in_outbox=False
+    )
+    waiting = OutboxMessage.objects.using(owner.database).filter(**which)
+    ids = set(stored.values_list("message_id", flat=True))
+    return [
+        *(_decode(owner, row, event) for row in stored.order_by("pk")),
+        *(
+            _decode(owner, row, event)
+            for row in waiting.order_by("pk")
+            if row.message_id not in ids
+        ),
+    ]
+
+
+def _decode(owner: Context, row: OutboxMessage | StoredEvent, event: type[Any] | None) -> Any:
+    cls = event or owner.event_class(row.type)
+    if cls is None:
+        raise LookupError(f"no class of the type {row.type!r} is imported in {owner.label!r}")
+    return codec.decode(
+        cls, row.payload, version=row.schema_version, upcasters=owner.upcasters_of(cls)
+    )
