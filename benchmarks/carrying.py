@@ -19,7 +19,7 @@ from django.test import override_settings
 from benchmarks.filling import DELIVERY, INBOX, OUTBOX, clear, fill_outbox, settle
 from benchmarks.harness import Comparison, Work
 from benchmarks.mall.contracts import Sold
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.models import Partition
 from outbox_inbox.outbox.relay import relay_outbox
@@ -70,7 +70,7 @@ def bare_relay(count: int) -> Work:
 def our_relay(count: int) -> Work:
     """Return the work of the relay."""
     _fill(count)
-    return lambda: relay_outbox(context("mall")).done
+    return lambda: relay_outbox(get_context("mall")).done
 
 
 def one_relay(count: int) -> Work:
@@ -101,7 +101,7 @@ def bare_receiver(count: int) -> Work:
 def our_receiver(count: int) -> Work:
     """Return the work of the receiver."""
     _fill_stream(count)
-    return lambda: receive_messages(context("branch")).done
+    return lambda: receive_messages(get_context("branch")).done
 
 
 def _fill(count: int, partitions: int = 1) -> None:
@@ -214,7 +214,7 @@ def _start_relay() -> Connection:
 def _serve(orders: Connection) -> None:
     connection.ensure_connection()
     orders.recv()
-    orders.send(relay_outbox(context("mall")).done)
+    orders.send(relay_outbox(get_context("mall")).done)
     connections.close_all()
 
 

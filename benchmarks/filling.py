@@ -8,7 +8,7 @@ from benchmarks.mall.contracts import Sold
 from benchmarks.store.events import BYTES, FIRST, Bought, bought
 from benchmarks.store.models import Purchase
 from outbox_inbox import IntegrationEvent
-from outbox_inbox.contexts import Context, context, context_of
+from outbox_inbox.contexts import Context, context_of, get_context
 from outbox_inbox.events import codec
 from outbox_inbox.models import table
 from outbox_inbox.queues.statements import DELIVERY, INBOX, OUTBOX, STREAM
@@ -20,7 +20,7 @@ _ORDER, _NUMBER = "@order@", 987654321
 
 def store() -> Context:
     """Return the context of the benchmarks, as it is deployed now."""
-    return context("store")
+    return get_context("store")
 
 
 def run(using: str, sql: str, *parameters: object) -> None:

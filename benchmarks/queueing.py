@@ -16,7 +16,7 @@ from benchmarks import carrying
 from benchmarks.carrying import _fill, _psycopg, bare_relay
 from benchmarks.filling import OUTBOX
 from benchmarks.harness import Comparison, Work
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.transports import transport
 
@@ -47,7 +47,7 @@ def our_relay(count: int) -> Work:
 
     def work() -> int:
         with override_settings(OUTBOX_INBOX=_deployment()):
-            return relay_outbox(context("mall")).done
+            return relay_outbox(get_context("mall")).done
 
     return work
 
@@ -127,7 +127,7 @@ def _send_batch(database: Any, channel: Any, send: Send) -> int:
 def _empty() -> None:
     """Make the exchange and the queue, if they are not there, and empty the queue."""
     with override_settings(OUTBOX_INBOX=_deployment()):
-        branch = context("branch")
+        branch = get_context("branch")
         with transport("amqp").attached(branch):
             transport("amqp").receive(branch, 1)
     atexit.register(_delete)

@@ -24,7 +24,7 @@ from benchmarks.store.events import FIRST, NOTE, WHEN, Bought, bought
 from outbox_inbox import record
 from outbox_inbox.queues.partitions import ensure_partitions
 from outbox_inbox.queues.statements import DELIVERY
-from outbox_inbox.queues.wakeup import notifier as notify
+from outbox_inbox.queues.wakeup import notifier
 
 Waits = tuple[float, float]
 
@@ -68,7 +68,7 @@ def _measure(
             for number in range(1, 2 + max(count, 2)):
                 found.append(_time(make(FIRST + number), handled_by, number))
                 time.sleep(random.uniform(*waits))
-        notify.end()
+        notifier.end()
     return found[1:]  # the first one found nothing prepared yet
 
 

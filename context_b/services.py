@@ -5,7 +5,7 @@ from datetime import date
 from django.db import transaction
 
 from outbox_inbox import record
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 
 from .events import HandedToCarrier
 from .models import Shipment
@@ -24,7 +24,7 @@ def dispatch_shipment(reference: str, on: date) -> bool:
         Shipment.DoesNotExist: nobody has booked it, or the request is still on its way here.
         ShipmentRefused: it has been called off.
     """
-    with transaction.atomic(using=context("shipping").database):
+    with transaction.atomic(using=get_context("shipping").database):
         shipment = Shipment.objects.select_for_update().get(reference=reference)
         if shipment.status == Shipment.Status.CALLED_OFF:
             raise ShipmentRefused(f"shipment {reference} has been called off")

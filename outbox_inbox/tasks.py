@@ -15,12 +15,14 @@ from typing import Any
 
 from celery import shared_task
 
+from outbox_inbox.transports.routing import receivers
+
 from . import contexts, operations
 from .contexts import Context
 from .inbox import dispatcher
 from .inbox import receiver as receiving
 from .outbox import relay
-from .queues.wakeup import TASKS, gathered, nudge, receivers
+from .queues.wakeup import TASKS, gathered, nudge
 from .streams import projecting
 
 PRUNE = "outbox_inbox.prune_messages"
@@ -111,7 +113,7 @@ def prune_messages(context: str | None = None) -> None:
 
 def _for_each(label: str | None, work: Callable[[Context, Callable[[], bool]], None]) -> None:
     """Do the work of one context or of all; one that fails does not keep the others waiting."""
-    chosen = contexts.contexts() if label is None else (contexts.context(label),)
+    chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
     deadline = monotonic() + _SPELL.total_seconds()
     errors: list[Exception] = []
     with gathered():

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from outbox_inbox import operations
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Partition, Queue
 
@@ -97,7 +97,7 @@ class PartitionAdmin(ActingAdmin):
         switch: Switch,
         entry: str,
     ) -> int:
-        owner = context(label)
+        owner = get_context(label)
         if owner.database != rows.db:
             raise OutboxInboxError(
                 f"these partitions are in the database {rows.db!r}, and the context {label!r} "

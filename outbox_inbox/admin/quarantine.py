@@ -15,8 +15,7 @@ from outbox_inbox import operations
 from outbox_inbox.inbox import quarantine
 from outbox_inbox.models import QuarantinedMessage, QuarantineState
 
-from . import rendering
-from . import untrusted as hostile
+from . import rendering, untrusted
 from .actions import DiscardingAdmin, Rows, Verb
 from .listing import ContextFilter, ReasonFilter, StateFilter
 
@@ -82,17 +81,17 @@ class QuarantinedMessageAdmin(DiscardingAdmin):
     @admin.display(description=gettext_lazy("type"))
     def named(self, row: QuarantinedMessage) -> str:
         """Show the type, which may be missing."""
-        return hostile.line(row.type) or "-"
+        return untrusted.line(row.type) or "-"
 
     @admin.display(description=gettext_lazy("source"))
     def origin(self, row: QuarantinedMessage) -> str:
         """Show where it says it comes from."""
-        return hostile.line(row.source) or "-"
+        return untrusted.line(row.source) or "-"
 
     @admin.display(description=gettext_lazy("message id"))
     def identifier(self, row: QuarantinedMessage) -> str:
         """Show its id, which may be anything."""
-        return hostile.line(row.message_id) or "-"
+        return untrusted.line(row.message_id) or "-"
 
     @admin.display(description=gettext_lazy("state"))
     def standing(self, row: QuarantinedMessage) -> SafeString:
@@ -138,9 +137,9 @@ class QuarantinedMessageAdmin(DiscardingAdmin):
     @admin.display(description=gettext_lazy("attributes"))
     def table(self, row: QuarantinedMessage) -> SafeString:
         """Show all attributes."""
-        return hostile.attributes(row.attributes)
+        return untrusted.attributes(row.attributes)
 
     @admin.display(description=gettext_lazy("payload"))
     def payload(self, row: QuarantinedMessage) -> SafeString:
         """Show the payload."""
-        return hostile.payload(bytes(row.data), complete=row.complete)
+        return untrusted.payload(bytes(row.data), complete=row.complete)

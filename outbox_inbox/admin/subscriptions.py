@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from outbox_inbox import operations
-from outbox_inbox.contexts import Context, ReadModel, context
+from outbox_inbox.contexts import Context, ReadModel, get_context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations.rebuilding import BESIDE
@@ -170,7 +170,7 @@ class CheckpointAdmin(StreamColumns, ActingAdmin):
     def lag(self, row: Checkpoint) -> str:
         """Show how many events it has still to handle; of a context that is gone nobody knows."""
         try:
-            owner = context(row.context)
+            owner = get_context(row.context)
         except NotAContext:
             return "?"
         if row.subscription == RELAY:
@@ -215,14 +215,14 @@ class CheckpointAdmin(StreamColumns, ActingAdmin):
 def _read_model(row: Checkpoint) -> ReadModel | None:
     """Return the read model that a checkpoint, or that of a rebuild, belongs to."""
     try:
-        known = context(row.context).read_models
+        known = get_context(row.context).read_models
     except NotAContext:
         return None
     return known.get(row.subscription.removesuffix(BESIDE))
 
 
 def _owner(label: str, using: str) -> Context:
-    owner = context(label)
+    owner = get_context(label)
     if owner.database != using:
         raise OutboxInboxError(
             f"these checkpoints are in the database {using!r}, and the context {label!r} lives on "

@@ -91,7 +91,7 @@ class Repository(Generic[K, S]):
 
     def atomic(self) -> AbstractContextManager[None]:
         """Return ``transaction.atomic()`` on the database where the context lives now."""
-        return transaction.atomic(using=contexts.context(self.context).database)
+        return transaction.atomic(using=contexts.get_context(self.context).database)
 
     def load(self, key: K) -> "Loaded[S]":
         """Return an aggregate as its stream has it now; one without events is at version 0.
@@ -104,7 +104,7 @@ class Repository(Generic[K, S]):
             InvalidSnapshot: one is due, and the state cannot be stored; the message says why.
             TypeError: snapshots are wanted, and the class has fields that cannot be stored.
         """
-        owner, stream = contexts.context(self.context), self.stream(key)
+        owner, stream = contexts.get_context(self.context), self.stream(key)
         state, taken_at = self.start(key), 0
         cls = type(state)
         if self.snapshot_every is not None:
@@ -157,7 +157,7 @@ class Loaded(Generic[S]):
         """
         if not events:
             return []
-        owner = contexts.context(self._home.context)
+        owner = contexts.get_context(self._home.context)
         strangers = [type(each).__name__ for each in events if context_of(each) is not owner]
         if strangers:
             raise InvalidEvent(

@@ -102,7 +102,7 @@ def forget(context: str | Context, stream: str | None = None, *, using: str | No
     Raises:
         NotAContext: there is no such context.
     """
-    owner = contexts.context(context) if isinstance(context, str) else context
+    owner = contexts.get_context(context) if isinstance(context, str) else context
     rows = Snapshot.objects.using(using or owner.database).filter(context=owner.label)
     return (rows if stream is None else rows.filter(stream=stream)).delete()[0]
 

@@ -101,6 +101,11 @@ def meta(event: object) -> Meta:
     return found
 
 
+def has_version(cls: type) -> bool:
+    """Tell whether a class says its version in a `Meta`: an event, or a process with its state."""
+    return isinstance(vars(cls).get("__outbox_inbox_meta__"), Meta)
+
+
 def is_contract_name(name: str) -> bool:
     """Tell whether a name is fit for a contract: dotted, lower case, at most 200 characters."""
     return len(name) <= NAME_LENGTH and _CONTRACT_NAME.fullmatch(name) is not None

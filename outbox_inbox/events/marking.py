@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from outbox_inbox.conf.section import did_you_mean
-from outbox_inbox.processes import Process
 
-from . import DomainEvent, IntegrationEvent, meta
+from . import DomainEvent, IntegrationEvent, has_version, meta
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Event = type[DomainEvent] | type[IntegrationEvent]
@@ -167,7 +166,7 @@ def inbound(event: type[IntegrationEvent]) -> Callable[[Function], Function]:
     return _marker("inbound", InboundMark(event))
 
 
-def upcasts(event: Event | type[Process], *, from_version: int) -> Callable[[Function], Function]:
+def upcasts(event: type[Any], *, from_version: int) -> Callable[[Function], Function]:
     """Mark a function ``dict -> dict`` that turns data of one version into the next version's.
 
     Upcasters are chained, so each one knows two neighbouring versions only.
@@ -179,8 +178,7 @@ def upcasts(event: Event | type[Process], *, from_version: int) -> Callable[[Fun
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    given: object = event
-    if not (inspect.isclass(given) and issubclass(given, Process)):
+    if not (inspect.isclass(event) and has_version(event)):
         _require_event("upcasts", event)
     current = meta(event).version
     if _positive("from_version", from_version) >= current:

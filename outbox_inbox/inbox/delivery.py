@@ -19,7 +19,7 @@ from outbox_inbox.queues import intake, statements, wakeup
 from outbox_inbox.queues.statements import Ready
 from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
 
-from . import processes as managing
+from . import processes
 
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
@@ -106,7 +106,7 @@ def _call(
     context: Context, consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]
 ) -> Any:
     if consumer.kind == "process":
-        return managing.step(context, consumer, events[0])
+        return processes.step(context, consumer, events[0])
     several = consumer.mode == "list"
     event = list(events) if several else events[0]
     if consumer.takes_envelope:

@@ -10,8 +10,10 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
-from outbox_inbox.queues.partitions import Lost, Run, Seen, sweep
+from outbox_inbox.queues.partitions import Seen
+from outbox_inbox.queues.run import Lost, Run
 from outbox_inbox.queues.statements import Ready
+from outbox_inbox.queues.sweep import sweep
 
 from .execution import Executor
 

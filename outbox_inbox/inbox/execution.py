@@ -18,7 +18,7 @@ from outbox_inbox.models import Delivery
 from outbox_inbox.queues import announcing, statements
 from outbox_inbox.queues.attempts import Verdict, crash, judge, trace
 from outbox_inbox.queues.outcome import Outcome, Tally
-from outbox_inbox.queues.partitions import GaveWay, Lost, Run
+from outbox_inbox.queues.run import GaveWay, Lost, Run
 from outbox_inbox.queues.statements import Ready
 
 from .delivery import Commit, Translations, deliver

@@ -20,7 +20,8 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Consumer, Context
 from outbox_inbox.contexts.processes import time_out_type
 from outbox_inbox.events import DomainEvent, codec, meta
-from outbox_inbox.events.envelope import Envelope, Handling, current, uuid7
+from outbox_inbox.events.envelope import Envelope, Handling, current
+from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.models import ProcessState
 from outbox_inbox.outbox import recording, scheduling
 from outbox_inbox.outbox.rows import Terms, prepare

@@ -12,7 +12,9 @@ from outbox_inbox.models import Queue, Reason
 from outbox_inbox.queues import announcing, intake, statements
 from outbox_inbox.queues.attempts import describe
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
-from outbox_inbox.queues.partitions import Lost, Run, Seen, sweep
+from outbox_inbox.queues.partitions import Seen
+from outbox_inbox.queues.run import Lost, Run
+from outbox_inbox.queues.sweep import sweep
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
 
 from . import quarantine

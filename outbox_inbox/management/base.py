@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
-from outbox_inbox.contexts import Context, context, contexts
+from outbox_inbox.contexts import Context, contexts, get_context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
 
 
@@ -88,7 +88,7 @@ def chosen_contexts(options: dict[str, Any]) -> tuple[Context, ...]:
     """
     given: list[str] | str | None = options["context"]
     labels = [given] if isinstance(given, str) else given
-    return contexts() if not labels else tuple(map(context, dict.fromkeys(labels)))
+    return contexts() if not labels else tuple(map(get_context, dict.fromkeys(labels)))
 
 
 def add_format(parser: ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
-from outbox_inbox.contexts import Context, context
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxState, Queue
 from outbox_inbox.queues.partitions import operator_lock
@@ -108,7 +108,7 @@ def discard_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: s
 
 
 def _apply(selection: Selection, which: Which, change: Change, *, dry_run: bool) -> Report:
-    owner = context(selection.context)
+    owner = get_context(selection.context)
     counts = {}
     for queue, chosen in rows(selection, which):
         found = chosen.count() if dry_run else _in_chunks(owner, queue, chosen, which, change)
@@ -120,7 +120,7 @@ def _apply_to_rows(chosen: Rows, which: Which, change: Change) -> int:
     queue = Queue.OUTBOX if issubclass(chosen.model, OutboxMessage) else Queue.INBOX
     labels = sorted(set(chosen.order_by().values_list("context", flat=True)))
     total = 0
-    for owner in map(context, labels):
+    for owner in map(get_context, labels):
         # Ids mean something in their own database only.
         if owner.database != chosen.db:
             raise OutboxInboxError(

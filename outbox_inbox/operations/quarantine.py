@@ -13,10 +13,9 @@ from django.db import connections, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 
-from outbox_inbox.contexts import Context, context
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import OutboxInboxError
-from outbox_inbox.inbox import quarantine
-from outbox_inbox.inbox import receiver as receiving
+from outbox_inbox.inbox import quarantine, receiver
 from outbox_inbox.models import QuarantinedMessage, QuarantineState, Queue, Reason
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.dialects import dialect
@@ -83,7 +82,7 @@ def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Release
     Raises:
         NotAContext: there is no such context.
     """
-    owner = context(selection.context)
+    owner = get_context(selection.context)
     return _release(owner, quarantined(selection), dry_run=dry_run)
 
 
@@ -102,7 +101,7 @@ def discard_quarantined(
         NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
-    owner, text = context(selection.context), _reason(reason)
+    owner, text = get_context(selection.context), _reason(reason)
     chosen = quarantined(selection)
     return chosen.count() if dry_run else _discard(owner, chosen, text)
 
@@ -137,7 +136,7 @@ def quarantined(selection: QuarantineSelection) -> Rows:
     Raises:
         NotAContext: there is no such context.
     """
-    rows = _aside(context(selection.context)).filter(context=selection.context)
+    rows = _aside(get_context(selection.context)).filter(context=selection.context)
     if selection.id is not None:
         rows = rows.filter(message_id=selection.id)
     if selection.reason is not None:
@@ -158,7 +157,7 @@ def _aside(owner: Context) -> Rows:
 
 def _by_context(chosen: Rows) -> Iterator[tuple[Context, Rows]]:
     for label in sorted(set(chosen.order_by().values_list("context", flat=True))):
-        owner = context(label)
+        owner = get_context(label)
         # Ids mean something in their own database only.
         if owner.database != chosen.db:
             raise OutboxInboxError(
@@ -214,7 +213,7 @@ def _judge(owner: Context, rows: Sequence[QuarantinedMessage]) -> Released:
 
 def _admit(owner: Context, messages: Sequence[ReceivedMessage]) -> dict[int, tuple[Reason, str]]:
     """Let in what passes; return why the others do not, by the identity of the message."""
-    kept, ignored = receiving.admit(owner, messages)
+    kept, ignored = receiver.admit(owner, messages)
     why = {id(each.message): (each.reason, quarantine.cut(each.error)) for each in kept}
     for message in ignored:
         name = quarantine.named(message, "type")

@@ -10,7 +10,7 @@ from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.statements.dialects import aware, dialect
 from outbox_inbox.queues.statements.moved import explained
 from outbox_inbox.streams.subscriptions import behind
@@ -59,7 +59,7 @@ def read_model_stats(chosen: Iterable[Context] | None = None) -> list[ReadModelS
 
 def _stats(owner: Context) -> Iterator[ReadModelStats]:
     connection = connections[owner.database]
-    if not owner.read_models or not cursors.serves(connection):
+    if not owner.read_models or not checkpoints.serves(connection):
         return
     rows = Checkpoint.objects.using(owner.database).filter(context=owner.label)
     found = {each.subscription: each for each in rows}

@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements import rebasing
 
 from .table_locks import lock, patiently
 
@@ -67,7 +67,7 @@ def _rebase(owner: Context, *, dry_run: bool) -> list[Rebased]:
             lock(connection, [Checkpoint, StoredEvent])
             left = unhandled(owner.label, owner.database)
             if not dry_run:
-                cursors.make_known(connection, owner.label, _HANDLED)
+                rebasing.make_known(connection, owner.label, _HANDLED)
                 apply(connection, owner.label, left)
         return [
             Rebased(context=owner.label, subscription=name, left=len(positions))
@@ -84,7 +84,7 @@ def unhandled(label: str, using: str) -> dict[str, list[int]]:
     """
     rows = Checkpoint.objects.using(using).filter(context=label).order_by("subscription")
     names = list(rows.values_list("subscription", flat=True))
-    return {name: cursors.left(connections[using], label, name) for name in names}
+    return {name: rebasing.unhandled_positions(connections[using], label, name) for name in names}
 
 
 def apply(connection: BaseDatabaseWrapper, label: str, left: Mapping[str, Sequence[int]]) -> None:
@@ -98,7 +98,7 @@ def apply(connection: BaseDatabaseWrapper, label: str, left: Mapping[str, Sequen
     ids = _group(connection, label, left)
     done = {name: [number for lacking, number in ids.items() if name in lacking] for name in left}
     for name, numbers in done.items():
-        cursors.rebase(connection, label, name, numbers)
+        rebasing.rebase_checkpoint(connection, label, name, numbers)
 
 
 def _group(
@@ -119,5 +119,5 @@ def _group(
         )
     ids = dict(zip(groups, range(_FIRST, _END), strict=False))
     for names, positions in groups.items():
-        cursors.mark_new(connection, sorted(positions), ids[names])
+        rebasing.mark_new(connection, sorted(positions), ids[names])
     return ids

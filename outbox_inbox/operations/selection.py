@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db.models import BooleanField, Lookup, QuerySet
 from django.db.models.expressions import RawSQL
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 
 Model = type[OutboxMessage] | type[Delivery]
@@ -75,7 +75,7 @@ def rows(selection: Selection, which: Which) -> Iterator[tuple[Queue, Rows]]:
     Raises:
         NotAContext: there is no such context.
     """
-    using = context(selection.context).database
+    using = get_context(selection.context).database
     for queue in selection.queues:
         chosen = MODELS[queue].objects.using(using).filter(**_filters(selection, queue))
         yield queue, chosen.filter(condition(queue, which))

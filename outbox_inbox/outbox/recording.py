@@ -16,7 +16,7 @@ from outbox_inbox.events.envelope import Envelope, current
 from outbox_inbox.exceptions import DuplicateMessage, HandlerError, InvalidEvent, NotInAtomicBlock
 from outbox_inbox.projections import applied_by
 from outbox_inbox.queues import statements, wakeup
-from outbox_inbox.queues.statements import moved as closed
+from outbox_inbox.queues.statements import moved
 from outbox_inbox.queues.statements.dialects import aware
 
 from .rows import Event, Terms, prepare
@@ -89,7 +89,7 @@ def record(
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
-        closed.explain(error)
+        moved.explain(error)
         raise
     faults.point("record.after_insert")
     if settings().wake_up:

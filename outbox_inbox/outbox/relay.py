@@ -17,12 +17,14 @@ from outbox_inbox.models import Kind, OutboxMessage, Queue
 from outbox_inbox.queues import announcing, intake, statements
 from outbox_inbox.queues.attempts import Verdict, crash, describe, judge
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
-from outbox_inbox.queues.partitions import GaveWay, Lost, Run, Seen, sweep
+from outbox_inbox.queues.partitions import Seen
+from outbox_inbox.queues.run import GaveWay, Lost, Run
 from outbox_inbox.queues.statements import Pending
+from outbox_inbox.queues.sweep import sweep
 from outbox_inbox.transports import Published, transport
 from outbox_inbox.transports.outgoing import outgoing
 
-from . import stream_relay as following
+from . import stream_relay
 
 
 def relay_outbox(
@@ -88,7 +90,7 @@ class _Relay:
     def follow_stream(self) -> None:
         """Send what is in the stream, where that is the source: earlier than what comes behind."""
         try:
-            following.send_stream(self.run, self.tally, self.transport)
+            stream_relay.send_stream(self.run, self.tally, self.transport)
         except TransportUnavailable as error:
             self._rest(error)
 

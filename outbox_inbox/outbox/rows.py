@@ -13,7 +13,8 @@ from django.utils import timezone
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import DomainEvent, IntegrationEvent, codec, key_of, meta
-from outbox_inbox.events.envelope import Handling, uuid7
+from outbox_inbox.events.envelope import Handling
+from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.exceptions import HopLimitExceeded, InvalidEvent
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.statements.dialects import stamp

@@ -6,8 +6,7 @@ from uuid import UUID
 from django.db import connections
 from django.utils import timezone
 
-from outbox_inbox.contexts import Context
-from outbox_inbox.contexts import context as context_named
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import HandlerError, InvalidEvent, NotInAtomicBlock
 from outbox_inbox.models import OutboxMessage, OutboxState
 from outbox_inbox.projections import applied_by
@@ -43,7 +42,7 @@ def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled
         HandlerError: it was called by a projection.
     """
     _check_arguments(message_id, reason)
-    owner = context if isinstance(context, Context) else context_named(context)
+    owner = context if isinstance(context, Context) else get_context(context)
     if not connections[owner.database].in_atomic_block:
         raise NotInAtomicBlock(
             f"cancel() was called outside transaction.atomic() of the database {owner.database!r}, "

@@ -21,9 +21,9 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Kind
 from outbox_inbox.queues import announcing, intake, statements
 from outbox_inbox.queues.outcome import Outcome, Tally
-from outbox_inbox.queues.partitions import Lost, Run
 from outbox_inbox.queues.relay_source import RELAY, follows_stream
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.run import Lost, Run
+from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.statements.checkpoints import Stored
 from outbox_inbox.streams.subscriptions import Cursor, Lag, behind, open_cursor
 from outbox_inbox.transports import Transport
@@ -52,7 +52,7 @@ def send_stream(run: Run, tally: Tally, transport: Transport) -> None:
     """
     more = run.number == 0 and follows_stream(run.context)
     if more:
-        cursors.require(run.connection)
+        checkpoints.require(run.connection)
     while more and not (run.ended or tally.finished()):
         more = _send_page(run, tally, transport)
 

@@ -5,7 +5,7 @@ from django.db import connections
 
 from outbox_inbox.contexts import Context
 
-from .statements import checkpoints as cursors
+from .statements import checkpoints
 
 RELAY = "(relay)"
 """The relay's subscription of the stream; no name that a user gives has parentheses."""
@@ -32,7 +32,7 @@ def follows_stream(context: Context) -> bool:
     if context.source == "stream":
         _followed[name] = True
     elif name not in _followed:
-        _followed[name] = cursors.exists(connections[context.database], context.label, RELAY)
+        _followed[name] = checkpoints.exists(connections[context.database], context.label, RELAY)
     return _followed[name]
 
 
@@ -43,5 +43,5 @@ def stream_is_waiting(context: Context) -> bool:
     """
     if not follows_stream(context):
         return False
-    found = cursors.waiting(connections[context.database], [context.label])
+    found = checkpoints.waiting(connections[context.database], [context.label])
     return all(each.ready for each in found if each.subscription == RELAY)

@@ -158,7 +158,7 @@ def _refuse_duplicate(connection: BaseDatabaseWrapper, rows: Sequence[statements
 
 
 def _context(context: str | Context) -> Context:
-    return contexts.context(context) if isinstance(context, str) else context
+    return contexts.get_context(context) if isinstance(context, str) else context
 
 
 def recorded(owner: Context, row: StoredEvent) -> RecordedEvent:

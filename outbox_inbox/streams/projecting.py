@@ -21,8 +21,7 @@ from outbox_inbox.projections import applying
 from outbox_inbox.queues import announcing
 from outbox_inbox.queues.attempts import describe
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
-from outbox_inbox.queues.statements import checkpoints as cursors
-from outbox_inbox.queues.statements import moved as closed
+from outbox_inbox.queues.statements import checkpoints, moved
 from outbox_inbox.queues.statements.checkpoints import Stored
 from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
 
@@ -58,7 +57,7 @@ def update_projections(
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    if cursors.serves(connections[context.database]):
+    if checkpoints.serves(connections[context.database]):
         for each in context.read_models.values():
             if not tally.finished() and (only is None or each.name in only):
                 _update(context, each, tally)
@@ -147,9 +146,9 @@ def _rest(context: Context, read_model: ReadModel, error: Exception, met: Sequen
 
 
 def raise_if_not_ours(context: Context, error: Exception) -> None:
-    """Raise an error that is no projection's: of the connection, or of a context that is closed."""
+    """Raise an error that is no projection's: of the connection, or of a context that is moved."""
     if isinstance(error, DatabaseError):
-        closed.explain(error)
+        moved.explain(error)
     connection = connections[context.database]
     if isinstance(error, DatabaseError | InterfaceError) and not connection.is_usable():
         raise error

@@ -3,7 +3,7 @@
 A subscription has a checkpoint, which is saved in the transaction of the effects, and is read by
 one worker at a time: by whoever has the checkpoint's row locked. It begins with the first event of
 the context, or with what comes from now on, and gets every event once, those of one stream in the
-order of their versions. How an event that commits late is found is told in ``cursors.py``.
+order of their versions. How an event that commits late is found is told in ``queues/statements/checkpoints.py``.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -20,7 +20,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.statements.checkpoints import Mark, Stored
 from outbox_inbox.queues.statements.dialects import aware
 
@@ -56,7 +56,7 @@ class Cursor:
     """
 
     def __init__(
-        self, connection: BaseDatabaseWrapper, context: Context, lock: cursors.Lock
+        self, connection: BaseDatabaseWrapper, context: Context, lock: checkpoints.Lock
     ) -> None:
         self.connection = connection
         self.caught_up = False
@@ -86,15 +86,15 @@ class Cursor:
         mark = self._mark
         fresh = mark.target is None
         if fresh:
-            taken = cursors.take_target(self.connection, self._context, mark)
+            taken = checkpoints.take_target(self.connection, self._context, mark)
             if taken is None:
                 self.caught_up = True
                 return []
             mark = taken
-        more = [cursors.of_types(sorted(types))] if types is not None else []
+        more = [checkpoints.of_types(sorted(types))] if types is not None else []
         if unsent:
             more.append(_NOT_IN_OUTBOX)
-        rows = cursors.page(self.connection, self._context, mark, size, more, text, bare=bare)
+        rows = checkpoints.page(self.connection, self._context, mark, size, more, text, bare=bare)
         short = len(rows) < size
         # After an older target there may be more, which has come since it was taken.
         self.caught_up = short and fresh
@@ -109,7 +109,7 @@ class Cursor:
     def save(self) -> None:
         """Write how far this is, in the open transaction: that of the effects."""
         if self._mark != self._saved:
-            cursors.save(self.connection, self._id, self._mark)
+            checkpoints.save(self.connection, self._id, self._mark)
             self._saved = self._mark
 
     def back(self) -> None:
@@ -118,7 +118,7 @@ class Cursor:
 
     def rest(self, error: str, seconds: float) -> None:
         """Let the subscription rest after a failure, in a transaction without effects."""
-        cursors.rest(self.connection, self._id, error, seconds)
+        checkpoints.rest(self.connection, self._id, error, seconds)
 
 
 def _after(mark: Mark, rows: Sequence[Stored], *, ended: bool) -> Mark:
@@ -157,12 +157,12 @@ def open_cursor(
     begin: Begin = "beginning",
 ) -> Cursor | None:
     """Do as `follow`, in the transaction that is open."""
-    cursors.require(connection)
+    checkpoints.require(connection)
     freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
-    lock = cursors.lock(connection, context.label, subscription, freeze_ms)
-    if lock is None and not cursors.exists(connection, context.label, subscription):
-        cursors.create(connection, context.label, subscription, from_now=begin == "now")
-        lock = cursors.lock(connection, context.label, subscription, freeze_ms)
+    lock = checkpoints.lock(connection, context.label, subscription, freeze_ms)
+    if lock is None and not checkpoints.exists(connection, context.label, subscription):
+        checkpoints.create(connection, context.label, subscription, from_now=begin == "now")
+        lock = checkpoints.lock(connection, context.label, subscription, freeze_ms)
     if lock is None:
         return None
     _refuse_foreign(connection, context, subscription, lock)
@@ -174,15 +174,15 @@ _trusted: WeakKeyDictionary[Any, set[tuple[str, str]]] = WeakKeyDictionary()
 
 
 def _refuse_foreign(
-    connection: BaseDatabaseWrapper, context: Context, subscription: str, lock: cursors.Lock
+    connection: BaseDatabaseWrapper, context: Context, subscription: str, lock: checkpoints.Lock
 ) -> None:
-    if not cursors.by_snapshots(connection):
+    if not checkpoints.by_snapshots(connection):
         return
     known = _trusted.setdefault(connection.connection, set())
     name = (context.label, subscription)
     if name in known:
         return
-    if cursors.foreign(connection, context.label, lock.cluster):
+    if checkpoints.foreign(connection, context.label, lock.cluster):
         raise ForeignCheckpoint(
             f"the stream of {context.label!r} or the checkpoint {subscription!r} comes from another "
             "PostgreSQL server, by a dump: run manage.py rebase_checkpoints before anything is "
@@ -206,13 +206,13 @@ def behind(
         kind: only domain events, or only integration events.
     """
     connection = connections[context.database]
-    more = [cursors.of_types(sorted(types))] if types is not None else []
+    more = [checkpoints.of_types(sorted(types))] if types is not None else []
     if unsent:
         more.append(_NOT_IN_OUTBOX)
     if kind is not None:
         more.append(f"s.kind = '{kind.value}'")
-    cursors.require(connection)
-    events, since = cursors.behind(connection, context.label, subscription, more)
+    checkpoints.require(connection)
+    events, since = checkpoints.behind(connection, context.label, subscription, more)
     return Lag(events=events, since=None if since is None else aware(connection, since))
 
 
@@ -229,7 +229,7 @@ def rewind(context: Context, subscription: str) -> None:
     Checkpoint.objects.using(context.database).filter(
         context=context.label, subscription=subscription
     ).update(
-        done=cursors.FROM_THE_BEGINNING if postgresql else "",
+        done=checkpoints.FROM_THE_BEGINNING if postgresql else "",
         target=None,
         position=0,
         last=0,

@@ -4,8 +4,7 @@ from typing import Any, TypeVar, cast, overload
 
 from django.db.models import QuerySet
 
-from outbox_inbox.contexts import Context, context_of, contexts
-from outbox_inbox.contexts import context as context_named
+from outbox_inbox.contexts import Context, context_of, contexts, get_context
 from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
 from outbox_inbox.models import OutboxMessage, StoredEvent
 
@@ -34,7 +33,7 @@ def recorded(event: type[Event] | None = None, *, context: str | None = None) ->
         LookupError: a stored event's class is not imported.
     """
     if context is not None:
-        owners: tuple[Context, ...] = (context_named(context),)
+        owners: tuple[Context, ...] = (get_context(context),)
     else:
         owners = contexts() if event is None else (context_of(cast(type[DomainEvent], event)),)
     return [found for owner in owners for found in _events(owner, event)]

@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from django.db import connections
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.operations import QueueStats
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements import checkpoints
 
 from .deployed import ORDERING
 from .orders import OutsideOrder
@@ -82,7 +82,7 @@ def _boards() -> Iterator[tuple[str, Board]]:
         "the board",
         {row.country: (row.orders, row.revenue) for row in CountryBoard.objects.all()},
     )
-    if cursors.serves(connections[context(ORDERING).database]):
+    if checkpoints.serves(connections[get_context(ORDERING).database]):
         rows = OwnBoard.objects.all()
         yield "ordering's board", {row.country: (row.orders, row.revenue) for row in rows}
 

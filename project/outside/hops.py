@@ -6,7 +6,7 @@ The hops of a context that is deployed elsewhere are seen there, and left out he
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import (
     Delivery,
     DeliveryState,
@@ -35,7 +35,7 @@ def count_hops() -> Mapping[Hop, int]:
 
 
 def _placed() -> int:
-    rows = StoredEvent.objects.using(context(ORDERING).database)
+    rows = StoredEvent.objects.using(get_context(ORDERING).database)
     return rows.filter(context=ORDERING, type=f"{ORDERING}.Placed").count()
 
 
@@ -44,12 +44,12 @@ def _own_events(label: str) -> str:
 
     Where that is the stream, what is scheduled for later still comes through the outbox.
     """
-    source = context(label).source if here(label) else "outbox"
+    source = get_context(label).source if here(label) else "outbox"
     return f"own events, {source} to own inbox"
 
 
 def _sent(label: str, kind: Kind) -> int:
-    owner = context(label)
+    owner = get_context(label)
     in_outbox = OutboxMessage.objects.using(owner.database).filter(context=label, kind=kind)
     stored = StoredEvent.objects.using(owner.database).filter(context=label, kind=kind)
     # Where the stream is the source, the outbox has only what could not be sent at once.
@@ -62,12 +62,12 @@ def _sent(label: str, kind: Kind) -> int:
 
 
 def _received(label: str, source: str) -> int:
-    rows = InboxMessage.objects.using(context(label).database)
+    rows = InboxMessage.objects.using(get_context(label).database)
     return rows.filter(context=label, source=source).count()
 
 
 def _done(label: str) -> int:
-    rows = Delivery.objects.using(context(label).database)
+    rows = Delivery.objects.using(get_context(label).database)
     return rows.filter(context=label, state=DeliveryState.DONE).count()
 
 

@@ -19,10 +19,10 @@ RECEIVE = ("manage.py", "receive_messages", "--context", "depot")
 
 PUBLISH = f"""
 from tests.acceptance.steps import write
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.operations import drain
 write({KEYS}, {STEPS})
-drain([context("shop")], ["relay", "dispatch"])
+drain([get_context("shop")], ["relay", "dispatch"])
 """
 
 

@@ -15,7 +15,7 @@ from django.db import connection, connections, models, transaction
 
 from outbox_inbox import Envelope, record
 from outbox_inbox.conf import faults
-from outbox_inbox.contexts import context, context_of
+from outbox_inbox.contexts import context_of, get_context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
@@ -47,17 +47,17 @@ def put(*events: Any, **terms: Any) -> list[Envelope]:
 
 def relay(label: str = "shop", **options: Any) -> Outcome:
     """Relay the outbox of a context."""
-    return relay_outbox(context(label), **options)
+    return relay_outbox(get_context(label), **options)
 
 
 def receive(label: str = "depot", **options: Any) -> Outcome:
     """Receive what the transport has for a context."""
-    return receive_messages(context(label), **options)
+    return receive_messages(get_context(label), **options)
 
 
 def dispatch(label: str = "shop", **options: Any) -> Outcome:
     """Dispatch the inbox of a context."""
-    return dispatch_inbox(context(label), **options)
+    return dispatch_inbox(get_context(label), **options)
 
 
 def deliver(*events: Any, **terms: Any) -> list[Envelope]:
@@ -137,7 +137,7 @@ def failing(
 
 def leave_token(queue: Queue, label: str = "shop", **which: Any) -> None:
     """Leave the partitions of a queue as a worker left them that was killed some time ago."""
-    partitions.ensure_partitions(context(label).database)
+    partitions.ensure_partitions(get_context(label).database)
     rows = Partition.objects.filter(context=label, queue=queue, **which)
     assert rows.update(run=uuid4())
     fall_silent()

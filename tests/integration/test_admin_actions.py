@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from outbox_inbox import PermanentError, operations, record
 from outbox_inbox.admin import actions
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
 from outbox_inbox.outbox.relay import relay_outbox
@@ -194,11 +194,11 @@ def test_a_parked_key_goes_on_in_order_after_a_retry(admin_client):
 
     with transaction.atomic():
         record(Noted(order="a", number=1), Noted(order="a", number=2))
-    relay_outbox(context("shop"))
+    relay_outbox(get_context("shop"))
     with playing(note=fail):
-        dispatch_inbox(context("shop"))
+        dispatch_inbox(get_context("shop"))
     act(admin_client, "delivery", "retry", Delivery.objects.get(state="dead"))
-    dispatch_inbox(context("shop"))
+    dispatch_inbox(get_context("shop"))
     handled = Entry.objects.filter(consumer="note").order_by("id")
     assert list(handled.values_list("number", flat=True)) == [1, 2]
 

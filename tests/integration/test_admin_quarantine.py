@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from outbox_inbox import IntegrationEvent
-from outbox_inbox.admin import untrusted as hostile
+from outbox_inbox.admin import untrusted
 from outbox_inbox.models import InboxMessage, QuarantinedMessage
 from outbox_inbox.transports import ReceivedMessage
 from tests import rows
@@ -264,7 +264,7 @@ def test_a_solved_message_stays_as_it_is(admin_client, known):
 
 def test_a_dump_hides_nothing():
     """Every byte is there as a number, and letters beside."""
-    shown = hostile.payload(b"a\0<b>")
+    shown = untrusted.payload(b"a\0<b>")
     assert "00000000  61 00 3c 62 3e" in shown
     assert "a·&lt;b&gt;" in shown
 
@@ -274,22 +274,24 @@ def test_a_dump_hides_nothing():
 )
 def test_what_a_page_cannot_show_as_it_is_is_dumped(data):
     """Bytes that are no text, and characters that would not be seen."""
-    assert hostile.payload(data).startswith('<pre class="oi-text" dir="ltr" tabindex="0">00000000')
+    assert untrusted.payload(data).startswith(
+        '<pre class="oi-text" dir="ltr" tabindex="0">00000000'
+    )
 
 
 def test_a_text_that_was_cut_within_a_character_is_still_text():
     """Only its last character is missing."""
-    assert "00000000" not in hostile.payload("naïve".encode()[:3], complete=False)
-    assert "00000000" in hostile.payload("naïve".encode()[:3])
+    assert "00000000" not in untrusted.payload("naïve".encode()[:3], complete=False)
+    assert "00000000" in untrusted.payload("naïve".encode()[:3])
 
 
 def test_of_a_long_dump_the_beginning_is_shown():
     """And the page says so."""
-    shown = hostile.payload(b"\0" * 100_000)
+    shown = untrusted.payload(b"\0" * 100_000)
     assert "The first 16,384 of 100,000 bytes." in shown
     assert len(shown) < 100_000
 
 
 def test_a_long_attribute_is_cut_where_it_is_shown():
     """A page has to stay readable."""
-    assert len(hostile.attributes(json.dumps({"a": "b" * 100_000}))) < 3_000
+    assert len(untrusted.attributes(json.dumps({"a": "b" * 100_000}))) < 3_000

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox_inbox import record
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.streams.projecting import update_projections
 from tests.board.events import Cheered, Scored
@@ -33,7 +33,7 @@ def board(settings, db):
         for name in settings.INSTALLED_APPS
     ]
     score(1)
-    update_projections(context("board"))
+    update_projections(get_context("board"))
 
 
 def score(points):
@@ -70,7 +70,7 @@ def test_a_failure_is_shown_as_text(admin_client):
 
     score(2)
     with playing(add=fail):
-        update_projections(context("board"))
+        update_projections(get_context("board"))
     row = checkpoint()
     pages = [
         admin_client.get(reverse(LIST)).text,
@@ -85,10 +85,10 @@ def test_a_read_model_is_paused_and_resumed(admin_client):
     """Meanwhile it stays as it is; both are in its history."""
     assert act(admin_client, "pause", checkpoint()) == ["Paused: 1 checkpoint."]
     score(2)
-    update_projections(context("board"))
+    update_projections(get_context("board"))
     assert HighScore.objects.get().points == 1
     assert act(admin_client, "resume", checkpoint())[-1] == "Resumed: 1 checkpoint."
-    update_projections(context("board"))
+    update_projections(get_context("board"))
     assert HighScore.objects.get().points == 3
     entries = LogEntry.objects.filter(object_id=str(checkpoint().pk)).order_by("pk")
     assert [each.get_change_message() for each in entries] == ["Paused.", "Resumed."]
@@ -139,7 +139,7 @@ def test_a_failure_leads_to_the_event_and_its_stream(admin_client):
     """Whoever looks at night comes from the reason to what was recorded."""
     score(2)
     with playing(add=fail):
-        update_projections(context("board"))
+        update_projections(get_context("board"))
     event = StoredEvent.objects.get(stream="ann", version=2)
     page = inspected(admin_client, checkpoint())
     assert reverse("admin:outbox_inbox_storedevent_change", args=[event.pk]) in page

@@ -11,7 +11,7 @@ import pytest
 from amqp import spec
 
 from outbox_inbox.conf import TransportSettings
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage, Partition, Queue
 from outbox_inbox.transports import transport
@@ -108,10 +108,10 @@ def test_a_server_that_hangs_is_given_up_in_time(hasty, begun):
     hasty.stopped = True
     with pytest.raises(TransportUnavailable, match="no answer within 1 s"):
         within(1 + SLACK, lambda: publish(made(2)))
-    asks = [lambda: transport("default").has_messages(context("depot"))] if begun else []
+    asks = [lambda: transport("default").has_messages(get_context("depot"))] if begun else []
     for ask in (
         *asks,
-        lambda: transport("default").wait_for_messages([context("depot")], 1),
+        lambda: transport("default").wait_for_messages([get_context("depot")], 1),
         lambda: list(transport("default").problems()),
         receive,
     ):
@@ -221,7 +221,7 @@ def test_a_receiver_that_loses_its_connection_gets_everything_again(wire):
     """In order, and once."""
     put(*steps(Sold, 5))
     relay()
-    depot = context("depot")
+    depot = get_context("depot")
     with transport("default").attached(depot):
         assert bodies(received(depot, 2)) == [1, 2]
         wire.cut()
@@ -235,7 +235,7 @@ def test_an_acknowledgement_that_is_lost_repeats_nothing(wire):
     """The messages come again, and are known."""
     put(*steps(Sold, 2))
     relay()
-    depot = context("depot")
+    depot = get_context("depot")
     with transport("default").attached(depot):
         found = received(depot, 2)
         wire.cut()
@@ -247,7 +247,7 @@ def test_an_acknowledgement_that_is_lost_repeats_nothing(wire):
 
 def test_a_frozen_process_loses_its_place(broker, settings):
     """The server misses its heartbeats, and lets another one in, who gets all that was left."""
-    depot = context("depot")
+    depot = get_context("depot")
     with Wire(broker.url) as wire:
         entry = broker.setting(wire.url, HEARTBEAT=HASTE)["TRANSPORTS"]["default"]
         frozen = AmqpTransport(
@@ -268,7 +268,7 @@ def test_a_frozen_process_loses_its_place(broker, settings):
 
 def test_a_queue_that_is_deleted_under_a_receiver_is_an_outage(wire, broker):
     """It is made again by whoever attaches next."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(made(1))
     with transport("default").attached(depot):
         assert bodies(received(depot, 2)) == [1]
@@ -345,7 +345,7 @@ def test_a_server_without_quorum_queues_gets_classic_ones_and_is_named(wire, bro
 def test_a_forked_process_has_a_connection_of_its_own(broker, settings):
     """What it does, and its end, leave the parent's alone."""
     settings.OUTBOX_INBOX = broker.setting()
-    depot = context("depot")
+    depot = get_context("depot")
     publish(made(1))
     with transport("default").attached(depot):
         assert bodies(received(depot, 1)) == [1]

@@ -7,7 +7,7 @@ import pytest
 from amqp import PreconditionFailed
 from django.apps import apps
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import InboxMessage, OutboxMessage, QuarantinedMessage
 from outbox_inbox.outbox.rows import hash_of
 from outbox_inbox.transports import OutgoingMessage, transport
@@ -89,7 +89,7 @@ def made(number, key="a", name="shop.sold", version=1, **changed):
 
 def publish(*messages):
     """Publish messages of the shop."""
-    return transport("default").publish(context("shop"), messages)
+    return transport("default").publish(get_context("shop"), messages)
 
 
 def bodies(messages):
@@ -114,7 +114,7 @@ def test_a_message_is_a_cloudevent_in_binary_mode(rabbit):
     message = made(1)
     publish(message)
     (found,) = rabbit.take()
-    attributes = attributes_of(context("shop"), message)
+    attributes = attributes_of(get_context("shop"), message)
     content_type = attributes.pop("datacontenttype")
     assert found.properties == {
         "content_type": content_type,
@@ -131,10 +131,10 @@ def test_what_was_sent_is_what_is_received(rabbit):
     """Attributes and bytes, to the last one."""
     message = made(1, key="schlüssel", data='{"number":1,"order":"ÿ\\u0000"}')
     publish(message)
-    depot = context("depot")
+    depot = get_context("depot")
     with transport("default").attached(depot):
         (found,) = transport("default").receive(depot, 10)
-    assert found.attributes == attributes_of(context("shop"), message)
+    assert found.attributes == attributes_of(get_context("shop"), message)
     assert found.data == message.data.encode()
 
 
@@ -331,7 +331,7 @@ def test_after_a_crash_after_the_commit_nothing_is_stored_twice(rabbit, point):
 @pytest.mark.parametrize("kind", QUEUE_TYPES)
 def test_receivers_that_are_killed_again_and_again_get_everything_in_order(rabbit, settings, kind):
     """Each has acknowledged a few, and leaves the rest in its place."""
-    depot, got = context("depot"), []
+    depot, got = get_context("depot"), []
     with Wire(rabbit.url) as wire:
         settings.OUTBOX_INBOX = rabbit.setting(wire.url, QUEUE_TYPE=kind)
         publish(*[made(number) for number in range(1, 41)])
@@ -366,7 +366,7 @@ def drained(depot):
 
 def test_what_was_handed_out_comes_again_before_anything_new(rabbit):
     """To the same receiver as well, as long as it has not acknowledged it."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(*[made(number) for number in range(1, 6)])
     with transport("default").attached(depot):
         assert bodies(received(depot, 2)) == [1, 2]
@@ -377,7 +377,7 @@ def test_what_was_handed_out_comes_again_before_anything_new(rabbit):
 
 def test_receiving_from_nothing_returns_at_once(rabbit):
     """It is called within a transaction."""
-    depot = context("depot")
+    depot = get_context("depot")
     with transport("default").attached(depot):
         assert received(depot, 10) == []
         publish(made(1))
@@ -397,7 +397,7 @@ def test_more_than_may_be_under_way_is_received_in_several_steps(rabbit, setting
 
 def test_it_tells_whether_there_are_messages(rabbit):
     """In doubt, when the queue is still to be made, there are."""
-    depot, found = context("depot"), transport("default")
+    depot, found = get_context("depot"), transport("default")
     assert found.has_messages(depot)
     assert receive().done == 0
     assert not found.has_messages(depot)
@@ -433,7 +433,7 @@ def test_a_binding_that_vanished_is_renewed_by_the_subscriber(rabbit, monkeypatc
 
 def test_it_waits_for_what_is_new(rabbit):
     """What stays where it is, as that of a paused partition, is told once."""
-    depot, found = context("depot"), transport("default")
+    depot, found = get_context("depot"), transport("default")
     assert not found.wait_for_messages([depot], 0.01)
     publish(made(1))
     assert found.wait_for_messages([depot], 20)
@@ -502,7 +502,7 @@ def test_a_routing_key_that_is_no_text_stops_nothing(rabbit):
 def test_a_body_of_nothing_or_of_anything_ends_in_quarantine(rabbit):
     """Whatever encoding it claims to have."""
     publish(made(1))
-    known = {f"cloudEvents:{k}": v for k, v in attributes_of(context("shop"), made(2)).items()}
+    known = {f"cloudEvents:{k}": v for k, v in attributes_of(get_context("shop"), made(2)).items()}
     for number, body in enumerate((b"", b"\xff\xfe", "ÿ".encode("utf-16"))):
         headers = {**known, "cloudEvents:id": str(UUID(int=number))}
         rabbit.send(body, application_headers=headers, content_encoding="utf-16")
@@ -516,7 +516,7 @@ def test_a_body_of_nothing_or_of_anything_ends_in_quarantine(rabbit):
 def test_the_other_prefix_of_cloudevents_is_read_as_well(rabbit):
     """The AMQP binding of CloudEvents allows both."""
     publish(made(1))
-    attributes = attributes_of(context("shop"), made(2))
+    attributes = attributes_of(get_context("shop"), made(2))
     headers = {f"cloudEvents_{name}": text for name, text in attributes.items()}
     rabbit.send(b'{"number":2,"order":"a"}', application_headers=headers)
     receive()

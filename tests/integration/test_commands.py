@@ -16,7 +16,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from outbox_inbox import IntegrationEvent, PermanentError
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.inbox.quarantine import Kept, keep
 from outbox_inbox.management.arguments import duration, shown
@@ -132,7 +132,7 @@ def test_drain_outbox_sums_up_in_one_line():
 def test_drain_inbox_sums_up_in_one_line():
     """Each of two consumers handled the message."""
     put(*notes(1))
-    relay_outbox(context("shop"))
+    relay_outbox(get_context("shop"))
 
     result = Result("drain_inbox", "--context", "shop")
 
@@ -156,7 +156,7 @@ def test_a_drain_keeps_to_its_limit():
 def test_a_drain_tells_what_went_wrong_and_exits_0():
     """The queue was worked through: dead letters are what queue_stats --fail-over looks for."""
     put(*notes(1, 2))
-    relay_outbox(context("shop"))
+    relay_outbox(get_context("shop"))
 
     with playing(note=fail_for_good):
         result = Result("drain_inbox")
@@ -168,7 +168,7 @@ def test_a_drain_tells_what_went_wrong_and_exits_0():
 def test_a_drain_does_not_wait_for_a_paused_partition():
     """It is reported and left."""
     put(*notes(1))
-    pause(context("shop"), Queue.OUTBOX)
+    pause(get_context("shop"), Queue.OUTBOX)
 
     result = Result("drain_outbox")
 
@@ -179,7 +179,7 @@ def test_a_drain_does_not_wait_for_a_paused_partition():
 def test_a_drain_tells_that_it_waits_for_another_process():
     """After --wait the partition is left to the other one, and the exit code is 0."""
     put(*notes(1))
-    pause(context("shop"), Queue.OUTBOX)
+    pause(get_context("shop"), Queue.OUTBOX)
     Partition.objects.filter(context="shop", queue="outbox").update(
         paused=False, run=uuid4(), last_run_at=timezone.now() + timedelta(hours=1)
     )
@@ -279,7 +279,7 @@ def test_queue_stats_prints_a_table(parked):
 
 def test_queue_stats_shows_partitions_that_rest():
     """A paused partition is told below the table."""
-    pause(context("shop"), Queue.INBOX, [3])
+    pause(get_context("shop"), Queue.INBOX, [3])
 
     assert "shop inbox: partition 3 is paused\n" in Result("queue_stats").out
 
@@ -446,7 +446,7 @@ def aside():
     ]
     reasons = [Reason.UNKNOWN_VERSION, Reason.UNKNOWN_VERSION, Reason.NOT_JSON]
     kept = [Kept(each, why, "no") for each, why in zip(messages, reasons, strict=True)]
-    keep(context("depot"), kept)
+    keep(get_context("depot"), kept)
 
 
 @pytest.fixture
@@ -516,7 +516,7 @@ def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
 def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings):
     """There is no way to get the rest of it back."""
     settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 100}
-    keep(context("depot"), [Kept(arriving(1, data=b"a" * 101), Reason.TOO_LARGE, "too large")])
+    keep(get_context("depot"), [Kept(arriving(1, data=b"a" * 101), Reason.TOO_LARGE, "too large")])
     result = Result("release_messages", "--context=depot", "--source=/shop")
     assert (result.code, result.out) == (3, "Released 0 messages.\n")
     assert "it cannot be released; have it sent again" in result.error

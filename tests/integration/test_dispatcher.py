@@ -8,7 +8,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from outbox_inbox import PermanentError, record, signals
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.inbox import execution
 from outbox_inbox.models import (
     Delivery,
@@ -19,7 +19,8 @@ from outbox_inbox.models import (
     Queue,
 )
 from outbox_inbox.operations import Selection, discard, retry
-from outbox_inbox.queues.partitions import Run, operator_lock
+from outbox_inbox.queues.partitions import operator_lock
+from outbox_inbox.queues.run import Run
 from tests.depot.events import Wanted
 from tests.integration.helpers import (
     Broken,
@@ -1001,7 +1002,7 @@ def test_a_message_that_was_discarded_meanwhile_is_not_handled(one, consumer, ev
         return rows
 
     def discard_second():
-        with operator_lock(context("shop"), Queue.INBOX):
+        with operator_lock(get_context("shop"), Queue.INBOX):
             delivery_rows = Delivery.objects.filter(message__payload__contains='"number":2,')
             delivery_rows.update(state="discarded")
 

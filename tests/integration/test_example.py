@@ -25,7 +25,7 @@ from context_b.contracts import ShipmentDispatched
 from context_b.models import CountryBoard, Shipment
 from context_b.services import ShipmentRefused, dispatch_shipment
 from outbox_inbox import ConcurrencyError, PermanentError, streams
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, DeliveryState, ProcessState
 from outbox_inbox.operations import Selection, prune, retry
 from outbox_inbox.testing import drain, recorded
@@ -192,7 +192,7 @@ def test_an_order_cancelled_at_once_is_never_left_booked() -> None:
 )
 def test_what_may_not_overtake_has_one_consumer(label: str, first: str, second: str) -> None:
     """Order is kept per consumer: whoever reads what follows has read what went before."""
-    owner = context(label)
+    owner = get_context(label)
     names = {each.name for each in owner.consumers_of(first)}
     assert {each.name for each in owner.consumers_of(second)} <= names
 

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 
 from outbox_inbox import ConcurrencyError, record, streams
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import StoredEvent
 from outbox_inbox.operations import rebase
@@ -34,7 +34,7 @@ def read(name="board", label="shop", size=200):
     """Read all that a subscription can have now; return streams and versions."""
     found = []
     while True:
-        with follow(context(label), name) as cursor:
+        with follow(get_context(label), name) as cursor:
             rows = cursor.read(size)
             cursor.save()
             found += [(row.stream, row.version) for row in rows]
@@ -109,7 +109,7 @@ def test_an_old_gap_among_many_events_is_looked_up_not_walked_to():
                 put(*steps(Noted, 500), stream=f"s{number}")
             assert len(read()) == 10_000
         act("ANALYZE outbox_inbox_storedevent")
-        with follow(context("shop"), "board") as cursor:
+        with follow(get_context("shop"), "board") as cursor:
             plan = explained(cursor)
             assert [row.stream for row in cursor.read(10)] == ["slow"]
     assert "outbox_inbox_stream_new" in plan
@@ -215,7 +215,7 @@ def test_nothing_is_lost_doubled_or_out_of_order_among_sixteen_writers(count):
     found = defaultdict(list)
     while any(writer.is_alive() for writer in writers):
         for name, size in (("large", 500), ("small", 7)):
-            with follow(context("shop"), name) as cursor:
+            with follow(get_context("shop"), name) as cursor:
                 rows = cursor.read(size)
                 cursor.save()
             found[name] += [(row.stream, row.version) for row in rows]
@@ -282,7 +282,7 @@ def test_a_restored_database_is_refused_until_it_is_rebased(server, settings):
     settings.OUTBOX_INBOX = {}
     put(*steps(Noted, 5), stream="a")
     read("board", size=3)
-    with follow(context("shop"), "slow") as cursor:
+    with follow(get_context("shop"), "slow") as cursor:
         cursor.read(2)
         cursor.save()
     with Worker() as late, late.transaction():
@@ -298,7 +298,7 @@ def test_a_restored_database_is_refused_until_it_is_rebased(server, settings):
         read("new")
     assert {each.subscription: each.left for each in rebase()} == {"board": 1, "slow": 6}
     put(*steps(Noted, [3]), stream="b")
-    assert behind(context("shop"), "slow").events == 7
+    assert behind(get_context("shop"), "slow").events == 7
     assert read("board") == [("late", 1), ("b", 3)]
     assert read("slow")[:3] == [("a", 3), ("a", 4), ("a", 5)]
     assert len(read("new")) == 9

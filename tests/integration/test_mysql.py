@@ -15,7 +15,7 @@ from django.db import DatabaseError, OperationalError, connection, models, trans
 from outbox_inbox import record
 from outbox_inbox.checks.deployment import check_project
 from outbox_inbox.checks.subscriptions import check_source
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import (
     Delivery,
@@ -29,7 +29,8 @@ from outbox_inbox.models import (
 )
 from outbox_inbox.operations import Selection, discard, repartition
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.partitions import look, stay
+from outbox_inbox.queues.partitions import look
+from outbox_inbox.queues.run import stay
 from outbox_inbox.queues.statements import Received, dialects, mysql
 from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.streams.subscriptions import follow
@@ -454,11 +455,11 @@ def test_the_session_is_watched_while_it_has_a_partition(settings):
     """The server ends it when it freezes; the project's own limit comes back."""
     settings.OUTBOX_INBOX = {"FROZEN_AFTER": timedelta(seconds=76.5)}
     deliver(*steps(Noted, 1))
-    row = next(each for each in look(context("shop"), Queue.INBOX) if each.ready)
+    row = next(each for each in look(get_context("shop"), Queue.INBOX) if each.ready)
     with connection.cursor() as cursor:
         cursor.execute(f"SET SESSION {dialects.mysql_dialect(connection).idle_limit} = 5000")
     mine = session()
-    with stay(context("shop"), row):
+    with stay(get_context("shop"), row):
         assert _idle_limit() == 77
     assert (_idle_limit(), session()) == (5000, mine)
     connection.close()
@@ -489,7 +490,7 @@ def test_a_subscription_is_refused_with_the_reason():
     """Nobody can tell here what a snapshot has seen, so no stream is followed, rather than wrongly."""
     with (
         pytest.raises(SettingsError, match="catch-up subscriptions need postgresql or sqlite"),
-        follow(context("shop"), "board"),
+        follow(get_context("shop"), "board"),
     ):
         pass
 
@@ -505,6 +506,6 @@ def test_a_relay_refuses_a_stream_as_the_source(settings):
 def test_a_stream_as_the_source_is_refused_by_a_check(settings):
     """E010 names the context, the database and its vendor."""
     settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}
-    (found,) = check_source(context("shop"))
+    (found,) = check_source(get_context("shop"))
     assert found.id == "outbox_inbox.E010"
     assert "its database 'default' is mysql" in found.msg

@@ -12,12 +12,11 @@ from django.db import connection, connections, transaction
 
 from outbox_inbox import record
 from outbox_inbox.conf.backoff import Backoff
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.operations.running import WakeUps
 from outbox_inbox.queues import wakeup
 from outbox_inbox.queues.wakeup import connection as connecting
-from outbox_inbox.queues.wakeup import listener as listening
-from outbox_inbox.queues.wakeup import notifier as notify
+from outbox_inbox.queues.wakeup import listener, notifier
 from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.testing import drain
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
@@ -32,7 +31,7 @@ def notify_wakes_up(settings, committed):
     """The setting that asks for it; no sender is left of an earlier test, none for a later one."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "notify"}
     yield
-    notify.end()
+    notifier.end()
 
 
 class Ear:
@@ -40,7 +39,7 @@ class Ear:
 
     def __init__(self, session):
         self.session = session
-        session.execute(f"LISTEN {notify.CHANNEL}")
+        session.execute(f"LISTEN {notifier.CHANNEL}")
 
     def heard(self, seconds=PATIENCE):
         """Return the next notification; None: there was none."""
@@ -48,7 +47,7 @@ class Ear:
 
     def all_heard(self):
         """Return what was notified, up to a mark that is set now."""
-        self.session.execute("SELECT pg_notify(%s, 'mark')", [notify.CHANNEL])
+        self.session.execute("SELECT pg_notify(%s, 'mark')", [notifier.CHANNEL])
         found = []
         for note in self.session.notifies(timeout=PATIENCE):
             if note.payload == "mark":
@@ -87,7 +86,7 @@ def test_nothing_is_notified_before_the_commit_or_after_a_rollback(ear):
         assert ear.all_heard() == []
         transaction.set_rollback(True)
 
-    notify.end()
+    notifier.end()
     assert ear.all_heard() == []
 
 
@@ -97,13 +96,13 @@ def test_it_is_sent_by_another_session_than_djangos(ear):
 
     sender = ear.heard().pid
     assert sender != connection.connection.info.backend_pid
-    assert notify.own_pids() == {sender}
+    assert notifier.own_pids() == {sender}
 
 
 def test_nudges_that_come_together_go_out_together(ear, monkeypatch):
     """A thousand commits a second are a hundred statements at most, each with what came since."""
     statements, sent, go_on = [], threading.Event(), threading.Event()
-    send = notify._notify
+    send = notifier._notify
 
     def slowly(session, nudges):
         statements.append(nudges)
@@ -111,14 +110,14 @@ def test_nudges_that_come_together_go_out_together(ear, monkeypatch):
         sent.set()
         assert go_on.wait(PATIENCE)
 
-    monkeypatch.setattr(notify, "_notify", slowly)
+    monkeypatch.setattr(notifier, "_notify", slowly)
     put(*steps(Noted, 1))
     assert sent.wait(PATIENCE)
     for number in range(2, 40):
         put(*steps(Noted, [number]))
-    wakeup.nudge(context("depot"), "dispatch")
+    wakeup.nudge(get_context("depot"), "dispatch")
     go_on.set()
-    notify.end()
+    notifier.end()
 
     assert statements == [["shop relay"], ["depot dispatch", "shop relay"]]
     assert ear.all_heard() == ["shop relay", "depot dispatch", "shop relay"]
@@ -127,10 +126,10 @@ def test_nudges_that_come_together_go_out_together(ear, monkeypatch):
 def test_between_two_statements_there_is_a_moment(monkeypatch):
     """However fast the server answers, a busy process does not send more than that."""
     paused = []
-    monkeypatch.setattr(notify.time, "sleep", paused.append)
+    monkeypatch.setattr(notifier.time, "sleep", paused.append)
     put(*steps(Noted, 1))
 
-    eventually(lambda: paused == [notify.WINDOW], "it pauses")
+    eventually(lambda: paused == [notifier.WINDOW], "it pauses")
 
 
 def test_each_database_is_notified_of_its_own_contexts(settings):
@@ -156,10 +155,10 @@ def test_a_session_that_was_cut_is_replaced(ear):
 
 def test_a_session_that_nobody_needs_is_closed(ear, monkeypatch):
     """A process that has not recorded for long holds no place at the server; it gets one again."""
-    monkeypatch.setattr(notify, "_IDLE", 0.01)
+    monkeypatch.setattr(notifier, "_IDLE", 0.01)
     put(*steps(Noted, 1))
     first = ear.heard().pid
-    eventually(lambda: notify.own_pids() == {None}, "the session is closed")
+    eventually(lambda: notifier.own_pids() == {None}, "the session is closed")
 
     put(*steps(Noted, [2]))
 
@@ -214,7 +213,7 @@ def test_a_server_that_does_not_answer_holds_nobody_up(elsewhere):
 
         assert monotonic() - begin < 5
         silent.close()
-        notify.end()
+        notifier.end()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -225,8 +224,8 @@ def test_a_forked_process_sends_by_a_session_of_its_own(ear):
 
     child = os.fork()
     if child == 0:
-        notify.send("default", "shop", "relay")
-        notify.end()
+        notifier.send("default", "shop", "relay")
+        notifier.end()
         os._exit(0)
     os.waitpid(child, 0)
 
@@ -266,7 +265,7 @@ def rung(bell, seconds=PATIENCE):
 def say(nudge):
     """Notify from another process."""
     with connecting.connect("default") as session:
-        session.execute("SELECT pg_notify(%s, %s)", [notify.CHANNEL, nudge])
+        session.execute("SELECT pg_notify(%s, %s)", [notifier.CHANNEL, nudge])
 
 
 def listeners():
@@ -274,7 +273,7 @@ def listeners():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-            f" AND query = 'LISTEN {notify.CHANNEL}'"
+            f" AND query = 'LISTEN {notifier.CHANNEL}'"
         )
         return [pid for (pid,) in cursor.fetchall()]
 
@@ -306,7 +305,7 @@ def test_a_listener_does_not_hear_its_own_process(listen, ear):
 
 def test_a_listener_that_was_cut_off_listens_again(listen, monkeypatch, caplog):
     """It rings when it is back, for what was committed meanwhile."""
-    monkeypatch.setattr(listening, "_PAUSES", Backoff(timedelta(milliseconds=1)))
+    monkeypatch.setattr(listener, "_PAUSES", Backoff(timedelta(milliseconds=1)))
     found, bell = listen
     (pid,) = listeners()
 
@@ -322,7 +321,7 @@ def test_a_listener_that_was_cut_off_listens_again(listen, monkeypatch, caplog):
 def test_while_the_server_is_out_of_reach_work_is_found_by_polling(elsewhere, free_port, caplog):
     """It does not count as listening, and does not try all the time."""
     elsewhere(free_port)
-    with WakeUps([context("shop")], lambda: None) as wake_ups:
+    with WakeUps([get_context("shop")], lambda: None) as wake_ups:
         eventually(lambda: "not listening to the database" in caplog.text, "it has tried")
         assert not wake_ups.complete()
 
@@ -344,7 +343,7 @@ def test_a_nudge_within_the_process_rings_at_once(elsewhere, free_port):
     with Worker() as other:
         other.do(lambda: connection.ensure_connection())  # noqa: PLW0108  each thread has its own
         elsewhere(free_port)
-        with WakeUps([context("shop")], bell.release):
+        with WakeUps([get_context("shop")], bell.release):
             other.do(put, *steps(Noted, 1))
 
             assert rung(bell)
@@ -354,7 +353,7 @@ def test_the_loops_own_nudges_do_not_ring(elsewhere, free_port):
     """After something moved, the next round follows anyway."""
     elsewhere(free_port)
     bell = threading.Semaphore(0)
-    with WakeUps([context("shop")], bell.release):
+    with WakeUps([get_context("shop")], bell.release):
         put(*steps(Noted, 1))
 
         assert not bell.acquire(blocking=False)

@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from outbox_inbox import OutboxInboxError, PermanentError
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, SettingsError
 from outbox_inbox.models import (
     Delivery,
@@ -21,6 +21,7 @@ from outbox_inbox.models import (
 )
 from outbox_inbox.operations import (
     Selection,
+    dead_letters,
     discard,
     discard_rows,
     drain_all,
@@ -32,7 +33,6 @@ from outbox_inbox.operations import (
     retry,
     retry_rows,
 )
-from outbox_inbox.operations import dead_letters as solving
 from outbox_inbox.testing import advance, drain
 from tests.integration.helpers import deliver, dispatch, put, relay
 from tests.script import playing
@@ -194,7 +194,7 @@ def test_a_dead_message_without_key_parks_nothing():
 
 def test_a_paused_partition_is_shown():
     """The operator's switch is seen where the messages pile up."""
-    pause(context("shop"), Queue.INBOX, [3])
+    pause(get_context("shop"), Queue.INBOX, [3])
 
     assert [(each.number, each.state) for each in stats().partitions] == [(3, "paused")]
 
@@ -203,7 +203,7 @@ def test_a_resting_partition_is_shown_with_its_reason():
     """After an outage one sees why nothing moves, and until when."""
     until = timezone.now() + timedelta(minutes=5)
     queue_stats()
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     Partition.objects.filter(context="shop", queue="outbox").update(
         retry_at=until, error="no route"
     )
@@ -216,7 +216,7 @@ def test_a_resting_partition_is_shown_with_its_reason():
 
 def test_the_partition_of_receiving_is_shown_with_the_inbox():
     """A paused intake keeps messages out of the inbox, so it is told there."""
-    pause(context("depot"), Queue.INTAKE)
+    pause(get_context("depot"), Queue.INTAKE)
 
     (found,) = stats("depot").partitions
 
@@ -226,7 +226,7 @@ def test_the_partition_of_receiving_is_shown_with_the_inbox():
 def test_a_message_in_a_partition_that_does_not_exist_is_shown():
     """A process with other settings wrote it; no worker would ever look there."""
     put(*notes(1))
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     OutboxMessage.objects.update(partition=7)
 
     (found,) = stats(queue=Queue.OUTBOX).partitions
@@ -251,7 +251,7 @@ def test_statistics_read_no_finished_row():
         return execute(sql, parameters, many, info)
 
     with connection.execute_wrapper(explain):
-        queue_stats([context("shop")])
+        queue_stats([get_context("shop")])
 
     assert len(plans) == 2
     for plan, prefix in zip(plans, ("outbox_inbox_out_", "outbox_inbox_del_"), strict=True):
@@ -449,10 +449,12 @@ def test_discard_never_touches_what_is_finished():
 
 def test_unfinished_messages_are_discarded_on_request(monkeypatch):
     """A whole key goes, its waiting followers before the head that holds them."""
-    monkeypatch.setattr(solving, "_CHUNK", 1)
+    monkeypatch.setattr(dead_letters, "_CHUNK", 1)
     dead(*notes(1, 2, 3))
     released = []
-    monkeypatch.setattr(solving, "release_deliveries", lambda *given: released.append(states()))
+    monkeypatch.setattr(
+        dead_letters, "release_deliveries", lambda *given: released.append(states())
+    )
 
     report = discard(Selection(context="shop", key="a"), "gone", unfinished=True)
 
@@ -515,31 +517,31 @@ def test_rows_of_another_database_are_refused(settings):
 
 def test_nobody_works_on_a_paused_partition():
     """Messages stay where they are until it is resumed."""
-    pause(context("shop"), Queue.OUTBOX)
+    pause(get_context("shop"), Queue.OUTBOX)
     put(*notes(1))
 
     relay()
     assert OutboxMessage.objects.get().state == "pending"
 
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     drain()
     assert entries() == [1]
 
 
 def test_pause_counts_what_it_changed():
     """A second pause of the same partitions finds nothing to do."""
-    assert pause(context("shop"), Queue.INBOX, [0, 1]) == 2
-    assert pause(context("shop"), Queue.INBOX) == 6
-    assert pause(context("shop"), Queue.INBOX) == 0
+    assert pause(get_context("shop"), Queue.INBOX, [0, 1]) == 2
+    assert pause(get_context("shop"), Queue.INBOX) == 6
+    assert pause(get_context("shop"), Queue.INBOX) == 0
 
 
 def test_resume_ends_the_rest_after_an_outage():
     """The operator knows that the transport is back."""
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     Partition.objects.update(retry_at=timezone.now() + timedelta(hours=1), outages=7, error="out")
     put(*notes(1))
 
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
 
     assert relay().done == 1
 
@@ -673,7 +675,7 @@ def test_prune_ends_where_rows_are_young(monkeypatch):
     drain()
 
     with CaptureQueries() as queries:
-        prune([context("shop")])
+        prune([get_context("shop")])
 
     assert len(queries) < 8
 
@@ -700,7 +702,7 @@ def test_prune_keeps_to_the_contexts_it_was_given():
     drain()
     age()
 
-    prune([context("depot")])
+    prune([get_context("depot")])
 
     assert OutboxMessage.objects.filter(context="shop").exists()
 
@@ -747,7 +749,7 @@ def test_everything_unfinished_arrives_in_order_after_a_repartition(settings, co
 
 def test_partitions_are_made_and_removed(settings):
     """The rows are what the settings say, for both queues."""
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     with_partitions(settings, outbox=3, inbox=2)
 
     repartition()
@@ -802,7 +804,7 @@ def test_deliveries_of_a_consumer_that_is_gone_are_moved_too(settings):
 def test_repartition_counts_without_changing_on_a_dry_run(settings):
     """The rows and the partitions stay as they are."""
     put(*[Noted(order=str(number), number=1) for number in range(20)])
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     with_partitions(settings, outbox=4)
 
     (found,) = [
@@ -818,7 +820,7 @@ def test_repartition_counts_without_changing_on_a_dry_run(settings):
 
 def test_a_queue_that_is_half_paused_is_not_spread(settings):
     """Nobody could say which keys are paused afterwards."""
-    pause(context("shop"), Queue.INBOX, [2])
+    pause(get_context("shop"), Queue.INBOX, [2])
     with_partitions(settings, inbox=3)
 
     with pytest.raises(OutboxInboxError, match="only partitions 2 are paused"):
@@ -827,7 +829,7 @@ def test_a_queue_that_is_half_paused_is_not_spread(settings):
 
 def test_a_queue_that_is_paused_stays_paused(settings):
     """New partitions of a paused queue are paused as well."""
-    pause(context("shop"), Queue.OUTBOX)
+    pause(get_context("shop"), Queue.OUTBOX)
     with_partitions(settings, outbox=3)
 
     repartition()
@@ -841,7 +843,7 @@ def test_a_queue_that_is_paused_stays_paused(settings):
 
 def occupy():
     """Have somebody be at work on the shop's outbox."""
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     rows = Partition.objects.filter(context="shop", queue="outbox")
     assert rows.update(run=uuid4(), last_run_at=timezone.now() + timedelta(hours=1))
 

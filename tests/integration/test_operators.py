@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 
 from outbox_inbox import PermanentError, record
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import (
@@ -20,8 +20,8 @@ from outbox_inbox.operations import (
     repartition,
     resume,
     retry,
+    table_locks,
 )
-from outbox_inbox.operations import table_locks as patience
 from outbox_inbox.testing import advance
 from tests.depot.events import Wanted
 from tests.integration.helpers import (
@@ -148,9 +148,9 @@ def test_operators_disturb_no_worker(seed):
     def operate():
         solve()
         for queue in (Queue.OUTBOX, Queue.INBOX):
-            pause(context("shop"), queue)
+            pause(get_context("shop"), queue)
             queue_stats()
-            resume(context("shop"), queue)
+            resume(get_context("shop"), queue)
         repartition()
         prune()
 
@@ -187,7 +187,7 @@ def test_a_repartition_disturbs_no_writer(settings, outbox, inbox):
     "operate",
     [
         repartition,
-        lambda: pause(context("shop"), Queue.INBOX),
+        lambda: pause(get_context("shop"), Queue.INBOX),
         lambda: discard(Selection(context="shop", key="a"), "gone", unfinished=True),
     ],
     ids=["repartition", "pause", "discard"],
@@ -218,7 +218,7 @@ def test_operators_wait_for_the_transaction_that_a_worker_is_in(operate):
 @pytest.mark.postgres
 def test_a_repartition_waits_for_transactions_that_have_recorded(settings, monkeypatch):
     """What they commit would stand where nobody looks for it."""
-    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 20)
+    monkeypatch.setattr(table_locks, "LOCK_TIMEOUT", 20)
     settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 8, "inbox": 8}}
     repartition()
     with Worker() as writer, Worker() as operator:

@@ -19,7 +19,7 @@ from context_a.models import OrderSummary
 from context_a.services import cancel_order, place_order
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox import PermanentError
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Queue, StoredEvent
 from outbox_inbox.operations import Drained, Selection, pause, retry
 from project.outside import business
@@ -261,7 +261,7 @@ def test_after_a_retry_the_same_command_completes_the_day(no_room: Any) -> None:
 
 def test_what_a_paused_queue_holds_back_is_reported() -> None:
     """Messages that nobody may move are left over, and not called done."""
-    pause(context("shipping"), Queue.INBOX)
+    pause(get_context("shipping"), Queue.INBOX)
     with pytest.raises(CommandError, match="not finished in the inbox of shipping"):
         run("place_orders", *FILES)
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from outbox_inbox import record
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, OutboxMessage, ProcessState
 from outbox_inbox.operations import prune, queue_stats
@@ -251,7 +251,7 @@ def test_a_time_out_on_its_way_when_it_is_cancelled_is_ignored() -> None:
     """It is in the inbox already; the state knows that it is not the pending one."""
     begin()
     advance(timedelta(days=100 * 365))
-    relay_outbox(context("yard"))
+    relay_outbox(get_context("yard"))
     row = instance()
     row.time_outs = "{}"
     row.save()
@@ -264,19 +264,19 @@ def test_a_time_out_can_be_cancelled_while_the_relay_moves_it() -> None:
     """The process does not wait for the relay, and the time-out is ignored when it arrives."""
     begin()
     put(Moved(order="a", place="hall"))
-    relay_outbox(context("yard"))
+    relay_outbox(get_context("yard"))
     advance(timedelta(days=100 * 365))
     done: list[int] = []
 
     def cancel_meanwhile() -> None:
         with Worker() as dispatcher:
-            done.append(dispatcher.do(dispatch_inbox, context("yard")).done)
+            done.append(dispatcher.do(dispatch_inbox, get_context("yard")).done)
 
     with (
         playing(move=lambda process, _event: process.cancel("late")),
         striking("relay.before_mark", cancel_meanwhile),
     ):
-        relay_outbox(context("yard"))
+        relay_outbox(get_context("yard"))
     assert (done, time_outs()) == ([1], ["sent"])
     drain()
     assert (expired(), pending(), log()) == ([], [], ["begun 0", "moved hall"])
@@ -287,7 +287,7 @@ def test_two_events_race_for_the_first_row() -> None:
     """Of two partitions that start one instance, one waits and takes what the other has made."""
     put(Begun(order="a"))
     put(Moved(order="a", place="hall"))
-    relay_outbox(context("yard"))
+    relay_outbox(get_context("yard"))
     begun, moved = (Delivery.objects.get(message__type=f"yard.{n}") for n in ("Begun", "Moved"))
     assert begun.partition != moved.partition
 
@@ -298,11 +298,11 @@ def test_two_events_race_for_the_first_row() -> None:
 
         def rival(*_: Any) -> None:
             if not started:
-                started.append(other.start(dispatch_inbox, context("yard")))
+                started.append(other.start(dispatch_inbox, get_context("yard")))
                 waited.append(eventually(waits_for_lock, "the other partition"))
 
         with striking("dispatch.after_handler", rival):
-            dispatch_inbox(context("yard"))
+            dispatch_inbox(get_context("yard"))
         started[0].result(PATIENCE)
     drain()
     assert (waited, log()) == ([True], ["begun 0", "moved hall"])
@@ -313,8 +313,8 @@ def test_many_workers_take_all_steps_of_one_instance() -> None:
     begin()
     places = [f"place {number}" for number in range(16)]
     put(*[Moved(order="a", place=place) for place in places])
-    relay_outbox(context("yard"))
-    together(*[lambda: dispatch_inbox(context("yard"))] * 4)
+    relay_outbox(get_context("yard"))
+    together(*[lambda: dispatch_inbox(get_context("yard"))] * 4)
     drain()
     assert sorted(log()[1:]) == sorted(f"moved {place}" for place in places)
 
@@ -340,9 +340,9 @@ def test_a_crash_at_any_step_loses_and_repeats_nothing(point: str) -> None:
 
     with playing(move=go):
         put(Moved(order="a", place="hall"))
-        relay_outbox(context("yard"))
+        relay_outbox(get_context("yard"))
         with crashing(), striking(point, crash):
-            dispatch_inbox(context("yard"))
+            dispatch_inbox(get_context("yard"))
         drain()
     drain(until=SOME_DAY)
     assert log() == ["begun 0", "moved hall", "other"]

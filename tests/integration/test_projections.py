@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from outbox_inbox import record, signals
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations import drain_all
 from outbox_inbox.operations.running.due import look_around
@@ -37,7 +37,7 @@ def event_of(player, points):
 
 def update(**options):
     """Bring the read models of the board up to date."""
-    return update_projections(context(BOARD), **options)
+    return update_projections(get_context(BOARD), **options)
 
 
 def shown(model=HighScore):
@@ -178,7 +178,7 @@ def test_a_failing_event_is_never_passed_over():
     (event,) = StoredEvent.objects.filter(stream="ann", version=3)
     place = f"event 3 of the stream 'ann', position {event.position}, board.Scored"
     assert (found.failures, found.error) == (1, f"Broken: not 3 ({place})")
-    assert behind(context(BOARD), "high_score").events == 2
+    assert behind(get_context(BOARD), "high_score").events == 2
 
 
 def test_a_read_model_that_rests_is_left_alone_until_its_time():
@@ -262,7 +262,7 @@ def test_a_crash_changes_nothing(point):
 def test_a_paused_read_model_waits(settings):
     """An operator's switch, as for the queues."""
     score("ann", 3)
-    with follow(context(BOARD), "high_score"):
+    with follow(get_context(BOARD), "high_score"):
         pass
     Checkpoint.objects.filter(subscription="high_score").update(paused=True)
     update()

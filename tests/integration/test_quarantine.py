@@ -10,7 +10,7 @@ from django.apps import apps
 from django.utils import timezone
 
 from outbox_inbox import IntegrationEvent
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
 from outbox_inbox.inbox.quarantine import Kept, keep
 from outbox_inbox.models import (
@@ -28,11 +28,11 @@ from outbox_inbox.operations import (
     discard_quarantined,
     discard_quarantined_rows,
     prune,
+    quarantine,
     queue_stats,
     release,
     release_rows,
 )
-from outbox_inbox.operations import quarantine as releasing
 from outbox_inbox.transports import ReceivedMessage
 from tests.arriving import Queued, arriving, payload
 from tests.integration.helpers import (
@@ -182,7 +182,7 @@ def test_each_context_keeps_its_own():
     """Both may have to look at the same message."""
     message = WRONG[Reason.NOT_JSON]
     for label in ("depot", "shop"):
-        keep(context(label), [Kept(message, Reason.NOT_JSON, "no JSON")])
+        keep(get_context(label), [Kept(message, Reason.NOT_JSON, "no JSON")])
     assert [row.context for row in aside()] == ["depot", "shop"]
 
 
@@ -242,7 +242,7 @@ def test_a_released_message_is_delivered_as_it_was_sent(deployed):
     release(DEPOT)
     row = InboxMessage.objects.get()
     assert (row.payload.encode(), row.schema_version) == (new_version(2).data, 2)
-    assert Delivery.objects.count() == len(context("depot").consumers_of("shop.sold"))
+    assert Delivery.objects.count() == len(get_context("depot").consumers_of("shop.sold"))
     assert Delivery.objects.count() > 0
 
 
@@ -256,7 +256,7 @@ def test_a_released_message_comes_behind_what_was_received_since(deployed):
 
 def test_released_messages_keep_their_order_among_themselves(deployed, monkeypatch):
     """As they came, however many there are."""
-    monkeypatch.setattr(releasing, "_CHUNK", 2)
+    monkeypatch.setattr(quarantine, "_CHUNK", 2)
     bring(*(new_version(number) for number in (5, 3, 4, 1, 2)))
     deployed(Sold2)
     assert release(DEPOT).released == 5

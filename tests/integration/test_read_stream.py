@@ -9,10 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from outbox_inbox.contexts import context, contexts
+from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.operations import look, similar
-from outbox_inbox.operations import streams as reading
+from outbox_inbox.operations import look, similar, streams
 from tests.depot.events import Wanted
 from tests.integration.helpers import put, steps
 from tests.shop.events import Grown, Loose, Noted, Unheard
@@ -298,11 +297,11 @@ def test_wrong_values_are_refused_by_the_parser(arguments, stream):
 
 def test_a_long_stream_is_read_page_by_page(monkeypatch):
     """Each event once, also where a page ends with the stream or with the limit."""
-    monkeypatch.setattr(reading, "CHUNK", 3)
+    monkeypatch.setattr(streams, "CHUNK", 3)
     put(*steps(Unheard, 9), stream="order-1")
     for limit, after in [(None, 0), (3, 0), (4, 2), (9, 0), (50, 6)]:
         found = [
-            each.version for each in look(context("shop"), "order-1", after=after, limit=limit)
+            each.version for each in look(get_context("shop"), "order-1", after=after, limit=limit)
         ]
         assert found == [*range(1, 10)][after:][:limit]
 
@@ -320,7 +319,7 @@ class Nowhere:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_long_stream_needs_no_more_memory_than_a_page_of_it(form, monkeypatch):
     """The document is written while it is read."""
-    monkeypatch.setattr(reading, "CHUNK", 100)
+    monkeypatch.setattr(streams, "CHUNK", 100)
     put(*steps(Unheard, 200), stream="short")
     row = StoredEvent.objects.first()
     StoredEvent.objects.bulk_create(

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations.rebuilding import BESIDE, find, rebuild
@@ -39,7 +39,7 @@ def shadow_of(name):
     """Return the copies of a read model's tables."""
     from outbox_inbox.operations.rebuilding.shadow_tables import shadow_of
 
-    return shadow_of(connection, context(BOARD).read_models[name].models)
+    return shadow_of(connection, get_context(BOARD).read_models[name].models)
 
 
 def play_a_season(rounds=8):
@@ -52,7 +52,7 @@ def play_a_season(rounds=8):
 
 def update():
     """Bring the live read models up to date."""
-    update_projections(context(BOARD))
+    update_projections(get_context(BOARD))
 
 
 def again(name="high_score", **options):
@@ -104,7 +104,7 @@ def test_the_live_projection_goes_on_from_the_rebuilt_one():
     assert HighScore.objects.get(player="new").points == 5
     assert HighScore.objects.get(player="ann").points == 37
     assert Member.objects.get(player="new").scores == 1
-    assert behind(context(BOARD), "high_score").events == 0
+    assert behind(get_context(BOARD), "high_score").events == 0
 
 
 def test_a_read_model_that_never_was_live_is_built():
@@ -239,7 +239,7 @@ BAD = refusing("cid", 5)  # the 27th event: the sixth of a page of seven
 
 def kept():
     """Return how many events the copies have taken in."""
-    return 48 - behind(context(BOARD), "high_score" + BESIDE).events
+    return 48 - behind(get_context(BOARD), "high_score" + BESIDE).events
 
 
 def test_an_event_on_which_a_projection_fails_costs_nothing_that_comes_before_it():
@@ -381,11 +381,11 @@ def test_a_reference_that_the_new_rows_break_is_refused_and_told():
 def test_two_rebuilds_of_one_read_model_are_refused():
     """The second is told that another process is at it."""
     play_a_season(1)
-    with Worker() as other, follow(context(BOARD), "high_score" + BESIDE):
+    with Worker() as other, follow(get_context(BOARD), "high_score" + BESIDE):
         pass
     with (
         Worker() as other,
-        follow(context(BOARD), "high_score" + BESIDE),
+        follow(get_context(BOARD), "high_score" + BESIDE),
         pytest.raises(OutboxInboxError, match="another process is rebuilding"),
     ):
         other.do(again)

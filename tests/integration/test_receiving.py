@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from outbox_inbox import IntegrationEvent
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue
 from outbox_inbox.operations import pause, prune, resume
@@ -188,7 +188,7 @@ def test_a_message_that_comes_again_after_its_deliveries_were_pruned_is_dropped(
         dispatch("depot")
     Delivery.objects.update(finished_at=timezone.now() - timedelta(days=2))
     InboxMessage.objects.update(received_at=timezone.now() - timedelta(days=2))
-    prune([context("depot")])
+    prune([get_context("depot")])
     assert not Delivery.objects.filter(message__type="shop.sold").exists()
     with Queued(arriving(1)).playing():
         receive()
@@ -210,11 +210,11 @@ def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
     from outbox_inbox.inbox.admission import vet
     from outbox_inbox.queues import intake
 
-    row = vet(context("depot"), arriving(1)).row
+    row = vet(get_context("depot"), arriving(1)).row
 
     def insert():
         with transaction.atomic():
-            return intake.insert([row], context("depot"), "shop")
+            return intake.insert([row], get_context("depot"), "shop")
 
     assert sorted(together(insert, insert, insert)) == [0, 0, 1]
     assert Delivery.objects.count() == 2
@@ -368,9 +368,9 @@ def test_a_paused_receiver_receives_nothing(memory):
     """Messages stay with the transport until it is resumed."""
     put(*steps(Sold, 1))
     relay()
-    pause(context("depot"), Queue.INTAKE)
+    pause(get_context("depot"), Queue.INTAKE)
     assert receive().done == 0
-    resume(context("depot"), Queue.INTAKE)
+    resume(get_context("depot"), Queue.INTAKE)
     assert receive().done == 1
 
 

@@ -19,7 +19,7 @@ from outbox_inbox import (
     record,
     streams,
 )
-from outbox_inbox.events.envelope import uuid7
+from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.models import InboxMessage, OutboxMessage, StoredEvent
 from tests.depot.events import Wanted

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.transports import transport, transport_problems
@@ -87,9 +87,9 @@ def test_tls_carries_messages_of_any_size(configure, encrypted):
     """Also those that fill more than one record of TLS, and while somebody waits for them."""
     url, authority = encrypted
     bus = configure(f"{url}?ssl_ca_certs={authority}")
-    depot = context("depot")
+    depot = get_context("depot")
     assert not bus.wait_for_messages([depot], 0.05)
-    bus.publish(context("shop"), [outgoing(n, data="x" * 50_000 * n) for n in range(1, 6)])
+    bus.publish(get_context("shop"), [outgoing(n, data="x" * 50_000 * n) for n in range(1, 6)])
     assert bus.wait_for_messages([depot], 60)
     with bus.attached(depot):
         found = bus.receive(depot, 10)
@@ -102,7 +102,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_believed(configure, encryp
     """It is an outage, until an operator names the authority."""
     bus = configure(encrypted[0])
     with pytest.raises(TransportUnavailable, match="certificate verify failed"):
-        bus.publish(context("shop"), [outgoing(1)])
+        bus.publish(get_context("shop"), [outgoing(1)])
 
 
 def refuse_writes(client):
@@ -162,7 +162,7 @@ def test_a_message_beyond_what_the_server_takes_is_refused(bus, client):
     """The server would end the connection, and the queue would stand still for ever."""
     client.config_set("proto-max-bulk-len", "2mb")
     small, large = outgoing(1, data="x" * 2_000_000), outgoing(2, data="x" * 2_100_000)
-    published = bus.publish(context("shop"), [small, large, outgoing(3), outgoing(4, key="b")])
+    published = bus.publish(get_context("shop"), [small, large, outgoing(3), outgoing(4, key="b")])
     assert (published.sent, list(published.refused)) == ([1, 4], [2])
 
 
@@ -170,7 +170,7 @@ def test_a_user_who_may_not_ask_for_the_limit_sends_what_is_usual(configure, run
     """Many a hosted Redis lets nobody see its configuration."""
     client.execute_command("ACL SETUSER writer on >geheim ~* +@all -config")
     bus = configure(running.url.replace("redis://", "redis://writer:geheim@"))
-    published = bus.publish(context("shop"), [outgoing(1, data="x" * 2_000_000)])
+    published = bus.publish(get_context("shop"), [outgoing(1, data="x" * 2_000_000)])
     assert published.sent == [1]
     assert said(bus) == []
 
@@ -191,10 +191,10 @@ def test_a_user_who_may_do_what_the_documentation_says_can_do_everything(
     bus = configure(running.url.replace("redis://", "redis://app:geheim@"))
     put(*steps(Sold, 3))
     assert relay().done == 3
-    assert bus.wait_for_messages([context("depot")], 60)
+    assert bus.wait_for_messages([get_context("depot")], 60)
     assert receive().done == 3
     assert client.xinfo_groups("events:shop")[0]["pending"] == 0
-    assert not bus.has_messages(context("depot"))
+    assert not bus.has_messages(get_context("depot"))
     assert said(bus) == []
     denied = {entry["object"] for entry in client.acl_log()}
     assert not {each for each in denied if not each.startswith("client")}  # how redis-py says hello
@@ -205,7 +205,7 @@ def test_a_batch_is_written_as_a_whole_or_not_at_all(configure, running, client)
     client.execute_command("ACL SETUSER half on >geheim ~events:shop +@all")
     bus = configure(running.url.replace("redis://", "redis://half:geheim@"))
     with pytest.raises(TransportUnavailable, match="NOPERM"):
-        bus.publish(context("shop"), [outgoing(1), outgoing(2, partition=1), outgoing(3)])
+        bus.publish(get_context("shop"), [outgoing(1), outgoing(2, partition=1), outgoing(3)])
     assert client.xlen("events:shop") == 0
 
 
@@ -274,9 +274,9 @@ def test_a_cluster_is_told_of(configure):
 )
 def test_a_version_that_does_not_count_is_told_of(version, problem):
     """Before 7.0 nobody knows how much is unread."""
-    from outbox_inbox.transports.redis import health as inspecting
+    from outbox_inbox.transports.redis import health
 
-    assert bool(inspecting._version({"redis_version": version})) is problem
+    assert bool(health._version({"redis_version": version})) is problem
 
 
 def test_a_subscriber_that_fell_behind_is_told_of(configure, running, client):
@@ -295,7 +295,7 @@ def test_a_subscriber_that_fell_behind_is_told_of(configure, running, client):
 def test_what_is_handed_out_and_never_acknowledged_counts_as_unread(configure, running, client):
     """Its reader crashed and never came back."""
     bus = configure(running.url, options={"MAX_AGE": timedelta(days=2)})
-    depot = context("depot")
+    depot = get_context("depot")
     long_ago = int((client.time()[0] - timedelta(days=3).total_seconds()) * 1000)
     client.xadd("events:shop", {"data": "x"}, id=f"{long_ago}-1")
     with bus.attached(depot):
@@ -335,4 +335,4 @@ def test_messages_outlive_a_server_that_is_killed(bus, running, client):
     come_due()
     receive()
     assert states() == ["sent"] * 4
-    assert not bus.has_messages(context("depot"))
+    assert not bus.has_messages(get_context("depot"))

@@ -13,7 +13,7 @@ import pytest
 from django.apps import apps
 
 from outbox_inbox import signals
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue
 from outbox_inbox.transports import transport
@@ -103,7 +103,7 @@ def lost():
 
 def publish(*messages):
     """Publish messages of the shop."""
-    return transport("default").publish(context("shop"), messages)
+    return transport("default").publish(get_context("shop"), messages)
 
 
 def batch(first, last):
@@ -191,12 +191,12 @@ def test_each_partition_of_an_outbox_has_a_stream(configure, client, prefix):
         f"{prefix}:shop".encode(),
         f"{prefix}:shop:3".encode(),
     ]
-    assert sorted(read(bus, context("depot"))) == [1, 2]
+    assert sorted(read(bus, get_context("depot"))) == [1, 2]
 
 
 def test_a_stream_that_comes_later_is_found(bus):
     """The publisher has got more partitions; nobody tells the subscriber."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(outgoing(1))
     assert read(bus, depot) == [1]
     assert not bus.has_messages(depot)
@@ -211,7 +211,7 @@ def test_a_stream_that_comes_later_is_found(bus):
 
 def test_a_limit_counts_the_messages_of_all_streams(bus):
     """A stream that has more takes what is left; a limit below the number of streams works."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(*batch(1, 9), *(outgoing(10 + number, partition=number) for number in range(1, 4)))
     assert len(read(bus, depot, 1)) == 1
     assert len(read(bus, depot, 2)) == 2
@@ -222,7 +222,7 @@ def test_a_limit_counts_the_messages_of_all_streams(bus):
 
 def test_what_is_pending_comes_again_while_it_is_not_acknowledged(bus):
     """Before anything new, and in its place."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(*batch(1, 3))
     with bus.attached(depot):
         first = bus.receive(depot, 2)
@@ -248,7 +248,7 @@ def test_what_a_crashed_receiver_had_read_comes_first(bus, client, stream, point
 
 def test_a_crashed_receiver_with_several_streams_loses_no_place(bus):
     """More streams than one read takes: pending entries of each come before its new ones."""
-    depot = context("depot")
+    depot = get_context("depot")
     for number in range(1, 5):
         publish(outgoing(number, partition=number), outgoing(10 + number, partition=number))
     with bus.attached(depot):
@@ -260,7 +260,7 @@ def test_a_crashed_receiver_with_several_streams_loses_no_place(bus):
 
 def test_each_subscriber_gets_every_message(bus):
     """One that is slow, or comes late, has its own place."""
-    depot, late = context("depot"), replace(context("depot"), label="late")
+    depot, late = get_context("depot"), replace(get_context("depot"), label="late")
     publish(*batch(1, 3))
     assert read(bus, depot) == [1, 2, 3]
     publish(outgoing(4))
@@ -271,7 +271,7 @@ def test_each_subscriber_gets_every_message(bus):
 
 def test_an_idle_look_is_cheap_and_right(bus):
     """One round trip; true before the group is there, and while something is pending."""
-    depot = context("depot")
+    depot = get_context("depot")
     assert bus.has_messages(depot)
     assert read(bus, depot) == []
     assert not bus.has_messages(depot)
@@ -286,7 +286,7 @@ def test_an_idle_look_is_cheap_and_right(bus):
 
 def test_an_idle_look_is_right_where_the_server_cannot_count(bus, client, stream):
     """Entries deleted from the middle of a stream leave its lag unknown."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(*batch(1, 4))
     assert read(bus, depot, 1) == [1]
     third = client.xrange(stream)[2][0]
@@ -303,7 +303,7 @@ def test_an_idle_look_is_right_where_the_server_cannot_count(bus, client, stream
 
 def test_waiting_ends_with_a_message_that_came_before_it_began(bus):
     """Nothing that comes between a look and the wait is slept through."""
-    depot = context("depot")
+    depot = get_context("depot")
     read(bus, depot)
     publish(outgoing(1))
     assert bus.wait_for_messages([depot], 60)
@@ -311,7 +311,7 @@ def test_waiting_ends_with_a_message_that_came_before_it_began(bus):
 
 def test_waiting_tells_of_a_message_once(bus):
     """Also while nobody reads it: a paused partition keeps no process busy."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(*batch(1, 3))
     assert bus.wait_for_messages([depot], 60)
     assert not bus.wait_for_messages([depot], 0.05)
@@ -324,12 +324,12 @@ def test_waiting_tells_of_a_message_once(bus):
 def test_waiting_lasts_longer_than_an_answer_may_take(configure):
     """It is no outage that nothing comes."""
     bus = configure(PUBLISH_TIMEOUT=timedelta(milliseconds=100))
-    assert not bus.wait_for_messages([context("depot")], 0.4)
+    assert not bus.wait_for_messages([get_context("depot")], 0.4)
 
 
 def test_waiting_begins_again_with_a_stream_that_was_lost(bus, client, stream):
     """Its new entries may have smaller ids than the old ones had."""
-    depot = context("depot")
+    depot = get_context("depot")
     client.xadd(stream, {"data": "x"}, id="9999999999999-0")
     assert bus.wait_for_messages([depot], 60)
     client.delete(stream)
@@ -342,7 +342,7 @@ def test_waiting_begins_again_with_a_stream_that_was_lost(bus, client, stream):
 
 def test_a_deleted_stream_is_made_again(bus, client, stream, lost):
     """Redis came back empty, or somebody deleted it: what comes next arrives, and it is told."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(outgoing(1))
     assert read(bus, depot) == [1]
     with bus.attached(depot):
@@ -432,7 +432,7 @@ def clock(monkeypatch):
 
 def test_what_every_group_has_read_is_deleted(bus, client, stream, clock):
     """As soon as it was acknowledged, but not with every acknowledgement."""
-    depot = context("depot")
+    depot = get_context("depot")
     publish(*batch(1, 250))
     read(bus, depot, 250)
     assert client.xlen(stream) <= 100
@@ -447,7 +447,7 @@ def test_what_every_group_has_read_is_deleted(bus, client, stream, clock):
 def test_many_acknowledgements_trim_at_once(bus, client, stream, clock, monkeypatch):
     """A stream under load does not grow until the clock says so."""
     monkeypatch.setattr(trimming, "MANY", 200)
-    depot = context("depot")
+    depot = get_context("depot")
     for first in range(1, 1001, 250):
         publish(*batch(first, first + 249))
         read(bus, depot, 250)
@@ -456,7 +456,7 @@ def test_many_acknowledgements_trim_at_once(bus, client, stream, clock, monkeypa
 
 def test_nothing_is_deleted_that_a_group_has_not_read(bus, client, stream, clock):
     """However far it is behind, and however often others acknowledge."""
-    depot, slow = context("depot"), replace(context("depot"), label="slow")
+    depot, slow = get_context("depot"), replace(get_context("depot"), label="slow")
     with bus.attached(slow):
         pass
     publish(*batch(1, 300))
@@ -472,7 +472,7 @@ def test_nothing_is_deleted_that_a_group_has_not_read(bus, client, stream, clock
 
 def test_nothing_is_deleted_that_is_pending(bus, client, stream, clock):
     """A receiver that crashed gets it again, though others have read on."""
-    depot, crashed = context("depot"), replace(context("depot"), label="crashed")
+    depot, crashed = get_context("depot"), replace(get_context("depot"), label="crashed")
     publish(*batch(1, 300))
     with bus.attached(crashed):
         bus.receive(crashed, 300)
@@ -488,9 +488,9 @@ def test_nothing_is_deleted_that_a_context_of_the_project_has_yet_to_read(
 ):
     """It is known here and has never received: who happens to be first must not matter."""
     monkeypatch.setattr(apps.get_app_config("shop"), "subscribes", (Sold,))
-    shop = context("shop")
+    shop = get_context("shop")
     publish(*batch(1, 300))
-    read(bus, context("depot"), 300)
+    read(bus, get_context("depot"), 300)
     assert client.xlen(stream) == 300
     assert read(bus, shop, 300) == list(range(1, 301))
     bus._trimmer.trim([stream])
@@ -514,7 +514,7 @@ def test_a_message_that_is_too_large_holds_its_key_and_nobody_else(configure):
     published = publish(outgoing(1), big, outgoing(3), outgoing(4, key="b"), outgoing(5, key=None))
     assert (published.sent, list(published.refused)) == ([1, 4, 5], [2])
     assert "101 bytes, and Redis takes 100" in str(published.refused[2])
-    assert read(bus, context("depot")) == [1, 4, 5]
+    assert read(bus, get_context("depot")) == [1, 4, 5]
 
 
 def test_a_size_is_that_of_the_bytes(configure):
@@ -632,7 +632,7 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again(proxy):
 def test_nobody_there_is_an_outage(configure):
     """For all that is asked of it."""
     bus = configure("redis://127.0.0.1:1/0")
-    depot = context("depot")
+    depot = get_context("depot")
     for ask in (
         lambda: publish(outgoing(1)),
         lambda: bus.has_messages(depot),
@@ -690,7 +690,7 @@ def test_options_of_the_url_change_nothing_that_must_hold(configure, redis_url, 
     """Retries would write twice, and decoded answers could not be read."""
     bus = configure(f"{redis_url}?retry_on_timeout=yes&decode_responses=1&protocol=3")
     publish(outgoing(1))
-    assert read(bus, context("depot")) == [1]
+    assert read(bus, get_context("depot")) == [1]
 
 
 @pytest.mark.parametrize(
@@ -722,6 +722,6 @@ def test_a_forked_process_has_a_connection_of_its_own(bus):
     _, status = os.waitpid(child, 0)
     publish(outgoing(2))
     assert status == 0
-    found = read(bus, context("depot"), 500)
+    found = read(bus, get_context("depot"), 500)
     assert sorted(found) == [1, 2, *range(100, 300)]
     assert [each for each in found if 200 <= each < 300] == list(range(200, 300))

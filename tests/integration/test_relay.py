@@ -8,12 +8,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox_inbox import record, signals
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
 from outbox_inbox.queues import partitions
-from outbox_inbox.queues.partitions import Run
+from outbox_inbox.queues.run import Run
 from outbox_inbox.testing import advance
 from outbox_inbox.transports import Published
 from tests import wire
@@ -662,9 +662,9 @@ def test_after_a_crash_one_at_a_time_lasts_for_one_batch(log, settings):
 def test_a_paused_partition_is_left_alone(log):
     """Until it is resumed."""
     sold(1)
-    pause(context("shop"), Queue.OUTBOX)
+    pause(get_context("shop"), Queue.OUTBOX)
     assert relay().done == 0
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     assert relay().done == 1
 
 
@@ -672,9 +672,9 @@ def test_a_partition_that_is_paused_during_a_run_stops_it(log, settings):
     """After the batch that is under way."""
     settings.OUTBOX_INBOX = {**WIRE, "BATCH_SIZE": 2}
     sold(*range(1, 8))
-    relay(progress=lambda count: pause(context("shop"), Queue.OUTBOX))
+    relay(progress=lambda count: pause(get_context("shop"), Queue.OUTBOX))
     assert log.of("a") == [1, 2]
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     relay()
     assert log.of("a") == [*range(1, 8)]
 

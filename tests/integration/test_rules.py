@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from outbox_inbox import PermanentError
 from outbox_inbox.conf import faults
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
@@ -318,10 +318,10 @@ class World(RuleBasedStateMachine):
     @rule(label=st.sampled_from(LABELS), queue=st.sampled_from(QUEUES), movers=movers)
     def work_while_paused(self, label, queue, movers):
         """An operator has a queue stopped for a while, and tries again what failed."""
-        pause(context(label), queue)
+        pause(get_context(label), queue)
         for mover in movers:
             MOVERS[mover]()
-        resume(context(label), queue)
+        resume(get_context(label), queue)
         self._retry()
 
     def _retry(self) -> None:
@@ -392,7 +392,7 @@ class StreamWorld(World):
     @precondition(lambda self: not self.open)
     def change_source(self, source):
         """A deployment changes the source of both contexts, after the last change is through."""
-        if not any(unsent(context(label)).events for label in LABELS):
+        if not any(unsent(get_context(label)).events for label in LABELS):
             self.source = source
             self._settings(self.partitions)
 
@@ -400,7 +400,7 @@ class StreamWorld(World):
     @precondition(lambda self: not self.open)
     def change_partitions(self, partitions):
         """An operator spreads the queues anew, but not what is left in a stream."""
-        if not any(unsent(context(label)).events for label in LABELS):
+        if not any(unsent(get_context(label)).events for label in LABELS):
             self._settings(partitions)
 
 
@@ -465,7 +465,7 @@ def behind(type_name: str, consumer: str | None) -> tuple[str, ...]:
 def unfinished() -> list[Any]:
     """Return what is neither done nor discarded."""
     finished = ("sent", "done", "discarded")
-    left = [(label, unsent(context(label)).events) for label in LABELS]
+    left = [(label, unsent(get_context(label)).events) for label in LABELS]
     return [
         *((label, "in the stream", count) for label, count in left if count),
         *(

@@ -13,7 +13,7 @@ from django.db import OperationalError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from outbox_inbox.contexts import context, contexts
+from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
 from outbox_inbox.operations import WORK, running
@@ -61,7 +61,7 @@ class Rounds:
 def run_both(pauses=1, act=None, **options):
     """Run the shop and the depot for some pauses."""
     rounds = Rounds(pauses, act)
-    run([context(label) for label in BOTH], stop=rounds.stop, wait=rounds.wait, **options)
+    run([get_context(label) for label in BOTH], stop=rounds.stop, wait=rounds.wait, **options)
     return rounds
 
 
@@ -195,7 +195,7 @@ def test_an_idle_minute_is_a_statement_a_second(settings, url, announced):
         nonlocal seconds
         seconds += pause
 
-    owners = [context(label) for label in BOTH]
+    owners = [get_context(label) for label in BOTH]
     options = {"wait": wait, "announced": lambda: announced}
     run(owners, stop=lambda: seconds > 10, **options)
     seconds = 0.0
@@ -305,7 +305,7 @@ def test_only_the_chosen_contexts_are_run():
     put(Checked(order="a", number=1))
     rounds = Rounds()
 
-    run([context("shop")], stop=rounds.stop, wait=rounds.wait)
+    run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
 
     assert Delivery.objects.filter(context="depot").exists()
     assert picks() == []
@@ -323,7 +323,7 @@ def test_an_unexpected_error_of_one_context_does_not_stop_the_others(monkeypatch
     monkeypatch.setattr(running, "WORK", {**WORK, "dispatch": move})
     put(Checked(order="a", number=1))
     run_both(pauses=1)
-    dispatch_inbox(context("shop"))
+    dispatch_inbox(get_context("shop"))
 
     run_both(pauses=1)
 
@@ -356,7 +356,7 @@ def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, monkey
         now += 10
 
     rounds = Rounds(3, pass_time)
-    run([context("shop")], stop=rounds.stop, wait=rounds.wait)
+    run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
 
     pauses = [float(each.getMessage().rpartition("in ")[2].split()[0]) for each in log()]
     assert [0.8 <= pause / expected <= 1 for pause, expected in zip(pauses, (1, 2, 4), strict=True)]
@@ -387,7 +387,7 @@ def test_it_says_when_it_works_again(failures, log, monkeypatch):
         now += 2
 
     rounds = Rounds(2, pass_time)
-    run([context("shop")], stop=rounds.stop, wait=rounds.wait)
+    run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
 
     assert log()[-1].getMessage() == "relay shop works again"
 

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from outbox_inbox import DuplicateMessage, InvalidEvent, NotInAtomicBlock, record
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import HandlerError, NotAContext
 from outbox_inbox.models import OutboxMessage, StoredEvent
 from outbox_inbox.outbox.scheduling import cancel
@@ -78,7 +78,7 @@ def test_a_contract_for_later_can_be_cancelled() -> None:
     """What others would hear is taken back like what stays in the context."""
     (envelope,) = put(Sold(order="a", number=1), at=timezone.now() + HOUR)
     with transaction.atomic():
-        assert cancel(envelope.id, context=context(envelope.source))
+        assert cancel(envelope.id, context=get_context(envelope.source))
     come_due()
     assert relay().done == 0
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from outbox_inbox import DuplicateMessage, InvalidEvent, PermanentError, record
 from outbox_inbox.checks.subscriptions import check_source
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent
 from outbox_inbox.operations import Selection, due, queue_stats, repartition, retry
@@ -74,8 +74,8 @@ def refuse(*numbers):
 
 def pending():
     """Return how much the relay has still to send, as the figures say."""
-    (outbox,) = (each for each in queue_stats([context("shop")]) if each.queue == Queue.OUTBOX)
-    assert due(context("shop"), Queue.OUTBOX) == outbox.depth["pending"]
+    (outbox,) = (each for each in queue_stats([get_context("shop")]) if each.queue == Queue.OUTBOX)
+    assert due(get_context("shop"), Queue.OUTBOX) == outbox.depth["pending"]
     return outbox.depth["pending"]
 
 
@@ -327,7 +327,7 @@ def test_a_permanent_error_is_dead_at_once():
 
 def test_a_database_that_can_serve_it_passes_the_check():
     """E010 is for databases that cannot follow a stream; PostgreSQL and SQLite can."""
-    assert list(check_source(context("shop"))) == []
+    assert list(check_source(get_context("shop"))) == []
 
 
 def test_the_figures_count_what_is_in_the_stream():

@@ -4,7 +4,7 @@ import pytest
 from django.db import transaction
 
 from outbox_inbox import ConcurrencyError, record, streams
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, UnreadableMessage
 from outbox_inbox.models import OutboxMessage, StoredEvent
 from outbox_inbox.streams import RecordedEvent
@@ -83,7 +83,7 @@ def test_the_version_is_the_number_of_events():
 def test_a_context_can_be_named_by_itself_or_by_its_label():
     """Both name the same stream."""
     put(*steps(Noted, 2), stream="a")
-    assert streams.version(context("shop"), "a") == streams.version("shop", "a") == 2
+    assert streams.version(get_context("shop"), "a") == streams.version("shop", "a") == 2
 
 
 def test_a_stream_of_no_context_is_an_error():

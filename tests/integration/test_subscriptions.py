@@ -6,9 +6,9 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.streams.subscriptions import behind, follow, forget, take_over
 from tests.integration.helpers import Worker, put, steps
 from tests.shop.events import Counted, Noted
@@ -20,7 +20,7 @@ SHOP = "shop"
 
 def read(name="board", size=100, **options):
     """Read one page of a subscription and keep its checkpoint; return stream and version."""
-    with follow(context(SHOP), name) as cursor:
+    with follow(get_context(SHOP), name) as cursor:
         rows = cursor.read(size, **options)
         cursor.save()
     return [(row.stream, row.version) for row in rows]
@@ -30,7 +30,7 @@ def read_all(name="board", size=100, **options):
     """Read pages until one comes back short."""
     found = []
     while True:
-        with follow(context(SHOP), name) as cursor:
+        with follow(get_context(SHOP), name) as cursor:
             rows = cursor.read(size, **options)
             cursor.save()
             found += [(row.stream, row.version) for row in rows]
@@ -56,7 +56,7 @@ def test_a_subscription_begins_with_the_first_event():
 def test_a_subscription_may_begin_now():
     """With ``begin="now"`` only what is recorded afterwards is read."""
     put(*steps(Noted, 3), stream="a")
-    with follow(context(SHOP), "board", begin="now") as cursor:
+    with follow(get_context(SHOP), "board", begin="now") as cursor:
         assert cursor.read(10) == []
     put(*steps(Noted, 1), stream="b")
     assert read() == versions("b", 1, 1)
@@ -74,7 +74,7 @@ def test_what_was_saved_is_not_read_again():
 def test_what_was_not_saved_is_read_again():
     """A transaction that ends without `save`, as one that is rolled back, has read nothing."""
     put(*steps(Noted, 3), stream="a")
-    with follow(context(SHOP), "board") as cursor:
+    with follow(get_context(SHOP), "board") as cursor:
         assert len(cursor.read(2)) == 2
     assert read() == versions("a", 1, 3)
 
@@ -90,7 +90,7 @@ def test_pages_follow_each_other():
 
 def test_a_long_history_is_walked_through(monkeypatch):
     """Above a number of new events they are met on a walk along the stream: the same result."""
-    monkeypatch.setattr(cursors, "_FEW", 2)
+    monkeypatch.setattr(checkpoints, "_FEW", 2)
     put(*steps(Noted, 5), stream="a")
     assert read_all(size=2) == versions("a", 1, 5)
     put(*steps(Noted, 5), stream="b")
@@ -108,7 +108,7 @@ def test_only_the_events_that_are_asked_for_are_read():
 def test_a_row_is_complete():
     """It has all that the envelope and the relay need, with the time stamp of the record."""
     (envelope,) = put(Noted(order="a", number=1), stream="a", headers={"by": "me"})
-    with follow(context(SHOP), "board") as cursor:
+    with follow(get_context(SHOP), "board") as cursor:
         (row,) = cursor.read(1)
     assert (str(row.message_id).replace("-", ""), row.type) == (envelope.id.hex, "shop.Noted")
     assert (row.key, row.payload, row.headers) == ("a", envelope.data, '{"by":"me"}')
@@ -118,7 +118,7 @@ def test_a_row_is_complete():
 def test_another_context_is_another_stream():
     """A subscription reads the events of its own context only."""
     put(*steps(Noted, 1), stream="a")
-    with follow(context("depot"), "board") as cursor:
+    with follow(get_context("depot"), "board") as cursor:
         assert cursor.read(10) == []
 
 
@@ -127,7 +127,7 @@ def test_a_subscription_has_a_transaction_of_its_own():
     with (
         pytest.raises(RuntimeError, match="durable"),
         transaction.atomic(),
-        follow(context(SHOP), "board"),
+        follow(get_context(SHOP), "board"),
     ):
         pass
 
@@ -140,15 +140,15 @@ def test_a_subscription_has_one_worker_at_a_time():
     """Who comes while another has the lock is told so at once; other subscriptions are free."""
     put(*steps(Noted, 1), stream="a")
     assert read("other") == versions("a", 1, 1)
-    with Worker() as other, follow(context(SHOP), "board") as cursor:
+    with Worker() as other, follow(get_context(SHOP), "board") as cursor:
         cursor.save()
 
         def busy(name):
-            with follow(context(SHOP), name) as found:
+            with follow(get_context(SHOP), name) as found:
                 return found is None
 
         assert not other.do(busy, "other")
-    with Worker() as other, follow(context(SHOP), "board"):
+    with Worker() as other, follow(get_context(SHOP), "board"):
         assert other.do(busy, "board")
 
 
@@ -157,16 +157,19 @@ def test_a_subscription_has_one_worker_at_a_time():
 
 def test_lag_is_what_is_still_to_be_handled():
     """It counts what the subscription has not saved, and says since when it waits."""
-    assert behind(context(SHOP), "board").events == 0
+    assert behind(get_context(SHOP), "board").events == 0
     put(*steps(Noted, 5), stream="a")
-    assert behind(context(SHOP), "board").events == 5
+    assert behind(get_context(SHOP), "board").events == 5
     read(size=2)
-    lag = behind(context(SHOP), "board")
+    lag = behind(get_context(SHOP), "board")
     assert lag.events == 3
     assert timezone.now() - lag.since < timedelta(minutes=1)
-    assert behind(context(SHOP), "board", {"shop.Counted"}).events == 0
+    assert behind(get_context(SHOP), "board", {"shop.Counted"}).events == 0
     read_all()
-    assert (behind(context(SHOP), "board").events, behind(context(SHOP), "board").since) == (
+    assert (
+        behind(get_context(SHOP), "board").events,
+        behind(get_context(SHOP), "board").since,
+    ) == (
         0,
         None,
     )
@@ -176,8 +179,8 @@ def test_what_is_forgotten_begins_anew():
     """Without its checkpoint a subscription reads everything again."""
     put(*steps(Noted, 2), stream="a")
     read_all()
-    assert forget(context(SHOP), "board")
-    assert not forget(context(SHOP), "board")
+    assert forget(get_context(SHOP), "board")
+    assert not forget(get_context(SHOP), "board")
     assert read_all() == versions("a", 1, 2)
 
 
@@ -188,7 +191,7 @@ def test_a_subscription_takes_the_place_of_another():
     read_all("beside")
     put(*steps(Noted, 1), stream="a")
     with transaction.atomic():
-        take_over(context(SHOP), "board", "beside")
+        take_over(get_context(SHOP), "board", "beside")
     assert read_all() == versions("a", 4, 4)
     assert list(Checkpoint.objects.values_list("subscription", flat=True)) == ["board"]
 
@@ -200,7 +203,7 @@ def test_waiting_is_seen_without_reading():
     read_all("quick")
 
     def ready():
-        found = cursors.waiting(connection, [SHOP, "depot"])
+        found = checkpoints.waiting(connection, [SHOP, "depot"])
         return {each.subscription: each.ready for each in found}
 
     assert ready() == {"board": True, "quick": False}

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from outbox_inbox import tasks
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import pause
@@ -208,7 +208,7 @@ def test_a_task_that_finds_a_partition_taken_just_ends():
     """Somebody else is at work there."""
     put(*steps(Noted, 1))
     with Worker() as other, other.transaction():
-        other.do(pause, context("shop"), Queue.OUTBOX)
+        other.do(pause, get_context("shop"), Queue.OUTBOX)
 
         tasks.relay_outbox()
 

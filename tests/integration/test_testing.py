@@ -9,7 +9,7 @@ from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
 from outbox_inbox import PermanentError, record
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, TransportUnavailable
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.operations import pause
@@ -179,7 +179,7 @@ def test_drain_raises_when_a_transport_is_out_of_reach(monkeypatch):
 def test_drain_raises_when_something_is_left_behind_a_pause():
     """A test that paused a partition asks for it with raise_errors=False."""
     put(Noted(order="a", number=1))
-    pause(context("shop"), Queue.OUTBOX)
+    pause(get_context("shop"), Queue.OUTBOX)
 
     with pytest.raises(DrainFailed, match="shop outbox: 1 left: partition 0 is paused"):
         drain()

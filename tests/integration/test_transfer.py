@@ -21,7 +21,7 @@ from context_b.models import CountryBoard, Shipment
 from outbox_inbox import PermanentError, record
 from outbox_inbox.aggregates import Repository
 from outbox_inbox.conf import faults
-from outbox_inbox.contexts import context, contexts
+from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.exceptions import (
     ContextMoved,
     NotAContext,
@@ -52,9 +52,9 @@ from outbox_inbox.operations import (
     queue_stats,
     resume,
     retry,
+    table_locks,
     transfer,
 )
-from outbox_inbox.operations import table_locks as patience
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last, set_last
 from outbox_inbox.streams.subscriptions import follow
@@ -147,7 +147,7 @@ def unfinished_business() -> None:
         changed_at=now,
     )
     odd = ReceivedMessage(receipt=None, attributes={"id": "odd"}, data=b"\xff\x00")
-    quarantine.keep(context("shop"), [quarantine.Kept(odd, Reason.NOT_JSON, "no text")])
+    quarantine.keep(get_context("shop"), [quarantine.Kept(odd, Reason.NOT_JSON, "no text")])
 
 
 # ----------------------------------------------------------------------------------------- the move
@@ -332,12 +332,12 @@ def test_unique_values_may_change_places(shipments: list[Shipment]) -> None:
 
 def test_a_partition_that_was_paused_stays_paused(settings: Any) -> None:
     """The operator's switch goes along; what the hand-over paused works again."""
-    pause(context("shop"), Queue.INBOX, [3])
+    pause(get_context("shop"), Queue.INBOX, [3])
     transfer.transfer("shop", "other")
     deploy(settings, "shop")
     paused = Partition.objects.using("other").filter(context="shop", paused=True)
     assert list(paused.values_list("queue", "number", "error")) == [("inbox", 3, "")]
-    resume(context("shop"), Queue.INBOX)
+    resume(get_context("shop"), Queue.INBOX)
     put(*steps(Noted, 2))
     run_all()
     assert entries() == [1, 2]
@@ -394,7 +394,7 @@ def test_the_reason_of_a_resting_relay_is_told() -> None:
     transfer.transfer("depot", "other")
     assert relay().done == 0
     assert states(kind="integration") == ["pending"]
-    (outbox, *_) = queue_stats([context("shop")])
+    (outbox, *_) = queue_stats([get_context("shop")])
     (resting,) = outbox.partitions
     assert (resting.state, "'depot' is closed" in resting.reason) == ("resting", True)
 
@@ -425,8 +425,8 @@ def test_old_movers_stay_away_and_operators_cannot_resume() -> None:
     assert run_all().done == 0
     assert (entries(), states()) == ([], ["pending"])
     with pytest.raises(ContextMoved, match="'shop' is closed"):
-        resume(context("shop"), Queue.OUTBOX)
-    (outbox, *_) = queue_stats([context("shop")])
+        resume(get_context("shop"), Queue.OUTBOX)
+    (outbox, *_) = queue_stats([get_context("shop")])
     assert [(each.state, each.reason) for each in outbox.partitions] == [
         ("paused", "handed over to other")
     ]
@@ -465,7 +465,7 @@ def test_a_process_that_is_ahead_waits(settings: Any) -> None:
         put(*steps(Noted, [2]))
     assert run_all().done == 0
     with pytest.raises(ContextMoved, match="not open"):
-        resume(context("shop"), Queue.OUTBOX)
+        resume(get_context("shop"), Queue.OUTBOX)
     transfer.transfer("shop", "other")
     put(*steps(Noted, [2]))
     run_all()
@@ -549,7 +549,7 @@ def test_a_transaction_that_is_open_is_waited_for(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was recorded before the closing and is committed during it moves as well."""
-    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 20)
+    monkeypatch.setattr(table_locks, "LOCK_TIMEOUT", 20)
     with Worker() as writer, Worker() as mover:
         with writer.transaction():
             writer.do(record, Noted(order="a", number=1))
@@ -562,8 +562,8 @@ def test_a_transaction_that_is_open_is_waited_for(
 @pytest.mark.postgres
 def test_a_transaction_that_stays_open_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The locks are asked for briefly, so that nobody queues behind us, and given up at last."""
-    monkeypatch.setattr(patience, "LOCK_TIMEOUT", 0.05)
-    monkeypatch.setattr(patience, "PATIENCE", 0.2)
+    monkeypatch.setattr(table_locks, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(table_locks, "PATIENCE", 0.2)
     with Worker() as writer, writer.transaction():
         writer.do(record, Noted(order="a", number=1))
         with pytest.raises(OutboxInboxError, match=r"has been open .* run the same command again"):
@@ -622,7 +622,7 @@ def test_a_crash_at_any_step_is_made_good_by_repeating(settings: Any, point: str
 def test_a_hand_over_that_is_not_open_can_be_taken_back(point: str | None) -> None:
     """After `abort` the old side works as before, and the new one is empty."""
     unfinished_business()
-    pause(context("shop"), Queue.OUTBOX)
+    pause(get_context("shop"), Queue.OUTBOX)
     before = {model: rows(model, "default") for model in (*QUEUES, Entry, Remark)}
     if point == "transfer.after_open":
         _crash_at(point)
@@ -639,7 +639,7 @@ def test_a_hand_over_that_is_not_open_can_be_taken_back(point: str | None) -> No
     assert not any(rows(model, "other") for model in before)
     paused = Partition.objects.filter(context="shop", paused=True)
     assert list(paused.values_list("queue", flat=True)) == ["outbox"]
-    resume(context("shop"), Queue.OUTBOX)
+    resume(get_context("shop"), Queue.OUTBOX)
     run_all()
     assert entries("count", "c") == [1, 2]
     assert transfer.transfer("shop", "other").state == "open"
@@ -868,7 +868,7 @@ def read(name: str, size: int = 100) -> list[int]:
     """Read on in the shop's stream; return the versions."""
     found: list[int] = []
     while True:
-        with follow(context("shop"), name) as cursor:
+        with follow(get_context("shop"), name) as cursor:
             assert cursor is not None
             page = cursor.read(size)
             cursor.save()
@@ -879,7 +879,7 @@ def read(name: str, size: int = 100) -> list[int]:
 
 def read_page(name: str, size: int) -> None:
     """Read one page, and leave the rest."""
-    with follow(context("shop"), name) as cursor:
+    with follow(get_context("shop"), name) as cursor:
         assert cursor is not None
         cursor.read(size)
         cursor.save()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.operations import transfer
 from outbox_inbox.testing import drain
 from tests.integration.helpers import entries, put, steps
@@ -22,7 +22,7 @@ def test_a_hand_over_works_inside_a_test_case(settings: Any) -> None:
     assert transfer.abort("shop", "other")
     assert transfer.transfer("shop", "other").state == "open"
     settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"database": "other"}}}
-    assert context("shop").database == "other"
+    assert get_context("shop").database == "other"
     drain()
     assert entries() == [1, 2]
     assert Remark.objects.using("other").count() == 1

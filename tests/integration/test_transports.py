@@ -8,7 +8,7 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from outbox_inbox import record
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Partition, Queue
 from outbox_inbox.queues import intake
@@ -209,7 +209,7 @@ def test_memory_keeps_messages_until_they_are_acknowledged(memory):
     """They come again, oldest first, before anything new."""
     put(*steps(Sold, 3))
     relay()
-    depot = context("depot")
+    depot = get_context("depot")
     first = memory.receive(depot, 2)
     put(*steps(Sold, [4]))
     relay()
@@ -222,7 +222,7 @@ def test_memory_gives_each_subscriber_everything(memory):
     """What one has acknowledged is still there for the other."""
     put(*steps(Sold, 2))
     relay()
-    depot = context("depot")
+    depot = get_context("depot")
     memory.acknowledge(depot, memory.receive(depot, 10))
     assert memory.receive(depot, 10) == []
     assert len(memory.receive(replace(depot, label="another"), 10)) == 2
@@ -232,7 +232,7 @@ def test_memory_gives_nobody_what_they_do_not_listen_to(memory):
     """A context gets nothing of its own, and nothing of those it has no contract with."""
     put(*steps(Sold, 2))
     relay()
-    shop = context("shop")
+    shop = get_context("shop")
     assert (memory.has_messages(shop), memory.receive(shop, 10)) == (False, [])
 
 
@@ -240,7 +240,7 @@ def test_an_acknowledgement_that_comes_late_takes_nothing_back(memory):
     """Acknowledging less than before changes nothing."""
     put(*steps(Sold, 3))
     relay()
-    depot = context("depot")
+    depot = get_context("depot")
     first, everything = memory.receive(depot, 1), memory.receive(depot, 3)
     memory.acknowledge(depot, everything)
     memory.acknowledge(depot, first)

@@ -10,7 +10,7 @@ from celery import Celery
 from django.db import transaction
 
 from outbox_inbox import record, tasks
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import OutboxMessage, Queue
 from outbox_inbox.operations import Selection, retry
 from outbox_inbox.queues import wakeup
@@ -112,8 +112,8 @@ def test_contexts_of_a_transaction_are_announced_each(sent):
     """One nudge a context and kind of work."""
     with transaction.atomic():
         for label in ("shop", "depot", "shop"):
-            wakeup.nudge(context(label))
-        wakeup.nudge(context("shop"), "dispatch")
+            wakeup.nudge(get_context(label))
+        wakeup.nudge(get_context("shop"), "dispatch")
 
     assert sorted(sent) == [
         ("outbox_inbox.dispatch_inbox", "shop"),

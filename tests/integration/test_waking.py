@@ -10,10 +10,9 @@ import pytest
 from django.utils import timezone
 
 from outbox_inbox.conf.backoff import Backoff
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.operations.running import Interrupt, WakeUps, run
-from outbox_inbox.operations.running import wake_ups as waking
 from outbox_inbox.transports import transport
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
 from tests.integration.helpers import (
@@ -39,7 +38,7 @@ notified = {"OUTBOX_INBOX_WAKE_UP": "notify"}
 @contextmanager
 def running(*labels):
     """Run contexts in a thread whose pauses only a wake-up ends, until the block is left."""
-    owners = [context(label) for label in labels]
+    owners = [get_context(label) for label in labels]
     end, paused = threading.Event(), threading.Event()
 
     def loop():
@@ -114,7 +113,7 @@ def rings():
 def awaited(settings, part, rings):
     """Return the wake-ups of the depot with a transport that waits as a part says."""
     settings.OUTBOX_INBOX = WAITING
-    return playing(wait=part), WakeUps([context("depot")], rings.release)
+    return playing(wait=part), WakeUps([get_context("depot")], rings.release)
 
 
 def test_a_transport_is_asked_for_the_contexts_that_receive_by_it(settings, rings):
@@ -122,10 +121,10 @@ def test_a_transport_is_asked_for_the_contexts_that_receive_by_it(settings, ring
     settings.OUTBOX_INBOX = WAITING
     asked = []
     part = playing(wait=lambda contexts, seconds: asked.append(contexts) or True)
-    with part, WakeUps([context("shop"), context("depot")], rings.release):
+    with part, WakeUps([get_context("shop"), get_context("depot")], rings.release):
         assert rings.acquire(timeout=PATIENCE)
 
-    assert asked[0] == [context("depot")]
+    assert asked[0] == [get_context("depot")]
 
 
 def test_a_transport_that_has_nothing_ends_no_pause(settings, rings):
@@ -141,7 +140,9 @@ def test_a_transport_that_has_nothing_ends_no_pause(settings, rings):
 
 def test_a_transport_that_fails_is_asked_again(settings, rings, monkeypatch, caplog):
     """Meanwhile it does not count as being listened to."""
-    monkeypatch.setattr(waking, "_PAUSES", Backoff(timedelta(milliseconds=1)))
+    monkeypatch.setattr(
+        "outbox_inbox.operations.running.wake_ups._PAUSES", Backoff(timedelta(milliseconds=1))
+    )
     failed, go_on = threading.Event(), threading.Event()
 
     def wait(contexts, seconds):
@@ -185,7 +186,7 @@ def test_nobody_waits_for_a_transport_that_blocks(settings, rings):
 def test_without_notifications_one_has_to_look(settings):
     """SQLite cannot notify."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "notify"}
-    with WakeUps([context("shop")], lambda: None) as wake_ups:
+    with WakeUps([get_context("shop")], lambda: None) as wake_ups:
         assert not wake_ups.complete()
 
 
@@ -199,7 +200,10 @@ def test_with_all_sources_one_need_not_look(settings, transports, complete):
     """Notifications of the databases, and transports that wait or need no receiving."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "notify", **transports}
     put(Checked(order="a", number=1))
-    with running("shop"), WakeUps([context("shop"), context("depot")], lambda: None) as wake_ups:
+    with (
+        running("shop"),
+        WakeUps([get_context("shop"), get_context("depot")], lambda: None) as wake_ups,
+    ):
         if complete:
             eventually(wake_ups.complete, "everything is listened for")
         eventually(lambda: all(each.connected for each in wake_ups._sources), "all are connected")
@@ -210,7 +214,7 @@ def test_with_all_sources_one_need_not_look(settings, transports, complete):
 def test_without_the_setting_one_has_to_look(settings):
     """Nobody notifies."""
     settings.OUTBOX_INBOX = {}
-    with WakeUps([context("shop")], lambda: None) as wake_ups:
+    with WakeUps([get_context("shop")], lambda: None) as wake_ups:
         assert wake_ups._sources == []
         assert not wake_ups.complete()
 
@@ -303,7 +307,7 @@ def test_what_comes_due_needs_no_wake_up():
             come_due()
 
     put(*steps(Noted, 1), at=timezone.now() + timedelta(hours=1))
-    run([context("shop")], stop=lambda: len(waited) == 3, wait=wait, announced=lambda: True)
+    run([get_context("shop")], stop=lambda: len(waited) == 3, wait=wait, announced=lambda: True)
 
     assert entries() == [1]
 
@@ -312,7 +316,7 @@ def test_what_comes_due_needs_no_wake_up():
 def test_what_has_arrived_counts_once(settings):
     """A message that nobody may receive now does not keep a process busy."""
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": "memory://"}}
-    log, depot = transport("default"), [context("depot")]
+    log, depot = transport("default"), [get_context("depot")]
     assert not log.wait_for_messages(depot, 0)
     put(Sold(order="a", number=1))
     relay("shop")
@@ -325,7 +329,7 @@ def test_what_has_arrived_counts_once(settings):
 def test_each_thread_that_waits_is_told(settings):
     """Two loops in one process do not take each other's wake-ups."""
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": "memory://"}}
-    log, depot = transport("default"), [context("depot")]
+    log, depot = transport("default"), [get_context("depot")]
     with Worker() as one, Worker() as two:
         waiting = [each.start(log.wait_for_messages, depot, PATIENCE) for each in (one, two)]
         put(Sold(order="a", number=1))

@@ -13,7 +13,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 
 from outbox_inbox.checks import check_contexts
-from outbox_inbox.queues.wakeup import notifier as notify
+from outbox_inbox.queues.wakeup import notifier
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = """
@@ -801,7 +801,7 @@ def test_e013_notify_on_postgresql(packages):
 def test_e013_notify_needs_psycopg_3(packages, monkeypatch):
     """The older psycopg, which Django works with as well, has other ways to listen."""
     packages.context("shop")
-    monkeypatch.setattr(notify, "missing_driver", lambda: "it needs psycopg 3")
+    monkeypatch.setattr(notifier, "missing_driver", lambda: "it needs psycopg 3")
     (message,) = run(packages, OUTBOX_INBOX={"WAKE_UP": "notify"})
     assert message.msg == 'OUTBOX_INBOX["WAKE_UP"] is "notify", and it needs psycopg 3.'
 

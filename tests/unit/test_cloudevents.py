@@ -18,7 +18,7 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
 from outbox_inbox.inbox.admission import Refusal, vet
 from outbox_inbox.models import Reason
@@ -66,7 +66,7 @@ def outgoing(**changed):
 def attributes_of(message, settings=SIGNED):
     """Return the attributes of a message as the shop publishes it."""
     with override_settings(OUTBOX_INBOX=settings):
-        return wire.attributes_of(context("shop"), message)
+        return wire.attributes_of(get_context("shop"), message)
 
 
 def split(attributes):
@@ -228,7 +228,9 @@ WRITERS = [over_http, over_kafka, over_rabbitmq]
 
 def judge(attributes, data):
     """Judge what came, for the depot."""
-    return vet(context("depot"), ReceivedMessage(receipt=None, attributes=attributes, data=data))
+    return vet(
+        get_context("depot"), ReceivedMessage(receipt=None, attributes=attributes, data=data)
+    )
 
 
 @pytest.mark.parametrize("write", WRITERS)

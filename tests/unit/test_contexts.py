@@ -12,7 +12,7 @@ from django.test import modify_settings, override_settings
 
 import outbox_inbox
 from outbox_inbox import DomainEvent
-from outbox_inbox.contexts import ContextConfig, context, context_of, contexts
+from outbox_inbox.contexts import ContextConfig, context_of, contexts, get_context
 from outbox_inbox.exceptions import NotAContext, SettingsError
 from outbox_inbox.outbox import recording
 
@@ -138,7 +138,7 @@ def test_missing_modules(packages):
     """A context need not have the conventional modules."""
     packages.context("billing")
     packages.install()
-    assert context("billing").consumers == {}
+    assert get_context("billing").consumers == {}
 
 
 def test_ready_without_super(packages):
@@ -147,7 +147,7 @@ def test_ready_without_super(packages):
         "billing", "def ready(self): ...", events=EVENTS, handlers=HANDLERS, contracts=CONTRACTS
     )
     packages.install()
-    assert "billing.handlers.book" in context("billing").consumers
+    assert "billing.handlers.book" in get_context("billing").consumers
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_wrong_deployment(packages, declares, message):
 
 def test_names(billing):
     """A consumer's name is label, module below the package, and function, unless it is given."""
-    assert list(context("billing").consumers) == [
+    assert list(get_context("billing").consumers) == [
         "billing.acl.announce",
         "billing.handlers.zoom",
         "billing.handlers.book",
@@ -227,7 +227,7 @@ def test_names_without_package(packages):
 
 def test_handler_options(billing):
     """What a handler was marked with is what its consumer does."""
-    book = context("billing").consumers["billing.handlers.book"]
+    book = get_context("billing").consumers["billing.handlers.book"]
     assert (book.kind, book.mode, book.on_dead, book.max_attempts, book.takes_envelope) == (
         "handler",
         "message",
@@ -239,7 +239,7 @@ def test_handler_options(billing):
 
 def test_translators_run_in_batches(billing):
     """A translator has no effects, so it always shares a transaction."""
-    announce = context("billing").consumers["billing.acl.announce"]
+    announce = get_context("billing").consumers["billing.acl.announce"]
     assert (announce.kind, announce.mode) == ("outbound", "batch")
 
 
@@ -254,24 +254,24 @@ def test_list_handlers(packages):
     """
     packages.context("billing", events=EVENTS, handlers=handlers)
     packages.install()
-    assert context("billing").consumers["billing.handlers.book"].mode == "list"
+    assert get_context("billing").consumers["billing.handlers.book"].mode == "list"
 
 
 def test_hash(billing):
     """The hash of a consumer is the same in every process."""
-    consumer = context("billing").consumers["billing.money"]
+    consumer = get_context("billing").consumers["billing.money"]
     assert consumer.hash == crc32(b"billing.money")
 
 
 def test_consumers_of_a_type(billing):
     """A type's consumers come in the order of modules and of definition."""
-    found = context("billing").consumers_of("billing.Paid")
+    found = get_context("billing").consumers_of("billing.Paid")
     assert [each.function.__name__ for each in found] == ["announce", "zoom", "book"]
 
 
 def test_consumers_of_an_unknown_type(billing):
     """Nobody consumes a type that was never heard of."""
-    assert context("billing").consumers_of("billing.Unheard") == ()
+    assert get_context("billing").consumers_of("billing.Unheard") == ()
 
 
 def test_several_events_are_one_consumer(packages):
@@ -286,10 +286,10 @@ def test_several_events_are_one_consumer(packages):
     """
     name = packages.context("billing", events=EVENTS, handlers=handlers)
     packages.install()
-    (consumer,) = context("billing").consumers.values()
+    (consumer,) = get_context("billing").consumers.values()
     events = module(name, "events")
     assert consumer.events == {"billing.Paid": events.Paid, "money_back": events.Refunded}
-    assert context("billing").consumers_of("money_back") == (consumer,)
+    assert get_context("billing").consumers_of("money_back") == (consumer,)
 
 
 def test_imported_functions_are_not_collected(packages):
@@ -301,7 +301,7 @@ def test_imported_functions_are_not_collected(packages):
         acl="from .handlers import book, zoom, give_back",
     )
     packages.install()
-    assert [each.name for each in context("billing").all_consumers] == [
+    assert [each.name for each in get_context("billing").all_consumers] == [
         "billing.handlers.zoom",
         "billing.handlers.book",
         "billing.money",
@@ -321,7 +321,7 @@ def test_second_name_of_a_function(packages):
     """
     packages.context("billing", events=EVENTS, handlers=handlers)
     packages.install()
-    assert len(context("billing").all_consumers) == 1
+    assert len(get_context("billing").all_consumers) == 1
 
 
 def test_package_of_handlers(packages):
@@ -331,7 +331,7 @@ def test_package_of_handlers(packages):
     folder = packages.folder / packages.installed[0] / "handlers"
     (folder / "__init__.py").write_text("from .payments import book")
     packages.install()
-    assert list(context("billing").consumers) == ["billing.handlers.payments.book"]
+    assert list(get_context("billing").consumers) == ["billing.handlers.payments.book"]
 
 
 def test_modules_of_ones_own(packages):
@@ -343,7 +343,7 @@ def test_modules_of_ones_own(packages):
         adapters__incoming=HANDLERS.replace("from .events", "from ..events"),
     )
     packages.install()
-    assert "billing.adapters.incoming.book" in context("billing").consumers
+    assert "billing.adapters.incoming.book" in get_context("billing").consumers
 
 
 def test_two_classes_of_one_type(packages):
@@ -393,7 +393,7 @@ def test_upcasters_beside_the_contract(packages):
     name = packages.context("billing", **PUBLISHES, contracts=contracts)
     packages.install()
     declared = module(name, "contracts")
-    assert context("billing").upcasters_of(declared.InvoicePaid) == {1: declared.first}
+    assert get_context("billing").upcasters_of(declared.InvoicePaid) == {1: declared.first}
 
 
 def test_upcasters_in_the_modules(packages):
@@ -409,7 +409,7 @@ def test_upcasters_in_the_modules(packages):
     name = packages.context("billing", **PUBLISHES, contracts=UPCAST, acl=acl)
     packages.install()
     cls = module(name, "contracts").InvoicePaid
-    assert context("billing").upcasters_of(cls) == {2: module(name, "acl").second}
+    assert get_context("billing").upcasters_of(cls) == {2: module(name, "acl").second}
 
 
 def test_consumers_know_their_upcasters(packages):
@@ -426,14 +426,14 @@ def test_consumers_know_their_upcasters(packages):
     """
     name = packages.context("billing", handlers=handlers)
     packages.install()
-    consumer = context("billing").consumers["billing.handlers.book"]
+    consumer = get_context("billing").consumers["billing.handlers.book"]
     found = module(name, "handlers")
     assert consumer.upcasters_of(found.InvoicePaid) == {1: found.first}
 
 
 def test_no_upcasters(billing):
     """A class without upcasters has none, and asking is no error."""
-    assert context("billing").upcasters_of(module(billing, "events").Paid) == {}
+    assert get_context("billing").upcasters_of(module(billing, "events").Paid) == {}
 
 
 def test_two_upcasters_of_one_version(packages):
@@ -457,20 +457,26 @@ def test_two_upcasters_of_one_version(packages):
 def test_type_names(billing):
     """A domain event is stored as label and class, unless named; a contract by its name."""
     events, contracts = module(billing, "events"), module(billing, "contracts")
-    names = map(context("billing").type_name, (events.Paid, events.Refunded, contracts.InvoicePaid))
+    names = map(
+        get_context("billing").type_name, (events.Paid, events.Refunded, contracts.InvoicePaid)
+    )
     assert list(names) == ["billing.Paid", "money_back", "billing.invoice_paid"]
 
 
 def test_event_classes(billing):
     """A context knows the classes of the types that it declares, consumes or has itself."""
-    assert set(context("billing").events) == {"billing.Paid", "money_back", "billing.invoice_paid"}
+    assert set(get_context("billing").events) == {
+        "billing.Paid",
+        "money_back",
+        "billing.invoice_paid",
+    }
 
 
 def test_event_nobody_consumes(packages):
     """A domain event without consumers is known as well, since streams hold it."""
     name = packages.context("billing", events=EVENTS, handlers="from . import events")
     packages.install()
-    assert context("billing").event_class("money_back") is module(name, "events").Refunded
+    assert get_context("billing").event_class("money_back") is module(name, "events").Refunded
 
 
 def test_event_imported_late(packages):
@@ -479,12 +485,12 @@ def test_event_imported_late(packages):
     packages.install()
     contexts()
     late = module(name, "events")
-    assert context("billing").event_class("billing.Paid") is late.Paid
+    assert get_context("billing").event_class("billing.Paid") is late.Paid
 
 
 def test_unknown_event(billing):
     """A type without a class is None."""
-    assert context("billing").event_class("billing.Unheard") is None
+    assert get_context("billing").event_class("billing.Unheard") is None
 
 
 @pytest.mark.parametrize(
@@ -503,13 +509,13 @@ def test_newer_version_reads_both(packages, publishes):
     )
     packages.install()
     newer = module(name, "contracts").InvoicePaid2
-    assert context("billing").events["billing.invoice_paid"] is newer
+    assert get_context("billing").events["billing.invoice_paid"] is newer
 
 
 def test_published_classes(billing, packages):
     """What a context publishes is the very class that it declares."""
     contracts = module(billing, "contracts")
-    billing_context = context("billing")
+    billing_context = get_context("billing")
     assert billing_context.publishes_class(contracts.InvoicePaid)
     assert not billing_context.publishes_class(module(billing, "events").Paid)
 
@@ -523,7 +529,7 @@ def test_subscribed_types(packages):
         contracts=CONTRACTS,
     )
     packages.install()
-    assert context("shop").subscribed == {"billing.invoice_paid"}
+    assert get_context("shop").subscribed == {"billing.invoice_paid"}
 
 
 # ------------------------------------------------------------------------------- look-ups
@@ -532,7 +538,7 @@ def test_subscribed_types(packages):
 def test_context_of_a_class_and_of_an_event(billing):
     """A class, and an event of it, belong to the context whose app contains the module."""
     paid = module(billing, "events").Paid
-    assert context_of(paid) is context_of(paid(amount=1)) is context("billing")
+    assert context_of(paid) is context_of(paid(amount=1)) is get_context("billing")
 
 
 def test_context_of_a_nested_app(packages):
@@ -602,7 +608,7 @@ def test_context_of_a_plain_app(packages):
 def test_unknown_label(billing, label, message):
     """A label of no context is refused with a suggestion."""
     with pytest.raises(NotAContext) as caught:
-        context(label)
+        get_context(label)
     assert str(caught.value).startswith(message)
 
 
@@ -618,15 +624,15 @@ def test_deployment_overrides(packages):
             "CONTEXTS": {"billing": {"database": "other", "transport": "bus", "source": "stream"}},
         }
     )
-    found = context("billing")
+    found = get_context("billing")
     assert (found.database, found.transport, found.source) == ("other", "bus", "stream")
 
 
 def test_override_settings(billing):
     """An override is seen at once, and gone at once."""
     with override_settings(OUTBOX_INBOX={"CONTEXTS": {"billing": {"database": "other"}}}):
-        inside = context("billing").database
-    assert (inside, context("billing").database) == ("other", "default")
+        inside = get_context("billing").database
+    assert (inside, get_context("billing").database) == ("other", "default")
 
 
 def test_read_once(billing):
@@ -716,7 +722,7 @@ def test_any_order_of_apps(packages, last):
     packages.install()
     order = ["outbox_inbox", name] if last else [name, "outbox_inbox"]
     with override_settings(INSTALLED_APPS=order):
-        assert context("billing").app == name
+        assert get_context("billing").app == name
 
 
 def test_record_is_the_real_one():

@@ -8,7 +8,8 @@ from uuid import RFC_4122, uuid4
 import pytest
 
 from outbox_inbox import Envelope
-from outbox_inbox.events.envelope import Clock, Handling, current, uuid7
+from outbox_inbox.events.envelope import Handling, current
+from outbox_inbox.events.uuid7 import Clock, uuid7
 
 MILLISECOND = 1_700_000_000_000
 
@@ -129,13 +130,13 @@ def test_clock_whose_counter_is_full():
 
 FORK = """
 import os
-from outbox_inbox.events import envelope
+from outbox_inbox.events import uuid7 as ids
 
-envelope.uuid7()
-with envelope._clock.lock:            # as if another thread were just making an id
+ids.uuid7()
+with ids._clock.lock:            # as if another thread were just making an id
     child = os.fork()
     if child == 0:
-        os._exit(0 if envelope._clock.counter == 0 and envelope.uuid7() else 1)
+        os._exit(0 if ids._clock.counter == 0 and ids.uuid7() else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 

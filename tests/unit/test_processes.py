@@ -8,7 +8,7 @@ from django.core.checks import CheckMessage
 from django.test import override_settings
 
 from outbox_inbox import DomainEvent, checks, upcasts
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.events.codec import decode, encode
 from outbox_inbox.exceptions import InvalidEvent
 from outbox_inbox.processes import Process, Route, begin, continues, starts, times_out
@@ -212,7 +212,7 @@ def found_in_yard(monkeypatch: pytest.MonkeyPatch, *classes: type) -> list[Check
         return [
             message
             for check in checks.CHECKS
-            for message in check(context("yard"))
+            for message in check(get_context("yard"))
             if message.id != "outbox_inbox.E005"
         ]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from outbox_inbox.conf import settings
 from outbox_inbox.conf.keys import Signing, Verifying
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.inbox.admission import Accepted, Refusal, vet
 from outbox_inbox.models import Reason
@@ -53,14 +53,14 @@ def published(data=DATA, **changed):
         "data": data.decode(),
         **changed,
     }
-    attributes = wire.attributes_of(context("shop"), OutgoingMessage(**told))
+    attributes = wire.attributes_of(get_context("shop"), OutgoingMessage(**told))
     return ReceivedMessage(receipt=1, attributes=attributes, data=data)
 
 
 def judge(message):
     """Return what the depot makes of a message: None when it gets in, else the refusal."""
     try:
-        assert isinstance(vet(context("depot"), message), Accepted)
+        assert isinstance(vet(get_context("depot"), message), Accepted)
     except Refusal as refusal:
         return refusal
     return None
@@ -323,8 +323,14 @@ def test_no_repr_shows_a_key():
     """Of the settings, the context, or what is in them."""
     keys = {"a": OLD, "b": NEW}
     with deploy({"keys": keys, "sign_with": "a"}, {"keys": keys}):
-        owner = context("depot")
-        everything = [settings(), context("shop"), owner, owner.verifying, context("shop").signing]
+        owner = get_context("depot")
+        everything = [
+            settings(),
+            get_context("shop"),
+            owner,
+            owner.verifying,
+            get_context("shop").signing,
+        ]
         texts = "".join(f"{each!r}{each}" for each in everything)
     assert "2026" not in texts
     assert "a new secret" not in texts

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outbox_inbox import IntegrationEvent, upcasts
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
 from outbox_inbox.inbox.admission import Accepted, Refusal, vet
 from outbox_inbox.inbox.quarantine import cut, fingerprint, named
@@ -44,7 +44,7 @@ def grown(settings, monkeypatch):
 
 def judge(message):
     """Judge a message for the depot."""
-    return vet(context("depot"), message)
+    return vet(get_context("depot"), message)
 
 
 def refused(message):
@@ -268,7 +268,7 @@ def judged(attributes, data):
     if accepted is not None:
         row = accepted.row
         event = codec.decode(
-            context("depot").events[row.type], row.payload, version=row.schema_version
+            get_context("depot").events[row.type], row.payload, version=row.schema_version
         )
         codec.decode_headers(row.headers)
         assert json.loads(data)["order"] == event.order

@@ -10,8 +10,8 @@ from typing import Any
 from django.core.management import CommandError
 
 from outbox_inbox import streams
-from outbox_inbox.contexts import Context, context, contexts
-from outbox_inbox.management import stream_lines as telling
+from outbox_inbox.contexts import Context, contexts, get_context
+from outbox_inbox.management import stream_lines
 from outbox_inbox.management.arguments import from_zero, positive
 from outbox_inbox.management.base import (
     QueueCommand,
@@ -58,7 +58,7 @@ class Command(QueueCommand):
         stream, label = options["stream"], options["context"]
         if problems := streams.problems_of(stream, None):
             raise WrongUsage(problems[0])
-        owner = _owner([context(label)] if label else contexts(), stream)
+        owner = _owner([get_context(label)] if label else contexts(), stream)
         seen = look(owner, stream, after=options["after"], limit=options["limit"])
         show = self._document if options["format"] == "json" else self._text
         try:
@@ -82,7 +82,7 @@ class Command(QueueCommand):
         shown = unreadable = 0
         for seen in events:
             style = self.style.ERROR if seen.problem else str
-            for line in telling.lines(seen, len(str(version)), width):
+            for line in stream_lines.lines(seen, len(str(version)), width):
                 self.stdout.write(style(line))
             shown += 1
             unreadable += seen.problem is not None
@@ -108,7 +108,7 @@ class Command(QueueCommand):
         self.stdout.write(about[:-1] + ', "events": [', ending="")
         unreadable, comma = 0, ""
         for seen in events:
-            self.stdout.write(f"{comma}\n  {telling.document(seen)}", ending="")
+            self.stdout.write(f"{comma}\n  {stream_lines.document(seen)}", ending="")
             unreadable += seen.problem is not None
             comma = ","
         self.stdout.write(f'\n], "unreadable": {unreadable}}}')

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.management.base import QueueCommand, add_format, counted
 from outbox_inbox.management.progress import shown_progress
 from outbox_inbox.operations.rebuilding import Rebuilt, find, lag, rebuild
@@ -44,7 +44,7 @@ class Command(QueueCommand):
 
     def work(self, options: dict[str, Any]) -> None:
         """Rebuild, and say what came of it."""
-        chosen = context(options["context"]) if options["context"] else None
+        chosen = get_context(options["context"]) if options["context"] else None
         owner, read_model = find(options["name"], chosen)
         begin = time.monotonic()
         total = None if options["restart"] or options["in_place"] else lag(owner, read_model)

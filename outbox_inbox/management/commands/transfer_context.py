@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.management.base import (
     QueueCommand,
     SomethingIsWrong,
@@ -54,7 +54,7 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         """Do what is asked for, and say how far it is."""
         label, to, old = options["label"], options["to"], options["old"]
-        context(label)
+        get_context(label)
         if options["abort"]:
             self._abort(transfer.abort(label, to, old=old), options)
         elif options["clean"]:

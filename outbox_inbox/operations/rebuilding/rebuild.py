@@ -11,7 +11,7 @@ from outbox_inbox.contexts import Context, ReadModel, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.outcome import ignore, never
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, open_cursor, rewind
 
@@ -92,7 +92,7 @@ def rebuild(
             projection raised. What comes before that event is kept for the next call, and the read
             model is as it was.
     """
-    cursors.require(connections[context.database])
+    checkpoints.require(connections[context.database])
     if in_place:
         return _in_place(context, read_model, stop, progress)
     if not read_model.models:

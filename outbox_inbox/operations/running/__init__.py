@@ -18,8 +18,9 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.operations import WORK, Step
 from outbox_inbox.queues.outcome import never
-from outbox_inbox.queues.wakeup import gathered, nudge, receivers
+from outbox_inbox.queues.wakeup import gathered, nudge
 from outbox_inbox.transports import transport
+from outbox_inbox.transports.routing import receivers
 
 from .due import Due, by_database, look_around
 from .interrupt import Interrupt

@@ -6,11 +6,11 @@ from collections.abc import Set as AbstractSet
 
 from django.db import connections
 
-from outbox_inbox.contexts import Context, context
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import Seen, partition_count, with_stream
-from outbox_inbox.queues.statements import checkpoints as cursors
+from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import Work
 
 WORK_OF: Mapping[Queue, Work] = {
@@ -42,10 +42,10 @@ def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
     found: dict[tuple[str, str], list[statements.Work]] = defaultdict(list)
     for label, queue, partition in statements.look_at_all(connections[alias], labels):
         found[label, queue].append(partition)
-    kept = [label for label in labels if context(label).read_models]
+    kept = [label for label in labels if get_context(label).read_models]
     news = _with_news(alias, kept) if kept else frozenset[str]()
     return {
-        label: dict(_due(context(label), found)) | ({"project": None} if label in news else {})
+        label: dict(_due(get_context(label), found)) | ({"project": None} if label in news else {})
         for label in labels
     }
 
@@ -53,20 +53,20 @@ def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
 def _with_news(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
     """Return the contexts whose read models are behind their stream."""
     connection = connections[alias]
-    if not cursors.serves(connection):
+    if not checkpoints.serves(connection):
         return frozenset()
-    found = cursors.waiting(connection, labels)
+    found = checkpoints.waiting(connection, labels)
     known = {(each.context, each.subscription) for each in found}
     at_rest = {(each.context, each.subscription) for each in found if not _may_go_on(each)}
     return {
         label
         for label in labels
-        for name in context(label).read_models
+        for name in get_context(label).read_models
         if (label, name) not in known or (label, name) not in at_rest
     }
 
 
-def _may_go_on(subscription: cursors.Waiting) -> bool:
+def _may_go_on(subscription: checkpoints.Waiting) -> bool:
     return subscription.ready and not (subscription.paused or subscription.resting)
 
 

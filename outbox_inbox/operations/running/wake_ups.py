@@ -16,7 +16,7 @@ from typing import Self
 from outbox_inbox.conf import settings
 from outbox_inbox.conf.backoff import Backoff
 from outbox_inbox.contexts import Context
-from outbox_inbox.queues.wakeup import in_process as bells
+from outbox_inbox.queues.wakeup import in_process
 from outbox_inbox.queues.wakeup.connection import offered
 from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.transports import Transport, transport
@@ -54,7 +54,7 @@ class WakeUps:
         with ExitStack() as exits:
             labels = {owner.label for owner in self._owners}
             if settings().wake_up == "notify":
-                exits.enter_context(bells.hung(labels, self._ring))
+                exits.enter_context(in_process.hung(labels, self._ring))
             for source in self._sources:
                 source.start()
                 exits.callback(source.stop)

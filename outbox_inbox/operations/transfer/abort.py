@@ -6,20 +6,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.aggregates import snapshots
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import Checkpoint, Partition, TransferState
-from outbox_inbox.models import Transfer as TransferRow
+from outbox_inbox.models import Checkpoint, Partition, Transfer, TransferState
 from outbox_inbox.operations.table_locks import patiently
 from outbox_inbox.queues.outcome import ignore
 
-from . import guards
-from . import partitions as parts
+from . import guards, partitions
 from .comparing import Advance
 from .route import NEW_SIDE, Way, row_of, set_state
 from .steps import release
 from .writing import writing
 
 
-def abort(way: Way) -> bool:
+def abort_handover(way: Way) -> bool:
     """Open the old side again, and empty the new one; False: there was nothing to take back.
 
     May be stopped and repeated.
@@ -44,10 +42,10 @@ def abort(way: Way) -> bool:
     return closed or here is not None
 
 
-def _mark(way: Way) -> TransferRow | None:
+def _mark(way: Way) -> Transfer | None:
     """Keep everybody from opening the new side; return its row, if the hand-over has one."""
     with transaction.atomic(using=way.new):
-        rows = TransferRow.objects.using(way.new).select_for_update().filter(context=way.label)
+        rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
         here = rows.first()
         if here is None or here.state not in NEW_SIDE or here.other != way.old:
             return None
@@ -61,14 +59,14 @@ def _mark(way: Way) -> TransferRow | None:
 
 
 def _reopen(connection: BaseDatabaseWrapper, way: Way) -> None:
-    rows = TransferRow.objects.using(way.old).filter(context=way.label)
+    rows = Transfer.objects.using(way.old).filter(context=way.label)
     guards.remove(connection, way.label)
-    parts.resume(way.old, way.label, rows.get().details.get("paused", []))
+    partitions.resume(way.old, way.label, rows.get().details.get("paused", []))
     rows.delete()
 
 
 def _forget(connection: BaseDatabaseWrapper, way: Way) -> None:
-    rows = TransferRow.objects.using(way.new).select_for_update().filter(context=way.label)
+    rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
     here = rows.first()
     if here is None:
         return
@@ -105,7 +103,7 @@ def _empty(way: Way, using: str, advance: Advance = ignore) -> int:
     return removed
 
 
-def clean(way: Way, advance: Advance) -> int:
+def clean_old_side(way: Way, advance: Advance) -> int:
     """Delete what the context has left on its old database; the guard stays. Return how many rows.
 
     Raises:

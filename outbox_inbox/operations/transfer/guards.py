@@ -21,9 +21,9 @@ from outbox_inbox.models import (
     Partition,
     QuarantinedMessage,
     StoredEvent,
+    Transfer,
     table,
 )
-from outbox_inbox.models import Transfer as TransferRow
 from outbox_inbox.queues.statements.moved import MARK
 
 from .tables import own_models
@@ -40,7 +40,7 @@ COMING = (
 _FUNCTION = f"""
 CREATE OR REPLACE FUNCTION outbox_inbox_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF EXISTS (SELECT 1 FROM {table(TransferRow)} WHERE context = TG_ARGV[0] AND writing) THEN
+  IF EXISTS (SELECT 1 FROM {table(Transfer)} WHERE context = TG_ARGV[0] AND writing) THEN
     RETURN NEW;
   END IF;
   RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = TG_ARGV[1];
@@ -96,7 +96,9 @@ def _off_postgresql(label: str) -> Iterator[str]:
 
 def _on_sqlite(label: str, message: str) -> Iterator[str]:
     yield from _off_sqlite(label)
-    unless = f"NOT EXISTS (SELECT 1 FROM {table(TransferRow)} WHERE context = {_text(label)} AND writing)"
+    unless = (
+        f"NOT EXISTS (SELECT 1 FROM {table(Transfer)} WHERE context = {_text(label)} AND writing)"
+    )
     for name, event, condition in _sqlite_triggers(label):
         where = f"{condition} AND {unless}" if condition else unless
         yield (

@@ -7,11 +7,10 @@ from typing import Any
 
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import Transfer as TransferRow
-from outbox_inbox.models import TransferState
+from outbox_inbox.models import Transfer, TransferState
 from outbox_inbox.queues.outcome import ignore
 
-from . import abort as undoing
+from .abort import abort_handover, clean_old_side
 from .comparing import Advance, compare, copy_ahead
 from .route import NEW_SIDE, Way, way
 from .steps import begin, close, finish, open_
@@ -127,14 +126,14 @@ def verify(label: str, to: str, *, old: str | None = None, show: Show = _quietly
 
 def abort(label: str, to: str, *, old: str | None = None) -> bool:
     """Take a hand-over back that was not opened; False: there was none."""
-    return undoing.abort(way(label, to, old))
+    return abort_handover(way(label, to, old))
 
 
 def clean(label: str, to: str, *, old: str | None = None, show: Show = _quietly) -> int:
     """Delete the rows that the context has left on its old database; return how many."""
     on_way = way(label, to, old)
     with show("Cleaning", None) as advance:
-        return undoing.clean(on_way, advance)
+        return clean_old_side(on_way, advance)
 
 
 def _copy(on_way: Way, show: Show) -> int:
@@ -159,7 +158,7 @@ def _verify(on_way: Way, show: Show) -> None:
     here = on_way.here
     if here is not None:
         details = here.details | {"verified": [[x.table, x.rows, x.checksum] for x in found]}
-        TransferRow.objects.using(on_way.new).filter(pk=here.pk).update(details=details)
+        Transfer.objects.using(on_way.new).filter(pk=here.pk).update(details=details)
 
 
 def _compare(on_way: Way, show: Show) -> list[MovedTable]:

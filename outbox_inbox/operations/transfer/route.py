@@ -9,10 +9,9 @@ from django.db import connections, models
 from django.utils import timezone
 
 from outbox_inbox.conf.section import suggestion
-from outbox_inbox.contexts import Context, context
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import Transfer as TransferRow
-from outbox_inbox.models import TransferState
+from outbox_inbox.models import Transfer, TransferState
 
 from .guards import VENDORS
 from .tables import Table, own_models, tables_of
@@ -38,15 +37,15 @@ class Way:
     @cached_property
     def owner(self) -> Context:
         """The context as it is on the old database, whatever the settings say by now."""
-        return replace(context(self.label), database=self.old)
+        return replace(get_context(self.label), database=self.old)
 
     @property
-    def here(self) -> TransferRow | None:
+    def here(self) -> Transfer | None:
         """The row of this hand-over on the new database."""
         return row_of(self.label, self.new)
 
     @property
-    def there(self) -> TransferRow | None:
+    def there(self) -> Transfer | None:
         """The row of this hand-over on the old database, as far as it is this one."""
         here, there = self.here, row_of(self.label, self.old)
         return there if there and here and there.number == here.number else None
@@ -57,15 +56,15 @@ class Way:
         return tables_of(self.label, here.details.get("shifts", {}) if here else {})
 
 
-def row_of(label: str, using: str, state: TransferState | None = None) -> TransferRow | None:
+def row_of(label: str, using: str, state: TransferState | None = None) -> Transfer | None:
     """Return the row of a context's last hand-over on a database, if it is in that state."""
-    rows = TransferRow.objects.using(using).filter(context=label)
+    rows = Transfer.objects.using(using).filter(context=label)
     return (rows if state is None else rows.filter(state=state)).first()
 
 
 def set_state(using: str, label: str, state: TransferState) -> None:
     """Write how far a hand-over is on one of its databases."""
-    rows = TransferRow.objects.using(using).filter(context=label)
+    rows = Transfer.objects.using(using).filter(context=label)
     rows.update(state=state, changed_at=timezone.now())
 
 
@@ -81,7 +80,7 @@ def way(label: str, to: str, old: str | None = None) -> Way:
         NotAContext: there is no such context.
         TransferRefused: an alias is unknown, both are the same, or something is missing there.
     """
-    owner = context(label)
+    owner = get_context(label)
     for alias in filter(None, (to, old)):
         if alias not in connections:
             raise TransferRefused(

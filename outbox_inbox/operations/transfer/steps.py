@@ -23,12 +23,10 @@ from django.utils import timezone
 
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import StoredEvent, TransferState, table
-from outbox_inbox.models import Transfer as TransferRow
+from outbox_inbox.models import StoredEvent, Transfer, TransferState, table
 from outbox_inbox.operations.table_locks import lock, patiently
 
-from . import checkpoints, guards, sequences
-from . import partitions as parts
+from . import checkpoints, guards, partitions, sequences
 from .comparing import Advance, equalise
 from .route import NEW_SIDE, Way, row_of, set_state
 from .tables import QUEUES, Shifts, model_of, own_models, tables_of
@@ -47,7 +45,7 @@ def begin(way: Way) -> None:
 
 
 def _begin(connection: BaseDatabaseWrapper, way: Way) -> None:
-    here = TransferRow.objects.using(way.new).select_for_update().filter(context=way.label).first()
+    here = Transfer.objects.using(way.new).select_for_update().filter(context=way.label).first()
     if here is not None and here.state in NEW_SIDE:
         _refuse_to_go_on(way, here)
         return
@@ -56,7 +54,7 @@ def _begin(connection: BaseDatabaseWrapper, way: Way) -> None:
     _refuse_rows(way)
     shifts, ends = _reserve(connection, way)
     left = here is not None  # it lived here before, and old processes must still be refused
-    TransferRow.objects.using(way.new).update_or_create(
+    Transfer.objects.using(way.new).update_or_create(
         context=way.label,
         defaults={
             "number": uuid4(),
@@ -66,10 +64,10 @@ def _begin(connection: BaseDatabaseWrapper, way: Way) -> None:
             "changed_at": timezone.now(),
         },
     )
-    parts.repeat(way, f"being handed over from {way.old}")
+    partitions.repeat(way, f"being handed over from {way.old}")
 
 
-def _refuse_to_go_on(way: Way, here: TransferRow) -> None:
+def _refuse_to_go_on(way: Way, here: Transfer) -> None:
     if here.state == TransferState.ABORTING:
         raise TransferRefused(
             f"the hand-over of {way.label!r} is being taken back: "
@@ -85,7 +83,7 @@ def _refuse_to_go_on(way: Way, here: TransferRow) -> None:
         )
 
 
-def _refuse_to_begin(way: Way, here: TransferRow | None) -> None:
+def _refuse_to_begin(way: Way, here: Transfer | None) -> None:
     there = row_of(way.label, way.old)
     if here is not None and here.state != TransferState.LEFT:
         raise TransferRefused(
@@ -135,8 +133,8 @@ def close(way: Way) -> None:
     with transaction.atomic(using=way.old):
         there = row_of(way.label, way.old)
         if there is None or there.number != number:
-            before = parts.pause_all(way, why)
-            TransferRow.objects.using(way.old).update_or_create(
+            before = partitions.pause_all(way, why)
+            Transfer.objects.using(way.old).update_or_create(
                 context=way.label,
                 defaults={
                     "number": number,
@@ -154,7 +152,7 @@ def close(way: Way) -> None:
 
 def _close(connection: BaseDatabaseWrapper, way: Way) -> None:
     guards.install(connection, way.label, guards.LEAVING)
-    rows = TransferRow.objects.using(way.old).filter(context=way.label)
+    rows = Transfer.objects.using(way.old).filter(context=way.label)
     rows.filter(state=TransferState.CLOSING).update(
         state=TransferState.CLOSED, changed_at=timezone.now()
     )
@@ -171,7 +169,7 @@ def finish(way: Way, advance: Advance) -> int:
             raise TransferRefused(f"the hand-over of {way.label!r} has gone on meanwhile")
         changed = equalise(way.tables(), way.old, way.new, advance)
         _set_sequences(way, here)
-        parts.repeat(way, f"being handed over from {way.old}")
+        partitions.repeat(way, f"being handed over from {way.old}")
         checkpoints.repeat(way, here.details["shifts"][table(StoredEvent)])
         set_state(way.new, way.label, TransferState.MOVED)
         faults.point("transfer.before_finish")
@@ -179,7 +177,7 @@ def finish(way: Way, advance: Advance) -> int:
     return changed
 
 
-def _set_sequences(way: Way, here: TransferRow) -> None:
+def _set_sequences(way: Way, here: Transfer) -> None:
     old, new = connections[way.old], connections[way.new]
     for model in filter(sequences.counts, own_models(way.label)):
         sequences.set_last(new, model, sequences.last(old, model))
@@ -191,13 +189,13 @@ def _set_sequences(way: Way, here: TransferRow) -> None:
             )
 
 
-def _used(way: Way, here: TransferRow, model: type[models.Model]) -> int:
+def _used(way: Way, here: Transfer, model: type[models.Model]) -> int:
     """Return the last id on the new side that the old side has used up."""
     shift: int = here.details["shifts"][model._meta.db_table]
     return shift + sequences.last(connections[way.old], model)
 
 
-def release(connection: BaseDatabaseWrapper, here: TransferRow, used: Mapping[str, int]) -> None:
+def release(connection: BaseDatabaseWrapper, here: Transfer, used: Mapping[str, int]) -> None:
     """Give back the ids that were set aside and not used, unless somebody has gone beyond them."""
     lock(connection, map(model_of, QUEUES))
     for model in map(model_of, QUEUES):
@@ -217,8 +215,8 @@ def open_(way: Way) -> None:
     set_state(way.old, way.label, TransferState.LEFT)
 
 
-def _open(connection: BaseDatabaseWrapper, way: Way, there: TransferRow) -> None:
-    rows = TransferRow.objects.using(way.new).select_for_update().filter(context=way.label)
+def _open(connection: BaseDatabaseWrapper, way: Way, there: Transfer) -> None:
+    rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
     here = rows.get()
     if here.state == TransferState.OPEN:
         return
@@ -229,7 +227,7 @@ def _open(connection: BaseDatabaseWrapper, way: Way, there: TransferRow) -> None
     guards.remove(connection, way.label)
     used = {each._meta.db_table: _used(way, here, each) for each in map(model_of, QUEUES)}
     release(connection, here, used)
-    parts.resume(way.new, way.label, there.details.get("paused", []))
+    partitions.resume(way.new, way.label, there.details.get("paused", []))
     set_state(way.new, way.label, TransferState.OPEN)
 
 

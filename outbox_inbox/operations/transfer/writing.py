@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from django.db import transaction
 
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import Transfer as TransferRow
+from outbox_inbox.models import Transfer
 
 
 @contextmanager
-def writing(label: str, using: str) -> Iterator[TransferRow]:
+def writing(label: str, using: str) -> Iterator[Transfer]:
     """Open a transaction that may write for a context where it is closed to everybody else.
 
     The mark is taken away before the commit, so nobody else ever sees it; and it locks the row, so
@@ -20,7 +20,7 @@ def writing(label: str, using: str) -> Iterator[TransferRow]:
         TransferRefused: there is no such row: somebody has taken the hand-over back.
     """
     with transaction.atomic(using=using):
-        rows = TransferRow.objects.using(using).filter(context=label)
+        rows = Transfer.objects.using(using).filter(context=label)
         if not rows.update(writing=True):
             raise TransferRefused(f"the hand-over of {label!r} has been taken back meanwhile")
         yield rows.get()

@@ -20,12 +20,9 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.models import Checkpoint, table
 
-from .common import STREAM, change, fetch
+from .common import CHECKPOINT, STREAM, change, fetch
 from .dialects import dialect
-
-CHECKPOINT = table(Checkpoint)
 
 FROM_THE_BEGINNING = "1:1:"
 """A snapshot that has seen nothing: no transaction has an id below 3."""
@@ -158,7 +155,7 @@ def create(
     done, position, cluster, parameters = "''", "0", "''", [context, subscription]
     if postgresql:
         done = "pg_current_snapshot()::text" if from_now else f"'{FROM_THE_BEGINNING}'"
-        cluster = _CLUSTER
+        cluster = CLUSTER
     elif from_now:
         position = f"(SELECT COALESCE(MAX(position), 0) FROM {STREAM} WHERE context = %s)"
         parameters = [*parameters, context]
@@ -358,78 +355,7 @@ def behind(
     return count, oldest
 
 
-def left(connection: BaseDatabaseWrapper, context: str, subscription: str) -> list[int]:
-    """Return the positions of all events that a subscription has still to handle.
-
-    It compares transaction ids by their numbers, so it is right on any server.
-    """
-    if by_snapshots(connection):
-        new = (
-            "NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND NOT (c.target IS NOT NULL"
-            " AND s.position <= c.position"
-            " AND pg_visible_in_snapshot(s.xid, c.target::pg_snapshot))"
-        )
-    else:
-        new = "s.position > c.position"
-    rows = fetch(
-        connection,
-        f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context AND {new}"
-        " WHERE c.context = %s AND c.subscription = %s ORDER BY s.position",
-        [context, subscription],
-    )
-    return [position for (position,) in rows]
-
-
-def make_known(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
-    """Give all events of a context that have ids of no transaction of this server this id.
-
-    PostgreSQL only: the ids of another server, and those that `mark_new` gave.
-    """
-    change(
-        connection,
-        f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE context = %s AND xid <> %s::text::xid8"
-        " AND (xid > pg_current_xact_id() OR xid < '500')",
-        [xid, context, xid],
-    )
-
-
-def mark_new(connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int) -> None:
-    """Give events an id that snapshots can leave out; PostgreSQL only."""
-    change(
-        connection,
-        f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE position = ANY(%s)",
-        [xid, list(positions)],
-    )
-
-
-def rebase(
-    connection: BaseDatabaseWrapper, context: str, subscription: str, new: Sequence[int]
-) -> None:
-    """Let a subscription have handled what is committed, and what this transaction has written.
-
-    PostgreSQL only. ``new``: ids, below those of all transactions, of what it has not handled.
-    """
-    ((own, until, running),) = fetch(
-        connection,
-        "SELECT pg_current_xact_id()::text::bigint,"
-        " pg_snapshot_xmax(pg_current_snapshot())::text::bigint,"
-        " ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint)",
-        [],
-    )
-    # Whoever is under way, or has begun since the last one ended, may write when we are gone.
-    others = {*running, *range(until, own)} - {own}
-    unseen = sorted({*new, *others})
-    end = max(until, own + 1)
-    done = f"{unseen[0] if unseen else end}:{end}:{','.join(map(str, unseen))}"
-    change(
-        connection,
-        f"UPDATE {CHECKPOINT} SET done = %s, target = NULL, position = 0, last = 0, size = 0,"
-        f" cluster = {_CLUSTER} WHERE context = %s AND subscription = %s",
-        [done, context, subscription],
-    )
-
-
-_CLUSTER = "(SELECT system_identifier::text FROM pg_control_system())"
+CLUSTER = "(SELECT system_identifier::text FROM pg_control_system())"
 
 
 def foreign(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool:
@@ -441,7 +367,7 @@ def foreign(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool
         return False
     ((same, known),) = fetch(
         connection,
-        f"SELECT {_CLUSTER} = %s, COALESCE((SELECT s.xid < pg_snapshot_xmax(pg_current_snapshot())"
+        f"SELECT {CLUSTER} = %s, COALESCE((SELECT s.xid < pg_snapshot_xmax(pg_current_snapshot())"
         " OR s.xid = pg_current_xact_id_if_assigned()"
         f" FROM {STREAM} s WHERE s.context = %s ORDER BY s.xid DESC LIMIT 1), TRUE)",
         [cluster, context],

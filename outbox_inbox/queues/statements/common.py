@@ -6,6 +6,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.models import (
+    Checkpoint,
     Delivery,
     DeliveryAttempt,
     InboxMessage,
@@ -23,6 +24,7 @@ DELIVERY = table(Delivery)
 ATTEMPT = table(DeliveryAttempt)
 STREAM = table(StoredEvent)
 PARTITION = table(Partition)
+CHECKPOINT = table(Checkpoint)
 
 _CHUNK = 500  # rows in one INSERT: below SQLite's limit of 32,766 parameters
 FEW = 8  # rows that are sent faster one by one than as arrays

@@ -16,11 +16,9 @@ from typing import Any
 from django.db import connections, transaction
 
 from outbox_inbox.conf import settings
-from outbox_inbox.contexts import Context, context, contexts
-from outbox_inbox.transports import transport
+from outbox_inbox.contexts import Context, get_context
 
-from . import celery
-from . import notifier as notify
+from . import celery, notifier
 from .celery import TASKS, Work
 
 __all__ = [
@@ -30,7 +28,6 @@ __all__ = [
     "gathered",
     "nudge",
     "problem",
-    "receivers",
 ]
 
 _PAUSE = 0.2  # seconds between two equal nudges of one piece of work
@@ -38,12 +35,12 @@ _PAUSE = 0.2  # seconds between two equal nudges of one piece of work
 
 def failures() -> int:
     """Return how many nudges of this process were not sent, by which way ever."""
-    return celery.failures.count + notify.failures()
+    return celery.failures.count + notifier.failures()
 
 
 def problem() -> str | None:
     """Say what is wrong with the setting ``WAKE_UP``; None: nothing."""
-    return notify.problem() if settings().wake_up == "notify" else None
+    return notifier.problem() if settings().wake_up == "notify" else None
 
 
 def nudge(context: Context, work: Work = "relay") -> None:
@@ -64,16 +61,6 @@ def nudge(context: Context, work: Work = "relay") -> None:
     hooks: list[tuple[Any, ...]] = connections[context.database].run_on_commit
     if all(other != hook for _, other, *_ in hooks):
         transaction.on_commit(hook, using=context.database, robust=True)
-
-
-def receivers(source: Context) -> Iterator[tuple[Context, Work]]:
-    """Yield who may have something to do after a relay of a context, and what."""
-    yield source, "dispatch"
-    published = {source.type_name(contract) for contract in source.publishes}
-    for receiver in contexts():
-        if published & receiver.subscribed:
-            direct = transport(source.transport).writes_inboxes
-            yield receiver, "dispatch" if direct else "receive"
 
 
 @contextmanager
@@ -109,7 +96,7 @@ class _Nudge:
     def send(self) -> None:
         try:
             if settings().wake_up == "notify":
-                notify.send(context(self.label).database, self.label, self.work)
+                notifier.send(get_context(self.label).database, self.label, self.work)
             else:
                 celery.send(self.label, self.work)
         except Exception as error:  # noqa: BLE001  it is committed: whatever it is, polling will do

@@ -16,7 +16,7 @@ from django.db import connections
 
 from outbox_inbox.contexts import contexts
 
-from . import in_process as bells
+from . import in_process
 from .connection import connect, missing_driver, offered
 from .failures import Failures
 
@@ -39,7 +39,7 @@ def send(alias: str, label: str, work: str) -> None:
     Nothing happens on a database that is not PostgreSQL.
     """
     if offered(alias):
-        bells.ring(label)
+        in_process.ring(label)
         _sender(alias).add(f"{label} {work}")
 
 

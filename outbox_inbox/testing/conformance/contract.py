@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 from zlib import crc32
 
-from outbox_inbox.contexts import Context, context
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage
 from outbox_inbox.transports.wire import attributes_of
 
-from . import adapter as abilities
-from . import scene
+from . import adapter, scene
 from .adapter import Abilities, needs
 from .scene import BYSTANDER, SUBSCRIBER
 
@@ -24,7 +23,7 @@ class ContractCases(Abilities):
 
     def test_what_it_cannot_is_declared_with_a_reason(self) -> None:
         """By the names of abilities, each with a sentence for whoever chooses a transport."""
-        assert set(self.cannot) <= set(abilities.ABILITIES)
+        assert set(self.cannot) <= set(adapter.ABILITIES)
         assert all(reason.strip() for reason in self.cannot.values())
 
     @needs("receive")
@@ -63,7 +62,7 @@ class ContractCases(Abilities):
     def test_what_was_not_acknowledged_is_handed_out_again_in_its_place(self) -> None:
         """To the same receiver and to the next one, before anything new."""
         scene.subscribe()
-        subscriber, messages = context(SUBSCRIBER), made(4)
+        subscriber, messages = get_context(SUBSCRIBER), made(4)
         ids = [str(message.id) for message in messages]
         scene.wire().publish(scene.publisher(), messages[:3])
         with scene.wire().attached(subscriber):
@@ -83,8 +82,8 @@ class ContractCases(Abilities):
         """Not to the next process either, and the other subscriber still has it."""
         scene.subscribe()
         scene.wire().publish(scene.publisher(), made(3))
-        with scene.wire().attached(context(SUBSCRIBER)):
-            assert len(self._until_empty(context(SUBSCRIBER))) == 3
+        with scene.wire().attached(get_context(SUBSCRIBER)):
+            assert len(self._until_empty(get_context(SUBSCRIBER))) == 3
         self.go_on_as_another()
         assert self._receive(SUBSCRIBER, 10) == []
         assert len(self._receive(BYSTANDER, 10)) == 3
@@ -109,13 +108,13 @@ class ContractCases(Abilities):
         """Whether they are new, or were handed out and not acknowledged."""
         scene.subscribe()
         scene.wire().publish(scene.publisher(), made(1))
-        subscriber = context(SUBSCRIBER)
+        subscriber = get_context(SUBSCRIBER)
         assert scene.wire().has_messages(subscriber)
         with scene.wire().attached(subscriber):
             scene.wire().receive(subscriber, 10)
         self.go_on_as_another()
         assert scene.wire().has_messages(subscriber)
-        assert scene.wire().has_messages(context(BYSTANDER))
+        assert scene.wire().has_messages(get_context(BYSTANDER))
 
     def test_it_says_in_sentences_what_is_wrong_with_it(self) -> None:
         """With a server that is as it should be there may still be something to be said."""
@@ -125,7 +124,7 @@ class ContractCases(Abilities):
     def test_a_server_that_cannot_be_asked_is_no_other_error(self) -> None:
         """Each method raises TransportUnavailable, with a text that says of whom it speaks."""
         scene.subscribe()
-        subscriber, messages = context(SUBSCRIBER), made(1)
+        subscriber, messages = get_context(SUBSCRIBER), made(1)
         with self.stopped():
             self.go_on_as_another()
             wire = scene.wire()
@@ -142,8 +141,8 @@ class ContractCases(Abilities):
 
     def _receive(self, label: str, limit: int) -> Sequence[ReceivedMessage]:
         """Return what is handed out once, and acknowledge nothing."""
-        with scene.wire().attached(context(label)):
-            return list(scene.wire().receive(context(label), limit))
+        with scene.wire().attached(get_context(label)):
+            return list(scene.wire().receive(get_context(label), limit))
 
     def _until_empty(self, subscriber: Context) -> list[ReceivedMessage]:
         """Return everything, acknowledged as the receiver does it."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from django.db import transaction
 
 from outbox_inbox import Envelope
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 
 
 class Heard(NamedTuple):
@@ -25,4 +25,4 @@ effects: list[Heard] = []
 def note(label: str, topic: str, number: int, envelope: Envelope) -> None:
     """Remember an effect when the transaction of the handler is committed."""
     effect = Heard(label, topic, number, envelope)
-    transaction.on_commit(partial(effects.append, effect), using=context(label).database)
+    transaction.on_commit(partial(effects.append, effect), using=get_context(label).database)

@@ -2,7 +2,7 @@
 
 import time
 
-from outbox_inbox.contexts import context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import InboxMessage, OutboxMessage
 from outbox_inbox.queues.outcome import Outcome
 
@@ -142,5 +142,5 @@ class OrderCases(Abilities):
 
     def _rows(self, model: type, label: str, **which: str) -> list[dict[str, object]]:
         """Return the fields in common of a context's rows, by message id."""
-        rows = model.objects.using(context(label).database)  # type: ignore[attr-defined]
+        rows = model.objects.using(get_context(label).database)  # type: ignore[attr-defined]
         return list(rows.filter(context=label, **which).order_by("message_id").values(*SAME))

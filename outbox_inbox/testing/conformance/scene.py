@@ -13,7 +13,7 @@ from django.db import transaction
 
 from outbox_inbox import Envelope, record
 from outbox_inbox.conf import faults
-from outbox_inbox.contexts import Context, context
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
@@ -67,7 +67,7 @@ def put(events: Sequence[Any], **terms: Any) -> list[Envelope]:
 
 def publisher() -> Context:
     """Return the publishing context."""
-    return context(PUBLISHER)
+    return get_context(PUBLISHER)
 
 
 def wire() -> Transport:
@@ -82,12 +82,12 @@ def relay(**options: Any) -> Outcome:
 
 def receive(label: str = SUBSCRIBER, **options: Any) -> Outcome:
     """Receive for a subscriber."""
-    return receive_messages(context(label), **options)
+    return receive_messages(get_context(label), **options)
 
 
 def dispatch(*labels: str) -> Outcome:
     """Dispatch what contexts have in their inboxes."""
-    return sum((dispatch_inbox(context(label)) for label in labels), Outcome())
+    return sum((dispatch_inbox(get_context(label)) for label in labels), Outcome())
 
 
 def subscribe(*labels: str) -> None:
@@ -129,7 +129,7 @@ def come_due() -> None:
 
 def resting(queue: Queue, label: str) -> str:
     """Return why a partition of a queue rests, or empty."""
-    rows = Partition.objects.using(context(label).database).filter(context=label, queue=queue)
+    rows = Partition.objects.using(get_context(label).database).filter(context=label, queue=queue)
     return next(iter(rows.filter(retry_at__isnull=False).values_list("error", flat=True)), "")
 
 
@@ -149,7 +149,7 @@ def all_sent() -> bool:
 
 def inbox(label: str = SUBSCRIBER, topic: str = "a") -> list[int]:
     """Return the numbers of a topic in a subscriber's inbox, in order of their arrival."""
-    rows = InboxMessage.objects.using(context(label).database).filter(context=label)
+    rows = InboxMessage.objects.using(get_context(label).database).filter(context=label)
     found = map(json.loads, rows.order_by("id").values_list("payload", flat=True))
     return [each["number"] for each in found if each["topic"] == topic]
 
@@ -161,7 +161,7 @@ def heard(label: str = SUBSCRIBER, topic: str = "a") -> list[int]:
 
 def quarantined(label: str = SUBSCRIBER) -> list[str]:
     """Return why messages of a subscriber were kept aside."""
-    rows = QuarantinedMessage.objects.using(context(label).database).filter(context=label)
+    rows = QuarantinedMessage.objects.using(get_context(label).database).filter(context=label)
     return [f"{row.reason}: {row.error}" for row in rows]
 
 
@@ -169,7 +169,7 @@ def clear() -> None:
     """Forget all that the three contexts have in their databases."""
     effects.clear()
     for label in LABELS:
-        using = context(label).database
+        using = get_context(label).database
         DeliveryAttempt.objects.using(using).filter(delivery__context=label).delete()
         for model in (Delivery, InboxMessage, OutboxMessage, QuarantinedMessage, Partition):
             model._default_manager.using(using).filter(context=label).delete()
@@ -227,5 +227,5 @@ def crashing(point: str, die: Callable[[], object] = lambda: None) -> Iterator[N
 def fall_silent() -> None:
     """Let so much time pass that a run of which nobody heard is taken for crashed."""
     for label in LABELS:
-        rows = Partition.objects.using(context(label).database).filter(context=label)
+        rows = Partition.objects.using(get_context(label).database).filter(context=label)
         rows.update(last_run_at=None)

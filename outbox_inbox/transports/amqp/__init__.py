@@ -24,7 +24,7 @@ except ImportError as error:
         "amqp:// needs kombu, which is not installed: pip install 'outbox_inbox[amqp]'"
     ) from error
 
-from . import health as diagnosis
+from . import health
 from .backlog import Glance
 from .consumer import Consumer
 from .link import Link
@@ -62,7 +62,7 @@ class AmqpTransport(Transport):
         link = Link(self._options, "looking for problems")
         transports = settings().transports
         owners = [each for each in contexts() if transports[each.transport] is self.settings]
-        yield from diagnosis.problems(link, self._topology, self._options, owners, _seconds())
+        yield from health.problems(link, self._topology, self._options, owners, _seconds())
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`; one round trip.

@@ -5,14 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
-from outbox_inbox.conf import TransportSettings
-from outbox_inbox.conf import settings as app_settings
+from outbox_inbox.conf import TransportSettings, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import MessageRefused
 
 from ..base import OutgoingMessage, Published, ReceivedMessage, Transport
-from . import entries
-from . import health as inspecting
+from . import entries, health
 from .groups import Group, groups_of, shown_id
 from .link import Link, ResponseError, command
 from .options import read_options
@@ -37,11 +35,11 @@ class RedisTransport(Transport):
 
     can_wait = True
 
-    def __init__(self, settings: TransportSettings) -> None:
-        super().__init__(settings)
-        self.options = read_options(settings.options)
+    def __init__(self, own: TransportSettings) -> None:
+        super().__init__(own)
+        self.options = read_options(own.options)
         self.redelivers_for = self.options.max_age
-        self._link = Link(settings.location)
+        self._link = Link(own.location)
         self._streams = Streams(self._link, self.options.prefix)
         self._trimmer = Trimmer(self._link, self._streams, self._users)
         self._readers: dict[str, Reader] = {}
@@ -101,11 +99,11 @@ class RedisTransport(Transport):
 
     def problems(self) -> Iterator[str]:
         """See `Transport.problems`."""
-        yield from inspecting.problems(self._link, self._streams, self._users(), self.options)
+        yield from health.problems(self._link, self._streams, self._users(), self.options)
 
     def _users(self) -> list[Context]:
         """Return the contexts of this project that use this transport."""
-        transports = app_settings().transports
+        transports = settings().transports
         return [each for each in contexts() if transports[each.transport] is self.settings]
 
     def _waiter(self) -> Waiter:

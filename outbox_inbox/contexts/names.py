@@ -1,0 +1,52 @@
+"""The stored names of events."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from outbox_inbox.events import DomainEvent, meta
+from outbox_inbox.events.marking import Event
+
+from .consumers import (
+    Consumer,
+)
+from .declaring import (
+    owner_of,
+)
+
+
+def consumers_by_type(consumers: Iterable[Consumer]) -> Mapping[str, tuple[Consumer, ...]]:
+    """Return the consumers of each stored type name, in their order."""
+    found: dict[str, tuple[Consumer, ...]] = {}
+    for consumer in consumers:
+        for name in consumer.events:
+            found[name] = (*found.get(name, ()), consumer)
+    return MappingProxyType(found)
+
+
+def stored_name(event: Event) -> str:
+    """Return the name under which messages of a class are stored."""
+    owner = owner_of(event.__module__)
+    return meta(event).name or (f"{owner.label}." if owner else "") + event.__name__
+
+
+def by_stored_name(events: Iterable[Event]) -> dict[str, Event]:
+    """Return the classes by the names under which their messages are stored."""
+    found: dict[str, Event] = {}
+    for event in events:
+        name = stored_name(event)
+        # Two versions of a contract may be declared side by side: the newer one reads both.
+        if name not in found or meta(found[name]).version < meta(event).version:
+            found[name] = event
+    return found
+
+
+def own_events(label: str) -> list[type[DomainEvent]]:
+    """Return the domain events of a context that have been imported so far."""
+    owners = {each: owner_of(each.__module__) for each in _subclasses(DomainEvent)}
+    return [each for each, owner in owners.items() if owner is not None and owner.label == label]
+
+
+def _subclasses(cls: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _subclasses(each)

@@ -1,0 +1,39 @@
+"""The partitions of the queues."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .base import Queue, Row
+
+
+class Partition(Row):
+    """A share of a context's queue: the lock, the pause switch, the back-off of an outage."""
+
+    id = models.BigAutoField(primary_key=True)
+    context = models.CharField(max_length=50)
+    queue = models.CharField(max_length=6, choices=Queue)
+    number = models.PositiveSmallIntegerField()
+    paused = models.BooleanField(default=False)
+    run = models.UUIDField(null=True)
+    """The run that is under way; still there when nobody holds the lock: it ended in a crash."""
+    last_run_at = models.DateTimeField(null=True)
+    retry_at = models.DateTimeField(null=True)
+    """The transport was out; not before this time."""
+    outages = models.PositiveIntegerField(default=0)
+    """Failed tries in a row to reach the transport."""
+    error = models.TextField(default="")
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions = [("pause_partition", "Can pause and resume partitions")]
+        verbose_name = _("partition")
+        constraints = [
+            models.UniqueConstraint(
+                "context", "queue", "number", name="outbox_inbox_partition_number"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.context} {self.queue} {self.number}"
