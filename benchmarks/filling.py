@@ -63,16 +63,19 @@ def fill_outbox(
         partitions: over how many they are spread.
     """
     say = dialect(connections[using])
-    owner, kind = context_of(cls), "integration" if issubclass(cls, IntegrationEvent) else "domain"
+    context, kind = (
+        context_of(cls),
+        "integration" if issubclass(cls, IntegrationEvent) else "domain",
+    )
     run(
         using,
         f"{_series(using)} INSERT INTO {OUTBOX} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, kind, partition, recorded_at, state,"
         " attempts, holds, error)"
-        f" SELECT '{owner.label}', {_id(using)}, %s, 1, {_key(using)},"
+        f" SELECT '{context.label}', {_id(using)}, %s, 1, {_key(using)},"
         f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, '{kind}', n %% {partitions},"
         f" {say.now}, %s, 0, FALSE, '' FROM series",
-        *(first, first + count - 1, owner.type_name(cls), key, _template(cls), key, state),
+        *(first, first + count - 1, context.type_name(cls), key, _template(cls), key, state),
     )
 
 
@@ -80,16 +83,16 @@ def fill_stream(
     cls: type[Bought], count: int, *, using: str = "default", first: int = FIRST
 ) -> None:
     """Put events into the stream of their context, each key a stream, and not into the outbox."""
-    say, owner = dialect(connections[using]), context_of(cls)
+    say, context = dialect(connections[using]), context_of(cls)
     run(
         using,
         f"{_series(using)} INSERT INTO {STREAM} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, kind, recorded_at, stream, version,"
         " in_outbox)"
-        f" SELECT '{owner.label}', {_id(using)}, %s, 1, {_key(using)}, {_payload(using)}, '{{}}',"
+        f" SELECT '{context.label}', {_id(using)}, %s, 1, {_key(using)}, {_payload(using)}, '{{}}',"
         f" {_id(using)}, 0, n %% 1000, 'domain', {say.now}, {_key(using)}, n / 1000 + 1, FALSE"
         " FROM series",
-        *(first, first + count - 1, owner.type_name(cls), None, _template(cls), None, None),
+        *(first, first + count - 1, context.type_name(cls), None, _template(cls), None, None),
     )
 
 

@@ -149,15 +149,15 @@ class Process:
         return self._step.key
 
     @property
-    def _step(self) -> "Step":
-        found: Step | None = vars(self).get("__step__")
+    def _step(self) -> "ProcessStep":
+        found: ProcessStep | None = vars(self).get("__step__")
         if found is None:
             raise RuntimeError(f"{type(self).__name__} is in no step: only its marked methods can "
                                "do that, and only while an event is handled")  # fmt: skip
         return found
 
     @property
-    def _asked(self) -> "Step":
+    def _asked(self) -> "ProcessStep":
         if self._step.over:
             raise RuntimeError(f"{type(self).__name__}: its step is over, and is stored already; "
                                "ask within the marked method")  # fmt: skip
@@ -203,7 +203,7 @@ class Process:
 
 
 @dataclasses.dataclass(slots=True)
-class Step:
+class ProcessStep:
     """What a process asked for in one step, beside what it recorded.
 
     Fields:
@@ -220,9 +220,9 @@ class Step:
     over: bool = False
 
 
-def begin(process: Process, key: str) -> Step:
+def begin(process: Process, key: str) -> ProcessStep:
     """Let a process take a step; return what it will ask for."""
-    step = Step(key)
+    step = ProcessStep(key)
     vars(process)["__step__"] = step
     return step
 

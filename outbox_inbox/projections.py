@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from .events import DomainEvent, IntegrationEvent
-from .events.marking import Event, Function, ProjectsMark, mark_projection
+from .events.marking import EventClass, Function, ProjectsMark, mark_projection
 
 __all__ = ["Projection", "ProjectsMark", "applied_by", "applying", "projects"]
 
@@ -32,7 +32,7 @@ class Projection:
     """
 
     name: ClassVar[str] = ""
-    events: ClassVar[tuple[Event, ...]] = ()
+    events: ClassVar[tuple[EventClass, ...]] = ()
     models: ClassVar[tuple[Any, ...]] = ()
     batch: ClassVar[bool] = False
 
@@ -40,7 +40,7 @@ class Projection:
         cls,
         *,
         name: str = "",
-        events: Iterable[Event] = (),
+        events: Iterable[EventClass] = (),
         models: Iterable[Any] = (),
         batch: bool = False,
     ) -> None:
@@ -63,7 +63,7 @@ class Projection:
 
 
 def projects(
-    event: Event, *, into: str, batch: bool = False, takes_envelope: bool = False
+    event: EventClass, *, into: str, batch: bool = False, takes_envelope: bool = False
 ) -> Callable[[Function], Function]:
     """Mark a function that keeps a read model from the events of its context's stream.
 

@@ -117,11 +117,11 @@ def _for_each(label: str | None, work: Callable[[Context, Callable[[], bool]], N
     deadline = monotonic() + _SPELL.total_seconds()
     errors: list[Exception] = []
     with gathered():
-        for owner in chosen:
+        for context in chosen:
             try:
-                work(owner, lambda: monotonic() > deadline)
+                work(context, lambda: monotonic() > deadline)
             except Exception as error:  # noqa: BLE001  raised below
-                error.add_note(f"while working for the context {owner.label!r}")
+                error.add_note(f"while working for the context {context.label!r}")
                 errors.append(error)
     if len(errors) == 1:
         raise errors[0]

@@ -37,7 +37,7 @@ UNFINISHED = sorted({*OutboxState.values, *DeliveryState.values} - {*FINISHED})
 Rows = QuerySet[Any]
 
 
-class Reason(forms.Form):
+class ReasonForm(forms.Form):
     """Why messages are discarded."""
 
     reason = forms.CharField(
@@ -167,7 +167,7 @@ class DiscardingAdmin(ActingAdmin):
         """Set what is unfinished aside for good, after asking for the reason."""
         asked = "reason" in request.POST
         total = queryset.filter(state__in=self.unfinished).order_by()[: MOST + 1].count()
-        form = Reason(request.POST if asked else None)
+        form = ReasonForm(request.POST if asked else None)
         # Between question and answer more may have become dead, or have been solved.
         changed = asked and request.POST.get("total", str(total)) != str(total)
         if total and (changed or not form.is_valid()):
@@ -184,7 +184,7 @@ class DiscardingAdmin(ActingAdmin):
         return self.back(request)
 
     def _ask(
-        self, request: HttpRequest, queryset: Rows, form: Reason, total: int, *, changed: bool
+        self, request: HttpRequest, queryset: Rows, form: ReasonForm, total: int, *, changed: bool
     ) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),

@@ -14,7 +14,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
-from outbox_inbox.models import OutboxMessage, Reason
+from outbox_inbox.models import OutboxMessage, QuarantineReason
 from outbox_inbox.queues.statements import idle_state
 
 from .databases import query, with_query
@@ -199,11 +199,11 @@ class ReasonFilter(KnownValues, field="reason"):
     @staticmethod
     def values() -> Iterable[str]:
         """Return all reasons."""
-        return Reason.values
+        return QuarantineReason.values
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the reasons with their names."""
-        return [(each.value, str(each.label)) for each in Reason]
+        return [(each.value, str(each.label)) for each in QuarantineReason]
 
 
 class ParkedFilter(SimpleListFilter):

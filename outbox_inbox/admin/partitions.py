@@ -97,13 +97,13 @@ class PartitionAdmin(ActingAdmin):
         switch: Switch,
         entry: str,
     ) -> int:
-        owner = get_context(label)
-        if owner.database != rows.db:
+        context = get_context(label)
+        if context.database != rows.db:
             raise OutboxInboxError(
                 f"these partitions are in the database {rows.db!r}, and the context {label!r} "
-                f"lives on {owner.database!r}"
+                f"lives on {context.database!r}"
             )
-        operation = partial(switch, owner, Queue(queue), [row.number for row in rows])
+        operation = partial(switch, context, Queue(queue), [row.number for row in rows])
         return self.carry_out(request, rows, operation, _position, entry)
 
     @admin.display(description=gettext_lazy("partition"))

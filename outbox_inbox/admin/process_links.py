@@ -48,7 +48,9 @@ def kept_early(text: str) -> list[tuple[str, UUID]]:
 
 def processes() -> list[Consumer]:
     """Return the processes of all contexts."""
-    return [each for owner in contexts() for each in owner.all_consumers if each.kind == "process"]
+    return [
+        each for context in contexts() for each in context.all_consumers if each.kind == "process"
+    ]
 
 
 def process_of(name: str) -> str | None:

@@ -111,7 +111,7 @@ class ProcessStateAdmin(QueueAdmin):
     def lookups(self, term: str) -> Iterable[Q]:
         """Look for a key; with the names of contexts and processes the index serves it."""
         yield Q(
-            context__in=[owner.label for owner in contexts()],
+            context__in=[context.label for context in contexts()],
             process__in=[each.name for each in processes()],
             key=term.removeprefix("key:"),
         )

@@ -170,14 +170,14 @@ class CheckpointAdmin(StreamColumns, ActingAdmin):
     def lag(self, row: Checkpoint) -> str:
         """Show how many events it has still to handle; of a context that is gone nobody knows."""
         try:
-            owner = get_context(row.context)
+            context = get_context(row.context)
         except NotAContext:
             return "?"
         if row.subscription == RELAY:
-            return f"{unsent(owner).events:,}"
+            return f"{unsent(context).events:,}"
         read_model = _read_model(row)
         types = None if read_model is None else read_model.by_type
-        return f"{behind(owner, row.subscription, types).events:,}"
+        return f"{behind(context, row.subscription, types).events:,}"
 
     @admin.display(description=gettext_lazy("failed on"))
     def failed_on(self, row: Checkpoint) -> SafeString:
@@ -222,13 +222,13 @@ def _read_model(row: Checkpoint) -> ReadModel | None:
 
 
 def _owner(label: str, using: str) -> Context:
-    owner = get_context(label)
-    if owner.database != using:
+    context = get_context(label)
+    if context.database != using:
         raise OutboxInboxError(
             f"these checkpoints are in the database {using!r}, and the context {label!r} lives on "
-            f"{owner.database!r}"
+            f"{context.database!r}"
         )
-    return owner
+    return context
 
 
 def _position(row: Checkpoint) -> tuple[Any, ...]:

@@ -104,15 +104,15 @@ class Repository(Generic[K, S]):
             InvalidSnapshot: one is due, and the state cannot be stored; the message says why.
             TypeError: snapshots are wanted, and the class has fields that cannot be stored.
         """
-        owner, stream = contexts.get_context(self.context), self.stream(key)
+        context, stream = contexts.get_context(self.context), self.stream(key)
         state, taken_at = self.start(key), 0
         cls = type(state)
         if self.snapshot_every is not None:
-            found = snapshots.find(owner, stream, cls, self.snapshot_version)
+            found = snapshots.find(context, stream, cls, self.snapshot_version)
             if found is not None:
                 state, taken_at = found
         version, last = taken_at, None
-        for event, version, last in streams.events(owner, stream, taken_at):  # noqa: B007
+        for event, version, last in streams.events(context, stream, taken_at):  # noqa: B007
             state = folded(self.fold, state, event)
         due = None
         if last and self.snapshot_every and version - taken_at >= self.snapshot_every:
@@ -157,12 +157,12 @@ class Loaded(Generic[S]):
         """
         if not events:
             return []
-        owner = contexts.get_context(self._home.context)
-        strangers = [type(each).__name__ for each in events if context_of(each) is not owner]
+        context = contexts.get_context(self._home.context)
+        strangers = [type(each).__name__ for each in events if context_of(each) is not context]
         if strangers:
             raise InvalidEvent(
                 f"{self.stream}: append()",
-                [f"{name} is no event of {owner.label!r}" for name in strangers],
+                [f"{name} is no event of {context.label!r}" for name in strangers],
             )
         envelopes = recording.record(
             *events,
@@ -174,7 +174,7 @@ class Loaded(Generic[S]):
             message_id=message_id,
         )
         if self._due is not None:
-            snapshots.save(owner, self.stream, self._due)
+            snapshots.save(context, self.stream, self._due)
             self._due = None
         for event in events:
             self.state = folded(self._home.fold, self.state, event)

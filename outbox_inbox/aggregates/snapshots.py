@@ -32,7 +32,7 @@ class Taken:
     payload: str
 
 
-def find(owner: Context, stream: str, cls: type, schema_version: int) -> tuple[Any, int] | None:
+def find(context: Context, stream: str, cls: type, schema_version: int) -> tuple[Any, int] | None:
     """Return the state in the snapshot of a stream, and its version; None: there is none to use.
 
     A snapshot of another schema is passed over in silence, as after a deployment; one that
@@ -46,8 +46,8 @@ def find(owner: Context, stream: str, cls: type, schema_version: int) -> tuple[A
         context=OuterRef("context"), stream=OuterRef("stream"), version=OuterRef("version")
     )
     row = (
-        Snapshot.objects.using(owner.database)
-        .filter(context=owner.label, stream=stream)
+        Snapshot.objects.using(context.database)
+        .filter(context=context.label, stream=stream)
         .annotate(ends_with=Subquery(ends_with.values("message_id")))
         .first()
     )
@@ -63,14 +63,14 @@ def find(owner: Context, stream: str, cls: type, schema_version: int) -> tuple[A
         return None
 
 
-def save(owner: Context, stream: str, taken: Taken) -> None:
+def save(context: Context, stream: str, taken: Taken) -> None:
     """Store a snapshot in place of the one before, in the transaction of an append to its stream.
 
     That transaction is the only one that appends to the stream, so no other is here now, and one
     that comes later has more events.
     """
     row = Snapshot(
-        context=owner.label,
+        context=context.label,
         stream=stream,
         version=taken.version,
         event_id=taken.event_id,
@@ -81,8 +81,8 @@ def save(owner: Context, stream: str, taken: Taken) -> None:
     )
     replaced = ["version", "event_id", "schema_version", "layout", "payload", "taken_at"]
     # MySQL has no name for what is in conflict: whatever is unique. Here that is the stream.
-    targeted = connections[owner.database].features.supports_update_conflicts_with_target
-    Snapshot.objects.using(owner.database).bulk_create(
+    targeted = connections[context.database].features.supports_update_conflicts_with_target
+    Snapshot.objects.using(context.database).bulk_create(
         [row],
         update_conflicts=True,
         update_fields=replaced,

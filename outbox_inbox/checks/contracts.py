@@ -8,7 +8,7 @@ from django.core.checks import CheckMessage
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.events import IntegrationEvent, codec, is_contract_name, meta
-from outbox_inbox.events.marking import Event
+from outbox_inbox.events.marking import EventClass
 
 from .messages import error, warning, where
 from .producers import is_produced
@@ -72,7 +72,7 @@ def check_publishers(context: Context) -> Iterator[CheckMessage]:
             )
 
 
-def _identity(contract: Event) -> tuple[str | None, int]:
+def _identity(contract: EventClass) -> tuple[str | None, int]:
     return meta(contract).name, meta(contract).version
 
 
@@ -156,7 +156,7 @@ def _published_upcasters(name: str) -> set[int]:
 
 def check_stored_names(context: Context) -> Iterator[CheckMessage]:
     """E014: stored messages of two domain events could not be told apart."""
-    classes: dict[str, list[Event]] = defaultdict(list)
+    classes: dict[str, list[EventClass]] = defaultdict(list)
     for cls in context.own_events():
         classes[context.type_name(cls)].append(cls)
     for name, found in classes.items():

@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage
 from outbox_inbox.contexts import Context, ContextConfig, context_of, contexts
 from outbox_inbox.contexts.consumers import Consumer, has_module, marked_functions
 from outbox_inbox.events import meta
-from outbox_inbox.events.marking import Event, UpcastsMark, marks_of
+from outbox_inbox.events.marking import EventClass, UpcastsMark, marks_of
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.processes import TimedOut
 
@@ -45,7 +45,7 @@ def check_consumed(context: Context) -> Iterator[CheckMessage]:
                 )
 
 
-def _label_of(cls: Event) -> str | None:
+def _label_of(cls: EventClass) -> str | None:
     try:
         return context_of(cls).label
     except NotAContext:

@@ -8,12 +8,12 @@ from pathlib import Path
 from django.apps import apps
 
 from outbox_inbox.contexts import Context
-from outbox_inbox.events.marking import Event
+from outbox_inbox.events.marking import EventClass
 
 from .signatures import returned_classes
 
 
-def is_produced(contract: Event, context: Context) -> bool:
+def is_produced(contract: EventClass, context: Context) -> bool:
     """Tell whether a translator returns the contract or the context's source code uses it.
 
     A translator says so by its return annotation; one without annotation may return anything.

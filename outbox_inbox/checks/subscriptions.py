@@ -11,7 +11,7 @@ from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Consumer, Context, ReadModel, context_of
 from outbox_inbox.contexts.declaring import models_of
 from outbox_inbox.events import meta
-from outbox_inbox.events.marking import Event
+from outbox_inbox.events.marking import EventClass
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.queues.statements import checkpoints
 
@@ -93,7 +93,7 @@ def _check_consumer(context: Context, consumer: Consumer) -> Iterator[CheckMessa
             )
 
 
-def _is_in_stream(context: Context, cls: Event) -> bool:
+def _is_in_stream(context: Context, cls: EventClass) -> bool:
     if meta(cls).kind == "integration":
         return context.publishes_class(cls)
     with suppress(NotAContext):

@@ -11,7 +11,7 @@ from django.utils.module_loading import module_has_submodule
 
 from outbox_inbox.events.marking import (
     MAX_NAME,
-    Event,
+    EventClass,
     HandlesMark,
     InboundMark,
     OnDead,
@@ -50,13 +50,13 @@ class Consumer:
 
     name: str
     kind: Literal["handler", "outbound", "inbound", "process", "projection"]
-    events: Mapping[str, Event]
+    events: Mapping[str, EventClass]
     function: Callable[..., Any]
     mode: Literal["message", "batch", "list"]
     takes_envelope: bool = False
     on_dead: OnDead = "park"
     max_attempts: int | None = None
-    upcasters_by_event: Mapping[Event, Upcasters] = field(
+    upcasters_by_event: Mapping[EventClass, Upcasters] = field(
         default_factory=lambda: MappingProxyType({})
     )
     hash: int
@@ -65,7 +65,7 @@ class Consumer:
         return f"<Consumer {self.name}>"
 
     @property
-    def event(self) -> Event:
+    def event(self) -> EventClass:
         """The class of the first event that it consumes."""
         return next(iter(self.events.values()))
 
@@ -79,7 +79,7 @@ class Consumer:
         """The upcasters of the first event that it consumes."""
         return self.upcasters_of(self.event)
 
-    def upcasters_of(self, event: Event) -> Upcasters:
+    def upcasters_of(self, event: EventClass) -> Upcasters:
         """Return the upcasters of one of its events, by the version they take."""
         return self.upcasters_by_event.get(event, NO_UPCASTERS)
 
@@ -127,13 +127,13 @@ def _within(function: FunctionType, module: ModuleType) -> bool:
     return f"{function.__module__}.".startswith(f"{module.__name__}.")
 
 
-def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[Event, Upcasters]:
+def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[EventClass, Upcasters]:
     """Return event class -> version -> upcaster.
 
     Raises:
         SettingsError: two functions upcast one version of one event.
     """
-    found: dict[Event, dict[int, FunctionType]] = {}
+    found: dict[EventClass, dict[int, FunctionType]] = {}
     for function in functions:
         for mark in marks_of(function):
             if not isinstance(mark, UpcastsMark):
@@ -151,8 +151,8 @@ def collect_consumers(
     functions: Iterable[FunctionType],
     label: str,
     package: str,
-    type_name: Callable[[Event], str],
-    upcasters: Mapping[Event, Upcasters],
+    type_name: Callable[[EventClass], str],
+    upcasters: Mapping[EventClass, Upcasters],
 ) -> list[Consumer]:
     """Return a consumer for each function marked as handler or translator.
 
@@ -173,14 +173,14 @@ def collect_consumers(
 def events_of(
     function: FunctionType,
     marks: Iterable[ConsumerMark | ProjectsMark],
-    type_name: Callable[[Event], str],
-) -> Mapping[str, Event]:
+    type_name: Callable[[EventClass], str],
+) -> Mapping[str, EventClass]:
     """Return stored type name -> class, of the events that a function is marked for.
 
     Raises:
         SettingsError: two classes have one name.
     """
-    events: dict[str, Event] = {}
+    events: dict[str, EventClass] = {}
     for mark in marks:
         name = type_name(mark.event)
         if name in events:
@@ -196,8 +196,8 @@ def _consumer(
     function: FunctionType,
     mark: ConsumerMark,
     default_name: str,
-    events: Mapping[str, Event],
-    upcasters: Mapping[Event, Upcasters],
+    events: Mapping[str, EventClass],
+    upcasters: Mapping[EventClass, Upcasters],
 ) -> Consumer:
     handler = mark if isinstance(mark, HandlesMark) else HandlesMark(mark.event, "batch")
     name = handler.name or default_name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from outbox_inbox.conf import Source, settings
 from outbox_inbox.conf.keys import Signing, Verifying
 from outbox_inbox.events import DomainEvent, IntegrationEvent, meta
-from outbox_inbox.events.marking import Event
+from outbox_inbox.events.marking import EventClass
 
 from .consumers import (
     NO_UPCASTERS,
@@ -51,14 +51,14 @@ class Context:
     all_consumers: tuple[Consumer, ...]
     read_models: Mapping[str, ReadModel]
     all_read_models: tuple[ReadModel, ...]
-    events: Mapping[str, Event]
+    events: Mapping[str, EventClass]
     subscribed: frozenset[str]
     sources: frozenset[str]
     signing: Signing | None
     verifying: Mapping[str, Verifying]
-    _published: frozenset[Event]
+    _published: frozenset[EventClass]
     _by_type: Mapping[str, tuple[Consumer, ...]]
-    _upcasters: Mapping[Event, Upcasters]
+    _upcasters: Mapping[EventClass, Upcasters]
 
     def __repr__(self) -> str:
         return f"<Context {self.label}>"
@@ -75,18 +75,18 @@ class Context:
         """Return the consumers of messages with this stored type name."""
         return self._by_type.get(type_name, ())
 
-    def type_name(self, event: Event) -> str:
+    def type_name(self, event: EventClass) -> str:
         """Return the name under which messages of this class are stored: ``<label>.<ClassName>``.
 
         An event declared with ``name=``, as every contract is, has that name instead.
         """
         return meta(event).name or f"{self.label}.{event.__name__}"
 
-    def publishes_class(self, event: Event) -> bool:
+    def publishes_class(self, event: EventClass) -> bool:
         """Tell whether ``publishes`` holds this very class."""
         return event in self._published
 
-    def upcasters_of(self, event: Event) -> Upcasters:
+    def upcasters_of(self, event: EventClass) -> Upcasters:
         """Return the upcasters of a class, by the version they take."""
         return self._upcasters.get(event, NO_UPCASTERS)
 
@@ -94,6 +94,6 @@ class Context:
         """Return the domain events of this context that have been imported so far."""
         return own_events(self.label)
 
-    def event_class(self, type_name: str) -> Event | None:
+    def event_class(self, type_name: str) -> EventClass | None:
         """Return the class of a stored type name, also of one imported since, or None."""
         return self.events.get(type_name) or by_stored_name(own_events(self.label)).get(type_name)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from outbox_inbox.events import DomainEvent, meta
-from outbox_inbox.events.marking import Event
+from outbox_inbox.events.marking import EventClass
 
 from .consumers import (
     Consumer,
@@ -23,15 +23,15 @@ def consumers_by_type(consumers: Iterable[Consumer]) -> Mapping[str, tuple[Consu
     return MappingProxyType(found)
 
 
-def stored_name(event: Event) -> str:
+def stored_name(event: EventClass) -> str:
     """Return the name under which messages of a class are stored."""
     owner = owner_of(event.__module__)
     return meta(event).name or (f"{owner.label}." if owner else "") + event.__name__
 
 
-def by_stored_name(events: Iterable[Event]) -> dict[str, Event]:
+def by_stored_name(events: Iterable[EventClass]) -> dict[str, EventClass]:
     """Return the classes by the names under which their messages are stored."""
-    found: dict[str, Event] = {}
+    found: dict[str, EventClass] = {}
     for event in events:
         name = stored_name(event)
         # Two versions of a contract may be declared side by side: the newer one reads both.

@@ -5,7 +5,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, cast
 from zlib import crc32
 
-from outbox_inbox.events.marking import Event
+from outbox_inbox.events.marking import EventClass
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.processes import MAX_PROCESS_NAME, Process, TimedOut
 
@@ -30,8 +30,8 @@ def collect_processes(
     modules: Iterable[ModuleType],
     label: str,
     package: str,
-    type_name: Callable[[Event], str],
-    upcasters: Mapping[Event, Upcasters],
+    type_name: Callable[[EventClass], str],
+    upcasters: Mapping[EventClass, Upcasters],
 ) -> Iterator[Consumer]:
     """Yield a consumer for each process; it takes its events and its own time-outs.
 
@@ -40,7 +40,7 @@ def collect_processes(
     """
     for cls in process_classes(modules):
         name = name_of(cls, label, package)
-        events: dict[str, Event] = {}
+        events: dict[str, EventClass] = {}
         for event in cls.routes:
             other = events.setdefault(type_name(event), event)
             if other is not event:
@@ -52,7 +52,7 @@ def collect_processes(
             events[time_out_type(name)] = TimedOut
         versions = {event: upcasters[event] for event in events.values() if event in upcasters}
         # The state is upcast like an event; see `outbox_inbox.inbox.processes`.
-        state = cast(Event, cls)
+        state = cast(EventClass, cls)
         if state in upcasters:
             versions[state] = upcasters[state]
         yield Consumer(

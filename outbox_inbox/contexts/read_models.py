@@ -9,7 +9,7 @@ from zlib import crc32
 
 from django.db import models
 
-from outbox_inbox.events.marking import Event, ProjectsMark, marks_of
+from outbox_inbox.events.marking import EventClass, ProjectsMark, marks_of
 from outbox_inbox.projections import Projection
 
 from .consumers import Consumer, Upcasters, events_of
@@ -69,8 +69,8 @@ def collect_read_models(
     functions: Iterable[FunctionType],
     modules: Iterable[ModuleType],
     label: str,
-    type_name: Callable[[Event], str],
-    upcasters: Mapping[Event, Upcasters],
+    type_name: Callable[[EventClass], str],
+    upcasters: Mapping[EventClass, Upcasters],
 ) -> list[ReadModel]:
     """Return the read models of a context; two of one name are both there (check E011).
 
@@ -109,8 +109,8 @@ def _classes(modules: Iterable[ModuleType]) -> list[type[Projection]]:
 def _consumer(
     name: str,
     function: Callable[..., Any],
-    events: Mapping[str, Event],
-    upcasters: Mapping[Event, Upcasters],
+    events: Mapping[str, EventClass],
+    upcasters: Mapping[EventClass, Upcasters],
     options: ProjectsMark | type[Projection],
 ) -> Consumer:
     mine = {event: upcasters[event] for event in events.values() if event in upcasters}

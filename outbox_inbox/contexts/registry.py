@@ -12,7 +12,7 @@ from django.core.signals import setting_changed
 from outbox_inbox.conf import ContextSettings, settings
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.events import DomainEvent, IntegrationEvent
-from outbox_inbox.events.marking import Event, marks_of
+from outbox_inbox.events.marking import EventClass, marks_of
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.processes import Process
 
@@ -64,7 +64,7 @@ def get_context(label: str) -> Context:
     raise NotAContext(f"There is no context {label!r}{suggestion(label, _state().by_label)}")
 
 
-def context_of(event: Event | DomainEvent | IntegrationEvent) -> Context:
+def context_of(event: EventClass | DomainEvent | IntegrationEvent) -> Context:
     """Return the context that an event or its class belongs to.
 
     It is the one whose app contains the module of the class; of nested ones, the innermost.
@@ -87,7 +87,7 @@ class _State:
     configs: Mapping[str, AppConfig]
     contexts: tuple[Context, ...]
     by_label: Mapping[str, Context]
-    owners: dict[Event, Context] = field(default_factory=dict)
+    owners: dict[EventClass, Context] = field(default_factory=dict)
     last: ClassVar["_State | None"] = None
 
 
@@ -155,7 +155,7 @@ def _context(config: ContextConfig) -> Context:
     )
 
 
-def _look_up(cls: Event, state: _State) -> Context:
+def _look_up(cls: EventClass, state: _State) -> Context:
     owner = owner_of(cls.__module__)
     if owner is not None:
         return state.by_label[owner.label]

@@ -15,7 +15,7 @@ from outbox_inbox.conf.section import did_you_mean
 from . import DomainEvent, IntegrationEvent, has_version, meta
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Event = type[DomainEvent] | type[IntegrationEvent]
+EventClass = type[DomainEvent] | type[IntegrationEvent]
 Transaction = Literal["message", "batch"]
 OnDead = Literal["park", "skip"]
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 class HandlesMark:
     """A handler of one event; the arguments of `handles`."""
 
-    event: Event
+    event: EventClass
     transaction: Transaction = "message"
     batch: bool = False
     takes_envelope: bool = False
@@ -41,14 +41,14 @@ class HandlesMark:
 class OutboundMark:
     """A translator from a domain event to contracts."""
 
-    event: Event
+    event: EventClass
 
 
 @dataclass(frozen=True, slots=True)
 class InboundMark:
     """A translator from a foreign contract to own domain events."""
 
-    event: Event
+    event: EventClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class UpcastsMark:
 class ProjectsMark:
     """A function that keeps a read model; the arguments of ``projects``."""
 
-    event: Event
+    event: EventClass
     into: str
     batch: bool = False
     takes_envelope: bool = False
 
     @classmethod
     def marker(
-        cls, event: Event, into: str, *, batch: bool, takes_envelope: bool
+        cls, event: EventClass, into: str, *, batch: bool, takes_envelope: bool
     ) -> Callable[[Function], Function]:
         """Return the decorator that sets such a mark; raises as ``projects``."""
         _require_event("projects", event)
@@ -94,7 +94,7 @@ def marks_of(function: object) -> tuple[Mark, ...]:
 
 
 def handles(
-    event: Event,
+    event: EventClass,
     *,
     transaction: Transaction = "message",
     batch: bool = False,

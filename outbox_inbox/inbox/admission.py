@@ -10,7 +10,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec, meta
 from outbox_inbox.exceptions import UnreadableMessage
-from outbox_inbox.models import Reason
+from outbox_inbox.models import QuarantineReason
 from outbox_inbox.queues import statements
 from outbox_inbox.transports import ReceivedMessage, signing
 
@@ -23,7 +23,7 @@ class Accepted(NamedTuple):
     """A message that may come in, as a row, and the context that it is from."""
 
     source: str
-    row: statements.Received
+    row: statements.ReceivedRow
 
 
 def vet(context: Context, message: ReceivedMessage) -> Accepted | None:
@@ -49,7 +49,7 @@ def _check_size(message: ReceivedMessage) -> None:
     limit = settings().max_payload
     if len(message.data) > limit:
         raise Refusal(
-            Reason.TOO_LARGE,
+            QuarantineReason.TOO_LARGE,
             f"it has {len(message.data):,} bytes, and MAX_PAYLOAD allows {limit:,}",
         )
 
@@ -59,7 +59,7 @@ def _source(context: Context, given: str) -> str:
     if label not in context.sources:
         known = ", ".join(f"/{each}" for each in sorted(context.sources)) or "none"
         raise Refusal(
-            Reason.UNKNOWN_SOURCE,
+            QuarantineReason.UNKNOWN_SOURCE,
             f"the source {shown(given)} is none that {context.label!r} listens to ({known})",
         )
     return label
@@ -69,7 +69,7 @@ def _check_signature(context: Context, source: str, message: ReceivedMessage) ->
     verifying = context.verifying.get(source)
     problem = verifying and signing.problem(verifying, message.attributes, message.data)
     if problem:
-        raise Refusal(Reason.WRONG_SIGNATURE, problem)
+        raise Refusal(QuarantineReason.WRONG_SIGNATURE, problem)
 
 
 def _type(given: str, source: str) -> tuple[str, int]:
@@ -82,12 +82,14 @@ def _type(given: str, source: str) -> tuple[str, int]:
         and int(number) > 0
     ):
         raise Refusal(
-            Reason.UNKNOWN_TYPE,
+            QuarantineReason.UNKNOWN_TYPE,
             f"the type {shown(given)} is no contract's name and version, such as "
             "ordering.order_placed.v1",
         )
     if name.partition(".")[0] != source:
-        raise Refusal(Reason.UNKNOWN_TYPE, f"the type {shown(given)} is no contract of {source!r}")
+        raise Refusal(
+            QuarantineReason.UNKNOWN_TYPE, f"the type {shown(given)} is no contract of {source!r}"
+        )
     return name, int(number)
 
 
@@ -95,7 +97,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Refusal(Reason.NOT_JSON, f"the data is not UTF-8: {error}") from None
+        raise Refusal(QuarantineReason.NOT_JSON, f"the data is not UTF-8: {error}") from None
 
 
 def _check_payload(context: Context, name: str, version: int, data: str) -> None:
@@ -103,7 +105,7 @@ def _check_payload(context: Context, name: str, version: int, data: str) -> None
     newest, upcasters = meta(cls).version, context.upcasters_of(cls)
     if version > newest or any(number not in upcasters for number in range(version, newest)):
         raise Refusal(
-            Reason.UNKNOWN_VERSION,
+            QuarantineReason.UNKNOWN_VERSION,
             f"version {version} of {name} cannot be read here: known is {newest}, with upcasters "
             f"from {', '.join(map(str, sorted(upcasters))) or 'no other'}",
         )
@@ -113,14 +115,14 @@ def _check_payload(context: Context, name: str, version: int, data: str) -> None
         raise Refusal(_why_unreadable(data), str(error)) from None
 
 
-def _why_unreadable(data: str) -> Reason:
+def _why_unreadable(data: str) -> QuarantineReason:
     """Find out which of its checks a payload did not pass; only asked of those that did not."""
     try:
         codec.check_limits(data, settings().max_payload)
     except UnreadableMessage:
-        return Reason.TOO_DEEP
+        return QuarantineReason.TOO_DEEP
     try:
         codec.load_object(data)
     except UnreadableMessage:
-        return Reason.NOT_JSON
-    return Reason.WRONG_SCHEMA
+        return QuarantineReason.NOT_JSON
+    return QuarantineReason.WRONG_SCHEMA

@@ -11,7 +11,7 @@ from django.db import connections
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import InvalidEvent, UnreadableMessage
-from outbox_inbox.models import Reason
+from outbox_inbox.models import QuarantineReason
 from outbox_inbox.outbox.rows import MAX_KEY, hash_of
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.statements.dialects import stamp
@@ -25,7 +25,7 @@ _MAX_HOPS = 32_767  # what the column holds
 class Refusal(Exception):
     """A message does not get in; ``detail`` says what is wrong with it, in a line."""
 
-    reason: Reason
+    reason: QuarantineReason
     detail: str
 
     def __str__(self) -> str:
@@ -41,14 +41,19 @@ def check_attributes(attributes: Mapping[Any, Any]) -> None:
     for name, value in attributes.items():
         if not (isinstance(name, str) and isinstance(value, str)):
             raise Refusal(
-                Reason.MALFORMED, f"the attribute {shown(name)} is {shown(value)}, no text"
+                QuarantineReason.MALFORMED,
+                f"the attribute {shown(name)} is {shown(value)}, no text",
             )
     missing = [name for name in _REQUIRED if not attributes.get(name)]
     if missing:
-        raise Refusal(Reason.MALFORMED, f"the attributes {', '.join(missing)} are missing")
+        raise Refusal(
+            QuarantineReason.MALFORMED, f"the attributes {', '.join(missing)} are missing"
+        )
     spec = attributes.get("specversion")
     if spec != SPECVERSION:
-        raise Refusal(Reason.MALFORMED, f"specversion is {shown(spec)}; expected {SPECVERSION!r}")
+        raise Refusal(
+            QuarantineReason.MALFORMED, f"specversion is {shown(spec)}; expected {SPECVERSION!r}"
+        )
 
 
 def row_of(
@@ -57,7 +62,7 @@ def row_of(
     contract: tuple[str, int],
     attributes: Mapping[str, str],
     data: str,
-) -> statements.Received:
+) -> statements.ReceivedRow:
     """Return a message as a row for the inbox.
 
     Arguments:
@@ -74,7 +79,7 @@ def row_of(
     key = _key(attributes.get("partitionkey") or attributes.get("subject"))
     causation = attributes.get("causationid")
     correlation = attributes.get("correlationid")
-    return statements.Received(
+    return statements.ReceivedRow(
         message_id=message_id,
         type=contract[0],
         schema_version=contract[1],
@@ -107,7 +112,7 @@ def _uuid(name: str, given: str) -> UUID:
     try:
         return UUID(given)
     except ValueError:
-        raise Refusal(Reason.MALFORMED, f"{name} is {shown(given)}, no UUID") from None
+        raise Refusal(QuarantineReason.MALFORMED, f"{name} is {shown(given)}, no UUID") from None
 
 
 def _key(given: str | None) -> str | None:
@@ -115,7 +120,8 @@ def _key(given: str | None) -> str | None:
         return None
     if len(given) > MAX_KEY:
         raise Refusal(
-            Reason.MALFORMED, f"the key has {len(given):,} characters, and {MAX_KEY} are allowed"
+            QuarantineReason.MALFORMED,
+            f"the key has {len(given):,} characters, and {MAX_KEY} are allowed",
         )
     return _storable("partitionkey", given)
 
@@ -123,13 +129,15 @@ def _key(given: str | None) -> str | None:
 def _storable(name: str, given: str) -> str:
     problem = codec.text_problem(given)
     if problem:
-        raise Refusal(Reason.MALFORMED, f"{name} {problem}")
+        raise Refusal(QuarantineReason.MALFORMED, f"{name} {problem}")
     return given
 
 
 def _hops(given: str) -> int:
     if not (given.isdecimal() and len(given) <= 5 and int(given) <= _MAX_HOPS):
-        raise Refusal(Reason.MALFORMED, f"hops is {shown(given)}, no number up to {_MAX_HOPS}")
+        raise Refusal(
+            QuarantineReason.MALFORMED, f"hops is {shown(given)}, no number up to {_MAX_HOPS}"
+        )
     return int(given)
 
 
@@ -139,12 +147,18 @@ def _time(given: str | None) -> datetime:
     try:
         found = datetime.fromisoformat(given.upper())  # RFC 3339 also allows "t" and "z"
     except ValueError:
-        raise Refusal(Reason.MALFORMED, f"time is {shown(given)}, no RFC 3339 time") from None
+        raise Refusal(
+            QuarantineReason.MALFORMED, f"time is {shown(given)}, no RFC 3339 time"
+        ) from None
     if found.tzinfo is None:
-        raise Refusal(Reason.MALFORMED, f"time is {shown(given)}, without its offset from UTC")
+        raise Refusal(
+            QuarantineReason.MALFORMED, f"time is {shown(given)}, without its offset from UTC"
+        )
     # At the very ends of the calendar no other time zone could show it, or read it back.
     if not 1 < found.year < 9999:
-        raise Refusal(Reason.MALFORMED, f"time is {shown(given)}; expected a year from 2 to 9998")
+        raise Refusal(
+            QuarantineReason.MALFORMED, f"time is {shown(given)}; expected a year from 2 to 9998"
+        )
     return found.astimezone(UTC)
 
 
@@ -156,5 +170,5 @@ def _headers(attributes: Mapping[str, str]) -> str:
             return codec.encode_headers(tracing) if tracing else NO_HEADERS
         codec.decode_headers(given)
     except (InvalidEvent, UnreadableMessage) as error:
-        raise Refusal(Reason.MALFORMED, f"the headers cannot be read: {error}") from None
+        raise Refusal(QuarantineReason.MALFORMED, f"the headers cannot be read: {error}") from None
     return given

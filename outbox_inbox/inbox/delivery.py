@@ -16,7 +16,7 @@ from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.outbox import recording
 from outbox_inbox.outbox.rows import Terms, prepare
 from outbox_inbox.queues import intake, statements, wakeup
-from outbox_inbox.queues.statements import Ready
+from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
 
 from . import processes
@@ -28,8 +28,8 @@ _IN_ERROR = 3  # libpq's PQTRANS_INERROR
 class Translations:
     """What translators made in one transaction, kept to be stored by few statements."""
 
-    outbound: list[statements.Row] = field(default_factory=list)
-    inbound: list[statements.Row] = field(default_factory=list)
+    outbound: list[statements.EventRow] = field(default_factory=list)
+    inbound: list[statements.EventRow] = field(default_factory=list)
 
     def store(self, context: Context) -> None:
         """Insert everything, in the caller's transaction, and begin anew."""
@@ -46,7 +46,7 @@ class Translations:
 
 
 def deliver(
-    context: Context, consumer: Consumer, rows: Sequence[Ready], translations: Translations
+    context: Context, consumer: Consumer, rows: Sequence[ReadyRow], translations: Translations
 ) -> None:
     """Call one consumer with the events of one delivery, or of several for a list handler.
 
@@ -74,7 +74,7 @@ def deliver(
     _refuse_broken(connection, consumer)
 
 
-def read(consumer: Consumer, row: Ready) -> Any:
+def read(consumer: Consumer, row: ReadyRow) -> Any:
     """Return the event of a delivery, brought to its newest version."""
     cls = consumer.events[row.type]
     return codec.decode(
@@ -86,7 +86,7 @@ def read(consumer: Consumer, row: Ready) -> Any:
     )
 
 
-def envelope(connection: BaseDatabaseWrapper, row: Ready) -> Envelope:
+def envelope(connection: BaseDatabaseWrapper, row: ReadyRow) -> Envelope:
     """Return the envelope of a delivery's message."""
     return Envelope(
         id=as_uuid(row.message_id),
@@ -194,8 +194,8 @@ def _aborted(connection: BaseDatabaseWrapper) -> bool:
     return bool(driver.pgconn.transaction_status == _IN_ERROR)
 
 
-def _received(row: statements.Row, now: Any) -> statements.Received:
-    return statements.Received(
+def _received(row: statements.EventRow, now: Any) -> statements.ReceivedRow:
+    return statements.ReceivedRow(
         message_id=row.message_id,
         type=row.type,
         schema_version=row.schema_version,

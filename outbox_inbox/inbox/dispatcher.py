@@ -10,10 +10,10 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
-from outbox_inbox.queues.partitions import Seen
+from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Lost, Run
-from outbox_inbox.queues.statements import Ready
-from outbox_inbox.queues.sweep import sweep
+from outbox_inbox.queues.statements import ReadyRow
+from outbox_inbox.queues.sweep import sweep_partitions
 
 from .execution import Executor
 
@@ -24,7 +24,7 @@ def dispatch_inbox(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
-    seen: Seen | None = None,
+    seen: PartitionStatuses | None = None,
 ) -> Outcome:
     """Handle what is due in the inbox, until nothing is left to be handled now.
 
@@ -43,7 +43,7 @@ def dispatch_inbox(
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    return sweep(context, Queue.INBOX, _dispatch, tally, seen)
+    return sweep_partitions(context, Queue.INBOX, _dispatch, tally, seen)
 
 
 def _dispatch(run: Run, tally: Tally) -> None:
@@ -61,7 +61,7 @@ def _dispatch(run: Run, tally: Tally) -> None:
         tally.add(Outcome(busy=1))
 
 
-def _read_ahead(run: Run, size: int) -> list[Ready]:
+def _read_ahead(run: Run, size: int) -> list[ReadyRow]:
     """Return what is to be handled next, in order.
 
     Reading needs no lock: whatever is done with a row checks, under the lock, that nobody else has
@@ -81,14 +81,14 @@ def _park(run: Run, followers: Sequence[int], tally: Tally) -> None:
         tally.add(Outcome(held=held))
 
 
-def _handle(run: Run, rows: Sequence[Ready], tally: Tally) -> None:
+def _handle(run: Run, rows: Sequence[ReadyRow], tally: Tally) -> None:
     """Hand each delivery to the way its consumer chose; order within a consumer is kept."""
     executor = Executor(run, tally)
     if run.careful:
         executor.each(rows, executor.carefully)
         return
-    by_mode: dict[str, list[Ready]] = {"message": [], "batch": []}
-    lists: dict[str, list[Ready]] = {}
+    by_mode: dict[str, list[ReadyRow]] = {"message": [], "batch": []}
+    lists: dict[str, list[ReadyRow]] = {}
     for row in rows:
         consumer = run.context.consumers.get(row.consumer)
         if consumer is not None and consumer.mode == "list":

@@ -19,7 +19,7 @@ from outbox_inbox.queues import announcing, statements
 from outbox_inbox.queues.attempts import Verdict, crash, judge, trace
 from outbox_inbox.queues.outcome import Outcome, Tally
 from outbox_inbox.queues.run import GaveWay, Lost, Run
-from outbox_inbox.queues.statements import Ready
+from outbox_inbox.queues.statements import ReadyRow
 
 from .delivery import Commit, Translations, deliver
 
@@ -29,8 +29,8 @@ class _Batch:
     """What a batch came to, told to the world after its commit."""
 
     taken: int = 0
-    done: list[Ready] = field(default_factory=list)
-    failed: list[tuple[Ready, Verdict]] = field(default_factory=list)
+    done: list[ReadyRow] = field(default_factory=list)
+    failed: list[tuple[ReadyRow, Verdict]] = field(default_factory=list)
 
 
 class Executor:
@@ -47,7 +47,7 @@ class Executor:
         self._blocked: set[tuple[str, str | None]] = set()
         self._calling = False
 
-    def each(self, rows: Sequence[Ready], handle: Callable[[Ready], None]) -> None:
+    def each(self, rows: Sequence[ReadyRow], handle: Callable[[ReadyRow], None]) -> None:
         """Handle deliveries one after the other, leaving out those behind a failed one."""
         for row in rows:
             if self.tally.finished():
@@ -55,7 +55,7 @@ class Executor:
             if not self._is_blocked(row):
                 handle(row)
 
-    def alone(self, row: Ready) -> None:
+    def alone(self, row: ReadyRow) -> None:
         """Handle one delivery in a transaction of its own."""
         claimed = False
         try:
@@ -75,7 +75,7 @@ class Executor:
         else:
             self.tally.add(Outcome(done=1))
 
-    def carefully(self, row: Ready) -> None:
+    def carefully(self, row: ReadyRow) -> None:
         """Handle one delivery with its attempt committed before it is touched (rule O9)."""
         self.run.careful = max(self.run.careful - 1, 0)
         consumer = self.context.consumers.get(row.consumer)
@@ -92,7 +92,7 @@ class Executor:
                 statements.count_attempt(connection, Delivery, row.id, by=-1)
             raise
 
-    def together(self, rows: Sequence[Ready]) -> None:
+    def together(self, rows: Sequence[ReadyRow]) -> None:
         """Handle deliveries in one transaction; only after a failure with a savepoint each.
 
         When even that fails it was the COMMIT, for example by a deferred constraint, and each
@@ -109,7 +109,7 @@ class Executor:
                 self._count_failure(row, verdict)
             left = [row for row in left[batch.taken :] if not self._is_blocked(row)]
 
-    def as_list(self, consumer: Consumer, rows: Sequence[Ready]) -> None:
+    def as_list(self, consumer: Consumer, rows: Sequence[ReadyRow]) -> None:
         """Hand a list to its handler; after a failure, one by one; the doubtful always so."""
         doubtful = {row.key for row in rows if row.attempts} - {None}
         fresh = [row for row in rows if not row.attempts and row.key not in doubtful]
@@ -129,7 +129,7 @@ class Executor:
                 self.tally.add(Outcome(done=len(fresh)))
         self.each([row for row in rows if row.attempts or row.key in doubtful], self.alone)
 
-    def _try(self, rows: Sequence[Ready], *, savepoints: bool) -> _Batch | None:
+    def _try(self, rows: Sequence[ReadyRow], *, savepoints: bool) -> _Batch | None:
         """Handle deliveries in one transaction; None: it failed, and nothing has happened."""
         blocked = set(self._blocked)
         try:
@@ -141,7 +141,7 @@ class Executor:
             self._raise_if_lost(error)
             return None
 
-    def _batch(self, rows: Sequence[Ready], *, savepoints: bool) -> _Batch:
+    def _batch(self, rows: Sequence[ReadyRow], *, savepoints: bool) -> _Batch:
         """Handle deliveries until they or the time is used up."""
         deadline = monotonic() + settings().batch_time.total_seconds()
         translations, batch = Translations(), _Batch()
@@ -165,7 +165,7 @@ class Executor:
         return batch
 
     def _call_in_batch(
-        self, row: Ready, translations: Translations, *, savepoint: bool
+        self, row: ReadyRow, translations: Translations, *, savepoint: bool
     ) -> Verdict | None:
         """Handle one delivery of a batch; with a savepoint, return the verdict when it failed."""
         if not savepoint:
@@ -180,7 +180,7 @@ class Executor:
             return self._store_failure(row, error, row.attempts + 1)
         return None
 
-    def _call(self, row: Ready, translations: Translations | None = None) -> None:
+    def _call(self, row: ReadyRow, translations: Translations | None = None) -> None:
         """Call the consumer; without a place to collect, store what a translator made."""
         consumer = self.context.consumers.get(row.consumer)
         if consumer is None or row.type not in consumer.events:
@@ -195,14 +195,14 @@ class Executor:
             own.store(self.context)
 
     def _deliver(
-        self, consumer: Consumer, rows: Sequence[Ready], translations: Translations
+        self, consumer: Consumer, rows: Sequence[ReadyRow], translations: Translations
     ) -> None:
         self._calling = True
         deliver(self.context, consumer, rows, translations)
         self._calling = False
 
     @contextmanager
-    def _committing(self, row: Ready) -> Iterator[None]:
+    def _committing(self, row: ReadyRow) -> Iterator[None]:
         """Open a transaction; an error of an on_commit hook, after it, is no failed attempt."""
         commit: Commit | None = None
         self._calling = False
@@ -220,35 +220,35 @@ class Executor:
             announcing.hook_failed(self.context, row, error)
         faults.point("dispatch.after_commit")
 
-    def _mark_done(self, rows: Sequence[Ready]) -> None:
+    def _mark_done(self, rows: Sequence[ReadyRow]) -> None:
         """Mark deliveries as done; one that is not to be marked undoes its effects with it."""
         if rows:
             if statements.mark_done(self.run.connection, [row.id for row in rows]) < len(rows):
                 raise Lost
             self._release(rows)
 
-    def _release(self, rows: Sequence[Ready]) -> None:
+    def _release(self, rows: Sequence[ReadyRow]) -> None:
         """Let the followers of solved heads go."""
         pairs = [(row.consumer, row.key) for row in rows if row.holds and row.key is not None]
         if pairs:
-            statements.release_deliveries(
+            statements.unblock_deliveries(
                 self.run.connection, self.context.label, self.run.number, pairs
             )
 
-    def _is_blocked(self, row: Ready) -> bool:
+    def _is_blocked(self, row: ReadyRow) -> bool:
         return row.key is not None and (row.consumer, row.key) in self._blocked
 
     def _raise_if_lost(self, error: Exception) -> None:
         if self.run.disconnected(error):
             raise error
 
-    def _fail(self, row: Ready, error: Exception, attempts: int) -> None:
+    def _fail(self, row: ReadyRow, error: Exception, attempts: int) -> None:
         with self.run.locked():
             verdict = self._store_failure(row, error, attempts)
         if verdict is not None:
             self._count_failure(row, verdict)
 
-    def _store_failure(self, row: Ready, error: Exception, attempts: int) -> Verdict | None:
+    def _store_failure(self, row: ReadyRow, error: Exception, attempts: int) -> Verdict | None:
         """Store a failed attempt in the open transaction; its followers wait from now on."""
         consumer = self.context.consumers.get(row.consumer)
         verdict = judge(error, attempts, consumer.max_attempts if consumer else None)
@@ -264,6 +264,6 @@ class Executor:
             self._release([row])
         return verdict
 
-    def _count_failure(self, row: Ready, verdict: Verdict) -> None:
+    def _count_failure(self, row: ReadyRow, verdict: Verdict) -> None:
         self.tally.add(Outcome(dead=1) if verdict.dead else Outcome(failed=1))
         announcing.delivery_failed(self.context, row, verdict)

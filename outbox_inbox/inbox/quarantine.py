@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
-from outbox_inbox.models import QuarantinedMessage, Reason
+from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.queues import announcing
 from outbox_inbox.transports import ReceivedMessage
 
@@ -24,7 +24,7 @@ class Kept(NamedTuple):
     """A message that is to be kept aside, and why."""
 
     message: ReceivedMessage
-    reason: Reason
+    reason: QuarantineReason
     error: str
 
 

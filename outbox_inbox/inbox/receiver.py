@@ -8,13 +8,13 @@ from django.db import connections
 from outbox_inbox.conf import faults, settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.models import Queue, Reason
+from outbox_inbox.models import QuarantineReason, Queue
 from outbox_inbox.queues import announcing, intake, statements
 from outbox_inbox.queues.attempts import describe
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
-from outbox_inbox.queues.partitions import Seen
+from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Lost, Run
-from outbox_inbox.queues.sweep import sweep
+from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
 
 from . import quarantine
@@ -34,7 +34,7 @@ def receive_messages(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
-    seen: Seen | None = None,
+    seen: PartitionStatuses | None = None,
 ) -> Outcome:
     """Receive until nothing is left, in a transaction of its own for each batch.
 
@@ -57,7 +57,7 @@ def receive_messages(
         return tally.outcome
     if not _may_have(context) and context.label in _well.get(source, ()):
         return tally.outcome
-    return sweep(context, Queue.INTAKE, _receive, tally, seen)
+    return sweep_partitions(context, Queue.INTAKE, _receive, tally, seen)
 
 
 def _may_have(context: Context) -> bool:
@@ -127,7 +127,7 @@ def admit(
     """
     kept: list[Kept] = []
     ignored: list[ReceivedMessage] = []
-    run: list[tuple[ReceivedMessage, statements.Received]] = []
+    run: list[tuple[ReceivedMessage, statements.ReceivedRow]] = []
     before = ""
     for message in messages:
         try:
@@ -149,7 +149,7 @@ def admit(
 
 
 def _insert(
-    context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, statements.Received]]
+    context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, statements.ReceivedRow]]
 ) -> list[Kept]:
     """Insert messages of one source; return those whose id stands for something else."""
     rows = [row for _, row in pairs]
@@ -157,7 +157,7 @@ def _insert(
         return []
     conflicts = {id(row) for row in intake.changed(rows, context, source)}
     return [
-        Kept(message, Reason.CONFLICT, "its id was received before, with another payload")
+        Kept(message, QuarantineReason.CONFLICT, "its id was received before, with another payload")
         for message, row in pairs
         if id(row) in conflicts
     ]

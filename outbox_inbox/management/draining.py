@@ -13,7 +13,7 @@ from outbox_inbox.models import Queue
 from outbox_inbox.operations import Drained, PartitionState, QueueStats, drain, due, queue_stats
 from outbox_inbox.operations.running import Interrupt
 from outbox_inbox.queues.outcome import Outcome
-from outbox_inbox.queues.wakeup import Work
+from outbox_inbox.queues.wakeup import MoverName
 
 from .arguments import positive, seconds
 from .base import QueueCommand, add_contexts, chosen_contexts, counted
@@ -27,7 +27,7 @@ class DrainCommand(QueueCommand):
     ``queue_stats --fail-over``. A transport that is out of reach is one.
     """
 
-    mover: ClassVar[Work]
+    mover: ClassVar[MoverName]
     done: ClassVar[str]
     noun: ClassVar[str] = "message"
     nouns: ClassVar[str] = "messages"
@@ -73,7 +73,7 @@ class DrainCommand(QueueCommand):
     def _drain(
         self, owners: Sequence[Context], options: dict[str, Any], stop: Interrupt
     ) -> list[Drained]:
-        total = None if self.queue is None else sum(due(owner, self.queue) for owner in owners)
+        total = None if self.queue is None else sum(due(context, self.queue) for context in owners)
         if total is not None and options["limit"] is not None:
             total = min(total, options["limit"])
 

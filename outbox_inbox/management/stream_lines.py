@@ -8,7 +8,7 @@ from uuid import UUID
 
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import UnreadableMessage
-from outbox_inbox.operations import Seen
+from outbox_inbox.operations import StreamEntry
 
 from .escaping import json_line, visible
 
@@ -18,7 +18,7 @@ MOST = 2_000
 _NARROWEST = 40
 
 
-def lines(seen: Seen, digits: int, width: int) -> Iterator[str]:
+def lines(seen: StreamEntry, digits: int, width: int) -> Iterator[str]:
     """Yield the lines about one event.
 
     Arguments:
@@ -39,7 +39,7 @@ def lines(seen: Seen, digits: int, width: int) -> Iterator[str]:
     yield from _wrapped(f"{key}correlation {_short(seen.correlation_id)}{cause}", width, margin)
 
 
-def document(seen: Seen) -> str:
+def document(seen: StreamEntry) -> str:
     """Return one event as JSON on one line."""
     found: dict[str, Any] = {
         "version": seen.version,

@@ -8,17 +8,18 @@ Each partial index below serves one statement of ``queues/statements``; its pred
 that statement's WHERE, and a test asks the planner whether it is used.
 """
 
-from .base import Kind, Message, Queue, Row, table
+from .base import ContextTable, Kind, Message, Queue, table
 from .inbox import Delivery, DeliveryAttempt, DeliveryState, InboxMessage
 from .outbox import OutboxMessage, OutboxState
 from .partitions import Partition
 from .processes import ProcessState
-from .quarantine import QuarantinedMessage, QuarantineState, Reason
+from .quarantine import QuarantinedMessage, QuarantineReason, QuarantineState
 from .streams import Checkpoint, Snapshot, StoredEvent
 from .transfers import Transfer, TransferState
 
 __all__ = [
     "Checkpoint",
+    "ContextTable",
     "Delivery",
     "DeliveryAttempt",
     "DeliveryState",
@@ -29,11 +30,10 @@ __all__ = [
     "OutboxState",
     "Partition",
     "ProcessState",
+    "QuarantineReason",
     "QuarantineState",
     "QuarantinedMessage",
     "Queue",
-    "Reason",
-    "Row",
     "Snapshot",
     "StoredEvent",
     "Transfer",

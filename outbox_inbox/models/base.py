@@ -31,7 +31,7 @@ class Queue(models.TextChoices):
     """Worked on by the receiver: one at a time per context."""
 
 
-class Row(models.Model):
+class ContextTable(models.Model):
     """What all tables have in common."""
 
     class Meta:
@@ -46,7 +46,7 @@ class Row(models.Model):
         return [found for found in super().check(**kwargs) if found.id not in _MADE_OTHERWISE]
 
 
-class Message(Row):
+class Message(ContextTable):
     """The columns that an event has wherever it is stored."""
 
     context = models.CharField(max_length=50)

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from .base import Message, Row
+from .base import ContextTable, Message
 
 
 class DeliveryState(models.TextChoices):
@@ -42,7 +42,7 @@ class InboxMessage(Message):
         indexes = [models.Index("correlation_id", name="outbox_inbox_in_talk")]
 
 
-class Delivery(Row):
+class Delivery(ContextTable):
     """One message for one consumer of the context. Narrow, since every handling changes it."""
 
     id = models.BigAutoField(primary_key=True)

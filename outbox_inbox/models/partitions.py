@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .base import Queue, Row
+from .base import ContextTable, Queue
 
 
-class Partition(Row):
+class Partition(ContextTable):
     """A share of a context's queue: the lock, the pause switch, the back-off of an outage."""
 
     id = models.BigAutoField(primary_key=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .base import Row
+from .base import ContextTable
 
 
-class ProcessState(Row):
+class ProcessState(ContextTable):
     """One instance of a process manager: what it remembers, and what it waits for."""
 
     id = models.BigAutoField(primary_key=True)

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from .base import Row
+from .base import ContextTable
 
 
 class QuarantineState(models.TextChoices):
@@ -20,7 +20,7 @@ class QuarantineState(models.TextChoices):
     """Set aside by a person for good."""
 
 
-class Reason(models.TextChoices):
+class QuarantineReason(models.TextChoices):
     """Why a message from outside was kept aside."""
 
     TOO_LARGE = "too_large", _("too large")
@@ -45,7 +45,7 @@ class Reason(models.TextChoices):
     """Its id has been received before, with other content."""
 
 
-class QuarantinedMessage(Row):
+class QuarantinedMessage(ContextTable):
     """One message that came from outside and did not get into the inbox, as it came.
 
     Everything that its sender says of it is text that nobody has checked.
@@ -53,7 +53,7 @@ class QuarantinedMessage(Row):
 
     id = models.BigAutoField(primary_key=True)
     context = models.CharField(max_length=50)
-    reason = models.CharField(max_length=15, choices=Reason)
+    reason = models.CharField(max_length=15, choices=QuarantineReason)
     error = models.TextField()
     source = models.CharField(max_length=200)
     message_id = models.CharField(max_length=200)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .base import Kind, Message, Row
+from .base import ContextTable, Kind, Message
 
 
 class StoredEvent(Message):
@@ -33,7 +33,7 @@ class StoredEvent(Message):
         ]
 
 
-class Snapshot(Row):
+class Snapshot(ContextTable):
     """What an aggregate had come to at a version of its stream: saves reading what led to it.
 
     It can be deleted at any time, and is then taken anew.
@@ -64,7 +64,7 @@ class Snapshot(Row):
         return f"{self.context} {self.stream} at version {self.version}"
 
 
-class Checkpoint(Row):
+class Checkpoint(ContextTable):
     """How far a subscription has read the stream of all events of its context; and its lock.
 
     Who has the row locked reads on; what was read is handled in the transaction that moves the

@@ -2,7 +2,7 @@
 
 from .counting import due, queue_stats
 from .dead_letters import Report, discard, discard_rows, retry, retry_rows
-from .draining import WORK, Drained, Progress, Step, drain, drain_all, rounds
+from .draining import WORK, Drained, MoverTurn, Progress, drain, drain_all, rounds
 from .pausing import pause, resume
 from .pruning import Pruned, prune
 from .quarantine import (
@@ -19,11 +19,12 @@ from .rebasing import Rebased, rebase
 from .repartitioning import Spread, repartition
 from .selection import Selection, rows
 from .stats import ParkedKey, PartitionState, QueueStats
-from .streams import Seen, holders, look, similar
+from .streams import StreamEntry, holders, read_entries, similar
 
 __all__ = [
     "WORK",
     "Drained",
+    "MoverTurn",
     "ParkedKey",
     "PartitionState",
     "Progress",
@@ -34,10 +35,9 @@ __all__ = [
     "Rebased",
     "Released",
     "Report",
-    "Seen",
     "Selection",
     "Spread",
-    "Step",
+    "StreamEntry",
     "discard",
     "discard_quarantined",
     "discard_quarantined_rows",
@@ -46,12 +46,12 @@ __all__ = [
     "drain_all",
     "due",
     "holders",
-    "look",
     "pause",
     "pause_read_models",
     "prune",
     "quarantined",
     "queue_stats",
+    "read_entries",
     "read_model_stats",
     "rebase",
     "release",

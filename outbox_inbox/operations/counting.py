@@ -9,7 +9,14 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue, Reason, table
+from outbox_inbox.models import (
+    InboxMessage,
+    Partition,
+    QuarantinedMessage,
+    QuarantineReason,
+    Queue,
+    table,
+)
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.statements.dialects import aware, dialect
 
@@ -35,26 +42,28 @@ def queue_stats(chosen: Iterable[Context] | None = None) -> list[QueueStats]:
     wanted = contexts() if chosen is None else tuple(chosen)
     found = {
         (using, queue): _read(connections[using], queue)
-        for using in sorted({owner.database for owner in wanted})
+        for using in sorted({context.database for context in wanted})
         for queue in MODELS
     }
     return [
-        _stats(owner, queue, found[owner.database, queue]) for owner in wanted for queue in MODELS
+        _stats(context, queue, found[context.database, queue])
+        for context in wanted
+        for queue in MODELS
     ]
 
 
-def due(owner: Context, queue: Queue) -> int:
+def due(context: Context, queue: Queue) -> int:
     """Return how many messages a mover would find in a queue now; from an index, one statement."""
-    connection = connections[owner.database]
+    connection = connections[context.database]
     name, idle = table(MODELS[queue]), IDLE[queue]
     found = _run(
         connection,
         f"SELECT count(*) FROM {name} WHERE context = %s AND {DUE.format(idle=idle)}"
         f" UNION ALL SELECT count(*) FROM {name} WHERE context = %s AND {TIMED.format(idle=idle)}"
         f" AND due_at <= {dialect(connection).now}",
-        [owner.label, owner.label],
+        [context.label, context.label],
     )
-    in_stream = unsent(owner).events if queue == Queue.OUTBOX else 0
+    in_stream = unsent(context).events if queue == Queue.OUTBOX else 0
     return int(sum(count for (count,) in found)) + in_stream
 
 
@@ -69,42 +78,42 @@ class _Found:
     parked_keys: dict[str, int] = field(default_factory=dict)
     existing: dict[str, set[int]] = field(default_factory=dict)
     partitions: dict[str, list[PartitionState]] = field(default_factory=dict)
-    aside: dict[str, dict[Reason, int]] = field(default_factory=dict)
+    aside: dict[str, dict[QuarantineReason, int]] = field(default_factory=dict)
 
 
-def _stats(owner: Context, queue: Queue, found: _Found) -> QueueStats:
-    depth: Mapping[str, int] = found.depth.get(owner.label, {})
-    oldest = found.oldest.get(owner.label)
+def _stats(context: Context, queue: Queue, found: _Found) -> QueueStats:
+    depth: Mapping[str, int] = found.depth.get(context.label, {})
+    oldest = found.oldest.get(context.label)
     if queue == Queue.OUTBOX:
-        depth, oldest = _with_stream(owner, depth, oldest)
+        depth, oldest = _with_stream(context, depth, oldest)
     # Before the first worker has come there are no partitions at all, and none is missing.
-    existing = found.existing.get(owner.label)
-    stray = set() if existing is None else found.numbers.get(owner.label, set()) - existing
+    existing = found.existing.get(context.label)
+    stray = set() if existing is None else found.numbers.get(context.label, set()) - existing
     return QueueStats(
-        context=owner.label,
+        context=context.label,
         queue=queue,
-        database=owner.database,
+        database=context.database,
         depth={state: depth.get(state, 0) for state in _STATES[queue]},
         scheduled=depth.get(_SCHEDULED, 0),
         oldest=oldest,
-        parked_keys=found.parked_keys.get(owner.label, 0),
-        parked=found.parked.get(owner.label, []),
+        parked_keys=found.parked_keys.get(context.label, 0),
+        parked=found.parked.get(context.label, []),
         partitions=[
-            *found.partitions.get(owner.label, ()),
+            *found.partitions.get(context.label, ()),
             *(_missing(queue, number) for number in sorted(stray)),
         ],
-        aside=found.aside.get(owner.label, {}),
+        aside=found.aside.get(context.label, {}),
     )
 
 
 def _with_stream(
-    owner: Context, depth: Mapping[str, int], oldest: float | None
+    context: Context, depth: Mapping[str, int], oldest: float | None
 ) -> tuple[Mapping[str, int], float | None]:
     """Count what the relay has still to send from the stream, where that is the source."""
-    lag = unsent(owner)
+    lag = unsent(context)
     if not lag.events or lag.since is None:
         return depth, oldest
-    age = (_clock(connections[owner.database]) - lag.since).total_seconds()
+    age = (_clock(connections[context.database]) - lag.since).total_seconds()
     more = {**depth, "pending": depth.get("pending", 0) + lag.events}
     return more, max(age, oldest or 0.0)
 
@@ -226,7 +235,7 @@ def _read_aside(connection: BaseDatabaseWrapper, found: _Found) -> None:
         [],
     )
     for label, reason, count in rows:
-        found.aside.setdefault(label, {})[Reason(reason)] = count
+        found.aside.setdefault(label, {})[QuarantineReason(reason)] = count
 
 
 def _clock(connection: BaseDatabaseWrapper) -> datetime:

@@ -20,7 +20,7 @@ from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxState, Queue
 from outbox_inbox.queues.partitions import operator_lock
-from outbox_inbox.queues.statements import release_deliveries, release_messages
+from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
 from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.statements.moved import explained
 from outbox_inbox.queues.wakeup import nudge
@@ -108,10 +108,10 @@ def discard_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: s
 
 
 def _apply(selection: Selection, which: Which, change: Change, *, dry_run: bool) -> Report:
-    owner = get_context(selection.context)
+    context = get_context(selection.context)
     counts = {}
     for queue, chosen in rows(selection, which):
-        found = chosen.count() if dry_run else _in_chunks(owner, queue, chosen, which, change)
+        found = chosen.count() if dry_run else _in_chunks(context, queue, chosen, which, change)
         counts[queue.value] = found
     return Report(**counts)
 
@@ -120,32 +120,32 @@ def _apply_to_rows(chosen: Rows, which: Which, change: Change) -> int:
     queue = Queue.OUTBOX if issubclass(chosen.model, OutboxMessage) else Queue.INBOX
     labels = sorted(set(chosen.order_by().values_list("context", flat=True)))
     total = 0
-    for owner in map(get_context, labels):
+    for context in map(get_context, labels):
         # Ids mean something in their own database only.
-        if owner.database != chosen.db:
+        if context.database != chosen.db:
             raise OutboxInboxError(
                 f"these messages are in the database {chosen.db!r}, and the context "
-                f"{owner.label!r} lives on {owner.database!r} now; select them there"
+                f"{context.label!r} lives on {context.database!r} now; select them there"
             )
-        mine = chosen.filter(condition(queue, which), context=owner.label)
-        total += _in_chunks(owner, queue, mine, which, change)
+        mine = chosen.filter(condition(queue, which), context=context.label)
+        total += _in_chunks(context, queue, mine, which, change)
     return total
 
 
-def _in_chunks(owner: Context, queue: Queue, chosen: Rows, which: Which, change: Change) -> int:
+def _in_chunks(context: Context, queue: Queue, chosen: Rows, which: Which, change: Change) -> int:
     model = MODELS[queue]
     count = 0
     for partitions, ids in _chunks(chosen):
-        with explained(), operator_lock(owner, queue, partitions) as connection:
+        with explained(), operator_lock(context, queue, partitions) as connection:
             # The state is asked for again, now that nobody else can change it.
-            held = model.objects.using(owner.database).filter(
+            held = model.objects.using(context.database).filter(
                 condition(queue, which), pk__in=ids, partition__in=partitions
             )
             if connection.vendor == "mysql":
                 # By the ids alone, so that no row is waited for that somebody is inserting.
-                here = model.objects.using(owner.database)
+                here = model.objects.using(context.database)
                 held = here.filter(pk__in=list(held.values_list("pk", flat=True)))
-            count += change(connection, owner, queue, held)
+            count += change(connection, context, queue, held)
     return count
 
 
@@ -158,8 +158,8 @@ def _chunks(chosen: Rows) -> Iterator[tuple[set[int], list[int]]]:
         yield {partition for _, partition in chunk}, [pk for pk, _ in chunk]
 
 
-def _retry(_connection: BaseDatabaseWrapper, owner: Context, queue: Queue, held: Rows) -> int:
-    nudge(owner, "relay" if queue == Queue.OUTBOX else "dispatch")
+def _retry(_connection: BaseDatabaseWrapper, context: Context, queue: Queue, held: Rows) -> int:
+    nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
     # `holds` stays: the followers wait until this attempt has succeeded.
     return held.update(state=IDLE[queue], attempts=0, due_at=None, finished_at=None)
 
@@ -169,12 +169,12 @@ def _discarding(reason: str) -> Change:
     if not text:
         raise ValueError("a reason must be given: whoever finds the message later wants to know")
 
-    def change(connection: BaseDatabaseWrapper, owner: Context, queue: Queue, held: Rows) -> int:
+    def change(connection: BaseDatabaseWrapper, context: Context, queue: Queue, held: Rows) -> int:
         heads = _heads(queue, held)
         state = OutboxState.DISCARDED if queue == Queue.OUTBOX else DeliveryState.DISCARDED
         now = RawSQL(dialect(connection).now, ())
         count = held.update(state=state, error=text, holds=False, due_at=None, finished_at=now)
-        _release(connection, owner, queue, heads)
+        _release(connection, context, queue, heads)
         return count
 
     return change
@@ -188,13 +188,16 @@ def _heads(queue: Queue, held: Rows) -> list[tuple[Any, ...]]:
 
 
 def _release(
-    connection: BaseDatabaseWrapper, owner: Context, queue: Queue, heads: Sequence[tuple[Any, ...]]
+    connection: BaseDatabaseWrapper,
+    context: Context,
+    queue: Queue,
+    heads: Sequence[tuple[Any, ...]],
 ) -> None:
     if heads:
-        nudge(owner, "relay" if queue == Queue.OUTBOX else "dispatch")
+        nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
     for partition, members in groupby(heads, key=itemgetter(0)):
         if queue == Queue.OUTBOX:
-            release_messages(connection, owner.label, partition, [key for _, key in members])
+            unblock_messages(connection, context.label, partition, [key for _, key in members])
         else:
             pairs = [(consumer, key) for _, consumer, key in members]
-            release_deliveries(connection, owner.label, partition, pairs)
+            unblock_deliveries(connection, context.label, partition, pairs)

@@ -16,7 +16,7 @@ from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.outcome import Outcome, ignore, never
-from outbox_inbox.queues.wakeup import Work, gathered
+from outbox_inbox.queues.wakeup import MoverName, gathered
 from outbox_inbox.streams.projecting import update_projections
 
 PATIENCE = timedelta(seconds=30)
@@ -28,7 +28,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at a busy 
 class Progress(Protocol):
     """Is told how many messages were moved just now."""
 
-    def __call__(self, owner: Context, work: Work, count: int, /) -> None:
+    def __call__(self, context: Context, work: MoverName, count: int, /) -> None:
         """Take note of ``count`` more messages."""
 
 
@@ -46,7 +46,7 @@ class Mover(Protocol):
         """Move what is due in one context."""
 
 
-WORK: Mapping[Work, Mover] = {
+WORK: Mapping[MoverName, Mover] = {
     "relay": relay_outbox,
     "receive": receive_messages,
     "dispatch": dispatch_inbox,
@@ -56,7 +56,7 @@ WORK: Mapping[Work, Mover] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class MoverTurn:
     """One mover's turn at one context.
 
     Fields:
@@ -66,8 +66,8 @@ class Step:
         unreachable: why the transport could not be asked, or empty.
     """
 
-    owner: Context
-    work: Work
+    context: Context
+    work: MoverName
     outcome: Outcome
     unreachable: str = ""
 
@@ -95,7 +95,7 @@ class Drained:
         """All of them together."""
         return self.relayed + self.received + self.dispatched + self.projected
 
-    def add(self, step: Step) -> None:
+    def add(self, step: MoverTurn) -> None:
         """Count one step."""
         name = _DID[step.work]
         before: Outcome = getattr(self, name)
@@ -103,7 +103,7 @@ class Drained:
         self.unreachable = step.unreachable or self.unreachable
 
 
-_DID: Mapping[Work, str] = {
+_DID: Mapping[MoverName, str] = {
     "relay": "relayed",
     "receive": "received",
     "dispatch": "dispatched",
@@ -111,7 +111,7 @@ _DID: Mapping[Work, str] = {
 }
 
 
-def _to_nobody(owner: Context, work: Work, count: int, /) -> None:
+def _to_nobody(context: Context, work: MoverName, count: int, /) -> None:
     """Report to nobody."""
 
 
@@ -148,7 +148,7 @@ def drain_all(
 
 def drain(
     chosen: Iterable[Context] | None,
-    works: Sequence[Work] = tuple(WORK),
+    works: Sequence[MoverName] = tuple(WORK),
     *,
     limit: int | None = None,
     stop: Callable[[], bool] = never,
@@ -158,24 +158,24 @@ def drain(
 ) -> list[Drained]:
     """Do as `drain_all`, for some contexts (None: all) and with some of the movers."""
     owners = contexts() if chosen is None else tuple(chosen)
-    found = {owner.label: Drained(context=owner.label) for owner in owners}
+    found = {context.label: Drained(context=context.label) for context in owners}
     steps = rounds(owners, works, limit=limit, stop=stop, progress=progress, on_busy=on_busy,
                    patience=patience)  # fmt: skip
     for step in steps:
-        found[step.owner.label].add(step)
+        found[step.context.label].add(step)
     return list(found.values())
 
 
 def rounds(
     owners: Sequence[Context],
-    works: Sequence[Work] = tuple(WORK),
+    works: Sequence[MoverName] = tuple(WORK),
     *,
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Progress = _to_nobody,
     on_busy: Callable[[int], None] = _not_waiting,
     patience: timedelta = PATIENCE,
-) -> Iterator[Step]:
+) -> Iterator[MoverTurn]:
     """Yield the steps of a drain as they are done; see `drain_all`."""
     left = limit
     waiting = _Waiting(patience, on_busy)
@@ -195,36 +195,36 @@ def rounds(
 
 def _round(
     owners: Sequence[Context],
-    works: Sequence[Work],
+    works: Sequence[MoverName],
     left: int | None,
     stop: Callable[[], bool],
     progress: Progress,
-) -> Iterator[Step]:
-    for owner in owners:
+) -> Iterator[MoverTurn]:
+    for context in owners:
         for work in works:
             if stop():
                 return
-            step = _step(owner, work, left, stop, progress)
+            step = _step(context, work, left, stop, progress)
             left = None if left is None else left - _touched(step.outcome)
             yield step
 
 
 def _step(
-    owner: Context,
-    work: Work,
+    context: Context,
+    work: MoverName,
     left: int | None,
     stop: Callable[[], bool],
     progress: Progress,
-) -> Step:
+) -> MoverTurn:
     def told(count: int) -> None:
-        progress(owner, work, count)
+        progress(context, work, count)
 
     try:
         with gathered():
-            outcome = WORK[work](owner, limit=left, stop=stop, progress=told)
+            outcome = WORK[work](context, limit=left, stop=stop, progress=told)
     except TransportUnavailable as error:
-        return Step(owner=owner, work=work, outcome=Outcome(), unreachable=str(error))
-    return Step(owner=owner, work=work, outcome=outcome)
+        return MoverTurn(context=context, work=work, outcome=Outcome(), unreachable=str(error))
+    return MoverTurn(context=context, work=work, outcome=outcome)
 
 
 def _touched(outcome: Outcome) -> int:

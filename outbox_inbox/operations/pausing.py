@@ -8,7 +8,7 @@ from outbox_inbox.queues.partitions import ensure_partitions, operator_lock
 from outbox_inbox.queues.statements.moved import explained
 
 
-def pause(owner: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
+def pause(context: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
     """Let nobody work on partitions of a queue until `resume`.
 
     It waits for the transaction that a worker is in; when it returns, none is at work there.
@@ -20,10 +20,10 @@ def pause(owner: Context, queue: Queue, numbers: Iterable[int] | None = None) ->
     Returns:
         How many were not paused before.
     """
-    return _switch(owner, queue, numbers, paused=True)
+    return _switch(context, queue, numbers, paused=True)
 
 
-def resume(owner: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
+def resume(context: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
     """Let workers go on with partitions, at once: also where an outage has them rest.
 
     Returns:
@@ -32,14 +32,14 @@ def resume(owner: Context, queue: Queue, numbers: Iterable[int] | None = None) -
     Raises:
         ContextMoved: the context is being handed over to another database, and is closed here.
     """
-    return _switch(owner, queue, numbers, paused=False)
+    return _switch(context, queue, numbers, paused=False)
 
 
-def _switch(owner: Context, queue: Queue, numbers: Iterable[int] | None, *, paused: bool) -> int:
-    ensure_partitions(owner.database)
+def _switch(context: Context, queue: Queue, numbers: Iterable[int] | None, *, paused: bool) -> int:
+    ensure_partitions(context.database)
     wanted = None if numbers is None else list(numbers)
-    with explained(), operator_lock(owner, queue, wanted):
-        rows = Partition.objects.using(owner.database).filter(context=owner.label, queue=queue)
+    with explained(), operator_lock(context, queue, wanted):
+        rows = Partition.objects.using(context.database).filter(context=context.label, queue=queue)
         if wanted is not None:
             rows = rows.filter(number__in=wanted)
         count = rows.exclude(paused=paused).update(paused=paused)

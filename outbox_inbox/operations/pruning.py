@@ -103,7 +103,7 @@ def prune(
     wanted = contexts() if chosen is None else tuple(chosen)
     age = settings().retention if older_than is None else older_than
     found: Counter[tuple[str, str]] = Counter()
-    for using in sorted({owner.database for owner in wanted}):
+    for using in sorted({context.database for context in wanted}):
         # What is being compared with its copy on another database must not change.
         moving = _moving(using)
         labels = [
@@ -118,10 +118,10 @@ def prune(
                     _remove(using, name, list(gone))
     return [
         Pruned(
-            context=owner.label,
-            **{name: found[owner.label, name] for name in _MODELS},
+            context=context.label,
+            **{name: found[context.label, name] for name in _MODELS},
         )
-        for owner in wanted
+        for context in wanted
     ]
 
 

@@ -16,7 +16,7 @@ from django.db.models.expressions import RawSQL
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.inbox import quarantine, receiver
-from outbox_inbox.models import QuarantinedMessage, QuarantineState, Queue, Reason
+from outbox_inbox.models import QuarantinedMessage, QuarantineReason, QuarantineState, Queue
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.wakeup import nudge
@@ -43,7 +43,7 @@ class QuarantineSelection:
 
     context: str
     id: str | None = None
-    reason: Reason | None = None
+    reason: QuarantineReason | None = None
     source: str | None = None
     type: str | None = None
 
@@ -59,7 +59,7 @@ class Released:
     """
 
     released: int = 0
-    kept: Mapping[Reason, int] = field(default_factory=dict)
+    kept: Mapping[QuarantineReason, int] = field(default_factory=dict)
     cut: int = 0
 
     @property
@@ -82,8 +82,8 @@ def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Release
     Raises:
         NotAContext: there is no such context.
     """
-    owner = get_context(selection.context)
-    return _release(owner, quarantined(selection), dry_run=dry_run)
+    context = get_context(selection.context)
+    return _release(context, quarantined(selection), dry_run=dry_run)
 
 
 def discard_quarantined(
@@ -101,9 +101,9 @@ def discard_quarantined(
         NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
-    owner, text = get_context(selection.context), _reason(reason)
+    context, text = get_context(selection.context), _reason(reason)
     chosen = quarantined(selection)
-    return chosen.count() if dry_run else _discard(owner, chosen, text)
+    return chosen.count() if dry_run else _discard(context, chosen, text)
 
 
 def release_rows(chosen: Rows) -> Released:
@@ -114,8 +114,8 @@ def release_rows(chosen: Rows) -> Released:
         OutboxInboxError: a row's context has been moved to another database.
     """
     total = Released()
-    for owner, mine in _by_context(chosen):
-        total = _sum(total, _release(owner, mine))
+    for context, mine in _by_context(chosen):
+        total = _sum(total, _release(context, mine))
     return total
 
 
@@ -127,7 +127,7 @@ def discard_quarantined_rows(chosen: Rows, reason: str) -> int:
         ValueError: the reason is empty.
     """
     text = _reason(reason)
-    return sum(_discard(owner, mine, text) for owner, mine in _by_context(chosen))
+    return sum(_discard(context, mine, text) for context, mine in _by_context(chosen))
 
 
 def quarantined(selection: QuarantineSelection) -> Rows:
@@ -149,22 +149,22 @@ def quarantined(selection: QuarantineSelection) -> Rows:
     return rows
 
 
-def _aside(owner: Context) -> Rows:
+def _aside(context: Context) -> Rows:
     # With the constant of the partial index, so that finished rows are never looked at.
-    rows = QuarantinedMessage.objects.using(owner.database)
+    rows = QuarantinedMessage.objects.using(context.database)
     return rows.filter(as_written(ASIDE))
 
 
 def _by_context(chosen: Rows) -> Iterator[tuple[Context, Rows]]:
     for label in sorted(set(chosen.order_by().values_list("context", flat=True))):
-        owner = get_context(label)
+        context = get_context(label)
         # Ids mean something in their own database only.
-        if owner.database != chosen.db:
+        if context.database != chosen.db:
             raise OutboxInboxError(
                 f"these messages are in the database {chosen.db!r}, and the context "
-                f"{owner.label!r} lives on {owner.database!r} now; select them there"
+                f"{context.label!r} lives on {context.database!r} now; select them there"
             )
-        yield owner, chosen.filter(context=label)
+        yield context, chosen.filter(context=label)
 
 
 def _chunks(chosen: Rows) -> Iterator[list[int]]:
@@ -174,21 +174,21 @@ def _chunks(chosen: Rows) -> Iterator[list[int]]:
         yield ids[start : start + _CHUNK]
 
 
-def _release(owner: Context, chosen: Rows, *, dry_run: bool = False) -> Released:
+def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Released:
     total = Released()
     for ids in _chunks(chosen):
-        with operator_lock(owner, Queue.INTAKE):
+        with operator_lock(context, Queue.INTAKE):
             # The state is asked for again, now that nobody else can change it.
-            held = list(_aside(owner).filter(pk__in=ids).order_by("pk"))
-            total = _sum(total, _judge(owner, held))
+            held = list(_aside(context).filter(pk__in=ids).order_by("pk"))
+            total = _sum(total, _judge(context, held))
             if total.released:
-                nudge(owner, "dispatch")
+                nudge(context, "dispatch")
             if dry_run:
-                transaction.set_rollback(True, using=owner.database)
+                transaction.set_rollback(True, using=context.database)
     return total
 
 
-def _judge(owner: Context, rows: Sequence[QuarantinedMessage]) -> Released:
+def _judge(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
     """Let in what passes, and write beside the others why they do not."""
     whole: list[tuple[QuarantinedMessage, ReceivedMessage]] = []
     staying: list[QuarantinedMessage] = []
@@ -199,39 +199,44 @@ def _judge(owner: Context, rows: Sequence[QuarantinedMessage]) -> Released:
         else:
             whole.append((row, message))
     cut = len(staying)
-    why = _admit(owner, [message for _, message in whole])
+    why = _admit(context, [message for _, message in whole])
     passed = [row.pk for row, message in whole if id(message) not in why]
     for row, message in whole:
         if id(message) in why:
             row.reason, row.error = why[id(message)]
-            row.save(using=owner.database, update_fields=["reason", "error"])
+            row.save(using=context.database, update_fields=["reason", "error"])
             staying.append(row)
-    _finish(owner, passed, state=QuarantineState.RELEASED)
-    kept = Counter(Reason(row.reason) for row in staying)
+    _finish(context, passed, state=QuarantineState.RELEASED)
+    kept = Counter(QuarantineReason(row.reason) for row in staying)
     return Released(released=len(passed), kept=kept, cut=cut)
 
 
-def _admit(owner: Context, messages: Sequence[ReceivedMessage]) -> dict[int, tuple[Reason, str]]:
+def _admit(
+    context: Context, messages: Sequence[ReceivedMessage]
+) -> dict[int, tuple[QuarantineReason, str]]:
     """Let in what passes; return why the others do not, by the identity of the message."""
-    kept, ignored = receiver.admit(owner, messages)
+    kept, ignored = receiver.admit(context, messages)
     why = {id(each.message): (each.reason, quarantine.cut(each.error)) for each in kept}
     for message in ignored:
         name = quarantine.named(message, "type")
-        why[id(message)] = Reason.UNKNOWN_TYPE, f"{owner.label!r} does not subscribe to {name}"
+        why[id(message)] = (
+            QuarantineReason.UNKNOWN_TYPE,
+            f"{context.label!r} does not subscribe to {name}",
+        )
     return why
 
 
-def _discard(owner: Context, chosen: Rows, reason: str) -> int:
+def _discard(context: Context, chosen: Rows, reason: str) -> int:
     count = 0
     for ids in _chunks(chosen):
-        with operator_lock(owner, Queue.INTAKE):
-            count += _finish(owner, ids, state=QuarantineState.DISCARDED, note=reason)
+        with operator_lock(context, Queue.INTAKE):
+            count += _finish(context, ids, state=QuarantineState.DISCARDED, note=reason)
     return count
 
 
-def _finish(owner: Context, ids: Sequence[int], **changes: Any) -> int:
-    now = RawSQL(dialect(connections[owner.database]).now, ())
-    return _aside(owner).filter(pk__in=ids).update(finished_at=now, **changes)
+def _finish(context: Context, ids: Sequence[int], **changes: Any) -> int:
+    now = RawSQL(dialect(connections[context.database]).now, ())
+    return _aside(context).filter(pk__in=ids).update(finished_at=now, **changes)
 
 
 def _reason(reason: str) -> str:

@@ -54,25 +54,25 @@ def read_model_stats(chosen: Iterable[Context] | None = None) -> list[ReadModelS
         chosen: which contexts; None (default) means all.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
-    return [each for owner in wanted for each in _stats(owner)]
+    return [each for context in wanted for each in _stats(context)]
 
 
-def _stats(owner: Context) -> Iterator[ReadModelStats]:
-    connection = connections[owner.database]
-    if not owner.read_models or not checkpoints.serves(connection):
+def _stats(context: Context) -> Iterator[ReadModelStats]:
+    connection = connections[context.database]
+    if not context.read_models or not checkpoints.serves(connection):
         return
-    rows = Checkpoint.objects.using(owner.database).filter(context=owner.label)
+    rows = Checkpoint.objects.using(context.database).filter(context=context.label)
     found = {each.subscription: each for each in rows}
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {dialect(connection).now}", [])
         now = aware(connection, cursor.fetchone()[0])
-    for name, read_model in owner.read_models.items():
-        row, lag = found.get(name, Checkpoint()), behind(owner, name, read_model.by_type)
+    for name, read_model in context.read_models.items():
+        row, lag = found.get(name, Checkpoint()), behind(context, name, read_model.by_type)
         resting = row.retry_at is not None and aware(connection, row.retry_at) > now
         yield ReadModelStats(
-            context=owner.label,
+            context=context.label,
             name=name,
-            database=owner.database,
+            database=context.database,
             lag=lag.events,
             oldest=None if lag.since is None else max((now - lag.since).total_seconds(), 0.0),
             state="paused" if row.paused else "resting" if resting else "working",
@@ -83,7 +83,7 @@ def _stats(owner: Context) -> Iterator[ReadModelStats]:
         )
 
 
-def pause_read_models(owner: Context, names: Iterable[str]) -> int:
+def pause_read_models(context: Context, names: Iterable[str]) -> int:
     """Let nobody bring read models up to date until `resume_read_models`; return how many changed.
 
     It waits for the transaction that a worker is in.
@@ -91,26 +91,26 @@ def pause_read_models(owner: Context, names: Iterable[str]) -> int:
     Raises:
         OutboxInboxError: the context has no read model of a name.
     """
-    return _switch(owner, names, paused=True)
+    return _switch(context, names, paused=True)
 
 
-def resume_read_models(owner: Context, names: Iterable[str]) -> int:
+def resume_read_models(context: Context, names: Iterable[str]) -> int:
     """Let workers go on, at once: also where a failure has a read model rest.
 
     Raises: as `pause_read_models`.
     """
-    return _switch(owner, names, paused=False)
+    return _switch(context, names, paused=False)
 
 
-def _switch(owner: Context, names: Iterable[str], *, paused: bool) -> int:
+def _switch(context: Context, names: Iterable[str], *, paused: bool) -> int:
     wanted = list(names)
     for name in wanted:
-        if name not in owner.read_models:
+        if name not in context.read_models:
             raise OutboxInboxError(
-                f"{owner.label!r} has no read model {name!r}{suggestion(name, owner.read_models)}"
+                f"{context.label!r} has no read model {name!r}{suggestion(name, context.read_models)}"
             )
-    rows = Checkpoint.objects.using(owner.database)
-    rows = rows.filter(context=owner.label, subscription__in=wanted)
+    rows = Checkpoint.objects.using(context.database)
+    rows = rows.filter(context=context.label, subscription__in=wanted)
     with explained():
         count = rows.exclude(paused=paused).update(paused=paused)
         if not paused:

@@ -55,26 +55,26 @@ def rebase(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) ->
         OutboxInboxError: a transaction that has written to the stream stays open for a minute.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
-    return [each for owner in wanted for each in _rebase(owner, dry_run=dry_run)]
+    return [each for context in wanted for each in _rebase(context, dry_run=dry_run)]
 
 
-def _rebase(owner: Context, *, dry_run: bool) -> list[Rebased]:
-    if connections[owner.database].vendor != "postgresql":
+def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
+    if connections[context.database].vendor != "postgresql":
         return []
 
     def work(connection: BaseDatabaseWrapper) -> list[Rebased]:
-        with transaction.atomic(using=owner.database):
+        with transaction.atomic(using=context.database):
             lock(connection, [Checkpoint, StoredEvent])
-            left = unhandled(owner.label, owner.database)
+            left = unhandled(context.label, context.database)
             if not dry_run:
-                rebasing.make_known(connection, owner.label, _HANDLED)
-                apply(connection, owner.label, left)
+                rebasing.make_known(connection, context.label, _HANDLED)
+                apply(connection, context.label, left)
         return [
-            Rebased(context=owner.label, subscription=name, left=len(positions))
+            Rebased(context=context.label, subscription=name, left=len(positions))
             for name, positions in left.items()
         ]
 
-    return patiently(owner.database, work)
+    return patiently(context.database, work)
 
 
 def unhandled(label: str, using: str) -> dict[str, list[int]]:

@@ -62,56 +62,56 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
             source of a context, and is not sent to its end.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
-    for using in sorted({owner.database for owner in wanted}):
+    for using in sorted({context.database for context in wanted}):
         ensure_partitions(using)
-    return [_spread(owner, queue, dry_run=dry_run) for owner in wanted for queue in MODELS]
+    return [_spread(context, queue, dry_run=dry_run) for context in wanted for queue in MODELS]
 
 
-def _spread(owner: Context, queue: Queue, *, dry_run: bool) -> Spread:
-    after = partition_count(owner, queue)
-    if queue == Queue.OUTBOX and after > 1 and unsent(owner).events:
+def _spread(context: Context, queue: Queue, *, dry_run: bool) -> Spread:
+    after = partition_count(context, queue)
+    if queue == Queue.OUTBOX and after > 1 and unsent(context).events:
         raise OutboxInboxError(
-            f"the stream of {owner.label!r}, which was its source, has events that are not sent yet. "
+            f"the stream of {context.label!r}, which was its source, has events that are not sent yet. "
             "With several partitions they could be overtaken: give the outbox one partition until "
             "manage.py drain_outbox has sent them, and spread it then"
         )
 
     def spread(connection: BaseDatabaseWrapper) -> tuple[int, int]:
-        with operator_lock(owner, queue):
+        with operator_lock(context, queue):
             if not dry_run:
                 lock(connection, [MODELS[queue]])
-            before = _change_partitions(owner, queue, after)
-            moved = _move(connection, owner, queue, after)
+            before = _change_partitions(context, queue, after)
+            moved = _move(connection, context, queue, after)
             if dry_run:
-                transaction.set_rollback(True, using=owner.database)
+                transaction.set_rollback(True, using=context.database)
         return before, moved
 
     with explained():
-        before, moved = patiently(owner.database, spread)
-    return Spread(context=owner.label, queue=queue, before=before, after=after, moved=moved)
+        before, moved = patiently(context.database, spread)
+    return Spread(context=context.label, queue=queue, before=before, after=after, moved=moved)
 
 
-def _change_partitions(owner: Context, queue: Queue, after: int) -> int:
-    rows = Partition.objects.using(owner.database).filter(context=owner.label, queue=queue)
+def _change_partitions(context: Context, queue: Queue, after: int) -> int:
+    rows = Partition.objects.using(context.database).filter(context=context.label, queue=queue)
     paused = dict(rows.values_list("number", "paused"))
     if set(paused) == set(range(after)):
         return after
     if len(set(paused.values())) > 1:
         some = ", ".join(str(number) for number in sorted(paused) if paused[number])
         raise OutboxInboxError(
-            f"of the {queue.value} of {owner.label!r} only partitions {some} are paused. Their "
+            f"of the {queue.value} of {context.label!r} only partitions {some} are paused. Their "
             "keys would go to other partitions: resume them, or pause all partitions of the queue"
         )
     rows.filter(number__gte=after).delete()
     rows.bulk_create(
-        Partition(context=owner.label, queue=queue, number=number, paused=any(paused.values()))
+        Partition(context=context.label, queue=queue, number=number, paused=any(paused.values()))
         for number in range(after)
         if number not in paused
     )
     return len(paused)
 
 
-def _move(connection: BaseDatabaseWrapper, owner: Context, queue: Queue, after: int) -> int:
+def _move(connection: BaseDatabaseWrapper, context: Context, queue: Queue, after: int) -> int:
     name, unfinished = table(MODELS[queue]), sql(queue, "unfinished")
     column = dialect(connection).partition
     if queue == Queue.OUTBOX:
@@ -120,17 +120,17 @@ def _move(connection: BaseDatabaseWrapper, owner: Context, queue: Queue, after: 
             name,
             f"{column} = key_hash %% {after:d}",
             f"context = %s AND {column} <> key_hash %% {after:d} AND ({unfinished})",
-            [owner.label],
+            [context.label],
         )
     # A consumer that does not exist any more has deliveries all the same.
-    deliveries = Delivery.objects.using(owner.database)
-    rows = deliveries.filter(condition(queue, "unfinished"), context=owner.label)
+    deliveries = Delivery.objects.using(context.database)
+    rows = deliveries.filter(condition(queue, "unfinished"), context=context.label)
     names = rows.order_by().values_list("consumer", flat=True).distinct()
-    return sum(_move_deliveries(connection, owner, name, after) for name in list(names))
+    return sum(_move_deliveries(connection, context, name, after) for name in list(names))
 
 
 def _move_deliveries(
-    connection: BaseDatabaseWrapper, owner: Context, consumer: str, after: int
+    connection: BaseDatabaseWrapper, context: Context, consumer: str, after: int
 ) -> int:
     hashed = crc32(consumer.encode())
     # As when they were made: XOR, written as (a | b) - (a & b), which every database has.
@@ -145,7 +145,7 @@ def _move_deliveries(
         f"{column} = {target}",
         f"context = %s AND consumer = %s AND ({sql(Queue.INBOX, 'unfinished')})"
         f" AND {column} <> {target}",
-        [owner.label, consumer],
+        [context.label, consumer],
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from outbox_inbox.models import Queue, Reason
+from outbox_inbox.models import QuarantineReason, Queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class QueueStats:
     parked_keys: int
     parked: Sequence[ParkedKey]
     partitions: Sequence[PartitionState]
-    aside: Mapping[Reason, int] = field(default_factory=dict)
+    aside: Mapping[QuarantineReason, int] = field(default_factory=dict)
 
     @property
     def quarantined(self) -> int:

@@ -26,7 +26,7 @@ _CLOSE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class StreamEntry:
     """One event of a stream, as somebody looks at it.
 
     Fields:
@@ -57,9 +57,9 @@ def holders(owners: Sequence[Context], stream: str) -> list[Context]:
     return [each for each in owners if _rows(each).filter(stream=stream).exists()]
 
 
-def look(
-    owner: Context, stream: str, *, after: int = 0, limit: int | None = None
-) -> Iterator[Seen]:
+def read_entries(
+    context: Context, stream: str, *, after: int = 0, limit: int | None = None
+) -> Iterator[StreamEntry]:
     """Yield the events of a stream in order of their versions, a few hundred in memory at a time.
 
     Arguments:
@@ -67,13 +67,13 @@ def look(
         limit: how many at most; default None, all.
     """
     # Page by page: drivers of MySQL bring all rows of a result at once, whatever they are asked.
-    rows = _rows(owner).filter(stream=stream).order_by("version")
+    rows = _rows(context).filter(stream=stream).order_by("version")
     left = limit
     while left is None or left > 0:
         size = CHUNK if left is None else min(CHUNK, left)
         page = list(rows.filter(version__gt=after)[:size])
         for row in page:
-            yield _seen(owner, row)
+            yield _seen(context, row)
         if len(page) < size:
             return
         after = page[-1].version
@@ -91,13 +91,13 @@ def similar(owners: Sequence[Context], stream: str, most: int = 3) -> list[str]:
     return sorted(close, key=lambda name: (-found[name], name))[:most]
 
 
-def _rows(owner: Context) -> QuerySet[StoredEvent]:
-    return StoredEvent.objects.using(owner.database).filter(context=owner.label)
+def _rows(context: Context) -> QuerySet[StoredEvent]:
+    return StoredEvent.objects.using(context.database).filter(context=context.label)
 
 
-def _near(owner: Context, stream: str) -> Iterator[str]:
+def _near(context: Context, stream: str) -> Iterator[str]:
     # Each stream has one first event, so this is its name without DISTINCT.
-    names = _rows(owner).filter(version=1).order_by("stream").values_list("stream", flat=True)
+    names = _rows(context).filter(version=1).order_by("stream").values_list("stream", flat=True)
     yield from names.filter(stream__gt=stream)[:_NEIGHBOURS]
     yield from names.filter(stream__lt=stream).reverse()[:_NEIGHBOURS]
     beginning, end = _split(stream)
@@ -131,16 +131,16 @@ def _likeness(one: str, other: str) -> float:
     return SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
-def _seen(owner: Context, row: StoredEvent) -> Seen:
-    data, problem = _read(owner, row)
-    return Seen(
+def _seen(context: Context, row: StoredEvent) -> StreamEntry:
+    data, problem = _read(context, row)
+    return StreamEntry(
         version=row.version,
         position=row.position,
         id=row.message_id,
         type=row.type,
         schema_version=row.schema_version,
         key=row.key,
-        time=aware(connections[owner.database], row.recorded_at),
+        time=aware(connections[context.database], row.recorded_at),
         correlation_id=row.correlation_id,
         causation_id=row.causation_id,
         data=data,
@@ -150,9 +150,9 @@ def _seen(owner: Context, row: StoredEvent) -> Seen:
     )
 
 
-def _read(owner: Context, row: StoredEvent) -> tuple[str | None, str | None]:
+def _read(context: Context, row: StoredEvent) -> tuple[str | None, str | None]:
     try:
-        event: Any = streams.recorded(owner, row).event
+        event: Any = streams.recorded(context, row).event
         return codec.encode(event), None
     except (OutboxInboxError, TypeError) as error:
         return None, " ".join(f"{type(error).__name__}: {error}".split())

@@ -103,7 +103,9 @@ def _wake_up(context: Context, stream: str | None) -> None:
         wakeup.nudge(context, "project")
 
 
-def store(context: Context, rows: Sequence[statements.Row], *, fresh: bool = False) -> list[Any]:
+def store(
+    context: Context, rows: Sequence[statements.EventRow], *, fresh: bool = False
+) -> list[Any]:
     """Store prepared rows where the relay will find them; return the time stamp of each.
 
     That is the outbox; or, in a context that is its own source, the stream. A message for the
@@ -124,7 +126,7 @@ def store(context: Context, rows: Sequence[statements.Row], *, fresh: bool = Fal
 
 def _put(
     connection: BaseDatabaseWrapper,
-    rows: Sequence[statements.Row],
+    rows: Sequence[statements.EventRow],
     times: Sequence[Any] = (),
     *,
     fresh: bool = False,
@@ -136,7 +138,9 @@ def _put(
     return stored
 
 
-def envelope(connection: BaseDatabaseWrapper, row: statements.Row, recorded_at: Any) -> Envelope:
+def envelope(
+    connection: BaseDatabaseWrapper, row: statements.EventRow, recorded_at: Any
+) -> Envelope:
     """Return what a consumer of a stored row will see."""
     return Envelope(
         id=row.message_id,
@@ -154,7 +158,7 @@ def envelope(connection: BaseDatabaseWrapper, row: statements.Row, recorded_at: 
 
 def _append_and_store(
     connection: BaseDatabaseWrapper,
-    rows: Sequence[statements.Row],
+    rows: Sequence[statements.EventRow],
     stream: str,
     expected_version: int | None,
 ) -> list[Any]:

@@ -17,10 +17,10 @@ from outbox_inbox.models import Kind, OutboxMessage, Queue
 from outbox_inbox.queues import announcing, intake, statements
 from outbox_inbox.queues.attempts import Verdict, crash, describe, judge
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
-from outbox_inbox.queues.partitions import Seen
+from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import GaveWay, Lost, Run
-from outbox_inbox.queues.statements import Pending
-from outbox_inbox.queues.sweep import sweep
+from outbox_inbox.queues.statements import PendingRow
+from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import Published, transport
 from outbox_inbox.transports.outgoing import outgoing
 
@@ -33,7 +33,7 @@ def relay_outbox(
     limit: int | None = None,
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
-    seen: Seen | None = None,
+    seen: PartitionStatuses | None = None,
 ) -> Outcome:
     """Send what is due in the outbox, until nothing is left to be sent now.
 
@@ -51,7 +51,7 @@ def relay_outbox(
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    return sweep(context, Queue.OUTBOX, _relay, tally, seen)
+    return sweep_partitions(context, Queue.OUTBOX, _relay, tally, seen)
 
 
 def _relay(run: Run, tally: Tally) -> None:
@@ -74,7 +74,7 @@ class _Batch:
 
     sent: int = 0
     held: int = 0
-    failed: list[tuple[Pending, Verdict]] = field(default_factory=list)
+    failed: list[tuple[PendingRow, Verdict]] = field(default_factory=list)
 
 
 class _Relay:
@@ -135,12 +135,12 @@ class _Relay:
         else:
             self._count(batch)
 
-    def _take_back(self, row: Pending) -> None:
+    def _take_back(self, row: PendingRow) -> None:
         """Uncount an attempt that ended for a reason that is no message's."""
         with self.run.locked() as connection:
             statements.count_attempt(connection, OutboxMessage, row.id, by=-1)
 
-    def _count_attempt(self) -> Pending | None:
+    def _count_attempt(self) -> PendingRow | None:
         """Commit the attempt of the next message; None: there is none to be sent."""
         batch = _Batch()
         with self.run.locked() as connection:
@@ -158,7 +158,7 @@ class _Relay:
         self._count(batch)
         return None
 
-    def _transact(self, size: int, only: Pending | None = None) -> _Batch:
+    def _transact(self, size: int, only: PendingRow | None = None) -> _Batch:
         """Select, send and mark in one transaction; ``only`` had its attempt counted."""
         run, batch = self.run, _Batch()
         self._locked = False
@@ -180,7 +180,7 @@ class _Relay:
         """Tell an error that is no message's: before any was touched, or with the connection."""
         return not self._locked or self.run.disconnected(error)
 
-    def _select(self, size: int, only: Pending | None = None) -> list[Pending]:
+    def _select(self, size: int, only: PendingRow | None = None) -> list[PendingRow]:
         return statements.select_pending(
             self.run.connection,
             self.context.label,
@@ -190,7 +190,7 @@ class _Relay:
             only=None if only is None else only.id,
         )
 
-    def _send(self, rows: Sequence[Pending], batch: _Batch, *, counted: bool) -> None:
+    def _send(self, rows: Sequence[PendingRow], batch: _Batch, *, counted: bool) -> None:
         connection = self.run.connection
         blocked = [row.id for row in rows if row.blocked]
         if blocked:
@@ -211,16 +211,16 @@ class _Relay:
         self.run.recovered()
         faults.point("relay.after_mark")
 
-    def _publish(self, rows: Sequence[Pending]) -> Published:
+    def _publish(self, rows: Sequence[PendingRow]) -> Published:
         if not rows:
             return Published(sent=())
         messages = [outgoing(self.context, self.run.connection, row) for row in rows]
         return self.transport.publish(self.context, messages)
 
-    def _keep(self, rows: Sequence[Pending], sent: set[int]) -> list[int]:
+    def _keep(self, rows: Sequence[PendingRow], sent: set[int]) -> list[int]:
         """Move domain events to the own inbox, but none behind a contract that was held back."""
         stuck: set[str | None] = set()
-        own: list[Pending] = []
+        own: list[PendingRow] = []
         for row in rows:
             if row.kind == Kind.DOMAIN and row.key not in stuck:
                 own.append(row)
@@ -232,15 +232,17 @@ class _Relay:
             intake.move(self.run.connection, ids, self.context, label, types)
         return ids
 
-    def _release(self, solved: Sequence[Pending]) -> None:
+    def _release(self, solved: Sequence[PendingRow]) -> None:
         """Let the followers of solved heads go."""
         keys = [row.key for row in solved if row.key is not None]
         if keys:
-            statements.release_messages(
+            statements.unblock_messages(
                 self.run.connection, self.context.label, self.run.number, keys
             )
 
-    def _fail(self, row: Pending, error: Exception, attempts: int) -> list[tuple[Pending, Verdict]]:
+    def _fail(
+        self, row: PendingRow, error: Exception, attempts: int
+    ) -> list[tuple[PendingRow, Verdict]]:
         """Store a failed attempt; the later messages of its key wait from now on (rule O3)."""
         verdict = judge(error, attempts)
         stored = verdict.store(
@@ -270,9 +272,9 @@ class _Relay:
 _UNMENTIONED = MessageRefused("the transport neither confirmed nor refused it")
 
 
-def _first_of_each_key(rows: Sequence[Pending]) -> list[Pending]:
+def _first_of_each_key(rows: Sequence[PendingRow]) -> list[PendingRow]:
     """Return whose failure it is; the others follow. Two that hold one key would hold each other."""
-    first: dict[str | int, Pending] = {}
+    first: dict[str | int, PendingRow] = {}
     for row in rows:
         first.setdefault(row.id if row.key is None else row.key, row)
     return list(first.values())

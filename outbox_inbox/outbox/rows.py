@@ -41,7 +41,7 @@ def prepare(
     terms: Terms,
     cause: Handling | None,
     connection: BaseDatabaseWrapper,
-) -> list[statements.Row]:
+) -> list[statements.EventRow]:
     """Work out the rows of events, with every check, and without any SQL.
 
     Raises:
@@ -51,7 +51,7 @@ def prepare(
     hops = _hops(cause)
     headers = codec.encode_headers(terms.headers) if terms.headers else _NO_HEADERS
     due_at = stamp(connection, _due(terms.at))
-    rows: list[statements.Row] = []
+    rows: list[statements.EventRow] = []
     problems: list[str] = []
     for event in events:
         try:
@@ -76,7 +76,7 @@ def _row(
     hops: int,
     headers: str,
     due_at: Any,
-) -> statements.Row:
+) -> statements.EventRow:
     about = meta(event)
     if about.kind == "integration" and not context.publishes_class(type(event)):
         raise InvalidEvent(
@@ -87,7 +87,7 @@ def _row(
     payload = codec.encode(event)  # before the key, which is made of values that are checked here
     key = _checked_key(event, key_of(event) if terms.key is None else terms.key)
     key_hash = hash_of(key, message_id)
-    return statements.Row(
+    return statements.EventRow(
         context=context.label,
         message_id=message_id,
         type=context.type_name(type(event)),

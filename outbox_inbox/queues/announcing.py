@@ -9,7 +9,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
 
 from .attempts import Verdict, describe
-from .statements import Pending, Ready
+from .statements import PendingRow, ReadyRow
 from .statements.dialects import as_uuid
 
 
@@ -20,7 +20,7 @@ def message_sent(context: Context, partition: int, count: int) -> None:
     )
 
 
-def message_failed(context: Context, row: Pending, verdict: Verdict) -> None:
+def message_failed(context: Context, row: PendingRow, verdict: Verdict) -> None:
     """Announce an outbox message that is dead; one that will be tried again is no news."""
     if verdict.dead:
         signals.message_dead.send_robust(
@@ -42,7 +42,7 @@ def partition_backed_off(
     )
 
 
-def delivery_failed(context: Context, row: Ready, verdict: Verdict) -> None:
+def delivery_failed(context: Context, row: ReadyRow, verdict: Verdict) -> None:
     """Announce a failed attempt, or that it was the last."""
     told = {
         **_about(context, row),
@@ -85,7 +85,7 @@ def message_quarantined(
     )
 
 
-def hook_failed(context: Context, row: Ready, error: Exception) -> None:
+def hook_failed(context: Context, row: ReadyRow, error: Exception) -> None:
     """Announce an on_commit hook that raised."""
     signals.hook_failed.send_robust(
         context.label,
@@ -95,7 +95,7 @@ def hook_failed(context: Context, row: Ready, error: Exception) -> None:
     )
 
 
-def _about(context: Context, row: Pending | Ready) -> dict[str, Any]:
+def _about(context: Context, row: PendingRow | ReadyRow) -> dict[str, Any]:
     return {
         "context": context.label,
         "message_id": as_uuid(row.message_id),

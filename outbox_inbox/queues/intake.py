@@ -37,7 +37,7 @@ def move(
     return len(new)
 
 
-def insert(rows: Sequence[statements.Received], into: Context, source: str) -> int:
+def insert(rows: Sequence[statements.ReceivedRow], into: Context, source: str) -> int:
     """Put messages from elsewhere into an inbox, in the open transaction of its database.
 
     Returns:
@@ -50,8 +50,8 @@ def insert(rows: Sequence[statements.Received], into: Context, source: str) -> i
 
 
 def changed(
-    rows: Sequence[statements.Received], into: Context, source: str
-) -> list[statements.Received]:
+    rows: Sequence[statements.ReceivedRow], into: Context, source: str
+) -> list[statements.ReceivedRow]:
     """Return those whose id is in the inbox with another payload: no repetition, but a conflict.
 
     Asked after `insert` has dropped some, in the same transaction.

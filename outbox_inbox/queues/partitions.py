@@ -42,11 +42,11 @@ _ROWS: dict[Queue, type[models.Model] | None] = {
 _TRIES = 10  # to make the rows of partitions while others make them, too
 
 
-Seen = Sequence[statements.Work]
+PartitionStatuses = Sequence[statements.PartitionStatus]
 """The partitions of a queue, as a look has found them."""
 
 
-def look(context: Context, queue: Queue) -> list[statements.Work]:
+def partition_statuses(context: Context, queue: Queue) -> list[statements.PartitionStatus]:
     """Return the partitions of a queue with whether there is work: one cheap statement.
 
     Raises:
@@ -54,11 +54,11 @@ def look(context: Context, queue: Queue) -> list[statements.Work]:
             over. Nothing is handled until ``manage.py repartition``, which keeps the order.
     """
     connection, model = connections[context.database], _ROWS[queue]
-    found = statements.look(connection, context.label, queue, model)
+    found = statements.partition_statuses(connection, context.label, queue, model)
     wanted = partition_count(context, queue)
     if not found:
         ensure_partitions(context.database)
-        return statements.look(connection, context.label, queue, model)
+        return statements.partition_statuses(connection, context.label, queue, model)
     if queue == Queue.OUTBOX and not all(each.ready for each in found):
         found = with_stream(context, found)
     if len(found) != wanted:
@@ -69,7 +69,9 @@ def look(context: Context, queue: Queue) -> list[statements.Work]:
     return found
 
 
-def with_stream(context: Context, found: Sequence[statements.Work]) -> list[statements.Work]:
+def with_stream(
+    context: Context, found: Sequence[statements.PartitionStatus]
+) -> list[statements.PartitionStatus]:
     """Return the partitions of an outbox, ready where the stream has something for the relay."""
     if not stream_is_waiting(context):
         return list(found)

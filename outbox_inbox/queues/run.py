@@ -44,7 +44,7 @@ class Run:
     """
 
     def __init__(
-        self, context: Context, partition: statements.Work, token: UUID, careful: int
+        self, context: Context, partition: statements.PartitionStatus, token: UUID, careful: int
     ) -> None:
         self.context = context
         self.id = partition.id
@@ -140,7 +140,7 @@ class Run:
     def rest(self, error: str, seconds: float) -> None:
         """End the run because the transport is out of reach."""
         with self.locked() as connection:
-            statements.rest_partition(connection, self.id, error, seconds)
+            statements.back_off_partition(connection, self.id, error, seconds)
             self.ended = True
 
     def end(self) -> None:
@@ -151,12 +151,12 @@ class Run:
     def recovered(self) -> None:
         """Forget an outage, in the transaction of the batch that went through."""
         if self.outages:
-            statements.wake_partition(self.connection, self.id)
+            statements.clear_outage(self.connection, self.id)
             self.outages = 0
 
 
 @contextmanager
-def stay(context: Context, partition: statements.Work) -> Iterator[Run | None]:
+def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
     """Begin a run on a partition, and end it cleanly; None: somebody else is there.
 
     Only an end without clean-up (kill -9, power cut, lost connection) leaves the token behind.
@@ -175,7 +175,7 @@ def stay(context: Context, partition: statements.Work) -> Iterator[Run | None]:
     _end(run)
 
 
-def _begin(context: Context, partition: statements.Work) -> Run | None:
+def _begin(context: Context, partition: statements.PartitionStatus) -> Run | None:
     connection, token = connections[context.database], uuid4()
     if connection.vendor == "postgresql":
         held = statements.begin_run(connection, partition.id, token)

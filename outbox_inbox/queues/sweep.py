@@ -7,16 +7,16 @@ from outbox_inbox.models import Queue
 
 from . import statements
 from .outcome import Outcome, Tally
-from .partitions import _ROWS, Seen, look
-from .run import Run, stay
+from .partitions import _ROWS, PartitionStatuses, partition_statuses
+from .run import Run, partition_run
 
 
-def sweep(
+def sweep_partitions(
     context: Context,
     queue: Queue,
     work: Callable[[Run, Tally], None],
     tally: Tally,
-    seen: Seen | None = None,
+    seen: PartitionStatuses | None = None,
 ) -> Outcome:
     """Work through the partitions of a queue until nothing is left to be done now.
 
@@ -31,14 +31,14 @@ def sweep(
     moved = True
     while moved and not tally.finished():
         before = tally.outcome
-        _go_over(context, look(context, queue), work, tally)
+        _go_over(context, partition_statuses(context, queue), work, tally)
         # An intake has no rows to be looked at; its mover has asked the transport until it was empty.
         moved = tally.outcome.steps > before.steps and _ROWS[queue] is not None
     return tally.outcome
 
 
 def _go_over(
-    context: Context, seen: Seen, work: Callable[[Run, Tally], None], tally: Tally
+    context: Context, seen: PartitionStatuses, work: Callable[[Run, Tally], None], tally: Tally
 ) -> None:
     for partition in seen:
         if tally.finished():
@@ -49,14 +49,14 @@ def _go_over(
 
 def _visit(
     context: Context,
-    partition: statements.Work,
+    partition: statements.PartitionStatus,
     work: Callable[[Run, Tally], None],
     tally: Tally,
 ) -> None:
     if partition.live:
         tally.add(Outcome(busy=1))
         return
-    with stay(context, partition) as run:
+    with partition_run(context, partition) as run:
         if run is None:
             tally.add(Outcome(busy=1))
         else:

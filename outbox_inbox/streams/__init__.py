@@ -56,13 +56,13 @@ def read(context: str | Context, stream: str, after: int = 0) -> Iterator[Record
         yield recorded(owner, row)
 
 
-def events(owner: Context, stream: str, after: int = 0) -> Iterator[tuple[Any, int, UUID]]:
+def events(context: Context, stream: str, after: int = 0) -> Iterator[tuple[Any, int, UUID]]:
     """Yield event, version and message id: like `read`, in half the time, for who folds them."""
-    columns = _rows(owner, stream, after).values_list(
+    columns = _rows(context, stream, after).values_list(
         "type", "schema_version", "payload", "version", "message_id"
     )
     for kind, schema_version, payload, number, message_id in columns.iterator(chunk_size=1000):
-        yield _decode(owner, kind, schema_version, payload, (stream, number)), number, message_id
+        yield _decode(context, kind, schema_version, payload, (stream, number)), number, message_id
 
 
 def version(context: str | Context, stream: str) -> int:
@@ -74,7 +74,7 @@ def version(context: str | Context, stream: str) -> int:
 
 def append(
     connection: BaseDatabaseWrapper,
-    rows: Sequence[statements.Row],
+    rows: Sequence[statements.EventRow],
     stream: str,
     expected_version: int | None,
     *,
@@ -101,7 +101,7 @@ def append(
                 f"and version {expected_version} was expected. Nothing was stored."
             )
         # Behind a version that this transaction was refused, so were others: none can have it alone.
-        if last != refused and not statements.hold_stream(
+        if last != refused and not statements.lock_stream(
             connection, rows[0].context, stream, last
         ):
             continue
@@ -120,7 +120,7 @@ def append(
     )
 
 
-def append_apart(connection: BaseDatabaseWrapper, rows: Sequence[statements.Row]) -> list[Any]:
+def append_apart(connection: BaseDatabaseWrapper, rows: Sequence[statements.EventRow]) -> list[Any]:
     """Append rows that belong to no stream, each as a stream of its own, named by its id.
 
     So they wait for nobody, and are read with all the others from the context's stream.
@@ -150,7 +150,7 @@ def problems_of(stream: object, expected_version: object) -> list[str]:
     return problems
 
 
-def _refuse_duplicate(connection: BaseDatabaseWrapper, rows: Sequence[statements.Row]) -> None:
+def _refuse_duplicate(connection: BaseDatabaseWrapper, rows: Sequence[statements.EventRow]) -> None:
     # A repeated call with the caller's own id also has an old expected version; the id tells more.
     ids = [row.message_id for row in rows]
     if StoredEvent.objects.using(connection.alias).filter(message_id__in=ids).exists():
@@ -161,14 +161,16 @@ def _context(context: str | Context) -> Context:
     return contexts.get_context(context) if isinstance(context, str) else context
 
 
-def recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
+def recorded(context: Context, row: StoredEvent) -> RecordedEvent:
     """Return what a row of a context's stream holds.
 
     Raises:
         UnreadableMessage, NewerVersion: its class is gone, or it does not fit the class.
     """
     return RecordedEvent(
-        event=_decode(owner, row.type, row.schema_version, row.payload, (row.stream, row.version)),
+        event=_decode(
+            context, row.type, row.schema_version, row.payload, (row.stream, row.version)
+        ),
         version=row.version,
         position=row.position,
         envelope=Envelope(
@@ -177,7 +179,7 @@ def recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
             version=row.schema_version,
             source=row.context,
             key=row.key,
-            time=aware(connections[owner.database], row.recorded_at),
+            time=aware(connections[context.database], row.recorded_at),
             correlation_id=row.correlation_id,
             causation_id=row.causation_id,
             headers=codec.decode_headers(row.headers),
@@ -186,19 +188,19 @@ def recorded(owner: Context, row: StoredEvent) -> RecordedEvent:
     )
 
 
-def _rows(owner: Context, stream: str, after: int) -> QuerySet[StoredEvent]:
-    rows = StoredEvent.objects.using(owner.database).filter(context=owner.label, stream=stream)
+def _rows(context: Context, stream: str, after: int) -> QuerySet[StoredEvent]:
+    rows = StoredEvent.objects.using(context.database).filter(context=context.label, stream=stream)
     return rows.filter(version__gt=after).order_by("version")
 
 
 def _decode(
-    owner: Context, kind: str, schema_version: int, payload: str, place: tuple[str, int]
+    context: Context, kind: str, schema_version: int, payload: str, place: tuple[str, int]
 ) -> DomainEvent | IntegrationEvent:
-    cls = owner.event_class(kind)
+    cls = context.event_class(kind)
     if cls is None:
         stream, number = place
         raise UnreadableMessage(
             f"event {number} of the stream {stream!r} is a {kind!r}, and the context "
-            f"{owner.label!r} has no class of that name any more"
+            f"{context.label!r} has no class of that name any more"
         )
-    return codec.decode(cls, payload, version=schema_version, upcasters=owner.upcasters_of(cls))
+    return codec.decode(cls, payload, version=schema_version, upcasters=context.upcasters_of(cls))

@@ -23,7 +23,7 @@ def advance(delta: timedelta) -> None:
     Arguments:
         delta: how much time is to have passed.
     """
-    for using in sorted({owner.database for owner in contexts()}):
+    for using in sorted({context.database for context in contexts()}):
         for model, name in _TIMES.items():
             _bring_near(model, name, using, delta)
 
@@ -40,7 +40,7 @@ def bring_next(until: datetime) -> bool:
     scheduled = Q(state=OutboxState.PENDING, attempts=0, due_at__lte=until)
     found = {
         using: OutboxMessage.objects.using(using).filter(scheduled)
-        for using in sorted({owner.database for owner in contexts()})
+        for using in sorted({context.database for context in contexts()})
     }
     times = [rows.aggregate(first=Min("due_at"))["first"] for rows in found.values()]
     first = min((time for time in times if time is not None), default=None)

@@ -14,7 +14,7 @@ from outbox_inbox.models import (
     OutboxState,
     Queue,
 )
-from outbox_inbox.operations import QueueStats, Step, queue_stats, rounds
+from outbox_inbox.operations import MoverTurn, QueueStats, queue_stats, rounds
 from outbox_inbox.queues.outcome import Outcome
 
 from .clock import bring_next
@@ -80,15 +80,15 @@ def _drain(*, raise_errors: bool) -> Outcome:
     return total
 
 
-def _check(step: Step, seen: dict[str, int]) -> None:
+def _check(step: MoverTurn, seen: dict[str, int]) -> None:
     if step.unreachable:
-        raise DrainFailed(f"the transport of {step.owner.label!r}: {step.unreachable}", [])
+        raise DrainFailed(f"the transport of {step.context.label!r}: {step.unreachable}", [])
     if step.work == "project" and step.outcome.failed:
-        failures = list(_projections(step.owner))
-        raise DrainFailed(f"{len(failures)} projections failed in {step.owner.label!r}", failures)
+        failures = list(_projections(step.context))
+        raise DrainFailed(f"{len(failures)} projections failed in {step.context.label!r}", failures)
     if step.outcome.failed or step.outcome.dead:
-        failures = list(_failures(step.owner, seen[step.owner.database]))
-        raise DrainFailed(f"{len(failures)} failed in {step.owner.label!r}", failures)
+        failures = list(_failures(step.context, seen[step.context.database]))
+        raise DrainFailed(f"{len(failures)} failed in {step.context.label!r}", failures)
 
 
 def _check_quiet() -> None:
@@ -112,8 +112,8 @@ def _left(stats: QueueStats) -> Iterator[str]:
             yield f"{stats.context} intake: partition {each.number} is resting: {each.reason}"
 
 
-def _projections(owner: Context) -> Iterator[str]:
-    rows = Checkpoint.objects.using(owner.database).filter(context=owner.label, failures__gt=0)
+def _projections(context: Context) -> Iterator[str]:
+    rows = Checkpoint.objects.using(context.database).filter(context=context.label, failures__gt=0)
     for row in rows.order_by("subscription"):
         yield f"{row.subscription}, to be tried again: {row.error}"
 
@@ -126,13 +126,13 @@ def _last_attempts() -> dict[str, int]:
         .values_list("pk", flat=True)
         .first()
         or 0
-        for using in {owner.database for owner in contexts()}
+        for using in {context.database for context in contexts()}
     }
 
 
-def _failures(owner: Context, seen: int) -> Iterator[str]:
-    attempts = DeliveryAttempt.objects.using(owner.database).filter(
-        pk__gt=seen, delivery__context=owner.label
+def _failures(context: Context, seen: int) -> Iterator[str]:
+    attempts = DeliveryAttempt.objects.using(context.database).filter(
+        pk__gt=seen, delivery__context=context.label
     )
     for attempt in attempts.select_related("delivery__message").order_by("pk"):
         delivery, message = attempt.delivery, attempt.delivery.message
@@ -141,12 +141,12 @@ def _failures(owner: Context, seen: int) -> Iterator[str]:
             f"{delivery.consumer} on {message.type} {message.message_id} (key {message.key!r}), "
             f"attempt {attempt.number}, {fate}: {attempt.error}\n{attempt.traceback}"
         )
-    outbox = OutboxMessage.objects.using(owner.database).filter(
-        context=owner.label, attempts__gt=0, state__in=[OutboxState.PENDING, OutboxState.DEAD]
+    outbox = OutboxMessage.objects.using(context.database).filter(
+        context=context.label, attempts__gt=0, state__in=[OutboxState.PENDING, OutboxState.DEAD]
     )
     for row in outbox.order_by("pk"):
         fate = "dead" if row.state == OutboxState.DEAD else "to be tried again"
         yield (
-            f"the outbox of {owner.label} on {row.type} {row.message_id} (key {row.key!r}), "
+            f"the outbox of {context.label} on {row.type} {row.message_id} (key {row.key!r}), "
             f"attempt {row.attempts}, {fate}: {row.error}"
         )

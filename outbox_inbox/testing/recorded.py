@@ -8,16 +8,16 @@ from outbox_inbox.contexts import Context, context_of, contexts, get_context
 from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
 from outbox_inbox.models import OutboxMessage, StoredEvent
 
-Event = TypeVar("Event", bound=DomainEvent | IntegrationEvent)
+EventT = TypeVar("EventT", bound=DomainEvent | IntegrationEvent)
 
 
 @overload
-def recorded(event: type[Event], *, context: str | None = None) -> list[Event]: ...
+def recorded(event: type[EventT], *, context: str | None = None) -> list[EventT]: ...
 @overload
 def recorded(event: None = None, *, context: str | None = None) -> list[Any]: ...
 
 
-def recorded(event: type[Event] | None = None, *, context: str | None = None) -> list[Any]:
+def recorded(event: type[EventT] | None = None, *, context: str | None = None) -> list[Any]:
     """Return the events that were recorded, sent or not, in the order in which they were.
 
     They are looked for in the outbox; where the stream is the source, in the stream, and those for
@@ -39,27 +39,29 @@ def recorded(event: type[Event] | None = None, *, context: str | None = None) ->
     return [found for owner in owners for found in _events(owner, event)]
 
 
-def _events(owner: Context, event: type[Any] | None) -> list[Any]:
-    which = {"context": owner.label} | ({} if event is None else {"type": owner.type_name(event)})
-    stored: QuerySet[StoredEvent] = StoredEvent.objects.using(owner.database).filter(
+def _events(context: Context, event: type[Any] | None) -> list[Any]:
+    which = {"context": context.label} | (
+        {} if event is None else {"type": context.type_name(event)}
+    )
+    stored: QuerySet[StoredEvent] = StoredEvent.objects.using(context.database).filter(
         **which, in_outbox=False
     )
-    waiting = OutboxMessage.objects.using(owner.database).filter(**which)
+    waiting = OutboxMessage.objects.using(context.database).filter(**which)
     ids = set(stored.values_list("message_id", flat=True))
     return [
-        *(_decode(owner, row, event) for row in stored.order_by("pk")),
+        *(_decode(context, row, event) for row in stored.order_by("pk")),
         *(
-            _decode(owner, row, event)
+            _decode(context, row, event)
             for row in waiting.order_by("pk")
             if row.message_id not in ids
         ),
     ]
 
 
-def _decode(owner: Context, row: OutboxMessage | StoredEvent, event: type[Any] | None) -> Any:
-    cls = event or owner.event_class(row.type)
+def _decode(context: Context, row: OutboxMessage | StoredEvent, event: type[Any] | None) -> Any:
+    cls = event or context.event_class(row.type)
     if cls is None:
-        raise LookupError(f"no class of the type {row.type!r} is imported in {owner.label!r}")
+        raise LookupError(f"no class of the type {row.type!r} is imported in {context.label!r}")
     return codec.decode(
-        cls, row.payload, version=row.schema_version, upcasters=owner.upcasters_of(cls)
+        cls, row.payload, version=row.schema_version, upcasters=context.upcasters_of(cls)
     )

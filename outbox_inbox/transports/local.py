@@ -101,9 +101,9 @@ def _copy(
 
 def _row(
     subscriber: Context, message: OutgoingMessage, texts: tuple[str, str]
-) -> statements.Received:
+) -> statements.ReceivedRow:
     payload, headers = texts
-    return statements.Received(
+    return statements.ReceivedRow(
         message_id=message.id,
         type=message.type,
         schema_version=message.version,

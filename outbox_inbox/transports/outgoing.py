@@ -3,7 +3,7 @@
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context
-from outbox_inbox.queues.statements import Pending
+from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.queues.statements.checkpoints import Stored
 from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
 
@@ -11,7 +11,7 @@ from .base import OutgoingMessage
 
 
 def outgoing(
-    context: Context, connection: BaseDatabaseWrapper, row: Pending | Stored
+    context: Context, connection: BaseDatabaseWrapper, row: PendingRow | Stored
 ) -> OutgoingMessage:
     """Return the message of a row of a context; without text if that was not fetched."""
     stored = isinstance(row, Stored)

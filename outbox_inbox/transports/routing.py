@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.queues.wakeup import Work
+from outbox_inbox.queues.wakeup import MoverName
 
 from . import transport
 
 
-def receivers(source: Context) -> Iterator[tuple[Context, Work]]:
+def receivers(source: Context) -> Iterator[tuple[Context, MoverName]]:
     """Yield who may have something to do after a relay of a context, and what."""
     yield source, "dispatch"
     published = {source.type_name(contract) for contract in source.publishes}

@@ -49,15 +49,15 @@ def _own_events(label: str) -> str:
 
 
 def _sent(label: str, kind: Kind) -> int:
-    owner = get_context(label)
-    in_outbox = OutboxMessage.objects.using(owner.database).filter(context=label, kind=kind)
-    stored = StoredEvent.objects.using(owner.database).filter(context=label, kind=kind)
+    context = get_context(label)
+    in_outbox = OutboxMessage.objects.using(context.database).filter(context=label, kind=kind)
+    stored = StoredEvent.objects.using(context.database).filter(context=label, kind=kind)
     # Where the stream is the source, the outbox has only what could not be sent at once.
     direct = stored.filter(in_outbox=False).exclude(message_id__in=in_outbox.values("message_id"))
     return (
         in_outbox.filter(state=OutboxState.SENT).count()
         + direct.count()
-        - unsent(owner, kind).events
+        - unsent(context, kind).events
     )
 
 

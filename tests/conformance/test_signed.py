@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from outbox_inbox.models import QuarantinedMessage, Reason
+from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.operations import QuarantineSelection, release
 from outbox_inbox.transports import transport
 from tests.integration.helpers import dispatch, eventually, picks, put, receive, relay, steps
@@ -66,7 +66,7 @@ def test_what_came_through_a_broker_is_released_as_it_was_sent(deploy):
     deploy({"2026-10": "another secret that is long enough"})
     send_and_receive()
     kept = QuarantinedMessage.objects.values_list("reason", flat=True)
-    assert list(kept) == [Reason.WRONG_SIGNATURE] * 3
+    assert list(kept) == [QuarantineReason.WRONG_SIGNATURE] * 3
     deploy(KEYS)
     assert release(DEPOT).released == 3
     dispatch("depot")

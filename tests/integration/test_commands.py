@@ -26,8 +26,8 @@ from outbox_inbox.models import (
     OutboxMessage,
     Partition,
     QuarantinedMessage,
+    QuarantineReason,
     Queue,
-    Reason,
 )
 from outbox_inbox.operations import pause
 from outbox_inbox.outbox.relay import relay_outbox
@@ -444,7 +444,11 @@ def aside():
         arriving(2, type="shop.sold.v2"),
         arriving(3, data=b"order=a"),
     ]
-    reasons = [Reason.UNKNOWN_VERSION, Reason.UNKNOWN_VERSION, Reason.NOT_JSON]
+    reasons = [
+        QuarantineReason.UNKNOWN_VERSION,
+        QuarantineReason.UNKNOWN_VERSION,
+        QuarantineReason.NOT_JSON,
+    ]
     kept = [Kept(each, why, "no") for each, why in zip(messages, reasons, strict=True)]
     keep(get_context("depot"), kept)
 
@@ -516,7 +520,10 @@ def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
 def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings):
     """There is no way to get the rest of it back."""
     settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 100}
-    keep(get_context("depot"), [Kept(arriving(1, data=b"a" * 101), Reason.TOO_LARGE, "too large")])
+    keep(
+        get_context("depot"),
+        [Kept(arriving(1, data=b"a" * 101), QuarantineReason.TOO_LARGE, "too large")],
+    )
     result = Result("release_messages", "--context=depot", "--source=/shop")
     assert (result.code, result.out) == (3, "Released 0 messages.\n")
     assert "it cannot be released; have it sent again" in result.error

@@ -192,9 +192,9 @@ def test_an_order_cancelled_at_once_is_never_left_booked() -> None:
 )
 def test_what_may_not_overtake_has_one_consumer(label: str, first: str, second: str) -> None:
     """Order is kept per consumer: whoever reads what follows has read what went before."""
-    owner = get_context(label)
-    names = {each.name for each in owner.consumers_of(first)}
-    assert {each.name for each in owner.consumers_of(second)} <= names
+    context = get_context(label)
+    names = {each.name for each in context.consumers_of(first)}
+    assert {each.name for each in context.consumers_of(second)} <= names
 
 
 def test_a_shipment_called_off_is_not_dispatched() -> None:

@@ -29,9 +29,9 @@ from outbox_inbox.models import (
 )
 from outbox_inbox.operations import Selection, discard, repartition
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.partitions import look
-from outbox_inbox.queues.run import stay
-from outbox_inbox.queues.statements import Received, dialects, mysql
+from outbox_inbox.queues.partitions import partition_statuses
+from outbox_inbox.queues.run import partition_run
+from outbox_inbox.queues.statements import ReceivedRow, dialects, mysql
 from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.streams.subscriptions import follow
 from tests.integration.helpers import (
@@ -95,7 +95,7 @@ def received(message_id=None, **given):
         "key_hash": 1,
         "recorded_at": "2030-01-01 00:00:00",
     }
-    return Received(**{**fields, **given})
+    return ReceivedRow(**{**fields, **given})
 
 
 def insert(*rows):
@@ -455,11 +455,11 @@ def test_the_session_is_watched_while_it_has_a_partition(settings):
     """The server ends it when it freezes; the project's own limit comes back."""
     settings.OUTBOX_INBOX = {"FROZEN_AFTER": timedelta(seconds=76.5)}
     deliver(*steps(Noted, 1))
-    row = next(each for each in look(get_context("shop"), Queue.INBOX) if each.ready)
+    row = next(each for each in partition_statuses(get_context("shop"), Queue.INBOX) if each.ready)
     with connection.cursor() as cursor:
         cursor.execute(f"SET SESSION {dialects.mysql_dialect(connection).idle_limit} = 5000")
     mine = session()
-    with stay(get_context("shop"), row):
+    with partition_run(get_context("shop"), row):
         assert _idle_limit() == 77
     assert (_idle_limit(), session()) == (5000, mine)
     connection.close()

@@ -863,7 +863,7 @@ def test_a_drain_reports_its_progress():
     told = []
     put(*notes(1, 2))
 
-    drain_all(progress=lambda owner, work, count: told.append((owner.label, work, count)))
+    drain_all(progress=lambda context, work, count: told.append((context.label, work, count)))
 
     assert ("shop", "relay", 2) in told
     assert sum(count for label, work, count in told if work == "dispatch") == 4

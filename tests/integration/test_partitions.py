@@ -14,8 +14,8 @@ from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.queues import partitions, statements
-from outbox_inbox.queues.partitions import ensure_partitions, look, operator_lock
-from outbox_inbox.queues.run import Lost, stay
+from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_statuses
+from outbox_inbox.queues.run import Lost, partition_run
 from outbox_inbox.transports import Published
 from tests.integration.helpers import (
     PATIENCE,
@@ -52,13 +52,13 @@ def outbox():
 
 def work():
     """Return the same partition as a mover sees it."""
-    (found,) = look(get_context("shop"), Queue.OUTBOX)
+    (found,) = partition_statuses(get_context("shop"), Queue.OUTBOX)
     return found
 
 
 def staying():
     """Stay on the shop's outbox."""
-    return stay(get_context("shop"), work())
+    return partition_run(get_context("shop"), work())
 
 
 def inboxes():
@@ -125,7 +125,7 @@ def test_a_look_at_a_run_that_shows_life_opens_no_transaction():
 def test_a_run_that_was_begun_between_look_and_lock_is_left_alone():
     """What a mover saw a moment ago is looked at again under the lock."""
     seen = work()
-    with staying(), stay(get_context("shop"), seen) as second:
+    with staying(), partition_run(get_context("shop"), seen) as second:
         assert second is None
 
 
@@ -234,7 +234,7 @@ def test_a_paused_partition_is_given_to_nobody():
         Partition.objects.update(paused=True)
         with pytest.raises(Lost), run.locked():
             pass
-    with stay(get_context("shop"), work()) as run:
+    with partition_run(get_context("shop"), work()) as run:
         assert run is None
 
 
@@ -273,9 +273,11 @@ def test_the_guard_against_freezing_ends_with_the_transaction(settings, way):
     """The connection belongs to the project; only our transactions are watched."""
     settings.OUTBOX_INBOX = {"FROZEN_AFTER": timedelta(seconds=77)}
     deliver(*steps(Noted, 1))
-    (row,) = [each for each in look(get_context("shop"), Queue.INBOX) if each.ready][:1]
+    (row,) = [each for each in partition_statuses(get_context("shop"), Queue.INBOX) if each.ready][
+        :1
+    ]
     delivery = Delivery.objects.filter(partition=row.number).first()
-    with stay(get_context("shop"), row) as run:
+    with partition_run(get_context("shop"), row) as run:
         before = guard()
         with transaction.atomic():
             run.lock() if way == "lock" else run.claim(delivery.pk)
@@ -322,7 +324,7 @@ def test_a_worker_drops_what_it_has_read_ahead_after_an_operator():
 
 def test_an_operator_may_name_the_partitions():
     """Workers of the others do not notice."""
-    look(get_context("shop"), Queue.INBOX)
+    partition_statuses(get_context("shop"), Queue.INBOX)
     leave_token(Queue.INBOX)
     with operator_lock(get_context("shop"), Queue.INBOX, [2, 3]):
         pass
@@ -345,7 +347,7 @@ def test_an_operator_who_fails_changes_nothing():
 def test_partitions_are_made_when_they_are_first_needed():
     """A context that was added since the last migrate works at once."""
     Partition.objects.all().delete()
-    assert len(look(get_context("shop"), Queue.INBOX)) == 8
+    assert len(partition_statuses(get_context("shop"), Queue.INBOX)) == 8
     assert Partition.objects.filter(context="depot", queue=Queue.OUTBOX).count() == 1
 
 
@@ -395,23 +397,23 @@ def test_partitions_are_made_after_a_deadlock():
 @pytest.mark.parametrize("number", [2, 5, 16])
 def test_other_numbers_than_the_rows_say_are_refused(settings, queue, number):
     """Until a repartition, nothing is handled: two workers could be at one key."""
-    look(get_context("shop"), queue)
+    partition_statuses(get_context("shop"), queue)
     settings.OUTBOX_INBOX = {"PARTITIONS": {queue.value: number}}
     with pytest.raises(SettingsError, match=r"manage\.py repartition"):
-        look(get_context("shop"), queue)
+        partition_statuses(get_context("shop"), queue)
 
 
 def test_the_receiver_has_one_partition_whatever_the_settings_say(settings):
     """There is one stream to receive from."""
     settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 2, "outbox": 2}}
-    assert len(look(get_context("depot"), Queue.INTAKE)) == 1
+    assert len(partition_statuses(get_context("depot"), Queue.INTAKE)) == 1
 
 
 def test_who_is_at_work_comes_last():
     """A second worker begins where nobody is."""
     deliver(*(Noted(order=f"o{n}", number=1) for n in range(40)))
     Partition.objects.filter(context="shop", queue=Queue.INBOX, number=0).update(run=uuid4())
-    assert [each.number for each in look(get_context("shop"), Queue.INBOX)] == [
+    assert [each.number for each in partition_statuses(get_context("shop"), Queue.INBOX)] == [
         1,
         2,
         3,
@@ -428,7 +430,7 @@ def test_a_look_says_where_there_is_work():
     """A partition without any is not even visited."""
     deliver(Noted(order="a", number=1))
     busy = set(Delivery.objects.values_list("partition", flat=True))
-    found = look(get_context("shop"), Queue.INBOX)
+    found = partition_statuses(get_context("shop"), Queue.INBOX)
     assert {each.number for each in found if each.ready} == busy
 
 
@@ -438,7 +440,7 @@ def test_partitions_that_were_seen_are_gone_over_without_a_look(move, monkeypatc
     deliver(*steps(Noted, 2))
     put(*steps(Noted, [3]))
     queue = Queue.OUTBOX if move is relay else Queue.INBOX
-    seen = look(get_context("shop"), queue)
+    seen = partition_statuses(get_context("shop"), queue)
     monkeypatch.setattr(partitions, "look", None)
 
     assert move(seen=seen).done
@@ -448,7 +450,7 @@ def test_partitions_that_were_seen_are_gone_over_without_a_look(move, monkeypatc
 def test_partitions_that_were_seen_may_be_anothers_by_now():
     """What a look has found is a hint; the lock decides."""
     put(*steps(Noted, 1))
-    seen = look(get_context("shop"), Queue.OUTBOX)
+    seen = partition_statuses(get_context("shop"), Queue.OUTBOX)
     with staying():
         assert relay(seen=seen).busy == 1
 
@@ -459,9 +461,11 @@ def test_a_look_at_everything_says_the_same_as_one_at_each_queue():
     put(*steps(Noted, [3]), at=timezone.now() - timedelta(hours=1))
     leave_token(Queue.INBOX, number=2)
     relay("depot")
-    everything = statements.look_at_all(connection, ["shop", "depot"])
+    everything = statements.all_partition_statuses(connection, ["shop", "depot"])
 
     for label in ("shop", "depot"):
         for queue in Queue:
-            found = [work for owner, name, work in everything if (owner, name) == (label, queue)]
-            assert found == look(get_context(label), queue)
+            found = [
+                work for context, name, work in everything if (context, name) == (label, queue)
+            ]
+            assert found == partition_statuses(get_context(label), queue)

@@ -18,9 +18,9 @@ from outbox_inbox.models import (
     InboxMessage,
     Partition,
     QuarantinedMessage,
+    QuarantineReason,
     QuarantineState,
     Queue,
-    Reason,
 )
 from outbox_inbox.operations import (
     QuarantineSelection,
@@ -106,7 +106,7 @@ def aside():
 
 def reasons():
     """Return why messages are aside, in order."""
-    return [Reason(row.reason) for row in aside()]
+    return [QuarantineReason(row.reason) for row in aside()]
 
 
 def inbox():
@@ -117,15 +117,15 @@ def inbox():
 
 
 WRONG = {
-    Reason.TOO_LARGE: arriving(2, data=b'"' + b"a" * LIMIT),
-    Reason.TOO_DEEP: arriving(2, data=b'{"a":' + b"[" * 90 + b"]" * 90 + b"}"),
-    Reason.NOT_JSON: arriving(2, data=b"\xff"),
-    Reason.MALFORMED: arriving(2, hops="many"),
-    Reason.UNKNOWN_SOURCE: arriving(2, source="/mall"),
-    Reason.UNKNOWN_TYPE: arriving(2, type="sold"),
-    Reason.UNKNOWN_VERSION: arriving(2, type="shop.sold.v2"),
-    Reason.WRONG_SCHEMA: arriving(2, data=b'{"number":"two"}'),
-    Reason.CONFLICT: arriving(1, data=payload(2), receipt=2),
+    QuarantineReason.TOO_LARGE: arriving(2, data=b'"' + b"a" * LIMIT),
+    QuarantineReason.TOO_DEEP: arriving(2, data=b'{"a":' + b"[" * 90 + b"]" * 90 + b"}"),
+    QuarantineReason.NOT_JSON: arriving(2, data=b"\xff"),
+    QuarantineReason.MALFORMED: arriving(2, hops="many"),
+    QuarantineReason.UNKNOWN_SOURCE: arriving(2, source="/mall"),
+    QuarantineReason.UNKNOWN_TYPE: arriving(2, type="sold"),
+    QuarantineReason.UNKNOWN_VERSION: arriving(2, type="shop.sold.v2"),
+    QuarantineReason.WRONG_SCHEMA: arriving(2, data=b'{"number":"two"}'),
+    QuarantineReason.CONFLICT: arriving(1, data=payload(2), receipt=2),
 }
 
 
@@ -174,15 +174,15 @@ def test_an_id_with_another_payload_is_a_conflict_also_later():
     """The first that came is the one that counts."""
     bring(arriving(1))
     bring(arriving(1, data=payload(9)))
-    assert (inbox(), reasons()) == ([1], [Reason.CONFLICT])
+    assert (inbox(), reasons()) == ([1], [QuarantineReason.CONFLICT])
     assert InboxMessage.objects.get().payload.encode() == payload(1)
 
 
 def test_each_context_keeps_its_own():
     """Both may have to look at the same message."""
-    message = WRONG[Reason.NOT_JSON]
+    message = WRONG[QuarantineReason.NOT_JSON]
     for label in ("depot", "shop"):
-        keep(get_context(label), [Kept(message, Reason.NOT_JSON, "no JSON")])
+        keep(get_context(label), [Kept(message, QuarantineReason.NOT_JSON, "no JSON")])
     assert [row.context for row in aside()] == ["depot", "shop"]
 
 
@@ -267,14 +267,15 @@ def test_what_still_does_not_pass_stays_with_its_new_reason(deployed):
     """The version is known by now, and its data does not fit."""
     bring(arriving(1, type="shop.sold.v2"))
     deployed(Sold2)
-    assert release(DEPOT) == Released(kept={Reason.WRONG_SCHEMA: 1})
+    assert release(DEPOT) == Released(kept={QuarantineReason.WRONG_SCHEMA: 1})
     (row,) = aside()
-    assert (row.reason, row.state) == (Reason.WRONG_SCHEMA, QuarantineState.QUARANTINED)
+    assert (row.reason, row.state) == (QuarantineReason.WRONG_SCHEMA, QuarantineState.QUARANTINED)
     assert "country" in row.error
 
 
 @pytest.mark.parametrize(
-    ("left", "reason"), [([], Reason.UNKNOWN_SOURCE), ([Sold], Reason.UNKNOWN_TYPE)]
+    ("left", "reason"),
+    [([], QuarantineReason.UNKNOWN_SOURCE), ([Sold], QuarantineReason.UNKNOWN_TYPE)],
 )
 def test_what_the_context_does_not_subscribe_to_any_more_stays(deployed, left, reason):
     """It could be a deployment that lags behind: nothing is thrown away."""
@@ -287,9 +288,9 @@ def test_what_the_context_does_not_subscribe_to_any_more_stays(deployed, left, r
 
 def test_a_cut_message_cannot_be_released(settings):
     """The rest of it is gone, also where the limit has been raised meanwhile."""
-    bring(WRONG[Reason.TOO_LARGE])
+    bring(WRONG[QuarantineReason.TOO_LARGE])
     settings.OUTBOX_INBOX = WIRE
-    assert release(DEPOT) == Released(kept={Reason.TOO_LARGE: 1}, cut=1)
+    assert release(DEPOT) == Released(kept={QuarantineReason.TOO_LARGE: 1}, cut=1)
     assert (inbox(), [row.state for row in aside()]) == ([], [QuarantineState.QUARANTINED])
 
 
@@ -297,7 +298,7 @@ def test_a_message_of_which_only_attributes_were_cut_cannot_be_released(settings
     """It would be another message than the one that was sent."""
     bring(arriving(1, headers=json.dumps({"a": "b" * 5_000})))
     settings.OUTBOX_INBOX = WIRE
-    assert release(DEPOT) == Released(kept={Reason.MALFORMED: 1}, cut=1)
+    assert release(DEPOT) == Released(kept={QuarantineReason.MALFORMED: 1}, cut=1)
 
 
 def test_long_headers_are_kept_whole(deployed):
@@ -310,7 +311,7 @@ def test_long_headers_are_kept_whole(deployed):
 def test_what_is_no_text_does_not_become_one_by_being_kept():
     """A value that was refused for its type stays refused."""
     bring(arriving(1, subject=b"a"))
-    assert release(DEPOT) == Released(kept={Reason.MALFORMED: 1})
+    assert release(DEPOT) == Released(kept={QuarantineReason.MALFORMED: 1})
 
 
 def test_a_message_that_came_again_meanwhile_is_released_and_handled_once(deployed):
@@ -325,7 +326,7 @@ def test_a_message_that_came_again_meanwhile_is_released_and_handled_once(deploy
 def test_a_conflict_stays_a_conflict():
     """Its id stands for something else, now as then."""
     bring(arriving(1), arriving(1, data=payload(2), receipt=2))
-    assert release(DEPOT) == Released(kept={Reason.CONFLICT: 1})
+    assert release(DEPOT) == Released(kept={QuarantineReason.CONFLICT: 1})
 
 
 def test_what_was_released_is_not_kept_aside_again(deployed):
@@ -351,7 +352,7 @@ def test_a_dry_run_of_a_release_changes_nothing(deployed):
     bring(new_version(1), arriving(2, type="shop.sold.v2"))
     before = list(QuarantinedMessage.objects.order_by("id").values())
     deployed(Sold2)
-    expected = Released(released=1, kept={Reason.WRONG_SCHEMA: 1})
+    expected = Released(released=1, kept={QuarantineReason.WRONG_SCHEMA: 1})
     assert release(DEPOT, dry_run=True) == expected
     assert (inbox(), list(QuarantinedMessage.objects.order_by("id").values())) == ([], before)
     assert release(DEPOT) == expected
@@ -365,7 +366,7 @@ def test_a_release_waits_for_the_receiver(deployed):
     with Worker() as other:
         begun = []
 
-        def while_receiving(owner, limit):
+        def while_receiving(context, limit):
             if not begun:
                 begun.append(other.start(release, DEPOT))
                 eventually(waits_for_lock, "the release waits")
@@ -379,7 +380,7 @@ def test_a_release_waits_for_the_receiver(deployed):
 SELECTIONS = {
     "all": ({}, [1, 2, 3, 4]),
     "id": ({"id": str(UUID(int=2))}, [2]),
-    "reason": ({"reason": Reason.UNKNOWN_SOURCE}, [4]),
+    "reason": ({"reason": QuarantineReason.UNKNOWN_SOURCE}, [4]),
     "source": ({"source": "/mall"}, [4]),
     "source without its slash": ({"source": "mall"}, [4]),
     "type": ({"type": "shop.sold.v3"}, [3]),
@@ -426,7 +427,7 @@ def test_a_discarded_message_keeps_the_reason():
     assert discard_quarantined(DEPOT, " sent by mistake ") == 1
     (row,) = aside()
     assert (row.state, row.note) == (QuarantineState.DISCARDED, "sent by mistake")
-    assert (row.reason, row.finished_at is None) == (Reason.UNKNOWN_VERSION, False)
+    assert (row.reason, row.finished_at is None) == (QuarantineReason.UNKNOWN_VERSION, False)
 
 
 def test_a_reason_must_be_given():
@@ -480,10 +481,12 @@ def test_rows_of_a_context_that_lives_elsewhere_are_refused(settings):
 def test_the_statistics_count_what_is_quarantined():
     """By reason, in the inbox of the context, and only what nobody has solved."""
     bring(new_version(1), new_version(2), arriving(3, source="/mall"), arriving(4, hops="x"))
-    discard_quarantined(QuarantineSelection(context="depot", reason=Reason.MALFORMED), "x")
+    discard_quarantined(
+        QuarantineSelection(context="depot", reason=QuarantineReason.MALFORMED), "x"
+    )
     found = {(each.context, each.queue): each for each in queue_stats()}
     stats = found["depot", Queue.INBOX]
-    assert stats.aside == {Reason.UNKNOWN_VERSION: 2, Reason.UNKNOWN_SOURCE: 1}
+    assert stats.aside == {QuarantineReason.UNKNOWN_VERSION: 2, QuarantineReason.UNKNOWN_SOURCE: 1}
     assert stats.quarantined == 3
     assert sum(each.quarantined for each in found.values()) == 3
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.operations import look, similar, streams
+from outbox_inbox.operations import read_entries, similar, streams
 from tests.depot.events import Wanted
 from tests.integration.helpers import put, steps
 from tests.shop.events import Grown, Loose, Noted, Unheard
@@ -301,7 +301,8 @@ def test_a_long_stream_is_read_page_by_page(monkeypatch):
     put(*steps(Unheard, 9), stream="order-1")
     for limit, after in [(None, 0), (3, 0), (4, 2), (9, 0), (50, 6)]:
         found = [
-            each.version for each in look(get_context("shop"), "order-1", after=after, limit=limit)
+            each.version
+            for each in read_entries(get_context("shop"), "order-1", after=after, limit=limit)
         ]
         assert found == [*range(1, 10)][after:][:limit]
 

@@ -230,9 +230,9 @@ def test_a_message_is_acknowledged_after_it_was_committed(settings):
 
     with Worker() as other:
 
-        def acknowledge(owner, messages):
+        def acknowledge(context, messages):
             seen.append(other.do(inbox))
-            queued.acknowledge(owner, messages)
+            queued.acknowledge(context, messages)
 
         with playing(receive=queued.receive, acknowledge=acknowledge):
             receive()
@@ -279,7 +279,7 @@ def test_what_was_not_acknowledged_comes_before_anything_new(memory):
     assert [row.payload[10] for row in rows] == ["1", "2", "3"]
 
 
-def receive_nothing(owner, limit):
+def receive_nothing(context, limit):
     """Be out of reach."""
     raise TransportUnavailable("nobody answers")
 
@@ -316,7 +316,7 @@ def test_an_acknowledgement_that_fails_repeats_the_message_and_nothing_else(sett
     settings.OUTBOX_INBOX = WIRE
     queued = Queued(arriving(1))
 
-    def fail(owner, messages):
+    def fail(context, messages):
         raise TransportUnavailable("nobody answers")
 
     with playing(receive=queued.receive, acknowledge=fail), pytest.raises(TransportUnavailable):
@@ -338,10 +338,10 @@ def test_only_one_receives_at_a_time(settings):
 
     with Worker() as other:
 
-        def while_another(owner, limit):
+        def while_another(context, limit):
             if not others:
                 others.append(other.do(receive))
-            return queued.receive(owner, limit)
+            return queued.receive(context, limit)
 
         with playing(receive=while_another, acknowledge=queued.acknowledge):
             receive()

@@ -117,12 +117,12 @@ def numbers():
     return [int(each[10 : each.index(",")]) for each in rows.values_list("payload", flat=True)]
 
 
-def read(bus, owner, limit=100):
+def read(bus, context, limit=100):
     """Receive and acknowledge as a context, without its inbox; return the ids."""
-    with bus.attached(owner):
-        found = bus.receive(owner, limit)
+    with bus.attached(context):
+        found = bus.receive(context, limit)
         if found:
-            bus.acknowledge(owner, found)
+            bus.acknowledge(context, found)
     return [UUID(message.attributes["id"]).int for message in found]
 
 

@@ -71,10 +71,10 @@ def failures(monkeypatch):
     planned = {work: [] for work in WORK}
 
     def failing(work, mover):
-        def move(owner, **options):
+        def move(context, **options):
             if planned[work]:
                 raise planned[work].pop(0)
-            return mover(owner, **options)
+            return mover(context, **options)
 
         return move
 
@@ -169,7 +169,7 @@ def test_after_something_moved_each_context_is_looked_at_anew(monkeypatch):
     run_both()
     put(*steps(Noted, [2]))
     looks = []
-    look = statements.look_at_all
+    look = statements.all_partition_statuses
 
     def note(connection, labels):
         looks.append(list(labels))
@@ -294,7 +294,7 @@ def test_what_was_moved_is_reported():
     put(*steps(Noted, 1))
     told = []
 
-    run_both(report=lambda step: told.append((step.owner.label, step.work, step.outcome.done)))
+    run_both(report=lambda step: told.append((step.context.label, step.work, step.outcome.done)))
 
     assert told == [("shop", "relay", 1), ("shop", "dispatch", 2)]
 
@@ -315,10 +315,10 @@ def test_only_the_chosen_contexts_are_run():
 def test_an_unexpected_error_of_one_context_does_not_stop_the_others(monkeypatch, log):
     """It is logged with its traceback, and everybody else goes on."""
 
-    def move(owner, **options):
-        if owner.label == "shop":
+    def move(context, **options):
+        if context.label == "shop":
             raise ZeroDivisionError("a bug")
-        return dispatch_inbox(owner, **options)
+        return dispatch_inbox(context, **options)
 
     monkeypatch.setattr(running, "WORK", {**WORK, "dispatch": move})
     put(Checked(order="a", number=1))

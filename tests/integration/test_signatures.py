@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from outbox_inbox.models import InboxMessage, QuarantinedMessage, Reason
+from outbox_inbox.models import InboxMessage, QuarantinedMessage, QuarantineReason
 from outbox_inbox.operations import QuarantineSelection, Released, release
 from outbox_inbox.transports import ReceivedMessage
 from tests.arriving import Queued, arriving
@@ -37,7 +37,10 @@ def deploy(settings):
 
 def reasons():
     """Return why messages are still aside."""
-    return [Reason(row.reason) for row in QuarantinedMessage.objects.filter(state="quarantined")]
+    return [
+        QuarantineReason(row.reason)
+        for row in QuarantinedMessage.objects.filter(state="quarantined")
+    ]
 
 
 def test_signed_messages_go_from_context_to_context(deploy):
@@ -60,7 +63,7 @@ def test_what_is_signed_with_another_key_is_kept_aside_and_stops_nobody(deploy):
         receive()
     dispatch("depot")
     assert picks("watch") == [2]
-    assert reasons() == [Reason.WRONG_SIGNATURE] * 2
+    assert reasons() == [QuarantineReason.WRONG_SIGNATURE] * 2
     assert queued.acknowledged == queued.messages
 
 
@@ -69,7 +72,7 @@ def test_after_the_key_was_added_the_messages_are_let_in(deploy):
     deploy(None, {"2026-10": OLD}, WIRE)
     with Queued(*(signed_by("2026-11", NEW, arriving(n)) for n in (1, 2))).playing():
         receive()
-    assert release(DEPOT) == Released(kept={Reason.WRONG_SIGNATURE: 2})
+    assert release(DEPOT) == Released(kept={QuarantineReason.WRONG_SIGNATURE: 2})
     deploy(None, {"2026-10": OLD, "2026-11": NEW}, WIRE)
     assert release(DEPOT) == Released(released=2)
     dispatch("depot")
@@ -83,7 +86,7 @@ def test_a_forged_message_is_not_let_in_by_a_release(deploy):
     forged = ReceivedMessage(receipt=2, attributes=real.attributes, data=arriving(9).data)
     with Queued(forged).playing():
         receive()
-    assert release(DEPOT) == Released(kept={Reason.WRONG_SIGNATURE: 1})
+    assert release(DEPOT) == Released(kept={QuarantineReason.WRONG_SIGNATURE: 1})
     assert not InboxMessage.objects.exists()
 
 
@@ -92,7 +95,7 @@ def test_what_is_not_signed_is_let_in_once_it_need_not_be(deploy):
     deploy(None, {"2026-11": NEW}, WIRE)
     with Queued(arriving(1)).playing():
         receive()
-    assert reasons() == [Reason.WRONG_SIGNATURE]
+    assert reasons() == [QuarantineReason.WRONG_SIGNATURE]
     deploy(None, {"2026-11": NEW}, WIRE, required=False)
     assert release(DEPOT) == Released(released=1)
 
@@ -103,7 +106,7 @@ def test_what_nobody_subscribed_to_stays_aside_when_its_key_was_added(deploy):
     with Queued(signed_by("2026-11", NEW, arriving(1, type="shop.other.v1"))).playing():
         receive()
     deploy(None, {"2026-11": NEW}, WIRE)
-    assert release(DEPOT) == Released(kept={Reason.UNKNOWN_TYPE: 1})
+    assert release(DEPOT) == Released(kept={QuarantineReason.UNKNOWN_TYPE: 1})
     assert "does not subscribe" in QuarantinedMessage.objects.get().error
 
 

@@ -268,15 +268,15 @@ def ask_for(which: str, queue: str) -> Callable[[], Any]:
 CONTEXT = [connection, "shop", 0]
 STATEMENTS = {
     "look at the outbox": (
-        [statements.look, connection, "shop", "outbox", OutboxMessage],
+        [statements.partition_statuses, connection, "shop", "outbox", OutboxMessage],
         ["outbox_inbox_out_pending", "outbox_inbox_out_due"],
     ),
     "look at the inbox": (
-        [statements.look, connection, "shop", "inbox", Delivery],
+        [statements.partition_statuses, connection, "shop", "inbox", Delivery],
         ["outbox_inbox_del_ready", "outbox_inbox_del_due"],
     ),
     "look at everything": (
-        [statements.look_at_all, connection, ["shop", "depot"]],
+        [statements.all_partition_statuses, connection, ["shop", "depot"]],
         [
             "outbox_inbox_out_pending",
             "outbox_inbox_out_due",
@@ -301,11 +301,11 @@ STATEMENTS = {
         ["outbox_inbox_del_due"],
     ),
     "release messages": (
-        [statements.release_messages, *CONTEXT, ["k1", "k2"]],
+        [statements.unblock_messages, *CONTEXT, ["k1", "k2"]],
         ["outbox_inbox_out_waiting"],
     ),
     "release deliveries": (
-        [statements.release_deliveries, *CONTEXT, [("note", "k1"), ("note", "k2")]],
+        [statements.unblock_deliveries, *CONTEXT, [("note", "k1"), ("note", "k2")]],
         ["outbox_inbox_del_waiting"],
     ),
     "dead messages": ([ask_for("dead", "outbox")], ["outbox_inbox_out_dead"]),
@@ -389,7 +389,7 @@ def test_neither_finished_nor_waiting_rows_are_read(crowded, name):
 @pytest.mark.postgres
 def test_a_release_reads_the_key_it_is_about(crowded):
     """Not the 100,000 that wait behind another."""
-    plan = explain(statements.release_messages, connection, "shop", 0, ["k1"], run=True)
+    plan = explain(statements.unblock_messages, connection, "shop", 0, ["k1"], run=True)
     assert plan.pages < 30
 
 

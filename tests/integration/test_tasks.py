@@ -221,10 +221,10 @@ def test_one_context_that_fails_does_not_keep_the_others_waiting(monkeypatch):
     relay("shop")
     mover = tasks.dispatcher.dispatch_inbox
 
-    def move(owner, **options):
-        if owner.label == "ordering":
+    def move(context, **options):
+        if context.label == "ordering":
             raise ZeroDivisionError("a bug")
-        return mover(owner, **options)
+        return mover(context, **options)
 
     monkeypatch.setattr(tasks.dispatcher, "dispatch_inbox", move)
 
@@ -238,8 +238,8 @@ def test_one_context_that_fails_does_not_keep_the_others_waiting(monkeypatch):
 def test_errors_of_several_contexts_are_raised_together(monkeypatch):
     """None of them is hidden by another."""
 
-    def move(owner, **options):
-        raise ZeroDivisionError(owner.label)
+    def move(context, **options):
+        raise ZeroDivisionError(context.label)
 
     monkeypatch.setattr(tasks.dispatcher, "dispatch_inbox", move)
 

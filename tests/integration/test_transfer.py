@@ -37,8 +37,8 @@ from outbox_inbox.models import (
     Partition,
     ProcessState,
     QuarantinedMessage,
+    QuarantineReason,
     Queue,
-    Reason,
     Snapshot,
     StoredEvent,
     Transfer,
@@ -108,8 +108,8 @@ def unguarded(committed: None) -> Iterator[None]:
             set_last(connections[alias], model, 0)
     yield
     for alias in connections:
-        for owner in contexts():
-            guards.remove(connections[alias], owner.label)
+        for context in contexts():
+            guards.remove(connections[alias], context.label)
         Transfer.objects.using(alias).all().delete()
 
 
@@ -147,7 +147,9 @@ def unfinished_business() -> None:
         changed_at=now,
     )
     odd = ReceivedMessage(receipt=None, attributes={"id": "odd"}, data=b"\xff\x00")
-    quarantine.keep(get_context("shop"), [quarantine.Kept(odd, Reason.NOT_JSON, "no text")])
+    quarantine.keep(
+        get_context("shop"), [quarantine.Kept(odd, QuarantineReason.NOT_JSON, "no text")]
+    )
 
 
 # ----------------------------------------------------------------------------------------- the move

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
 from outbox_inbox.inbox.admission import Refusal, vet
-from outbox_inbox.models import Reason
+from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
 from tests.shop.contracts import Sold
 
@@ -270,9 +270,9 @@ def test_extensions_of_others_do_no_harm(write):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"source": "https://github.com/cloudevents"}, Reason.UNKNOWN_SOURCE),
-        ({"type": "com.example.sold"}, Reason.UNKNOWN_TYPE),
-        ({"correlationid": "7"}, Reason.MALFORMED),
+        ({"source": "https://github.com/cloudevents"}, QuarantineReason.UNKNOWN_SOURCE),
+        ({"type": "com.example.sold"}, QuarantineReason.UNKNOWN_TYPE),
+        ({"correlationid": "7"}, QuarantineReason.MALFORMED),
     ],
     ids=["source", "type", "extension"],
 )
@@ -288,4 +288,4 @@ def test_an_event_in_structured_mode_is_not_read():
     message = http.to_structured(theirs(), JSONFormat())
     with pytest.raises(Refusal) as caught:
         judge({}, message.body)
-    assert caught.value.reason == Reason.MALFORMED
+    assert caught.value.reason == QuarantineReason.MALFORMED

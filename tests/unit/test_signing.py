@@ -17,7 +17,7 @@ from outbox_inbox.conf.keys import Signing, Verifying
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.inbox.admission import Accepted, Refusal, vet
-from outbox_inbox.models import Reason
+from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
 from outbox_inbox.transports.signing import canonical, problem, sign, signature
 from tests.arriving import arriving
@@ -170,7 +170,7 @@ def test_a_key_is_replaced_without_a_gap():
         second = published()
         assert (judge(first), judge(second)) == (None, None)
     with deploy({"keys": after}, {"keys": after}):
-        assert (reason(first), judge(second)) == (Reason.WRONG_SIGNATURE, None)
+        assert (reason(first), judge(second)) == (QuarantineReason.WRONG_SIGNATURE, None)
 
 
 TAMPERED = [
@@ -198,9 +198,9 @@ def test_an_attribute_that_was_tampered_with_is_noticed(name, how):
             other = {"source": "shop", "keyid": "b", "specversion": "1.1"}.get(name, f"{value}0")
             attributes[name] = other if how == "changed" else ""
         found = reason(ReceivedMessage(receipt=1, attributes=attributes, data=message.data))
-    assert found == Reason.WRONG_SIGNATURE or (
+    assert found == QuarantineReason.WRONG_SIGNATURE or (
         # Without these it is not even asked who it is from.
-        found in (Reason.MALFORMED, Reason.UNKNOWN_SOURCE)
+        found in (QuarantineReason.MALFORMED, QuarantineReason.UNKNOWN_SOURCE)
         and name in ("specversion", "id", "source", "type")
     )
 
@@ -212,7 +212,7 @@ def test_an_attribute_that_was_added_is_noticed():
         more = ReceivedMessage(
             receipt=1, attributes={**message.attributes, "tracestate": "x"}, data=message.data
         )
-        assert reason(more) == Reason.WRONG_SIGNATURE
+        assert reason(more) == QuarantineReason.WRONG_SIGNATURE
 
 
 @given(position=st.integers(0, len(DATA) - 1), byte=st.integers(1, 255))
@@ -223,14 +223,14 @@ def test_data_that_was_tampered_with_is_noticed(position, byte):
     with deploy({"keys": {"a": OLD}}, {"keys": {"a": OLD}}):
         message = published()
         bad = ReceivedMessage(receipt=1, attributes=message.attributes, data=bytes(changed))
-        assert reason(bad) == Reason.WRONG_SIGNATURE
+        assert reason(bad) == QuarantineReason.WRONG_SIGNATURE
 
 
 def test_the_signature_is_looked_at_before_the_data():
     """Nothing of a message is parsed before it is known who made it."""
     with deploy({"keys": {"a": OLD}}, {"keys": {"a": OLD}}):
         bad = arriving(1, data=b"{" * 1_000, type="no type", signature="0" * 64, keyid="a")
-        assert reason(bad) == Reason.WRONG_SIGNATURE
+        assert reason(bad) == QuarantineReason.WRONG_SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_the_signature_is_looked_at_before_the_data():
     [
         (None, None),
         ({"keys": {"a": OLD}, "required": False}, None),
-        ({"keys": {"a": OLD}}, Reason.WRONG_SIGNATURE),
+        ({"keys": {"a": OLD}}, QuarantineReason.WRONG_SIGNATURE),
         ({"required": False}, None),
-        ({"required": True}, Reason.WRONG_SIGNATURE),
+        ({"required": True}, QuarantineReason.WRONG_SIGNATURE),
     ],
     ids=str,
 )
@@ -255,9 +255,9 @@ def test_a_message_that_is_not_signed_is_refused_only_if_it_has_to_be(verifying,
     [
         (None, None),
         ({"required": False}, None),
-        ({"required": True}, Reason.WRONG_SIGNATURE),
-        ({"keys": {"b": NEW}, "required": False}, Reason.WRONG_SIGNATURE),
-        ({"keys": {"a": NEW}, "required": False}, Reason.WRONG_SIGNATURE),
+        ({"required": True}, QuarantineReason.WRONG_SIGNATURE),
+        ({"keys": {"b": NEW}, "required": False}, QuarantineReason.WRONG_SIGNATURE),
+        ({"keys": {"a": NEW}, "required": False}, QuarantineReason.WRONG_SIGNATURE),
     ],
     ids=["nothing", "no keys", "no keys, required", "another key", "another secret"],
 )
@@ -323,12 +323,12 @@ def test_no_repr_shows_a_key():
     """Of the settings, the context, or what is in them."""
     keys = {"a": OLD, "b": NEW}
     with deploy({"keys": keys, "sign_with": "a"}, {"keys": keys}):
-        owner = get_context("depot")
+        context = get_context("depot")
         everything = [
             settings(),
             get_context("shop"),
-            owner,
-            owner.verifying,
+            context,
+            context.verifying,
             get_context("shop").signing,
         ]
         texts = "".join(f"{each!r}{each}" for each in everything)

@@ -14,7 +14,7 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
 from outbox_inbox.inbox.admission import Accepted, Refusal, vet
 from outbox_inbox.inbox.quarantine import cut, fingerprint, named
-from outbox_inbox.models import Reason
+from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import ReceivedMessage
 from tests.arriving import arriving, payload
 from tests.shop.contracts import Sold
@@ -76,21 +76,21 @@ def nested(levels):
 
 
 WRONG = {
-    "too large": (Reason.TOO_LARGE, b'{"order":"' + b"a" * 262_144 + b'"}'),
-    "too deep": (Reason.TOO_DEEP, nested(64)),
-    "far too deep": (Reason.TOO_DEEP, nested(100_000)),
-    "too many nodes": (Reason.TOO_DEEP, b'{"a":[' + b"1," * 10_000 + b"1]}"),
-    "no JSON": (Reason.NOT_JSON, b"order=a"),
-    "nothing": (Reason.NOT_JSON, b""),
-    "half of it": (Reason.NOT_JSON, b'{"number":1,"ord'),
-    "no object": (Reason.NOT_JSON, b"[1]"),
-    "not UTF-8": (Reason.NOT_JSON, b'{"number":1,"order":"\xff"}'),
-    "a key twice": (Reason.NOT_JSON, b'{"number":1,"number":2,"order":"a"}'),
-    "not a number": (Reason.NOT_JSON, b'{"number":NaN,"order":"a"}'),
-    "a NUL": (Reason.NOT_JSON, b'{"number":1,"order":"\\u0000"}'),
-    "a lone surrogate": (Reason.NOT_JSON, b'{"number":1,"order":"\\ud800"}'),
-    "a field is missing": (Reason.WRONG_SCHEMA, b'{"number":1}'),
-    "a field of another type": (Reason.WRONG_SCHEMA, b'{"number":"one","order":"a"}'),
+    "too large": (QuarantineReason.TOO_LARGE, b'{"order":"' + b"a" * 262_144 + b'"}'),
+    "too deep": (QuarantineReason.TOO_DEEP, nested(64)),
+    "far too deep": (QuarantineReason.TOO_DEEP, nested(100_000)),
+    "too many nodes": (QuarantineReason.TOO_DEEP, b'{"a":[' + b"1," * 10_000 + b"1]}"),
+    "no JSON": (QuarantineReason.NOT_JSON, b"order=a"),
+    "nothing": (QuarantineReason.NOT_JSON, b""),
+    "half of it": (QuarantineReason.NOT_JSON, b'{"number":1,"ord'),
+    "no object": (QuarantineReason.NOT_JSON, b"[1]"),
+    "not UTF-8": (QuarantineReason.NOT_JSON, b'{"number":1,"order":"\xff"}'),
+    "a key twice": (QuarantineReason.NOT_JSON, b'{"number":1,"number":2,"order":"a"}'),
+    "not a number": (QuarantineReason.NOT_JSON, b'{"number":NaN,"order":"a"}'),
+    "a NUL": (QuarantineReason.NOT_JSON, b'{"number":1,"order":"\\u0000"}'),
+    "a lone surrogate": (QuarantineReason.NOT_JSON, b'{"number":1,"order":"\\ud800"}'),
+    "a field is missing": (QuarantineReason.WRONG_SCHEMA, b'{"number":1}'),
+    "a field of another type": (QuarantineReason.WRONG_SCHEMA, b'{"number":"one","order":"a"}'),
 }
 
 
@@ -145,13 +145,13 @@ def test_an_attribute_that_makes_no_sense_is_malformed(changed):
         message = ReceivedMessage(
             receipt=1, attributes={**message.attributes, 7: "seven"}, data=message.data
         )
-    assert refused(message) == Reason.MALFORMED
+    assert refused(message) == QuarantineReason.MALFORMED
 
 
 @pytest.mark.parametrize("source", ["/mall", "shop/", "//shop", "depot", "/SHOP", "\0", "\ud800"])
 def test_a_source_that_the_context_does_not_listen_to_is_unknown(source):
     """Only contexts whose contracts it subscribes to may put anything into its inbox."""
-    assert refused(arriving(1, source=source)) == Reason.UNKNOWN_SOURCE
+    assert refused(arriving(1, source=source)) == QuarantineReason.UNKNOWN_SOURCE
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_source_that_the_context_does_not_listen_to_is_unknown(source):
 )  # fmt: skip
 def test_a_type_that_is_no_contract_of_its_source_is_unknown(name):
     """A context speaks for itself only."""
-    assert refused(arriving(1, type=name)) == Reason.UNKNOWN_TYPE
+    assert refused(arriving(1, type=name)) == QuarantineReason.UNKNOWN_TYPE
 
 
 def test_a_source_may_come_without_its_slash():
@@ -182,14 +182,14 @@ def test_a_version_that_can_be_read_gets_in(version, data):
 @pytest.mark.parametrize("version", [1, 4, 99_999])
 def test_a_version_that_cannot_be_read_is_unknown(version):
     """One that is newer than the class, and an older one without an upcaster."""
-    assert refused(arriving(1, type=f"shop.grown.v{version}")) == Reason.UNKNOWN_VERSION
+    assert refused(arriving(1, type=f"shop.grown.v{version}")) == QuarantineReason.UNKNOWN_VERSION
 
 
 @pytest.mark.usefixtures("grown")
 def test_data_that_an_upcaster_cannot_read_is_of_a_wrong_schema():
     """What the upcaster raises is no error of the receiver."""
     message = arriving(1, type="shop.grown.v2", data=b'{"order":"a"}')
-    assert refused(message) == Reason.WRONG_SCHEMA
+    assert refused(message) == QuarantineReason.WRONG_SCHEMA
 
 
 def test_an_id_that_is_no_uuid_is_always_the_same_number():

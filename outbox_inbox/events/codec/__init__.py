@@ -42,7 +42,7 @@ __all__ = [
     "text_problem",
 ]
 
-Event = TypeVar("Event", bound=DomainEvent | IntegrationEvent)
+EventT = TypeVar("EventT", bound=DomainEvent | IntegrationEvent)
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 _HEADERS: Final = Mapped(TEXT, TEXT)
@@ -70,13 +70,13 @@ def encode(event: DomainEvent | IntegrationEvent) -> str:
 
 
 def decode(
-    cls: type[Event],
+    cls: type[EventT],
     data: str,
     *,
     version: int,
     upcasters: Mapping[int, Upcaster] = MappingProxyType({}),
     own: bool = False,
-) -> Event:
+) -> EventT:
     """Return the event that a stored text holds.
 
     Arguments:
@@ -106,7 +106,7 @@ def decode(
     elif not own:
         load_object(data)
     try:
-        event: Event = shape.read(data)
+        event: EventT = shape.read(data)
     except Unfit as unfit:
         reasons = "; ".join(unfit.args[:_MOST])
         raise UnreadableMessage(f"the data does not fit {shape.name}: {reasons}") from unfit
@@ -114,8 +114,8 @@ def decode(
 
 
 def own_reader(
-    cls: type[Event], upcasters: Mapping[int, Upcaster] = MappingProxyType({})
-) -> Callable[[str, int], Event]:
+    cls: type[EventT], upcasters: Mapping[int, Upcaster] = MappingProxyType({})
+) -> Callable[[str, int], EventT]:
     """Return a function that reads events which `encode` has written, from text and version.
 
     It is for many events of a context's own stream, to which nobody else writes: they are measured,
@@ -125,13 +125,13 @@ def own_reader(
     shape, limit = shape_of(cls), settings().max_payload
     newest, parse = shape.meta.version, shape.read
 
-    def read(data: str, version: int) -> Event:
+    def read(data: str, version: int) -> EventT:
         if version != newest:
             return decode(cls, data, version=version, upcasters=upcasters)
         if (problem := limit_problem(data, limit)) is not None:
             raise UnreadableMessage(f"the JSON text {problem}")
         try:
-            event: Event = parse(data)
+            event: EventT = parse(data)
         except Unfit as unfit:
             reasons = "; ".join(unfit.args[:_MOST])
             raise UnreadableMessage(f"the data does not fit {shape.name}: {reasons}") from unfit

@@ -5,7 +5,7 @@ from typing import Any
 
 from outbox_inbox.management.base import WrongUsage, counted
 from outbox_inbox.management.selection import SolveCommand
-from outbox_inbox.models import Reason
+from outbox_inbox.models import QuarantineReason
 from outbox_inbox.operations import QuarantineSelection, discard, discard_quarantined
 
 _QUEUED_ONLY = ("key", "consumer", "unfinished")
@@ -43,9 +43,9 @@ class Command(SolveCommand):
         )
         which.add_argument(
             "--kept-for",
-            choices=Reason.values,
+            choices=QuarantineReason.values,
             metavar="REASON",
-            help=f"those quarantined for a reason: {', '.join(Reason.values)}",
+            help=f"those quarantined for a reason: {', '.join(QuarantineReason.values)}",
         )
 
     def work(self, options: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ class Command(SolveCommand):
             context=options["context"],
             type=options["type"],
             source=options["source"],
-            reason=None if reason is None else Reason(reason),
+            reason=None if reason is None else QuarantineReason(reason),
             id=None if id_ is None else str(id_),
         )
         count = discard_quarantined(selection, options["reason"], dry_run=options["dry_run"])

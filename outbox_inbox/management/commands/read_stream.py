@@ -21,7 +21,7 @@ from outbox_inbox.management.base import (
     counted,
 )
 from outbox_inbox.management.escaping import json_line, quoted, visible
-from outbox_inbox.operations import Seen, holders, look, similar
+from outbox_inbox.operations import StreamEntry, holders, read_entries, similar
 
 
 class Command(QueueCommand):
@@ -58,11 +58,11 @@ class Command(QueueCommand):
         stream, label = options["stream"], options["context"]
         if problems := streams.problems_of(stream, None):
             raise WrongUsage(problems[0])
-        owner = _owner([get_context(label)] if label else contexts(), stream)
-        seen = look(owner, stream, after=options["after"], limit=options["limit"])
+        context = _owner([get_context(label)] if label else contexts(), stream)
+        seen = read_entries(context, stream, after=options["after"], limit=options["limit"])
         show = self._document if options["format"] == "json" else self._text
         try:
-            unreadable = show(owner, stream, seen, options)
+            unreadable = show(context, stream, seen, options)
             self.stdout.flush()
         except BrokenPipeError:
             # Who reads it (head, a pager) has seen enough; nor shall Python flush into the pipe.
@@ -74,10 +74,10 @@ class Command(QueueCommand):
             )
 
     def _text(
-        self, owner: Context, stream: str, events: Iterator[Seen], options: dict[str, Any]
+        self, context: Context, stream: str, events: Iterator[StreamEntry], options: dict[str, Any]
     ) -> int:
         """Print lines that fit the terminal; return how many events could not be read."""
-        version = streams.version(owner, stream)
+        version = streams.version(context, stream)
         width = shutil.get_terminal_size((100, 24)).columns
         shown = unreadable = 0
         for seen in events:
@@ -87,7 +87,7 @@ class Command(QueueCommand):
             shown += 1
             unreadable += seen.problem is not None
         self.say(
-            f"{counted(shown, 'event')} of {visible(stream)} ({owner.label}), "
+            f"{counted(shown, 'event')} of {visible(stream)} ({context.label}), "
             f"which is at version {version:,}.",
             options,
             good=not unreadable,
@@ -95,14 +95,14 @@ class Command(QueueCommand):
         return unreadable
 
     def _document(
-        self, owner: Context, stream: str, events: Iterator[Seen], options: dict[str, Any]
+        self, context: Context, stream: str, events: Iterator[StreamEntry], options: dict[str, Any]
     ) -> int:
         """Print one JSON document, an event a line; return how many could not be read."""
         about = json_line(
             {
-                "context": owner.label,
+                "context": context.label,
                 "stream": stream,
-                "stream_version": streams.version(owner, stream),
+                "stream_version": streams.version(context, stream),
             }
         )
         self.stdout.write(about[:-1] + ', "events": [', ending="")

@@ -45,15 +45,15 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         """Rebuild, and say what came of it."""
         chosen = get_context(options["context"]) if options["context"] else None
-        owner, read_model = find(options["name"], chosen)
+        context, read_model = find(options["name"], chosen)
         begin = time.monotonic()
-        total = None if options["restart"] or options["in_place"] else lag(owner, read_model)
+        total = None if options["restart"] or options["in_place"] else lag(context, read_model)
         with (
             Interrupt().installed() as stop,
             shown_progress("rebuild_projection", total, self.stderr, options) as advance,
         ):
             done = rebuild(
-                owner,
+                context,
                 read_model,
                 restart=options["restart"],
                 in_place=options["in_place"],

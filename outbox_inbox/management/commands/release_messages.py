@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from outbox_inbox.management.base import QueueCommand, SomethingIsWrong, add_dry_run, counted
-from outbox_inbox.models import Reason
+from outbox_inbox.models import QuarantineReason
 from outbox_inbox.operations import QuarantineSelection, Released, release
 
 
@@ -27,9 +27,9 @@ class Command(QueueCommand):
         which.add_argument("--source", metavar="SOURCE", help="those of a source, such as /shop")
         which.add_argument(
             "--reason",
-            choices=Reason.values,
+            choices=QuarantineReason.values,
             metavar="REASON",
-            help=f"those kept aside for a reason: {', '.join(Reason.values)}",
+            help=f"those kept aside for a reason: {', '.join(QuarantineReason.values)}",
         )
         which.add_argument("--id", metavar="ID", help="those with this id, as their sender has it")
         add_dry_run(parser)
@@ -42,7 +42,7 @@ class Command(QueueCommand):
                 context=options["context"],
                 type=options["type"],
                 source=options["source"],
-                reason=None if reason is None else Reason(reason),
+                reason=None if reason is None else QuarantineReason(reason),
                 id=options["id"],
             ),
             dry_run=options["dry_run"],

@@ -5,7 +5,7 @@ from typing import Any
 
 from outbox_inbox.management.arguments import seconds
 from outbox_inbox.management.base import QueueCommand, add_contexts, chosen_contexts
-from outbox_inbox.operations import Step
+from outbox_inbox.operations import MoverTurn
 from outbox_inbox.operations.running import INTERVAL, Interrupt, WakeUps, run
 from outbox_inbox.transports import transport_problems
 
@@ -32,7 +32,7 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         """Run, and say when it begins and ends."""
         owners = chosen_contexts(options)
-        labels = ", ".join(owner.label for owner in owners) or "no context"
+        labels = ", ".join(context.label for context in owners) or "no context"
         with Interrupt().installed() as stop, WakeUps(owners, stop.wake) as wake_ups:
             self.say(f"Running {labels}; a signal (Ctrl-C) stops it.", options)
             self.stdout.flush()
@@ -53,8 +53,8 @@ class Command(QueueCommand):
             self.stderr.write(self.style.WARNING(f"Transport {alias!r}: {problem}"))
         self.stderr.flush()
 
-    def _report(self, step: Step, options: dict[str, Any]) -> None:
+    def _report(self, step: MoverTurn, options: dict[str, Any]) -> None:
         if options["verbosity"] > 1:
             done, failed = step.outcome.done, step.outcome.failed + step.outcome.dead
-            self.stdout.write(f"{step.owner.label} {step.work}: {done:,} done, {failed:,} failed")
+            self.stdout.write(f"{step.context.label} {step.work}: {done:,} done, {failed:,} failed")
             self.stdout.flush()

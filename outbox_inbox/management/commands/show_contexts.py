@@ -54,8 +54,8 @@ def _from_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:
         for contract in target.subscribes:
             name = target.type_name(contract)
             if name not in published:
-                owner = name.partition(".")[0]
-                yield {"from": owner, "to": target.label, **_contract(contract)}
+                context = name.partition(".")[0]
+                yield {"from": context, "to": target.label, **_contract(contract)}
 
 
 def _to_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from django.db import connections
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
-from outbox_inbox.operations import WORK, Step
+from outbox_inbox.operations import WORK, MoverTurn
 from outbox_inbox.queues.outcome import never
 from outbox_inbox.queues.wakeup import gathered, nudge
 from outbox_inbox.transports import transport
@@ -36,7 +36,7 @@ _FIRST_PAUSE = 0.05
 """Seconds of the first pause after something moved; each further one is twice as long."""
 
 
-def _to_nobody(step: Step) -> None:
+def _to_nobody(step: MoverTurn) -> None:
     """Report to nobody."""
 
 
@@ -47,7 +47,7 @@ def run(
     stop: Callable[[], bool] = never,
     wait: Callable[[float], None] = time.sleep,
     announced: Callable[[], bool] = never,
-    report: Callable[[Step], None] = _to_nobody,
+    report: Callable[[MoverTurn], None] = _to_nobody,
 ) -> None:
     """Do what there is to do for some contexts, until ``stop`` says so.
 
@@ -84,37 +84,37 @@ class _Rounds:
     def __init__(self, owners: Sequence[Context], stop: Callable[[], bool]) -> None:
         self._stop = stop
         self._databases = by_database(owners)
-        self._labels = {owner.label for owner in owners}
+        self._labels = {context.label for context in owners}
         self._looks = {
             alias: Trial(f"look into the database {alias!r}", look_around)
             for alias in self._databases
         }
         self._turns = [
-            (owner, work, Trial(f"{work} {owner.label}", WORK[work]))
-            for owner in owners
+            (context, work, Trial(f"{work} {context.label}", WORK[work]))
+            for context in owners
             for work in WORK
-            if work != "project" or owner.read_models
+            if work != "project" or context.read_models
         ]
 
-    def take(self) -> list[Step]:
+    def take(self) -> list[MoverTurn]:
         """Do what there is to do for each context in turn; return what has changed something."""
         due: dict[str, Due] = {}
         for alias, labels in self._databases.items():
             due |= self._look(alias, labels)
-        moved: list[Step] = []
-        for owner, work, turn in self._turns:
+        moved: list[MoverTurn] = []
+        for context, work, turn in self._turns:
             if self._stop():
                 break
-            if owner.label not in due:
-                due |= self._look(owner.database, [owner.label])
-            if work not in due[owner.label]:
+            if context.label not in due:
+                due |= self._look(context.database, [context.label])
+            if work not in due[context.label]:
                 continue
-            outcome = turn(owner, stop=self._stop, seen=due[owner.label][work])
+            outcome = turn(context, stop=self._stop, seen=due[context.label][work])
             if outcome is not None and outcome.steps:
                 due.clear()  # what has moved may be the next one's work
-                moved.append(Step(owner=owner, work=work, outcome=outcome))
+                moved.append(MoverTurn(context=context, work=work, outcome=outcome))
                 if work == "relay" and outcome.done:
-                    self._tell_receivers(owner)
+                    self._tell_receivers(context)
         return moved
 
     def _look(self, alias: str, labels: Sequence[str]) -> dict[str, Due]:

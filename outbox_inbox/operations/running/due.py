@@ -9,18 +9,18 @@ from django.db import connections
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.partitions import Seen, partition_count, with_stream
+from outbox_inbox.queues.partitions import PartitionStatuses, partition_count, with_stream
 from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.wakeup import Work
+from outbox_inbox.queues.wakeup import MoverName
 
-WORK_OF: Mapping[Queue, Work] = {
+WORK_OF: Mapping[Queue, MoverName] = {
     Queue.OUTBOX: "relay",
     Queue.INTAKE: "receive",
     Queue.INBOX: "dispatch",
 }
 
 
-Due = dict[Work, Seen | None]
+Due = dict[MoverName, PartitionStatuses | None]
 """What there is to do for a context -> the partitions that were seen.
 
 Receiving is always there, unless the intake is paused or rests: only the transport knows. None: the
@@ -32,15 +32,15 @@ models have no partitions.
 def by_database(owners: Iterable[Context]) -> dict[str, list[str]]:
     """Return the labels of contexts by their database."""
     found: dict[str, list[str]] = defaultdict(list)
-    for owner in owners:
-        found[owner.database].append(owner.label)
+    for context in owners:
+        found[context.database].append(context.label)
     return dict(found)
 
 
 def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
     """Return for each of some contexts on a database what there is to do."""
-    found: dict[tuple[str, str], list[statements.Work]] = defaultdict(list)
-    for label, queue, partition in statements.look_at_all(connections[alias], labels):
+    found: dict[tuple[str, str], list[statements.PartitionStatus]] = defaultdict(list)
+    for label, queue, partition in statements.all_partition_statuses(connections[alias], labels):
         found[label, queue].append(partition)
     kept = [label for label in labels if get_context(label).read_models]
     news = _with_news(alias, kept) if kept else frozenset[str]()
@@ -71,18 +71,18 @@ def _may_go_on(subscription: checkpoints.Waiting) -> bool:
 
 
 def _due(
-    owner: Context, found: Mapping[tuple[str, str], Seen]
-) -> Iterator[tuple[Work, Seen | None]]:
+    context: Context, found: Mapping[tuple[str, str], PartitionStatuses]
+) -> Iterator[tuple[MoverName, PartitionStatuses | None]]:
     for queue in Queue:
-        seen = found.get((owner.label, queue.value), ())
-        if len(seen) != partition_count(owner, queue):
+        seen = found.get((context.label, queue.value), ())
+        if len(seen) != partition_count(context, queue):
             yield WORK_OF[queue], None
             continue
         if queue == Queue.OUTBOX and not any(each.ready for each in seen):
-            seen = with_stream(owner, seen)
+            seen = with_stream(context, seen)
         if any(map(_is_for_us, seen)):
             yield WORK_OF[queue], seen
 
 
-def _is_for_us(partition: statements.Work) -> bool:
+def _is_for_us(partition: statements.PartitionStatus) -> bool:
     return partition.ready and not (partition.paused or partition.resting or partition.live)

@@ -52,7 +52,7 @@ class WakeUps:
         awaited = self._awaited()
         self._sources = [*notified, *awaited]
         with ExitStack() as exits:
-            labels = {owner.label for owner in self._owners}
+            labels = {context.label for context in self._owners}
             if settings().wake_up == "notify":
                 exits.enter_context(in_process.hung(labels, self._ring))
             for source in self._sources:
@@ -93,9 +93,9 @@ class WakeUps:
     def _transports(self) -> dict[Transport, list[Context]]:
         """Return the transports that contexts receive by."""
         found: dict[Transport, list[Context]] = defaultdict(list)
-        for owner in self._owners:
-            if owner.subscribed:
-                found[transport(owner.transport)].append(owner)
+        for context in self._owners:
+            if context.subscribed:
+                found[transport(context.transport)].append(context)
         return dict(found)
 
 

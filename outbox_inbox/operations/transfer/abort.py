@@ -12,12 +12,12 @@ from outbox_inbox.queues.outcome import ignore
 
 from . import guards, partitions
 from .comparing import Advance
-from .route import NEW_SIDE, Way, row_of, set_state
-from .steps import release
+from .route import NEW_SIDE, Route, row_of, set_state
+from .steps import return_unused_ids
 from .writing import writing
 
 
-def abort_handover(way: Way) -> bool:
+def abort_handover(way: Route) -> bool:
     """Open the old side again, and empty the new one; False: there was nothing to take back.
 
     May be stopped and repeated.
@@ -42,7 +42,7 @@ def abort_handover(way: Way) -> bool:
     return closed or here is not None
 
 
-def _mark(way: Way) -> Transfer | None:
+def _mark(way: Route) -> Transfer | None:
     """Keep everybody from opening the new side; return its row, if the hand-over has one."""
     with transaction.atomic(using=way.new):
         rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
@@ -58,19 +58,19 @@ def _mark(way: Way) -> Transfer | None:
         return here
 
 
-def _reopen(connection: BaseDatabaseWrapper, way: Way) -> None:
+def _reopen(connection: BaseDatabaseWrapper, way: Route) -> None:
     rows = Transfer.objects.using(way.old).filter(context=way.label)
     guards.remove(connection, way.label)
     partitions.resume(way.old, way.label, rows.get().details.get("paused", []))
     rows.delete()
 
 
-def _forget(connection: BaseDatabaseWrapper, way: Way) -> None:
+def _forget(connection: BaseDatabaseWrapper, way: Route) -> None:
     rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
     here = rows.first()
     if here is None:
         return
-    release(connection, here, here.details["shifts"])
+    return_unused_ids(connection, here, here.details["shifts"])
     if here.details["left"]:
         guards.install(connection, way.label, guards.LEAVING)
         set_state(way.new, way.label, TransferState.LEFT)
@@ -80,7 +80,7 @@ def _forget(connection: BaseDatabaseWrapper, way: Way) -> None:
     rows.delete()
 
 
-def _empty(way: Way, using: str, advance: Advance = ignore) -> int:
+def _empty(way: Route, using: str, advance: Advance = ignore) -> int:
     """Delete the context's rows on a database; those of the queues a transaction a chunk."""
     tables = way.tables()
     removed = 0
@@ -103,7 +103,7 @@ def _empty(way: Way, using: str, advance: Advance = ignore) -> int:
     return removed
 
 
-def clean_old_side(way: Way, advance: Advance) -> int:
+def clean_old_side(way: Route, advance: Advance) -> int:
     """Delete what the context has left on its old database; the guard stays. Return how many rows.
 
     Raises:

@@ -8,10 +8,10 @@ from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, StoredEvent, table
 
 from ..rebasing import apply, unhandled
-from .route import Way
+from .route import Route
 
 
-def repeat(way: Way, shift: int) -> None:
+def repeat(way: Route, shift: int) -> None:
     """Give the new side the checkpoints of the old one, in the caller's transaction.
 
     The events are there already, and nobody can write on either side.
@@ -45,7 +45,7 @@ def repeat(way: Way, shift: int) -> None:
         apply(connections[way.new], way.label, left)
 
 
-def _position(way: Way, subscription: str, left: Sequence[int]) -> int:
+def _position(way: Route, subscription: str, left: Sequence[int]) -> int:
     """Return behind which position all is new, and before which nothing is."""
     if connections[way.new].vendor == "postgresql":
         return 0

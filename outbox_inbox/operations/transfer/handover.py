@@ -12,7 +12,7 @@ from outbox_inbox.queues.outcome import ignore
 
 from .abort import abort_handover, clean_old_side
 from .comparing import Advance, compare, copy_ahead
-from .route import NEW_SIDE, Way, way
+from .route import NEW_SIDE, Route, route_of
 from .steps import begin, close, finish, open_
 
 Show = Callable[[str, int | None], AbstractContextManager[Advance]]
@@ -87,7 +87,7 @@ def transfer(
     Raises:
         NotAContext, TransferRefused: nothing was changed that a second call would not go on with.
     """
-    on_way = way(label, to, old)
+    on_way = route_of(label, to, old)
     begin(on_way)
     copied = changed = 0
     if _state(on_way) != TransferState.OPEN:
@@ -104,7 +104,7 @@ def transfer(
 
 def plan(label: str, to: str, *, old: str | None = None) -> Handover:
     """Return what would be moved, and change nothing; raises as `transfer` at its beginning."""
-    on_way = way(label, to, old)
+    on_way = route_of(label, to, old)
     tables = [
         MovedTable(table=each.name, rows=each.rows(on_way.old).count()) for each in on_way.tables()
     ]
@@ -116,7 +116,7 @@ def verify(label: str, to: str, *, old: str | None = None, show: Show = _quietly
 
     Once the new side is open the two go apart; then the result of before is returned.
     """
-    on_way = way(label, to, old)
+    on_way = route_of(label, to, old)
     if _state(on_way) is None:
         raise TransferRefused(f"no hand-over of {label!r} to {to!r} has begun")
     if _state(on_way) == TransferState.OPEN:
@@ -126,17 +126,17 @@ def verify(label: str, to: str, *, old: str | None = None, show: Show = _quietly
 
 def abort(label: str, to: str, *, old: str | None = None) -> bool:
     """Take a hand-over back that was not opened; False: there was none."""
-    return abort_handover(way(label, to, old))
+    return abort_handover(route_of(label, to, old))
 
 
 def clean(label: str, to: str, *, old: str | None = None, show: Show = _quietly) -> int:
     """Delete the rows that the context has left on its old database; return how many."""
-    on_way = way(label, to, old)
+    on_way = route_of(label, to, old)
     with show("Cleaning", None) as advance:
         return clean_old_side(on_way, advance)
 
 
-def _copy(on_way: Way, show: Show) -> int:
+def _copy(on_way: Route, show: Show) -> int:
     with show("Copying", _count(on_way)) as advance:
         copied = sum(
             copy_ahead(each, on_way.label, on_way.old, on_way.new, advance)
@@ -146,7 +146,7 @@ def _copy(on_way: Way, show: Show) -> int:
     return copied
 
 
-def _verify(on_way: Way, show: Show) -> None:
+def _verify(on_way: Route, show: Show) -> None:
     found = _compare(on_way, show)
     wrong = [f"{each.table} ({each.differences})" for each in found if each.differences]
     if wrong:
@@ -161,7 +161,7 @@ def _verify(on_way: Way, show: Show) -> None:
         Transfer.objects.using(on_way.new).filter(pk=here.pk).update(details=details)
 
 
-def _compare(on_way: Way, show: Show) -> list[MovedTable]:
+def _compare(on_way: Route, show: Show) -> list[MovedTable]:
     found = []
     with show("Verifying", _count(on_way)) as advance:
         for table in on_way.tables():
@@ -177,22 +177,22 @@ def _compare(on_way: Way, show: Show) -> list[MovedTable]:
     return found
 
 
-def _verified(on_way: Way) -> list[MovedTable]:
+def _verified(on_way: Route) -> list[MovedTable]:
     here = on_way.here
     rows: list[Any] = here.details.get("verified", []) if here else []
     return [MovedTable(table=name, rows=count, checksum=digest) for name, count, digest in rows]
 
 
-def _count(on_way: Way) -> int:
+def _count(on_way: Route) -> int:
     return sum(each.rows(on_way.old).count() for each in on_way.tables())
 
 
-def _state(on_way: Way) -> str | None:
+def _state(on_way: Route) -> str | None:
     here = on_way.here
     return here.state if here is not None and here.state in NEW_SIDE else None
 
 
-def _report(on_way: Way, tables: list[MovedTable], **counts: int) -> Handover:
+def _report(on_way: Route, tables: list[MovedTable], **counts: int) -> Handover:
     return Handover(
         context=on_way.label,
         old=on_way.old,

@@ -7,13 +7,13 @@ from typing import Any
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.queues.partitions import operator_lock, partition_count
 
-from .route import Way
+from .route import Route
 
 Named = tuple[str, int]
 """A queue and the number of a partition."""
 
 
-def pause_all(way: Way, why: str) -> list[Named]:
+def pause_all(way: Route, why: str) -> list[Named]:
     """Pause every partition on the old side, in the caller's transaction; return who was before.
 
     It waits for the transactions that movers are in.
@@ -22,13 +22,13 @@ def pause_all(way: Way, why: str) -> list[Named]:
     _make(way)
     with ExitStack() as locks:
         for queue in Queue:
-            locks.enter_context(operator_lock(way.owner, queue))
+            locks.enter_context(operator_lock(way.context, queue))
         before = list(rows.filter(paused=True).values_list("queue", "number"))
         rows.update(paused=True, error=why)
     return before
 
 
-def _make(way: Way) -> None:
+def _make(way: Route) -> None:
     # Those that no worker has needed so far: it would make them when it comes, and be refused.
     rows = Partition.objects.using(way.old)
     have = set(rows.filter(context=way.label).values_list("queue", flat=True))
@@ -37,13 +37,13 @@ def _make(way: Way) -> None:
             Partition(context=way.label, queue=queue, number=number)
             for queue in Queue
             if queue.value not in have
-            for number in range(partition_count(way.owner, queue))
+            for number in range(partition_count(way.context, queue))
         ),
         ignore_conflicts=True,
     )
 
 
-def repeat(way: Way, why: str) -> None:
+def repeat(way: Route, why: str) -> None:
     """Give the new side the partitions of the old one, paused, in the caller's transaction."""
     old = Partition.objects.using(way.old).filter(context=way.label)
     new = Partition.objects.using(way.new)

@@ -22,7 +22,7 @@ NEW_SIDE = frozenset(
 
 
 @dataclass(frozen=True)
-class Way:
+class Route:
     """A context on its way from one database to another.
 
     Fields:
@@ -35,7 +35,7 @@ class Way:
     new: str
 
     @cached_property
-    def owner(self) -> Context:
+    def context(self) -> Context:
         """The context as it is on the old database, whatever the settings say by now."""
         return replace(get_context(self.label), database=self.old)
 
@@ -68,7 +68,7 @@ def set_state(using: str, label: str, state: TransferState) -> None:
     rows.update(state=state, changed_at=timezone.now())
 
 
-def way(label: str, to: str, old: str | None = None) -> Way:
+def route_of(label: str, to: str, old: str | None = None) -> Route:
     """Return the way of a context to another database.
 
     Arguments:
@@ -80,14 +80,14 @@ def way(label: str, to: str, old: str | None = None) -> Way:
         NotAContext: there is no such context.
         TransferRefused: an alias is unknown, both are the same, or something is missing there.
     """
-    owner = get_context(label)
+    context = get_context(label)
     for alias in filter(None, (to, old)):
         if alias not in connections:
             raise TransferRefused(
                 f"there is no database {alias!r} in DATABASES{suggestion(alias, tuple(connections))}"
             )
     _refuse(_missing(label, to))
-    found = Way(label, old or _old(owner, to), to)
+    found = Route(label, old or _old(context, to), to)
     if found.old == to:
         raise TransferRefused(
             f"the context {label!r} lives on the database {to!r} already; "
@@ -101,15 +101,15 @@ def way(label: str, to: str, old: str | None = None) -> Way:
     return found
 
 
-def _old(owner: Context, to: str) -> str:
-    if owner.database != to:
-        return owner.database
-    row = row_of(owner.label, to)
+def _old(context: Context, to: str) -> str:
+    if context.database != to:
+        return context.database
+    row = row_of(context.label, to)
     if row is not None and row.state in NEW_SIDE:
         return row.other
-    declared = str(getattr(apps.get_app_config(owner.label), "database", to))
+    declared = str(getattr(apps.get_app_config(context.label), "database", to))
     # It may have been on its database from the first day: then it has left no tables elsewhere.
-    return to if next(_missing(owner.label, declared), None) else declared
+    return to if next(_missing(context.label, declared), None) else declared
 
 
 def _place(alias: str) -> tuple[str, ...]:

@@ -28,12 +28,12 @@ from outbox_inbox.operations.table_locks import lock, patiently
 
 from . import checkpoints, guards, partitions, sequences
 from .comparing import Advance, equalise
-from .route import NEW_SIDE, Way, row_of, set_state
+from .route import NEW_SIDE, Route, row_of, set_state
 from .tables import QUEUES, Shifts, model_of, own_models, tables_of
 from .writing import writing
 
 
-def begin(way: Way) -> None:
+def begin(way: Route) -> None:
     """Close the new side to everybody but this hand-over, and decide on the ids there.
 
     Raises:
@@ -44,7 +44,7 @@ def begin(way: Way) -> None:
     faults.point("transfer.after_begin")
 
 
-def _begin(connection: BaseDatabaseWrapper, way: Way) -> None:
+def _begin(connection: BaseDatabaseWrapper, way: Route) -> None:
     here = Transfer.objects.using(way.new).select_for_update().filter(context=way.label).first()
     if here is not None and here.state in NEW_SIDE:
         _refuse_to_go_on(way, here)
@@ -67,7 +67,7 @@ def _begin(connection: BaseDatabaseWrapper, way: Way) -> None:
     partitions.repeat(way, f"being handed over from {way.old}")
 
 
-def _refuse_to_go_on(way: Way, here: Transfer) -> None:
+def _refuse_to_go_on(way: Route, here: Transfer) -> None:
     if here.state == TransferState.ABORTING:
         raise TransferRefused(
             f"the hand-over of {way.label!r} is being taken back: "
@@ -83,7 +83,7 @@ def _refuse_to_go_on(way: Way, here: Transfer) -> None:
         )
 
 
-def _refuse_to_begin(way: Way, here: Transfer | None) -> None:
+def _refuse_to_begin(way: Route, here: Transfer | None) -> None:
     there = row_of(way.label, way.old)
     if here is not None and here.state != TransferState.LEFT:
         raise TransferRefused(
@@ -101,7 +101,7 @@ def _refuse_to_begin(way: Way, here: Transfer | None) -> None:
         )
 
 
-def _refuse_rows(way: Way) -> None:
+def _refuse_rows(way: Route) -> None:
     found = [each.name for each in tables_of(way.label, {}) if each.rows(way.new).exists()]
     if found:
         raise TransferRefused(
@@ -111,7 +111,7 @@ def _refuse_rows(way: Way) -> None:
         )
 
 
-def _reserve(connection: BaseDatabaseWrapper, way: Way) -> tuple[Shifts, Shifts]:
+def _reserve(connection: BaseDatabaseWrapper, way: Route) -> tuple[Shifts, Shifts]:
     """Set ids aside behind those that other contexts have on the new side.
 
     All ids of a table are shifted by the same number, so their order stays what it is.
@@ -126,7 +126,7 @@ def _reserve(connection: BaseDatabaseWrapper, way: Way) -> tuple[Shifts, Shifts]
     return shifts, ends
 
 
-def close(way: Way) -> None:
+def close(way: Route) -> None:
     """Stop the movers on the old side, then refuse all writes; wait for what is under way there."""
     number = _number(way)
     why = f"handed over to {way.new}"
@@ -150,7 +150,7 @@ def close(way: Way) -> None:
     faults.point("transfer.after_close")
 
 
-def _close(connection: BaseDatabaseWrapper, way: Way) -> None:
+def _close(connection: BaseDatabaseWrapper, way: Route) -> None:
     guards.install(connection, way.label, guards.LEAVING)
     rows = Transfer.objects.using(way.old).filter(context=way.label)
     rows.filter(state=TransferState.CLOSING).update(
@@ -159,7 +159,7 @@ def _close(connection: BaseDatabaseWrapper, way: Way) -> None:
     faults.point("transfer.before_close")
 
 
-def finish(way: Way, advance: Advance) -> int:
+def finish(way: Route, advance: Advance) -> int:
     """Make the new side like the old one, which nobody can change any more; return how much it was.
 
     One transaction on the new side.
@@ -177,7 +177,7 @@ def finish(way: Way, advance: Advance) -> int:
     return changed
 
 
-def _set_sequences(way: Way, here: Transfer) -> None:
+def _set_sequences(way: Route, here: Transfer) -> None:
     old, new = connections[way.old], connections[way.new]
     for model in filter(sequences.counts, own_models(way.label)):
         sequences.set_last(new, model, sequences.last(old, model))
@@ -189,13 +189,15 @@ def _set_sequences(way: Way, here: Transfer) -> None:
             )
 
 
-def _used(way: Way, here: Transfer, model: type[models.Model]) -> int:
+def _used(way: Route, here: Transfer, model: type[models.Model]) -> int:
     """Return the last id on the new side that the old side has used up."""
     shift: int = here.details["shifts"][model._meta.db_table]
     return shift + sequences.last(connections[way.old], model)
 
 
-def release(connection: BaseDatabaseWrapper, here: Transfer, used: Mapping[str, int]) -> None:
+def return_unused_ids(
+    connection: BaseDatabaseWrapper, here: Transfer, used: Mapping[str, int]
+) -> None:
     """Give back the ids that were set aside and not used, unless somebody has gone beyond them."""
     lock(connection, map(model_of, QUEUES))
     for model in map(model_of, QUEUES):
@@ -204,7 +206,7 @@ def release(connection: BaseDatabaseWrapper, here: Transfer, used: Mapping[str, 
             sequences.set_last(connection, model, used[name])
 
 
-def open_(way: Way) -> None:
+def open_(way: Route) -> None:
     """Let the context live on the new side."""
     there = way.there
     if there is None or there.state not in (TransferState.CLOSED, TransferState.LEFT):
@@ -215,7 +217,7 @@ def open_(way: Way) -> None:
     set_state(way.old, way.label, TransferState.LEFT)
 
 
-def _open(connection: BaseDatabaseWrapper, way: Way, there: Transfer) -> None:
+def _open(connection: BaseDatabaseWrapper, way: Route, there: Transfer) -> None:
     rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
     here = rows.get()
     if here.state == TransferState.OPEN:
@@ -226,12 +228,12 @@ def _open(connection: BaseDatabaseWrapper, way: Way, there: Transfer) -> None:
         )
     guards.remove(connection, way.label)
     used = {each._meta.db_table: _used(way, here, each) for each in map(model_of, QUEUES)}
-    release(connection, here, used)
+    return_unused_ids(connection, here, used)
     partitions.resume(way.new, way.label, there.details.get("paused", []))
     set_state(way.new, way.label, TransferState.OPEN)
 
 
-def _number(way: Way) -> UUID:
+def _number(way: Route) -> UUID:
     here = way.here
     if here is None:
         raise TransferRefused(f"no hand-over of {way.label!r} to {way.new!r} has begun")

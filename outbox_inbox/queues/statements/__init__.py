@@ -6,11 +6,11 @@ an ORM object a row halves the relay; everything that is not hot uses the ORM.
 """
 
 from .common import ATTEMPT, DELIVERY, INBOX, OUTBOX, PARTITION, STREAM
-from .dispatching import Ready, claim, insert_attempt, mark_done, select_ready
-from .due import Work, look, look_at_all
+from .dispatching import ReadyRow, claim, insert_attempt, mark_done, select_ready
+from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (
     Interest,
-    Received,
+    ReceivedRow,
     insert_deliveries,
     insert_inbox,
     move_to_inbox,
@@ -18,18 +18,25 @@ from .intake import (
 )
 from .locking import (
     SILENCE,
-    Held,
+    LockedPartition,
+    back_off_partition,
     begin_run,
+    clear_outage,
     end_run,
     guarded,
     lock_partition,
-    rest_partition,
     set_run,
-    wake_partition,
 )
-from .recording import Row, delete_stored, hold_stream, insert_outbox, insert_stream, stream_version
+from .recording import (
+    EventRow,
+    delete_stored,
+    insert_outbox,
+    insert_stream,
+    lock_stream,
+    stream_version,
+)
 from .relaying import (
-    Pending,
+    PendingRow,
     bring_forward,
     mark_sent,
     select_pending,
@@ -44,8 +51,8 @@ from .states import (
     idle_state,
     park,
     promote,
-    release_deliveries,
-    release_messages,
+    unblock_deliveries,
+    unblock_messages,
 )
 
 __all__ = [
@@ -56,23 +63,25 @@ __all__ = [
     "PARTITION",
     "SILENCE",
     "STREAM",
-    "Held",
+    "EventRow",
     "Interest",
-    "Pending",
-    "Ready",
-    "Received",
-    "Row",
-    "Work",
+    "LockedPartition",
+    "PartitionStatus",
+    "PendingRow",
+    "ReadyRow",
+    "ReceivedRow",
+    "all_partition_statuses",
     "back_off",
+    "back_off_partition",
     "begin_run",
     "bring_forward",
     "bury",
     "claim",
+    "clear_outage",
     "count_attempt",
     "delete_stored",
     "end_run",
     "guarded",
-    "hold_stream",
     "idle_state",
     "insert_attempt",
     "insert_deliveries",
@@ -80,16 +89,13 @@ __all__ = [
     "insert_outbox",
     "insert_stream",
     "lock_partition",
-    "look",
-    "look_at_all",
+    "lock_stream",
     "mark_done",
     "mark_sent",
     "move_to_inbox",
     "park",
+    "partition_statuses",
     "promote",
-    "release_deliveries",
-    "release_messages",
-    "rest_partition",
     "select_payloads",
     "select_pending",
     "select_ready",
@@ -97,6 +103,7 @@ __all__ = [
     "set_run",
     "spill",
     "stream_version",
+    "unblock_deliveries",
+    "unblock_messages",
     "unfinished_keys",
-    "wake_partition",
 ]

@@ -11,7 +11,7 @@ from .common import ATTEMPT, DELIVERY, INBOX, PARTITION, change, fetch, fetch_ho
 from .dialects import Dialect, MySQL, dialect
 
 
-class Ready(NamedTuple):
+class ReadyRow(NamedTuple):
     """One delivery that was read ahead, with its message."""
 
     id: int
@@ -34,7 +34,7 @@ class Ready(NamedTuple):
 
 def select_ready(
     connection: BaseDatabaseWrapper, context: str, partition: int, size: int
-) -> list[Ready]:
+) -> list[ReadyRow]:
     """Read ahead what is to be handled next, in order; followers of a blocked head say so."""
     say = dialect(connection)
     rows = fetch(
@@ -49,7 +49,7 @@ def select_ready(
         " AND d.due_at IS NULL ORDER BY d.id LIMIT %s",
         [context, partition, size],
     )
-    return [Ready(*row) for row in rows]
+    return [ReadyRow(*row) for row in rows]
 
 
 def claim(

@@ -15,7 +15,7 @@ from .locking import SILENCE
 from .states import idle_state
 
 
-class Work(NamedTuple):
+class PartitionStatus(NamedTuple):
     """A partition and whether there is something to do in it now."""
 
     id: int
@@ -30,9 +30,9 @@ class Work(NamedTuple):
     """Some of the work has waited for its time."""
 
 
-def look(
+def partition_statuses(
     connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
-) -> list[Work]:
+) -> list[PartitionStatus]:
     """Say for each partition of a queue whether there is work, without reading the queue.
 
     Partitions that were left without a clean end, or that somebody is working on, come last.
@@ -50,9 +50,9 @@ def look(
     return [_work(row) for row in found]
 
 
-def look_at_all(
+def all_partition_statuses(
     connection: BaseDatabaseWrapper, contexts: Sequence[str]
-) -> list[tuple[str, str, Work]]:
+) -> list[tuple[str, str, PartitionStatus]]:
     """Return context, queue and partition, as `look` does, for all queues of some contexts.
 
     The work of an intake is at the transport, so there may always be some.
@@ -81,10 +81,10 @@ def _partition(say: Dialect) -> str:
     )
 
 
-def _work(row: Sequence[Any]) -> Work:
+def _work(row: Sequence[Any]) -> PartitionStatus:
     id_, number, paused, run, outages, resting, live, waits, due = row
     ready = bool(waits or due)
-    return Work(
+    return PartitionStatus(
         id_, number, bool(paused), run, outages, bool(resting), bool(live), ready, bool(due)
     )
 

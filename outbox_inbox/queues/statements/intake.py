@@ -29,7 +29,7 @@ class Interest(NamedTuple):
     hash: int
 
 
-class Received(NamedTuple):
+class ReceivedRow(NamedTuple):
     """A message from outside, as the inbox stores it."""
 
     message_id: Any
@@ -79,13 +79,13 @@ def move_to_inbox(
 
 def _insert_inbox_arrays(
     connection: BaseDatabaseWrapper,
-    rows: Sequence[Received],
+    rows: Sequence[ReceivedRow],
     context: str,
     source: str,
     statement: str,
 ) -> list[int]:
     """Insert with one array a column; ``statement`` has a gap where the rows come from."""
-    columns = ", ".join(Received._fields)
+    columns = ", ".join(ReceivedRow._fields)
     selected = (
         f"SELECT %s, %s, {columns}, {dialect(connection).now} {unnest(columns, _RECEIVED_TYPES)}"
     )
@@ -98,7 +98,7 @@ def _insert_inbox_arrays(
 
 
 def insert_inbox(
-    connection: BaseDatabaseWrapper, rows: Sequence[Received], context: str, source: str
+    connection: BaseDatabaseWrapper, rows: Sequence[ReceivedRow], context: str, source: str
 ) -> list[int]:
     """Insert messages that came from elsewhere; return the ids of the new rows (rule O7)."""
     say = dialect(connection)
@@ -106,7 +106,7 @@ def insert_inbox(
     tail = "ON CONFLICT (context, source, message_id) DO NOTHING RETURNING id"
     if say.arrays:
         return _insert_inbox_arrays(connection, rows, context, source, f"{columns} {{}} {tail}")
-    marks = f"({', '.join(['%s'] * (2 + len(Received._fields)))}, {say.now})"
+    marks = f"({', '.join(['%s'] * (2 + len(ReceivedRow._fields)))}, {say.now})"
     values = [(context, source, *map(say.uuid, row)) for row in rows]
     if isinstance(say, MySQL):
         scope = {"context": context, "source": source}

@@ -18,7 +18,7 @@ crash while a partition is free, so that they leave it to a worker that is betwe
 """
 
 
-class Held(NamedTuple):
+class LockedPartition(NamedTuple):
     """A partition row of which this transaction has the lock."""
 
     paused: bool
@@ -27,7 +27,7 @@ class Held(NamedTuple):
 
 def lock_partition(
     connection: BaseDatabaseWrapper, partition: int, freeze_ms: int, *, free: bool = False
-) -> Held | None:
+) -> LockedPartition | None:
     """Take a partition's row lock; None: somebody else has it.
 
     ``free``: only if nobody is at work there, in a transaction or between two. Who is must not
@@ -56,10 +56,10 @@ def lock_partition(
             f"UPDATE {PARTITION} SET number = number {where} RETURNING paused, run",
             [partition, *silence],
         )
-    return Held(bool(rows[0][0]), rows[0][1]) if rows else None
+    return LockedPartition(bool(rows[0][0]), rows[0][1]) if rows else None
 
 
-def begin_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> Held | None:
+def begin_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> LockedPartition | None:
     """Do as `lock_partition` with ``free``, and `set_run`, in one statement; PostgreSQL only.
 
     Outside of a transaction it is one trip instead of four. Held has the run from before.
@@ -72,7 +72,7 @@ def begin_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> Held
         " FROM held WHERE p.id = held.id RETURNING held.run",
         [partition, -SILENCE, run],
     )
-    return Held(paused=False, run=rows[0][0]) if rows else None
+    return LockedPartition(paused=False, run=rows[0][0]) if rows else None
 
 
 def _free(say: Dialect) -> str:
@@ -120,7 +120,7 @@ def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
     )
 
 
-def rest_partition(
+def back_off_partition(
     connection: BaseDatabaseWrapper, partition: int, error: str, seconds: float
 ) -> None:
     """End a run with an outage: the partition rests for so many seconds."""
@@ -133,7 +133,7 @@ def rest_partition(
     )
 
 
-def wake_partition(connection: BaseDatabaseWrapper, partition: int) -> None:
+def clear_outage(connection: BaseDatabaseWrapper, partition: int) -> None:
     """Forget an outage that is over."""
     change(
         connection,

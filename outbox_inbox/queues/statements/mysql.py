@@ -236,7 +236,7 @@ def claim(
         return bool(cursor.rowcount)
 
 
-def release_deliveries(
+def unblock_deliveries(
     connection: BaseDatabaseWrapper,
     say: MySQL,
     context: str,

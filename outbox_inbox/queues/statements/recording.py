@@ -21,7 +21,7 @@ from .common import (
 from .dialects import Dialect, MySQL, dialect
 
 
-class Row(NamedTuple):
+class EventRow(NamedTuple):
     """What ``record()`` has worked out of one event; ``id``s not yet in the form of a vendor."""
 
     context: str
@@ -47,7 +47,7 @@ _ROW_TYPES = (
 
 def insert_outbox(
     connection: BaseDatabaseWrapper,
-    rows: Sequence[Row],
+    rows: Sequence[EventRow],
     times: Sequence[Any] = (),
     *,
     fresh: bool = False,
@@ -84,13 +84,15 @@ class _OutboxInsert(NamedTuple):
 
 @cache
 def _outbox_insert(say: Dialect, *, timed: bool, fresh: bool) -> _OutboxInsert:
-    names = ", ".join(Row._fields)
+    names = ", ".join(EventRow._fields)
     columns = (
         f"(context, {event_columns(say)}, key_hash, kind, {say.partition}, due_at,"
         " recorded_at, state, attempts, holds, error)"
     )
     constants = "'pending', 0, FALSE, ''"
-    row = f"({', '.join(['%s'] * len(Row._fields))}, {'%s' if timed else say.now}, {constants})"
+    row = (
+        f"({', '.join(['%s'] * len(EventRow._fields))}, {'%s' if timed else say.now}, {constants})"
+    )
     conflict = "" if fresh else "ON CONFLICT (message_id) DO NOTHING "
     tail = f"{conflict}RETURNING recorded_at"
     unnested = (
@@ -107,7 +109,7 @@ def _outbox_insert(say: Dialect, *, timed: bool, fresh: bool) -> _OutboxInsert:
 
 def insert_stream(
     connection: BaseDatabaseWrapper,
-    rows: Sequence[Row],
+    rows: Sequence[EventRow],
     places: Sequence[tuple[str, int]],
     *,
     in_outbox: bool = True,
@@ -152,7 +154,7 @@ def stream_version(connection: BaseDatabaseWrapper, context: str, stream: str) -
     return int(rows[0][0])
 
 
-def hold_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last: int) -> bool:
+def lock_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last: int) -> bool:
     """Wait for others who append to a stream that is at version ``last``; false: it has grown.
 
     Only MySQL needs it; elsewhere the insertion of the next version waits.

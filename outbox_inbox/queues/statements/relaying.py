@@ -12,7 +12,7 @@ from .common import OUTBOX, STREAM, change, event_columns, fetch
 from .dialects import dialect
 
 
-class Pending(NamedTuple):
+class PendingRow(NamedTuple):
     """One message of a batch of the relay; the text is only there when the transport needs it."""
 
     id: int
@@ -41,7 +41,7 @@ def select_pending(
     *,
     text: bool,
     only: int | None = None,
-) -> list[Pending]:
+) -> list[PendingRow]:
     """Return what is to be sent next, in order; followers of a blocked head say so.
 
     ``text``: with headers and payload. ``only``: the row of this id, if it is still to be sent.
@@ -61,7 +61,7 @@ def select_pending(
         f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",
         [context, partition, size],
     )
-    return [Pending(*row) for row in rows]
+    return [PendingRow(*row) for row in rows]
 
 
 def select_texts(

@@ -95,7 +95,7 @@ def bury(
     )
 
 
-def release_messages(
+def unblock_messages(
     connection: BaseDatabaseWrapper, context: str, partition: int, keys: Sequence[str]
 ) -> int:
     """Let the followers of keys go whose blocked head is solved."""
@@ -107,7 +107,7 @@ def release_messages(
     return change(connection, f"UPDATE {OUTBOX} SET state = 'pending' WHERE {where}", parameters)
 
 
-def release_deliveries(
+def unblock_deliveries(
     connection: BaseDatabaseWrapper,
     context: str,
     partition: int,
@@ -116,7 +116,7 @@ def release_deliveries(
     """Let the followers of (consumer, key) pairs go whose blocked head is solved."""
     say = dialect(connection)
     if isinstance(say, MySQL):
-        return mysql.release_deliveries(connection, say, context, partition, pairs)
+        return mysql.unblock_deliveries(connection, say, context, partition, pairs)
     chosen = ", ".join(["(%s, %s)"] * len(pairs))
     return change(
         connection,

@@ -19,11 +19,11 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context, get_context
 
 from . import celery, notifier
-from .celery import TASKS, Work
+from .celery import TASKS, MoverName
 
 __all__ = [
     "TASKS",
-    "Work",
+    "MoverName",
     "failures",
     "gathered",
     "nudge",
@@ -43,7 +43,7 @@ def problem() -> str | None:
     return notifier.problem() if settings().wake_up == "notify" else None
 
 
-def nudge(context: Context, work: Work = "relay") -> None:
+def nudge(context: Context, work: MoverName = "relay") -> None:
     """Have the work of a context done soon, if the transaction that is open commits.
 
     Called as often as one likes: at most one nudge a transaction, context and kind of work is
@@ -86,7 +86,7 @@ def gathered() -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class _Nudge:
     label: str
-    work: Work
+    work: MoverName
 
     def __call__(self) -> None:
         gate = _gate.get()

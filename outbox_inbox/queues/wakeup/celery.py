@@ -9,9 +9,9 @@ from .failures import Failures
 if TYPE_CHECKING:
     from celery import Celery
 
-Work = Literal["relay", "receive", "dispatch", "project"]
+MoverName = Literal["relay", "receive", "dispatch", "project"]
 
-TASKS: dict[Work, str] = {
+TASKS: dict[MoverName, str] = {
     "relay": "outbox_inbox.relay_outbox",
     "receive": "outbox_inbox.receive_messages",
     "dispatch": "outbox_inbox.dispatch_inbox",
@@ -34,7 +34,7 @@ _OPTIONS: dict[str, dict[str, float]] = {
 failures = Failures()
 
 
-def send(label: str, work: Work) -> None:
+def send(label: str, work: MoverName) -> None:
     """Publish one nudge, unless one failed a moment ago.
 
     Raises:

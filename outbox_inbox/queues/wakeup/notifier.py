@@ -45,12 +45,12 @@ def send(alias: str, label: str, work: str) -> None:
 
 def problem() -> str | None:
     """Say why nudges would wake nobody up; None: nothing is in their way."""
-    for owner in contexts():
-        if connections[owner.database].vendor != "postgresql":
+    for context in contexts():
+        if connections[context.database].vendor != "postgresql":
             return (
                 'OUTBOX_INBOX["WAKE_UP"] is "notify", which only PostgreSQL offers, and the '
-                f"context {owner.label!r} is on the database {owner.database!r}, which is "
-                f"{connections[owner.database].display_name}"
+                f"context {context.label!r} is on the database {context.database!r}, which is "
+                f"{connections[context.database].display_name}"
             )
     missing = missing_driver()
     return None if missing is None else f'OUTBOX_INBOX["WAKE_UP"] is "notify", and {missing}'
