@@ -20,7 +20,7 @@ from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.outbox.relay import relay_outbox
-from outbox_inbox.queues import partitions
+from outbox_inbox.queues import partitions, run
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing import advance
 from tests.depot.models import Pick
@@ -152,7 +152,7 @@ def fall_silent() -> None:
 @contextmanager
 def crashing() -> Iterator[None]:
     """Expect a `Crash`, and let nothing be cleaned up after it but what the server would."""
-    with patch.object(partitions, "_end", lambda run: None):
+    with patch.object(run, "_end", lambda run: None):
         try:
             yield
         except Crash:

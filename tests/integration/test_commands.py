@@ -106,7 +106,7 @@ def test_missing_tables_are_an_error_in_one_line(monkeypatch):
     def look(*arguments):
         raise OperationalError("no such table: outbox_inbox_partition")
 
-    monkeypatch.setattr("outbox_inbox.queues.statements.look", look)
+    monkeypatch.setattr("outbox_inbox.queues.statements.partition_statuses", look)
 
     result = Result("drain_outbox")
 

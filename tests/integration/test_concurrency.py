@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
 from outbox_inbox.models import Delivery, OutboxMessage
-from outbox_inbox.queues import partitions, statements
+from outbox_inbox.queues import run, statements
 from outbox_inbox.transports import Published
 from tests.integration.helpers import (
     PATIENCE,
@@ -145,7 +145,7 @@ def test_workers_at_once_that_crash_keep_every_promise(settings, seed):
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(faults, "point", point))
-        stack.enter_context(patch.object(partitions, "_end", lambda run: None))
+        stack.enter_context(patch.object(run, "_end", lambda run: None))
         stack.enter_context(patch.object(statements, "SILENCE", 0.005))
         together(*map(produce, ORDERS), consume, consume, consume)
     assert_all_is_right(seed)

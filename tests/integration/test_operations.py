@@ -453,7 +453,7 @@ def test_unfinished_messages_are_discarded_on_request(monkeypatch):
     dead(*notes(1, 2, 3))
     released = []
     monkeypatch.setattr(
-        dead_letters, "release_deliveries", lambda *given: released.append(states())
+        dead_letters, "unblock_deliveries", lambda *given: released.append(states())
     )
 
     report = discard(Selection(context="shop", key="a"), "gone", unfinished=True)

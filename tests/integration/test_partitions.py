@@ -13,7 +13,7 @@ from django.utils import timezone
 from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
-from outbox_inbox.queues import partitions, statements
+from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_statuses
 from outbox_inbox.queues.run import Lost, partition_run
 from outbox_inbox.transports import Published
@@ -153,7 +153,7 @@ def test_a_run_of_which_nobody_heard_for_a_while_is_taken_over():
 def test_a_long_run_shows_life_now_and_then(monkeypatch):
     """In a transaction that it has anyway, so that nobody takes it for crashed."""
     times = iter(range(0, 10_000, 10))
-    monkeypatch.setattr(partitions, "monotonic", lambda: next(times))
+    monkeypatch.setattr("outbox_inbox.queues.run.monotonic", lambda: next(times))
     with staying() as run:
         fall_silent()
         with run.locked():
@@ -174,7 +174,7 @@ def test_a_quick_run_writes_nothing_but_its_token():
 def test_the_dispatcher_shows_life_as_well(monkeypatch):
     """Also when all it does is to claim one message after the other."""
     times = iter(range(0, 10_000, 10))
-    monkeypatch.setattr(partitions, "monotonic", lambda: next(times))
+    monkeypatch.setattr("outbox_inbox.queues.run.monotonic", lambda: next(times))
     seen = []
     deliver(*steps(Noted, 3))
 
@@ -441,7 +441,7 @@ def test_partitions_that_were_seen_are_gone_over_without_a_look(move, monkeypatc
     put(*steps(Noted, [3]))
     queue = Queue.OUTBOX if move is relay else Queue.INBOX
     seen = partition_statuses(get_context("shop"), queue)
-    monkeypatch.setattr(partitions, "look", None)
+    monkeypatch.setattr("outbox_inbox.queues.sweep.partition_statuses", None)
 
     assert move(seen=seen).done
     assert not move(seen=[each._replace(ready=False) for each in seen]).done

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.catch_up
 @pytest.fixture(autouse=True)
 def small_pages(boarded, monkeypatch):
     """Small pages; and no copies afterwards."""
-    monkeypatch.setattr("outbox_inbox.operations.rebuilding.copying._PAGE", 7)
+    monkeypatch.setattr("outbox_inbox.operations.rebuilding.pages._PAGE", 7)
     yield
     for name in NAMES:
         shadow_of(name).drop()

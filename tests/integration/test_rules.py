@@ -35,7 +35,7 @@ from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
 from outbox_inbox.outbox.stream_relay import unsent
-from outbox_inbox.queues import partitions
+from outbox_inbox.queues import run as run_module
 from outbox_inbox.transports import Published
 from tests.depot.contracts import Sold as View
 from tests.depot.events import Wanted
@@ -479,14 +479,14 @@ def unfinished() -> list[Any]:
 @contextmanager
 def unended() -> Iterator[None]:
     """Let a run that crashes leave its token behind; one that does not ends as ever."""
-    end = partitions._end
+    end = run_module._end
 
     def end_unless_crashed(run: Any) -> None:
         if not isinstance(sys.exc_info()[1], Crash):
             end(run)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partitions, "_end", end_unless_crashed)
+        patch.setattr(run_module, "_end", end_unless_crashed)
         yield
 
 

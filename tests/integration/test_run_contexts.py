@@ -175,7 +175,7 @@ def test_after_something_moved_each_context_is_looked_at_anew(monkeypatch):
         looks.append(list(labels))
         return look(connection, labels)
 
-    monkeypatch.setattr(statements, "look_at_all", note)
+    monkeypatch.setattr(statements, "all_partition_statuses", note)
     run_both(pauses=1)
 
     first = [list(BOTH), ["shop"], ["depot"]]  # relay; then look, dispatch; then look
