@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.acceptance.conftest import PATIENCE, Processes
-from tests.serving import Server
+from tests.support.serving import Server
 
 
 class Victim(ABC):

@@ -23,8 +23,8 @@ from tests.acceptance.chaos import Broker, Command, kill_at_random
 from tests.acceptance.conftest import WORKER, Processes
 from tests.acceptance.orders import NORTHWIND, Orders, read_orders, write_orders
 from tests.acceptance.store import Stores
-from tests.brokers import RabbitServer, RedisServer, Server
 from tests.conftest import need
+from tests.support.brokers import RabbitServer, RedisServer, Server
 
 KEYS = 4
 PACE = 0.2  # seconds: while somebody is killed something is always under way

@@ -4,7 +4,7 @@ from django.db.models import F
 
 from outbox_inbox import Envelope
 from outbox_inbox.projections import Projection, projects
-from tests.script import play
+from tests.support.script import play
 
 from .events import Annulled, Scored
 from .models import HighScore, Member, Ranking, Sheet, Team

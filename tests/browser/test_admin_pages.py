@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from outbox_inbox.models import Checkpoint, DeliveryState, OutboxState, ProcessState
 from outbox_inbox.transports import ReceivedMessage
-from tests import rows, services
+from tests import services
+from tests.support import rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 

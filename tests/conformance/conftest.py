@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from tests import services
-from tests.brokers import Proxy, RabbitServer, RedisServer, Server
 from tests.conftest import need
 from tests.integration.conftest import both_databases, committed
+from tests.support.brokers import Proxy, RabbitServer, RedisServer, Server
 
 __all__ = ["both_databases", "committed"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Proxy, RedisServer
-from tests.integration.helpers import eventually
+from tests.support.brokers import Proxy, RedisServer
+from tests.support.movers import eventually
 
 LEAVE = """
 import os, sys

@@ -20,8 +20,8 @@ from outbox_inbox.models import OutboxMessage, Partition, Queue
 from outbox_inbox.operations import queue_stats
 from outbox_inbox.testing import DrainFailed, advance, drain
 from outbox_inbox.transports import transport
-from tests.integration.helpers import come_due, dispatch, picks, put, receive, relay, run_all, steps
 from tests.shop.contracts import Sold
+from tests.support.movers import come_due, dispatch, picks, put, receive, relay, run_all, steps
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -7,8 +7,8 @@ import pytest
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.operations import QuarantineSelection, release
 from outbox_inbox.transports import transport
-from tests.integration.helpers import dispatch, eventually, picks, put, receive, relay, steps
 from tests.shop.contracts import Sold
+from tests.support.movers import dispatch, eventually, picks, put, receive, relay, steps
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -48,7 +48,7 @@ FOUND_OUT = {
 @pytest.mark.parametrize("fault", FOUND_OUT)
 def test_a_transport_with_a_fault_is_found_out(fault):
     """By the case that is about it."""
-    from tests import broken
+    from tests.support import broken
 
     case, *arguments = FOUND_OUT[fault]
     suite = Suite(getattr(broken, fault))

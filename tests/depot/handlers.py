@@ -1,7 +1,7 @@
 """A handler of the depot's own event, and a conformist one of the foreign contract."""
 
 from outbox_inbox import handles
-from tests.script import play
+from tests.support.script import play
 
 from .contracts import Sold
 from .events import Wanted

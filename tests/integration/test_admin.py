@@ -15,7 +15,7 @@ from django.utils.html import escape
 
 from outbox_inbox.admin import listing
 from outbox_inbox.models import OutboxMessage
-from tests import rows
+from tests.support import rows
 
 pytestmark = pytest.mark.django_db
 

@@ -17,10 +17,10 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
 from outbox_inbox.outbox.relay import relay_outbox
-from tests import rows
-from tests.script import playing
 from tests.shop.events import Noted
 from tests.shop.models import Entry
+from tests.support import rows
+from tests.support.script import playing
 
 pytestmark = pytest.mark.django_db
 

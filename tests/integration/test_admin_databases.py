@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from outbox_inbox.models import Delivery, OutboxMessage, Partition
 from outbox_inbox.queues.partitions import ensure_partitions
-from tests import rows
+from tests.support import rows
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 

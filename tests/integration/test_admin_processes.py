@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from outbox_inbox.models import Delivery, OutboxMessage, ProcessState
-from tests import rows
+from tests.support import rows
 
 pytestmark = pytest.mark.django_db
 

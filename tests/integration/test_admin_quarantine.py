@@ -16,8 +16,8 @@ from outbox_inbox import IntegrationEvent
 from outbox_inbox.admin import untrusted
 from outbox_inbox.models import InboxMessage, QuarantinedMessage
 from outbox_inbox.transports import ReceivedMessage
-from tests import rows
-from tests.arriving import arriving, payload
+from tests.support import rows
+from tests.support.arriving import arriving, payload
 
 pytestmark = pytest.mark.django_db
 

@@ -18,7 +18,7 @@ from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.streams.projecting import update_projections
 from tests.board.events import Cheered, Scored
 from tests.board.models import HighScore
-from tests.script import playing
+from tests.support.script import playing
 
 pytestmark = [pytest.mark.catch_up, pytest.mark.django_db]
 LIST = "admin:outbox_inbox_checkpoint_changelist"

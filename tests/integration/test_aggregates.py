@@ -17,8 +17,8 @@ from outbox_inbox.conf.backoff import Backoff
 from outbox_inbox.exceptions import NotAContext, UnreadableMessage
 from outbox_inbox.models import OutboxMessage, StoredEvent
 from tests.depot.events import Wanted
-from tests.integration.helpers import deliver, dispatch, entries, put, steps, together
 from tests.shop.events import Closed, Noted
+from tests.support.movers import deliver, dispatch, entries, put, steps, together
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -16,10 +16,10 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage, Partition, Queue
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.amqp import AmqpTransport
-from tests.integration.helpers import come_due, eventually, put, receive, relay, states, steps
 from tests.integration.test_amqp_transport import bodies, broker, made, numbers, publish, received
-from tests.rabbit import Wire, method, within
 from tests.shop.contracts import Sold
+from tests.support.movers import come_due, eventually, put, receive, relay, states, steps
+from tests.support.rabbit import Wire, method, within
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("committed")]
 

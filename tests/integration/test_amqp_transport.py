@@ -13,7 +13,8 @@ from outbox_inbox.outbox.rows import hash_of
 from outbox_inbox.transports import OutgoingMessage, transport
 from outbox_inbox.transports.wire import attributes_of
 from tests.depot.contracts import Sold as SeenSold
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold, Whispered
+from tests.support.movers import (
     come_due,
     crash,
     crashing,
@@ -27,8 +28,7 @@ from tests.integration.helpers import (
     steps,
     striking,
 )
-from tests.rabbit import Broker, Wire
-from tests.shop.contracts import Sold, Whispered
+from tests.support.rabbit import Broker, Wire
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("committed")]
 

@@ -12,9 +12,9 @@ from tests.acceptance.apart import Apart, RedisBetween, deployed_apart
 from tests.acceptance.conftest import Processes, new_store, new_stores  # noqa: F401  fixtures
 from tests.acceptance.orders import write_orders
 from tests.acceptance.store import Store, Stores
-from tests.brokers import RedisServer
 from tests.conftest import need
-from tests.integration.helpers import eventually
+from tests.support.brokers import RedisServer
+from tests.support.movers import eventually
 
 KEYS, STEPS = 3, 2
 

@@ -6,7 +6,7 @@ import kombu
 import pytest
 
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
-from tests.integration.helpers import eventually
+from tests.support.movers import eventually
 
 KEYS, STEPS = 4, 5
 CONSUMERS = 5  # with effects of each step: note, count, enlist; pick, watch

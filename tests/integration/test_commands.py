@@ -34,10 +34,10 @@ from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.testing import advance, drain
 from outbox_inbox.transports.local import LocalTransport
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
-from tests.arriving import arriving
-from tests.integration.helpers import put
-from tests.script import playing
 from tests.shop.events import Checked, Noted
+from tests.support.arriving import arriving
+from tests.support.movers import put
+from tests.support.script import playing
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,9 @@ from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
 from outbox_inbox.models import Delivery, OutboxMessage
 from outbox_inbox.queues import run, statements
 from outbox_inbox.transports import Published
-from tests.integration.helpers import (
+from tests.shop.events import Checked, Counted, Listed, Noted
+from tests.shop.models import Entry
+from tests.support.movers import (
     PATIENCE,
     Broken,
     Crash,
@@ -28,10 +30,8 @@ from tests.integration.helpers import (
     relay,
     together,
 )
-from tests.script import playing
-from tests.shop.events import Checked, Counted, Listed, Noted
-from tests.shop.models import Entry
-from tests.wire import SHAKY
+from tests.support.script import playing
+from tests.support.wire import SHAKY
 
 pytestmark = pytest.mark.usefixtures("committed")
 

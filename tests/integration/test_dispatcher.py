@@ -22,7 +22,21 @@ from outbox_inbox.operations import Selection, discard, retry
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.run import Run
 from tests.depot.events import Wanted
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import (
+    Checked,
+    Closed,
+    Counted,
+    Grown,
+    Listed,
+    Loose,
+    Noted,
+    Opened,
+    Skipped,
+    Twice,
+)
+from tests.shop.models import Entry, Remark
+from tests.support.movers import (
     Broken,
     Worker,
     come_due,
@@ -44,21 +58,7 @@ from tests.integration.helpers import (
     steps,
     striking,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import (
-    Checked,
-    Closed,
-    Counted,
-    Grown,
-    Listed,
-    Loose,
-    Noted,
-    Opened,
-    Skipped,
-    Twice,
-)
-from tests.shop.models import Entry, Remark
+from tests.support.script import playing
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -838,7 +838,7 @@ def test_an_invalid_event_of_a_translator_is_its_failed_attempt(one):
 
 def test_an_inbound_translator_puts_its_event_into_the_own_inbox():
     """In the transaction of its delivery, so that it is there exactly once; it is handled next."""
-    from tests.integration.helpers import picks
+    from tests.support.movers import picks
 
     deliver(Sold(order="a", number=1))
     dispatch("depot")

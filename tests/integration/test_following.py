@@ -21,9 +21,9 @@ from outbox_inbox.operations import rebase
 from outbox_inbox.streams.subscriptions import behind, follow
 from tests import services
 from tests.conftest import need
-from tests.integration.helpers import Worker, put, steps
-from tests.postgres import PostgresServer
 from tests.shop.events import Noted
+from tests.support.movers import Worker, put, steps
+from tests.support.postgres import PostgresServer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.usefixtures("committed")]
 

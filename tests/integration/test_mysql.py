@@ -34,7 +34,9 @@ from outbox_inbox.queues.run import partition_run
 from outbox_inbox.queues.statements import ReceivedRow, dialects, mysql
 from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.streams.subscriptions import follow
-from tests.integration.helpers import (
+from tests.shop.events import Counted, Listed, Noted
+from tests.shop.models import Entry
+from tests.support.movers import (
     PATIENCE,
     Worker,
     come_due,
@@ -50,9 +52,7 @@ from tests.integration.helpers import (
     steps,
     waits_for_lock,
 )
-from tests.script import playing
-from tests.shop.events import Counted, Listed, Noted
-from tests.shop.models import Entry
+from tests.support.script import playing
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.mysql, pytest.mark.usefixtures("committed")]
 

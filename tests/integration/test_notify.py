@@ -20,8 +20,8 @@ from outbox_inbox.queues.wakeup import listener, notifier
 from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.testing import drain
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
-from tests.integration.helpers import PATIENCE, Worker, eventually, put, steps
 from tests.shop.events import Noted
+from tests.support.movers import PATIENCE, Worker, eventually, put, steps
 
 pytestmark = [pytest.mark.postgres, pytest.mark.usefixtures("committed")]
 

@@ -34,10 +34,10 @@ from outbox_inbox.operations import (
     retry_rows,
 )
 from outbox_inbox.testing import advance, drain
-from tests.integration.helpers import deliver, dispatch, put, relay
-from tests.script import playing
 from tests.shop.events import Checked, Counted, Loose, Noted, Skipped
 from tests.shop.models import Entry
+from tests.support.movers import deliver, dispatch, put, relay
+from tests.support.script import playing
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 

@@ -24,7 +24,9 @@ from outbox_inbox.operations import (
 )
 from outbox_inbox.testing import advance
 from tests.depot.events import Wanted
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked, Counted, Listed, Noted
+from tests.support.movers import (
     PATIENCE,
     Worker,
     delivery_states,
@@ -37,9 +39,7 @@ from tests.integration.helpers import (
     run_all,
     waits_for_lock,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Checked, Counted, Listed, Noted
+from tests.support.script import playing
 
 pytestmark = pytest.mark.usefixtures("committed")
 

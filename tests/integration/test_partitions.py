@@ -17,7 +17,9 @@ from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_statuses
 from outbox_inbox.queues.run import Lost, partition_run
 from outbox_inbox.transports import Published
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Noted
+from tests.support.movers import (
     PATIENCE,
     Worker,
     crash,
@@ -35,10 +37,8 @@ from tests.integration.helpers import (
     together,
     waits_for_lock,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Noted
-from tests.wire import WIRE
+from tests.support.script import playing
+from tests.support.wire import WIRE
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -16,7 +16,8 @@ from outbox_inbox.operations import prune, queue_stats
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing import DrainFailed, advance, drain, recorded
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.support.movers import (
     PATIENCE,
     Broken,
     Worker,
@@ -28,8 +29,7 @@ from tests.integration.helpers import (
     together,
     waits_for_lock,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
+from tests.support.script import playing
 from tests.yard.events import Begun, Ended, Expired, Moved, Nudged
 from tests.yard.processes import SOME_DAY, Deal
 

@@ -15,8 +15,8 @@ from outbox_inbox.streams.subscriptions import behind, follow
 from outbox_inbox.testing import advance
 from tests.board.events import Annulled, Cheered, Scored
 from tests.board.models import HighScore, Member, Ranking, Sheet
-from tests.integration.helpers import Broken, Worker, crash, crashing, put, striking, together
-from tests.script import playing
+from tests.support.movers import Broken, Worker, crash, crashing, put, striking, together
+from tests.support.script import playing
 
 pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("boarded")]
 

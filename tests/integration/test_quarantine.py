@@ -34,8 +34,9 @@ from outbox_inbox.operations import (
     release_rows,
 )
 from outbox_inbox.transports import ReceivedMessage
-from tests.arriving import Queued, arriving, payload
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.support.arriving import Queued, arriving, payload
+from tests.support.movers import (
     PATIENCE,
     Worker,
     dispatch,
@@ -44,9 +45,8 @@ from tests.integration.helpers import (
     receive,
     waits_for_lock,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.wire import WIRE
+from tests.support.script import playing
+from tests.support.wire import WIRE
 
 pytestmark = pytest.mark.usefixtures("committed", "wired")
 

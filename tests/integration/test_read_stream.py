@@ -13,8 +13,8 @@ from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.models import StoredEvent
 from outbox_inbox.operations import read_entries, similar, streams
 from tests.depot.events import Wanted
-from tests.integration.helpers import put, steps
 from tests.shop.events import Grown, Loose, Noted, Unheard
+from tests.support.movers import put, steps
 
 pytestmark = pytest.mark.django_db
 

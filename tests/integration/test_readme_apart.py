@@ -10,10 +10,10 @@ import psycopg
 import pytest
 
 from tests import services
-from tests.brokers import RabbitServer, RedisServer, Server
 from tests.conftest import need
-from tests.integration.helpers import eventually
-from tests.terminal import ROOT, Terminal, blocks
+from tests.support.brokers import RabbitServer, RedisServer, Server
+from tests.support.movers import eventually
+from tests.support.terminal import ROOT, Terminal, blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Each context in a process of its own")[1].split("\n## ")[0]

@@ -16,8 +16,8 @@ from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, follow
 from tests.board.events import Annulled, Scored
 from tests.board.models import HighScore, Member, Ranking, Sheet
-from tests.integration.helpers import Broken, Crash, Worker, crash, put, striking
-from tests.script import playing
+from tests.support.movers import Broken, Crash, Worker, crash, put, striking
+from tests.support.script import playing
 
 BOARD = "board"
 NAMES = ("high_score", "ranking", "teams")

@@ -14,8 +14,10 @@ from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue
 from outbox_inbox.operations import pause, prune, resume
 from outbox_inbox.outbox.rows import hash_of
-from tests.arriving import Queued, arriving
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked
+from tests.support.arriving import Queued, arriving
+from tests.support.movers import (
     Worker,
     come_due,
     crash,
@@ -29,10 +31,8 @@ from tests.integration.helpers import (
     striking,
     together,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Checked
-from tests.wire import WIRE
+from tests.support.script import playing
+from tests.support.wire import WIRE
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -23,20 +23,11 @@ from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.models import InboxMessage, OutboxMessage, StoredEvent
 from tests.depot.events import Wanted
-from tests.integration.helpers import (
-    come_due,
-    deliver,
-    dispatch,
-    entries,
-    failing,
-    put,
-    relay,
-    steps,
-)
-from tests.script import playing
 from tests.shop.contracts import Sold, Whispered
 from tests.shop.events import Loose, Noted
 from tests.shop.models import Entry
+from tests.support.movers import come_due, deliver, dispatch, entries, failing, put, relay, steps
+from tests.support.script import playing
 
 pytestmark = pytest.mark.usefixtures("committed")
 

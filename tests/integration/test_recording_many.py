@@ -6,9 +6,9 @@ from django.db.transaction import TransactionManagementError
 
 from outbox_inbox import record
 from outbox_inbox.models import OutboxMessage, StoredEvent
-from tests.integration.helpers import put, steps
 from tests.shop.contracts import Sold
 from tests.shop.events import Loose, Noted
+from tests.support.movers import put, steps
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -12,10 +12,10 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.transports import transport, transport_problems
-from tests.brokers import RedisServer, free_port
-from tests.integration.helpers import come_due, put, receive, relay, states, steps
-from tests.outgoing import outgoing
 from tests.shop.contracts import Sold
+from tests.support.brokers import RedisServer, free_port
+from tests.support.movers import come_due, put, receive, relay, states, steps
+from tests.support.outgoing import outgoing
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
 

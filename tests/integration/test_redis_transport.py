@@ -20,7 +20,8 @@ from outbox_inbox.transports import transport
 from outbox_inbox.transports.redis import trimming
 from tests import services
 from tests.conftest import need
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.support.movers import (
     come_due,
     crash,
     crashing,
@@ -33,9 +34,8 @@ from tests.integration.helpers import (
     steps,
     striking,
 )
-from tests.outgoing import outgoing
-from tests.proxy import Proxy
-from tests.shop.contracts import Sold
+from tests.support.outgoing import outgoing
+from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
 

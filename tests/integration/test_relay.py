@@ -16,8 +16,10 @@ from outbox_inbox.queues import partitions
 from outbox_inbox.queues.run import Run
 from outbox_inbox.testing import advance
 from outbox_inbox.transports import Published
-from tests import wire
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Loose, Noted, Unheard
+from tests.support import wire
+from tests.support.movers import (
     Crash,
     Worker,
     come_due,
@@ -34,10 +36,8 @@ from tests.integration.helpers import (
     striking,
     together,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Loose, Noted, Unheard
-from tests.wire import WIRE, refusing
+from tests.support.script import playing
+from tests.support.wire import WIRE, refusing
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -41,7 +41,10 @@ from tests.depot.contracts import Sold as View
 from tests.depot.events import Wanted
 from tests.depot.models import Pick
 from tests.integration.conftest import Made, empty
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked, Counted, Listed, Noted
+from tests.shop.models import Entry
+from tests.support.movers import (
     Broken,
     Crash,
     Worker,
@@ -53,11 +56,8 @@ from tests.integration.helpers import (
     relay,
     run_all,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Checked, Counted, Listed, Noted
-from tests.shop.models import Entry
-from tests.wire import SHAKY
+from tests.support.script import playing
+from tests.support.wire import SHAKY
 
 EXAMPLES = {"sqlite": 60, "postgresql": 20, "mysql": 6}  # as many as ten seconds allow
 LABELS = ("shop", "depot")

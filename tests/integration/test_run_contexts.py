@@ -20,7 +20,8 @@ from outbox_inbox.operations import WORK, running
 from outbox_inbox.operations.running import Interrupt, run
 from outbox_inbox.queues import statements
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
-from tests.integration.helpers import (
+from tests.shop.events import Checked, Noted
+from tests.support.movers import (
     PATIENCE,
     Worker,
     delivery_states,
@@ -31,8 +32,7 @@ from tests.integration.helpers import (
     put,
     steps,
 )
-from tests.script import playing
-from tests.shop.events import Checked, Noted
+from tests.support.script import playing
 
 committed = pytest.mark.usefixtures("committed")
 

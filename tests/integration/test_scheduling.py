@@ -15,7 +15,9 @@ from outbox_inbox.outbox.scheduling import cancel
 from outbox_inbox.projections import applying
 from outbox_inbox.testing import advance
 from tests.depot.events import Wanted
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Noted
+from tests.support.movers import (
     Broken,
     Worker,
     come_due,
@@ -27,8 +29,6 @@ from tests.integration.helpers import (
     striking,
     waits_for_lock,
 )
-from tests.shop.contracts import Sold
-from tests.shop.events import Noted
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -8,9 +8,9 @@ import pytest
 from outbox_inbox.models import InboxMessage, QuarantinedMessage, QuarantineReason
 from outbox_inbox.operations import QuarantineSelection, Released, release
 from outbox_inbox.transports import ReceivedMessage
-from tests.arriving import Queued, arriving
-from tests.integration.helpers import dispatch, picks, put, receive, relay, steps
 from tests.shop.contracts import Sold
+from tests.support.arriving import Queued, arriving
+from tests.support.movers import dispatch, picks, put, receive, relay, steps
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -18,7 +18,7 @@ OLD = "an old secret, which was used until October 2026"
 NEW = "a new secret, which is used since November 2026"
 DEPOT = QuarantineSelection(context="depot")
 MEMORY = {"default": "memory://"}
-WIRE = {"default": {"BACKEND": "tests.wire.Wire"}}
+WIRE = {"default": {"BACKEND": "tests.support.wire.Wire"}}
 
 
 @pytest.fixture

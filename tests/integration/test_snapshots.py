@@ -16,8 +16,8 @@ from outbox_inbox.aggregates import Repository, retry_on_conflict, snapshots
 from outbox_inbox.exceptions import InvalidSnapshot
 from outbox_inbox.models import Snapshot, StoredEvent
 from outbox_inbox.signals import snapshot_ignored
-from tests.integration.helpers import PATIENCE, Worker, put, steps, together
 from tests.shop.events import Closed, Noted
+from tests.support.movers import PATIENCE, Worker, put, steps, together
 
 pytestmark = pytest.mark.usefixtures("committed")
 

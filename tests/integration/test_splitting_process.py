@@ -12,10 +12,10 @@ import pytest
 from tests import services
 from tests.acceptance.orders import Orders, write_orders
 from tests.acceptance.store import Store, Stores
-from tests.brokers import RedisServer
 from tests.conftest import need
-from tests.integration.helpers import eventually
-from tests.terminal import ROOT, Terminal, blocks
+from tests.support.brokers import RedisServer
+from tests.support.movers import eventually
+from tests.support.terminal import ROOT, Terminal, blocks
 
 MANUAL = (ROOT / "docs" / "splitting-process.md").read_text(encoding="utf-8")
 SECTION = MANUAL.split("## To its own process\n")[1].split("\n## ")[0]

@@ -14,8 +14,10 @@ from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, S
 from outbox_inbox.operations import Selection, due, queue_stats, repartition, retry
 from outbox_inbox.operations.running.due import look_around
 from outbox_inbox.testing import advance, drain, recorded
-from tests import wire
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked, Noted
+from tests.support import wire
+from tests.support.movers import (
     Broken,
     Worker,
     come_due,
@@ -36,10 +38,8 @@ from tests.integration.helpers import (
     striking,
     together,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Checked, Noted
-from tests.wire import WIRE, refusing
+from tests.support.script import playing
+from tests.support.wire import WIRE, refusing
 
 pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("committed")]
 

@@ -8,7 +8,8 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, UnreadableMessage
 from outbox_inbox.models import OutboxMessage, StoredEvent
 from outbox_inbox.streams import RecordedEvent
-from tests.integration.helpers import (
+from tests.shop.events import Grown, Loose, Noted
+from tests.support.movers import (
     PATIENCE,
     Worker,
     deliver,
@@ -20,7 +21,6 @@ from tests.integration.helpers import (
     together,
     waits_for_lock,
 )
-from tests.shop.events import Grown, Loose, Noted
 
 pytestmark = pytest.mark.usefixtures("committed")
 

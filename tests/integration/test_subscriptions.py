@@ -10,8 +10,8 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.streams.subscriptions import behind, follow, forget, take_over
-from tests.integration.helpers import Worker, put, steps
 from tests.shop.events import Counted, Noted
+from tests.support.movers import Worker, put, steps
 
 pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("committed")]
 

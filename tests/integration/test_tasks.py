@@ -13,7 +13,8 @@ from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import pause
 from outbox_inbox.queues import wakeup
 from project.celery import app
-from tests.integration.helpers import (
+from tests.shop.events import Checked, Noted
+from tests.support.movers import (
     Worker,
     delivery_states,
     dispatch,
@@ -23,7 +24,6 @@ from tests.integration.helpers import (
     relay,
     steps,
 )
-from tests.shop.events import Checked, Noted
 
 pytestmark = pytest.mark.usefixtures("committed")
 

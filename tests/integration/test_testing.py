@@ -18,11 +18,11 @@ from outbox_inbox.transports.local import LocalTransport
 from tests.board.events import Scored
 from tests.board.models import HighScore
 from tests.depot.models import Pick
-from tests.integration.helpers import put
-from tests.script import playing
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Noted, Unheard
 from tests.shop.models import Entry
+from tests.support.movers import put
+from tests.support.script import playing
 
 
 def with_board(apps):

@@ -61,7 +61,9 @@ from outbox_inbox.streams.subscriptions import follow
 from outbox_inbox.transports import ReceivedMessage
 from tests.depot.events import Wanted
 from tests.depot.models import Parcel, Pick
-from tests.integration.helpers import (
+from tests.shop.events import Checked, Counted, Noted
+from tests.shop.models import Entry, Remark
+from tests.support.movers import (
     PATIENCE,
     Crash,
     Worker,
@@ -81,9 +83,7 @@ from tests.integration.helpers import (
     striking,
     waits_for_lock,
 )
-from tests.script import playing
-from tests.shop.events import Checked, Counted, Noted
-from tests.shop.models import Entry, Remark
+from tests.support.script import playing
 
 QUEUES = (
     StoredEvent,

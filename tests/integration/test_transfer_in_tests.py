@@ -7,9 +7,9 @@ import pytest
 from outbox_inbox.contexts import get_context
 from outbox_inbox.operations import transfer
 from outbox_inbox.testing import drain
-from tests.integration.helpers import entries, put, steps
 from tests.shop.events import Noted
 from tests.shop.models import Entry, Remark
+from tests.support.movers import entries, put, steps
 
 pytestmark = [pytest.mark.hand_over, pytest.mark.django_db(databases=["default", "other"])]
 

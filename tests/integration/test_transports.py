@@ -15,9 +15,11 @@ from outbox_inbox.queues import intake
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.local import LocalTransport
 from outbox_inbox.transports.memory import MemoryTransport
-from tests import wire
 from tests.depot.models import Pick
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked, Noted
+from tests.support import wire
+from tests.support.movers import (
     come_due,
     crash,
     crashing,
@@ -32,10 +34,8 @@ from tests.integration.helpers import (
     steps,
     striking,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Checked, Noted
-from tests.wire import WIRE
+from tests.support.script import playing
+from tests.support.wire import WIRE
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -304,7 +304,7 @@ def test_a_transport_is_made_once_a_process(settings):
 
 def test_a_transport_gets_its_settings(settings):
     """Location and options are its own affair."""
-    entry = {"BACKEND": "tests.wire.Wire", "LOCATION": "wire://x", "OPTIONS": {"a": 1}}
+    entry = {"BACKEND": "tests.support.wire.Wire", "LOCATION": "wire://x", "OPTIONS": {"a": 1}}
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": entry}}
     found = transport("default").settings
     assert (found.location, dict(found.options)) == ("wire://x", {"a": 1})
@@ -313,7 +313,7 @@ def test_a_transport_gets_its_settings(settings):
 def test_each_context_may_have_its_own_transport(settings):
     """Chosen in the settings, without a change of code."""
     settings.OUTBOX_INBOX = {
-        "TRANSPORTS": {"bus": {"BACKEND": "tests.wire.Wire"}},
+        "TRANSPORTS": {"bus": {"BACKEND": "tests.support.wire.Wire"}},
         "CONTEXTS": {"shop": {"transport": "bus"}},
     }
     wire.confirmed.clear()
@@ -326,8 +326,8 @@ def test_each_context_may_have_its_own_transport(settings):
     ("backend", "told"),
     [
         ("tests.nowhere.Wire", "cannot import"),
-        ("tests.wire.Cable", "cannot import"),
-        ("tests.wire.refusing", "no subclass of Transport"),
+        ("tests.support.wire.Cable", "cannot import"),
+        ("tests.support.wire.refusing", "no subclass of Transport"),
         ("uuid.UUID", "no subclass of Transport"),
     ],
 )

@@ -15,8 +15,8 @@ from outbox_inbox.models import OutboxMessage, Queue
 from outbox_inbox.operations import Selection, retry
 from outbox_inbox.queues import wakeup
 from outbox_inbox.testing import drain
-from tests.integration.helpers import deliver, put
 from tests.shop.events import Checked, Noted
+from tests.support.movers import deliver, put
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -15,7 +15,9 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.operations.running import Interrupt, WakeUps, run
 from outbox_inbox.transports import transport
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
-from tests.integration.helpers import (
+from tests.shop.contracts import Sold
+from tests.shop.events import Checked, Noted
+from tests.support.movers import (
     PATIENCE,
     Worker,
     come_due,
@@ -26,10 +28,8 @@ from tests.integration.helpers import (
     relay,
     steps,
 )
-from tests.script import playing
-from tests.shop.contracts import Sold
-from tests.shop.events import Checked, Noted
-from tests.wire import WAITING, WIRE
+from tests.support.script import playing
+from tests.support.wire import WAITING, WIRE
 
 committed = pytest.mark.usefixtures("committed")
 notified = {"OUTBOX_INBOX_WAKE_UP": "notify"}

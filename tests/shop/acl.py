@@ -3,7 +3,7 @@
 from typing import Any
 
 from outbox_inbox import outbound
-from tests.script import play
+from tests.support.script import play
 
 from .contracts import Sold
 from .events import Checked

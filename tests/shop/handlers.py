@@ -3,7 +3,7 @@
 from typing import Any
 
 from outbox_inbox import Envelope, handles, upcasts
-from tests.script import play
+from tests.support.script import play
 
 from .events import Closed, Counted, Grown, Listed, Loose, Noted, Opened, Skipped, Twice
 from .models import Entry

@@ -20,7 +20,7 @@ from outbox_inbox.inbox.admission import Accepted, Refusal, vet
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
 from outbox_inbox.transports.signing import canonical, problem, sign, signature
-from tests.arriving import arriving
+from tests.support.arriving import arriving
 
 OLD = "an old secret, which was used until October 2026"
 NEW = b"\x00\xff a new secret, which is used since November"

@@ -16,8 +16,8 @@ from outbox_inbox.inbox.admission import Accepted, Refusal, vet
 from outbox_inbox.inbox.quarantine import cut, fingerprint, named
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import ReceivedMessage
-from tests.arriving import arriving, payload
 from tests.shop.contracts import Sold
+from tests.support.arriving import arriving, payload
 
 MEGABYTES = 10 * 1024 * 1024
 

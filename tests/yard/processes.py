@@ -5,8 +5,8 @@ from typing import Any
 
 from outbox_inbox import record, upcasts
 from outbox_inbox.processes import Process, continues, starts, times_out
-from tests.script import play
 from tests.shop.contracts import Sold
+from tests.support.script import play
 
 from .events import Begun, Ended, Expired, Moved, Nudged
 

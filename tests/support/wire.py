@@ -6,12 +6,13 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.transports import OutgoingMessage, Published, ReceivedMessage, Transport
 from outbox_inbox.transports.local import LocalTransport
-from tests.script import play
 
-WIRE = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Wire"}}}
-SHAKY = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Shaky"}}}
+from .script import play
 
-WAITING = {"TRANSPORTS": {"default": {"BACKEND": "tests.wire.Waiting"}}}
+WIRE = {"TRANSPORTS": {"default": {"BACKEND": "tests.support.wire.Wire"}}}
+SHAKY = {"TRANSPORTS": {"default": {"BACKEND": "tests.support.wire.Shaky"}}}
+
+WAITING = {"TRANSPORTS": {"default": {"BACKEND": "tests.support.wire.Waiting"}}}
 
 confirmed: list[OutgoingMessage] = []
 """What was confirmed, in order; a test that reads it empties it first."""

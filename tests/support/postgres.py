@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests import services
-from tests.serving import Server
+
+from .serving import Server
 
 
 class PostgresServer(Server):

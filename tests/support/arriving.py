@@ -3,7 +3,8 @@
 from uuid import UUID
 
 from outbox_inbox.transports import ReceivedMessage
-from tests.script import playing
+
+from .script import playing
 
 
 class Queued:

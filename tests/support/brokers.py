@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests import services
-from tests.proxy import Proxy
-from tests.serving import Server, free_port
+
+from .proxy import Proxy
+from .serving import Server, free_port
 
 __all__ = ["Proxy", "RabbitServer", "RedisServer", "Server", "free_port"]
 
