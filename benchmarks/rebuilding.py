@@ -12,7 +12,7 @@ from benchmarks.harness import Comparison, Reading, Work
 from context_a.models import CountryBoard
 from outbox_inbox.events import codec
 from outbox_inbox.models import Checkpoint, table
-from outbox_inbox.operations.rebuilding import find, rebuild
+from outbox_inbox.operations.rebuilding import find_read_model, rebuild
 from outbox_inbox.queues.statements.dialects import dialect
 
 _EVENTS: Final = 1_000_000
@@ -39,7 +39,7 @@ def raw_rebuild(count: int) -> Work:
 def our_rebuild(count: int) -> Work:
     """Return the work of ``rebuild_projection country_board``."""
     _fill(count)
-    return lambda: rebuild(*find("country_board"), restart=True).events
+    return lambda: rebuild(*find_read_model("country_board"), restart=True).events
 
 
 def memory(count: int) -> float:
@@ -47,9 +47,9 @@ def memory(count: int) -> float:
     import resource
 
     _fill(count)
-    rebuild(*find("country_board"), restart=True, stop=_after(2))
+    rebuild(*find_read_model("country_board"), restart=True, stop=_after(2))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    rebuild(*find("country_board"))
+    rebuild(*find_read_model("country_board"))
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

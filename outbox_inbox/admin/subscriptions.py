@@ -18,7 +18,7 @@ from outbox_inbox import operations
 from outbox_inbox.contexts import Context, ReadModel, get_context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.operations.rebuilding import BESIDE
+from outbox_inbox.operations.rebuilding import REBUILD_SUFFIX
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.relay_source import RELAY
 from outbox_inbox.streams.subscriptions import behind
@@ -91,7 +91,7 @@ class CheckpointAdmin(StreamColumns, ActingAdmin):
 
         Only read models have a switch: the relay has its partition, a rebuild its command.
         """
-        if _read_model(row) is None or row.subscription.endswith(BESIDE):
+        if _read_model(row) is None or row.subscription.endswith(REBUILD_SUFFIX):
             return []
         useless = {"pause"} if row.paused else set() if row.retry_at else {"resume"}
         return [each for each in super().buttons(request, row) if each[0] not in useless]
@@ -145,7 +145,7 @@ class CheckpointAdmin(StreamColumns, ActingAdmin):
         """Show who reads: a read model, its rebuild, or the relay."""
         if row.subscription == RELAY:
             return _("relay")
-        if row.subscription.endswith(BESIDE):
+        if row.subscription.endswith(REBUILD_SUFFIX):
             return _("rebuild")
         return _("read model") if _read_model(row) is not None else _("unknown here")
 
@@ -154,7 +154,7 @@ class CheckpointAdmin(StreamColumns, ActingAdmin):
         """Show whether it is paused, rests after failures until some time, or works."""
         if row.paused:
             return rendering.state("paused", _("paused"))
-        if row.subscription.endswith(BESIDE):
+        if row.subscription.endswith(REBUILD_SUFFIX):
             return rendering.state("waiting", _("not finished"))
         if row.retry_at is None:
             return rendering.state("idle", _("working"))
@@ -218,7 +218,7 @@ def _read_model(row: Checkpoint) -> ReadModel | None:
         known = get_context(row.context).read_models
     except NotAContext:
         return None
-    return known.get(row.subscription.removesuffix(BESIDE))
+    return known.get(row.subscription.removesuffix(REBUILD_SUFFIX))
 
 
 def _owner(label: str, using: str) -> Context:

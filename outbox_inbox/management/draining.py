@@ -10,7 +10,14 @@ from django.core.management.base import CommandError
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
-from outbox_inbox.operations import Drained, PartitionState, QueueStats, drain, due, queue_stats
+from outbox_inbox.operations import (
+    Drained,
+    PartitionState,
+    QueueStats,
+    drain,
+    due_count,
+    queue_stats,
+)
 from outbox_inbox.operations.running import Interrupt
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.queues.wakeup import MoverName
@@ -73,7 +80,11 @@ class DrainCommand(QueueCommand):
     def _drain(
         self, owners: Sequence[Context], options: dict[str, Any], stop: Interrupt
     ) -> list[Drained]:
-        total = None if self.queue is None else sum(due(context, self.queue) for context in owners)
+        total = (
+            None
+            if self.queue is None
+            else sum(due_count(context, self.queue) for context in owners)
+        )
         if total is not None and options["limit"] is not None:
             total = min(total, options["limit"])
 
@@ -143,7 +154,7 @@ def _unreachable(drained: Sequence[Drained]) -> Iterator[str]:
 def _resting(left: Sequence[QueueStats]) -> Iterator[str]:
     for stats in left:
         for each in stats.partitions:
-            if each.state == "resting" and each.until is not None:
+            if each.state == "backing off" and each.until is not None:
                 yield (
                     f"partition {each.number} of the {stats.queue.value} of {stats.context} "
                     f"rests until {each.until:%H:%M:%S} UTC: {each.reason}"

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from outbox_inbox.models import Queue
-from outbox_inbox.operations import Report, Selection
+from outbox_inbox.operations import ChangedRows, Selection
 
 from .base import QueueCommand, WrongUsage, add_dry_run, counted
 
@@ -59,7 +59,7 @@ class SolveCommand(QueueCommand):
             consumer=options["consumer"],
         )
 
-    def report(self, report: Report, verb: str, options: dict[str, Any]) -> None:
+    def report(self, report: ChangedRows, verb: str, options: dict[str, Any]) -> None:
         """Sum up, such as "Retried 1 outbox message, 2 deliveries."."""
         parts = [
             counted(report.outbox, "outbox message"),

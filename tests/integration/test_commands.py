@@ -204,7 +204,7 @@ def test_an_outage_of_the_transport_is_an_error(monkeypatch):
     result = Result("drain_outbox")
 
     assert result.code == 1
-    assert "left in shop (partition 0 is resting)" in result.out
+    assert "left in shop (partition 0 is backing off)" in result.out
     assert "no route" in result.error
 
 

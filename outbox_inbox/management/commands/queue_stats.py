@@ -125,7 +125,7 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
         "parked": [{"key": each.key, "consumer": each.consumer} for each in stats.parked],
         "partitions": [_partition(each) for each in stats.partitions],
         "quarantined": stats.quarantined,
-        "quarantined_reasons": {each.value: count for each, count in stats.aside.items()},
+        "quarantined_reasons": {each.value: count for each, count in stats.quarantine.items()},
     }
 
 
@@ -154,7 +154,9 @@ def _table(found: Sequence[QueueStats]) -> Iterator[str]:
     for stats in found:
         yield from _parked(stats)
         if stats.quarantined:
-            reasons = ", ".join(f"{count:,} {each.label}" for each, count in stats.aside.items())
+            reasons = ", ".join(
+                f"{count:,} {each.label}" for each, count in stats.quarantine.items()
+            )
             yield f"{stats.context} inbox: {stats.quarantined:,} quarantined: {reasons}"
         for state in stats.partitions:
             until = "" if state.until is None else f" until {state.until:%Y-%m-%d %H:%M:%S} UTC"

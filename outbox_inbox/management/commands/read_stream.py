@@ -21,7 +21,7 @@ from outbox_inbox.management.base import (
     counted,
 )
 from outbox_inbox.management.escaping import json_line, quoted, visible
-from outbox_inbox.operations import StreamEntry, holders, read_entries, similar
+from outbox_inbox.operations import StreamEntry, contexts_with_stream, read_entries
 
 
 class Command(QueueCommand):
@@ -122,7 +122,7 @@ def _owner(owners: Sequence[Context], stream: str) -> Context:
         CommandError: none has.
         WrongUsage: several have.
     """
-    found = holders(owners, stream)
+    found = contexts_with_stream(owners, stream)
     if len(found) > 1:
         labels = ", ".join(each.label for each in found)
         raise WrongUsage(
@@ -131,7 +131,5 @@ def _owner(owners: Sequence[Context], stream: str) -> Context:
     if found:
         return found[0]
     who = owners[0].label if len(owners) == 1 else "no context"
-    names = " or ".join(map(quoted, similar(owners, stream)))
-    hint = f"; did you mean {names}?" if names else ""
     has = "has no stream" if len(owners) == 1 else "has a stream"
-    raise CommandError(f"{who} {has} {quoted(stream)}{hint}")
+    raise CommandError(f"{who} {has} {quoted(stream)}")

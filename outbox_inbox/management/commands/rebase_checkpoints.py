@@ -35,14 +35,14 @@ class Command(QueueCommand):
         found = rebase(chosen_contexts(options), dry_run=options["dry_run"])
         if options["format"] == "json":
             rows = [
-                {"context": each.context, "subscription": each.subscription, "left": each.left}
+                {"context": each.context, "subscription": each.subscription, "left": each.unhandled}
                 for each in found
             ]
             self.write_json({"subscriptions": rows, "dry_run": options["dry_run"]})
             return
         would = "would be rebased" if options["dry_run"] else "rebased"
         for each in found:
-            left = counted(each.left, "event")
+            left = counted(each.unhandled, "event")
             self.say(f"{each.context} {each.subscription}: {would}, {left} to be handled", options)
         if not found:
             self.say("No subscription on PostgreSQL: nothing to rebase.", options)

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.management.base import QueueCommand, add_format, counted
 from outbox_inbox.management.progress import shown_progress
-from outbox_inbox.operations.rebuilding import Rebuilt, find, lag, rebuild
+from outbox_inbox.operations.rebuilding import Rebuilt, find_read_model, rebuild, rebuild_lag
 from outbox_inbox.operations.running import Interrupt
 
 
@@ -45,9 +45,11 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         """Rebuild, and say what came of it."""
         chosen = get_context(options["context"]) if options["context"] else None
-        context, read_model = find(options["name"], chosen)
+        context, read_model = find_read_model(options["name"], chosen)
         begin = time.monotonic()
-        total = None if options["restart"] or options["in_place"] else lag(context, read_model)
+        total = (
+            None if options["restart"] or options["in_place"] else rebuild_lag(context, read_model)
+        )
         with (
             Interrupt().installed() as stop,
             shown_progress("rebuild_projection", total, self.stderr, options) as advance,

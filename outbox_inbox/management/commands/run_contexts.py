@@ -56,5 +56,7 @@ class Command(QueueCommand):
     def _report(self, step: MoverTurn, options: dict[str, Any]) -> None:
         if options["verbosity"] > 1:
             done, failed = step.outcome.done, step.outcome.failed + step.outcome.dead
-            self.stdout.write(f"{step.context.label} {step.work}: {done:,} done, {failed:,} failed")
+            self.stdout.write(
+                f"{step.context.label} {step.mover}: {done:,} done, {failed:,} failed"
+            )
             self.stdout.flush()

@@ -15,21 +15,21 @@ from outbox_inbox.management.base import (
 )
 from outbox_inbox.management.progress import Advance, shown_progress
 from outbox_inbox.operations import transfer
-from outbox_inbox.operations.transfer import Handover
+from outbox_inbox.operations.transfer import TransferReport
 
 
 class Command(QueueCommand):
-    """Hand a living context over to another database."""
+    """Transfer a living context to another database."""
 
     help = (
-        "Hand a context over to another database, with its tables, its streams and its queues, "
-        "while everything goes on. Old processes are refused from the moment at which its old "
-        "database is closed. May be stopped at any moment and called again."
+        "Transfer a context to another database, with its tables, its streams and its queues, while "
+        "it goes on. Processes with the old settings are refused as soon as the old database is "
+        "closed. May be stopped at any moment and called again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the context, the databases and what is to be done."""
-        parser.add_argument("label", metavar="CONTEXT", help="the context to be handed over")
+        parser.add_argument("label", metavar="CONTEXT", help="the context to be transferred")
         parser.add_argument("--to", required=True, metavar="ALIAS", help="its new database")
         parser.add_argument(
             "--from",
@@ -44,7 +44,7 @@ class Command(QueueCommand):
             "--verify", action="store_true", help="compare both sides, and change nothing"
         )
         step.add_argument(
-            "--abort", action="store_true", help="take it back, unless the new side is open"
+            "--abort", action="store_true", help="abort the transfer, unless the new side is open"
         )
         step.add_argument(
             "--clean", action="store_true", help="afterwards: delete what is left on the old side"
@@ -56,21 +56,23 @@ class Command(QueueCommand):
         label, to, old = options["label"], options["to"], options["old"]
         get_context(label)
         if options["abort"]:
-            self._abort(transfer.abort(label, to, old=old), options)
+            self._abort(transfer.abort_transfer(label, to, old=old), options)
         elif options["clean"]:
-            count = transfer.clean(label, to, old=old, show=self._show(options))
+            count = transfer.clean_old_side(label, to, old=old, show=self._show(options))
             self._tell({"context": label, "deleted": count}, [_deleted(label, count)], options)
         elif options["dry_run"]:
-            found = transfer.plan(label, to, old=old)
+            found = transfer.plan_transfer(label, to, old=old)
             self._tell(_document(found, dry_run=True), _planned(found), options)
         elif options["verify"]:
-            self._verify(transfer.verify(label, to, old=old, show=self._show(options)), options)
+            self._verify(
+                transfer.verify_transfer(label, to, old=old, show=self._show(options)), options
+            )
         else:
             show = self._show(options)
             found = transfer.transfer(label, to, old=old, hold=options["hold"], show=show)
-            self._tell(_document(found), _handed_over(found), options)
+            self._tell(_document(found), _transferred(found), options)
 
-    def _show(self, options: dict[str, Any]) -> transfer.Show:
+    def _show(self, options: dict[str, Any]) -> transfer.ShowPhase:
         def show(title: str, total: int | None) -> AbstractContextManager[Advance]:
             return shown_progress(title, total, self.stderr, options)
 
@@ -79,13 +81,13 @@ class Command(QueueCommand):
     def _abort(self, was_there: bool, options: dict[str, Any]) -> None:  # noqa: FBT001 - a result
         label, to = options["label"], options["to"]
         text = (
-            f"Taken back: {label} lives where it was, and {to} has nothing of it."
+            f"Aborted: {label} lives where it was, and {to} has no rows of it."
             if was_there
-            else f"There was nothing to take back: no hand-over of {label} to {to} is under way."
+            else f"Nothing to abort: no transfer of {label} to {to} is under way."
         )
         self._tell({"context": label, "aborted": was_there}, [text], options)
 
-    def _verify(self, found: Handover, options: dict[str, Any]) -> None:
+    def _verify(self, found: TransferReport, options: dict[str, Any]) -> None:
         self._tell(_document(found), _compared(found), options)
         if found.differences:
             raise SomethingIsWrong(
@@ -100,7 +102,7 @@ class Command(QueueCommand):
             self.say(line, options)
 
 
-def _document(found: Handover, *, dry_run: bool = False) -> dict[str, Any]:
+def _document(found: TransferReport, *, dry_run: bool = False) -> dict[str, Any]:
     return {
         "context": found.context,
         "from": found.old,
@@ -114,20 +116,20 @@ def _document(found: Handover, *, dry_run: bool = False) -> dict[str, Any]:
     }
 
 
-def _planned(found: Handover) -> Iterator[str]:
+def _planned(found: TransferReport) -> Iterator[str]:
     for each in found.tables:
         yield f"{each.table}: {counted(each.rows, 'row')}"
     total = sum(each.rows for each in found.tables)
     yield f"{counted(total, 'row')} of {found.context} would go from {found.old!r} to {found.new!r}."
 
 
-def _compared(found: Handover) -> Iterator[str]:
+def _compared(found: TransferReport) -> Iterator[str]:
     for each in found.tables:
         what = f"{counted(each.differences, 'difference')}" if each.differences else "the same"
         yield f"{each.table}: {counted(each.rows, 'row')}, {what}, {each.checksum[:16]}"
 
 
-def _handed_over(found: Handover) -> Iterator[str]:
+def _transferred(found: TransferReport) -> Iterator[str]:
     yield from _compared(found)
     place = f'OUTBOX_INBOX["CONTEXTS"]["{found.context}"] = {{"database": "{found.new}"}}'
     if found.state != "open":

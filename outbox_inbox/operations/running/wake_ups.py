@@ -1,7 +1,7 @@
 """What ends a pause early: notifications, messages that arrive, and nudges of this process.
 
-Each source has a thread of its own, which does nothing but wait; all the work is done by the one
-thread that runs the loop. A source that fails is made up for by polling.
+Each source has a thread of its own, which only waits; the one thread that runs the loop moves the
+messages. While a source fails, polling replaces it.
 """
 
 import logging
@@ -21,27 +21,27 @@ from outbox_inbox.queues.wakeup.connection import offered
 from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.transports import Transport, transport
 
-from .due import by_database
+from .due import labels_by_database
 
 logger = logging.getLogger(__package__)
 
 _BLOCK = 5.0  # seconds in one call of `wait_for_messages`
-_BREATH = 0.005  # seconds between two calls, should a transport come back at once each time
+_BREATH = 0.005  # seconds between two calls: a transport that returns at once would fill a core
 _PAUSES = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
 
 
 class WakeUps:
-    """All that can wake up a loop which runs some contexts; a context manager.
+    """All sources that can wake up a loop which runs some contexts; a context manager.
 
     Enter it in the thread that runs the loop.
 
     Arguments:
-        owners: the contexts.
+        chosen: the contexts.
         ring: ends a pause of the loop; called by several threads.
     """
 
-    def __init__(self, owners: Sequence[Context], ring: Callable[[], None]) -> None:
-        self._owners = owners
+    def __init__(self, chosen: Sequence[Context], ring: Callable[[], None]) -> None:
+        self._contexts = chosen
         self._ring = ring
         self._sources: list[Listener | Waiter] = []
         self._announced = False
@@ -52,14 +52,14 @@ class WakeUps:
         awaited = self._awaited()
         self._sources = [*notified, *awaited]
         with ExitStack() as exits:
-            labels = {context.label for context in self._owners}
+            labels = {context.label for context in self._contexts}
             if settings().wake_up == "notify":
                 exits.enter_context(in_process.hung(labels, self._ring))
             for source in self._sources:
                 source.start()
                 exits.callback(source.stop)
             self._exits = exits.pop_all()
-        databases = by_database(self._owners)
+        databases = labels_by_database(self._contexts)
         silent = [t for t in self._transports() if not (t.writes_inboxes or t.can_wait)]
         self._announced = len(notified) == len(databases) and not silent
         return self
@@ -73,27 +73,27 @@ class WakeUps:
         self._exits.close()
 
     def complete(self) -> bool:
-        """Tell whether all that may come is being listened for, so that polling is but the floor."""
+        """Return whether a source announces every message, so that polling only finds lost ones."""
         return self._announced and all(source.connected for source in self._sources)
 
     def _notified(self) -> list[Listener]:
         return [
             Listener(alias, set(labels), self._ring)
-            for alias, labels in by_database(self._owners).items()
+            for alias, labels in labels_by_database(self._contexts).items()
             if offered(alias)
         ]
 
     def _awaited(self) -> list["Waiter"]:
         return [
-            Waiter(found, owners, self._ring)
-            for found, owners in self._transports().items()
+            Waiter(found, chosen, self._ring)
+            for found, chosen in self._transports().items()
             if found.can_wait and not found.writes_inboxes
         ]
 
     def _transports(self) -> dict[Transport, list[Context]]:
-        """Return the transports that contexts receive by."""
+        """Return the transports by which the contexts receive, with the contexts of each."""
         found: dict[Transport, list[Context]] = defaultdict(list)
-        for context in self._owners:
+        for context in self._contexts:
             if context.subscribed:
                 found[transport(context.transport)].append(context)
         return dict(found)
@@ -103,34 +103,34 @@ class Waiter:
     """Waits for messages at one transport, in a thread, until it is stopped.
 
     Attributes:
-        connected: whether the transport could be asked the last time.
+        connected: whether the last call of the transport succeeded.
     """
 
     def __init__(
-        self, source: Transport, owners: Sequence[Context], ring: Callable[[], None]
+        self, source: Transport, chosen: Sequence[Context], ring: Callable[[], None]
     ) -> None:
         self.connected = False
         self._source = source
-        self._owners = owners
+        self._contexts = chosen
         self._ring = ring
         self._stopped = threading.Event()
         name = f"outbox_inbox.wait.{type(source).__name__}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to wait."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ring no more. The thread ends when the call it is in comes back; nobody waits for it."""
+        """Stop ringing. The thread ends when its call of the transport returns; it is not joined."""
         self._stopped.set()
 
     def _run(self) -> None:
         failures = 0
         while not self._stopped.is_set():
             try:
-                arrived = self._source.wait_for_messages(self._owners, _BLOCK)
-            except Exception as error:  # noqa: BLE001  whatever it is: polling goes on, and so do we
+                arrived = self._source.wait_for_messages(self._contexts, _BLOCK)
+            except Exception as error:  # noqa: BLE001  logged; polling goes on
                 self.connected, failures = False, failures + 1
                 self._rest(failures, error)
                 continue
