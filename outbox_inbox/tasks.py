@@ -26,7 +26,7 @@ from .transports.routing import receivers
 PRUNE = "outbox_inbox.prune_messages"
 
 _RUN_TIME = timedelta(seconds=20)
-"""How long a task runs at most: so long a worker that is told to stop has to wait for it."""
+"""How long a task runs at most, and so how long a worker that is stopped waits for it."""
 
 Stop = Callable[[], bool]
 

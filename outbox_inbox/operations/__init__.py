@@ -19,7 +19,7 @@ from .rebasing import Rebased, rebase
 from .repartitioning import Repartitioned, repartition
 from .selection import Selection
 from .stats import ParkedKey, PartitionState, QueueStats
-from .streams import StreamEntry, contexts_with_stream, read_entries
+from .streams import StreamEntry, contexts_with_stream, read_entries, suggest_stream
 
 __all__ = [
     "MOVERS",
@@ -60,4 +60,5 @@ __all__ = [
     "resume_read_models",
     "retry",
     "retry_rows",
+    "suggest_stream",
 ]

@@ -8,7 +8,7 @@ times at once.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,24 +34,6 @@ from outbox_inbox.queues.outcome import never
 from .database_time import database_time
 
 _CHUNK = 1000  # rows read in one statement, and removed in one transaction
-
-_SENT = (OutboxState.SENT, OutboxState.DISCARDED)
-_MODELS: dict[
-    str,
-    type[OutboxMessage]
-    | type[Delivery]
-    | type[InboxMessage]
-    | type[QuarantinedMessage]
-    | type[ProcessState],
-] = {
-    "outbox": OutboxMessage,
-    "deliveries": Delivery,
-    "inbox": InboxMessage,
-    "quarantine": QuarantinedMessage,
-    "processes": ProcessState,
-}
-_SOLVED = (QuarantineState.RELEASED, QuarantineState.DISCARDED)
-_DONE = (DeliveryState.DONE, DeliveryState.DISCARDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,45 +91,47 @@ def prune(
         labels = {each.label for each in wanted if each.database == using}
         # A transfer compares these rows with their copies: they must not disappear meanwhile.
         labels -= _labels_in_transfer(using)
-        for name, chunks in _prunable_chunks(using, sorted(labels), age):
-            for chunk in chunks:
+        for name, rows, created, before, finished in _prunable_tables(using, age):
+            chosen_rows = rows.filter(context__in=labels)
+            for chunk in _finished_chunks(chosen_rows, created, before, finished):
                 if stop():
                     break
                 found.update((label, name) for label in chunk.values())
                 if not dry_run:
-                    _remove(using, name, list(chunk))
+                    _remove(rows, list(chunk))
     return [
-        Pruned(context=context.label, **{name: found[context.label, name] for name in _MODELS})
+        Pruned(context=context.label, **{name: found[context.label, name] for name in _NAMES})
         for context in wanted
     ]
 
 
-Chunks = Iterator[dict[int, str]]
-"""Ids of rows to be removed -> their context, a chunk at a time."""
+_NAMES = [each.name for each in fields(Pruned) if each.name != "context"]
 
 
-def _prunable_chunks(using: str, labels: list[str], age: timedelta) -> Iterator[tuple[str, Chunks]]:
+def _prunable_tables(
+    using: str, age: timedelta
+) -> Iterator[tuple[str, QuerySet[Any], str, datetime, Q]]:
+    """Yield a name, the rows, the column of their age, the age to prune, and what is finished."""
     now = database_time(connections[using])
     before, forgotten = now - age, now - settings().deduplication
-    sent = Q(state__in=_SENT, finished_at__lte=before)
-    done = Q(state__in=_DONE, finished_at__lte=before)
-    kept = Delivery.objects.using(using).filter(message=OuterRef("pk")).exclude(done)
-    outbox = OutboxMessage.objects.using(using).filter(context__in=labels)
-    yield "outbox", _walk_table(outbox, "recorded_at", before, sent)
-    deliveries = Delivery.objects.using(using).filter(context__in=labels)
-    yield "deliveries", _walk_table(deliveries, "message__received_at", before, done)
-    inbox = InboxMessage.objects.using(using).filter(context__in=labels)
+    old = Q(finished_at__lte=before)
+    sent = old & Q(state__in=(OutboxState.SENT, OutboxState.DISCARDED))
+    done = old & Q(state__in=(DeliveryState.DONE, DeliveryState.DISCARDED))
+    solved = old & Q(state__in=(QuarantineState.RELEASED, QuarantineState.DISCARDED))
+    deliveries = Delivery.objects.using(using)
+    kept = deliveries.filter(message=OuterRef("pk")).exclude(done)
     unused = Q(~Exists(kept), received_at__lte=forgotten)
-    yield "inbox", _walk_table(inbox, "received_at", forgotten, unused)
-    solved = Q(state__in=_SOLVED, finished_at__lte=before)
-    quarantined = QuarantinedMessage.objects.using(using).filter(context__in=labels)
-    yield "quarantine", _walk_table(quarantined, "received_at", before, solved)
-    processes = ProcessState.objects.using(using).filter(context__in=labels)
-    yield "processes", _walk_table(processes, "created_at", before, Q(finished_at__lte=before))
+    yield "outbox", OutboxMessage.objects.using(using), "recorded_at", before, sent
+    yield "deliveries", deliveries, "message__received_at", before, done
+    yield "inbox", InboxMessage.objects.using(using), "received_at", forgotten, unused
+    yield "quarantine", QuarantinedMessage.objects.using(using), "received_at", before, solved
+    yield "processes", ProcessState.objects.using(using), "created_at", before, old
 
 
-def _walk_table(rows: QuerySet[Any], created: str, before: datetime, wanted: Q) -> Chunks:
-    """Yield the wanted rows, until a stretch in which every row was created after ``before``."""
+def _finished_chunks(
+    rows: QuerySet[Any], created: str, before: datetime, finished: Q
+) -> Iterator[dict[int, str]]:
+    """Yield the ids of finished rows with their contexts, until all rows of a stretch are young."""
     last = 0
     while True:
         stretch = rows.filter(pk__gt=last).order_by("pk").values_list("pk", created)[:_CHUNK]
@@ -155,16 +139,16 @@ def _walk_table(rows: QuerySet[Any], created: str, before: datetime, wanted: Q) 
         if not found or all(stamp > before for _, stamp in found):
             return
         ids = [pk for pk, _ in found]
-        yield dict(rows.filter(wanted, pk__in=ids).values_list("pk", "context"))
+        yield dict(rows.filter(finished, pk__in=ids).values_list("pk", "context"))
         last = ids[-1]
 
 
-def _remove(using: str, name: str, ids: list[int]) -> None:
+def _remove(rows: QuerySet[Any], ids: list[int]) -> None:
     if not ids:
         return
-    with transaction.atomic(using=using):
+    with transaction.atomic(using=rows.db):
         # Only the keys: Django reads the rows to find those that refer to them, but not their text.
-        _MODELS[name].objects.using(using).filter(pk__in=ids).only("pk").delete()
+        rows.filter(pk__in=ids).only("pk").delete()
 
 
 def _labels_in_transfer(using: str) -> set[str]:

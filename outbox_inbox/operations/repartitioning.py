@@ -18,6 +18,7 @@ from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue, table
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_count
 from outbox_inbox.queues.statements import mysql
+from outbox_inbox.queues.statements.common import change
 from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.statements.moved import explained
 
@@ -161,10 +162,12 @@ def _reassign_deliveries(
 
 
 def _update(
-    connection: BaseDatabaseWrapper, name: str, change: str, where: str, parameters: Sequence[Any]
+    connection: BaseDatabaseWrapper,
+    name: str,
+    assignment: str,
+    where: str,
+    parameters: Sequence[Any],
 ) -> int:
     if connection.vendor == "mysql":
-        return mysql.update(connection, name, change, where, parameters)
-    with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE {name} SET {change} WHERE {where}", parameters)
-        return int(cursor.rowcount)
+        return mysql.update(connection, name, assignment, where, parameters)
+    return change(connection, f"UPDATE {name} SET {assignment} WHERE {where}", parameters)

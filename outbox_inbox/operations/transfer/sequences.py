@@ -1,9 +1,9 @@
 """The sequences that tables take ids from: they must move with the rows, or ids are given out twice."""
 
-from typing import Any
-
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.queues.statements.common import fetch
 
 RESERVE = 1_000_000_000
 """Ids that a context may use up between the beginning and the end of its transfer."""
@@ -18,7 +18,7 @@ def last_id(connection: BaseDatabaseWrapper, model: type[models.Model]) -> int:
     """Return the last id that was given out or stored; 0 when there was none."""
     table, column = model._meta.db_table, str(model._meta.pk.column)
     quoted = connection.ops.quote_name
-    (stored,) = _fetch_row(connection, f"SELECT MAX({quoted(column)}) FROM {quoted(table)}")
+    ((stored,),) = fetch(connection, f"SELECT MAX({quoted(column)}) FROM {quoted(table)}", [])
     return max(stored or 0, _last_given_out(connection, table, column))
 
 
@@ -44,25 +44,13 @@ def _last_given_out(connection: BaseDatabaseWrapper, table: str, column: str) ->
         name = _sequence_name(connection, table, column)
         if not name:
             return 0
-        value, used = _fetch_row(connection, f"SELECT last_value, is_called FROM {name}")
+        ((value, used),) = fetch(connection, f"SELECT last_value, is_called FROM {name}", [])
         return int(value) if used else 0
-    found = _fetch_row(connection, "SELECT MAX(seq) FROM sqlite_sequence WHERE name = %s", [table])
-    return int(found[0] or 0)
+    ((found,),) = fetch(connection, "SELECT MAX(seq) FROM sqlite_sequence WHERE name = %s", [table])
+    return int(found or 0)
 
 
 def _sequence_name(connection: BaseDatabaseWrapper, table: str, column: str) -> str | None:
-    name: str | None = _fetch_row(
-        connection,
-        "SELECT pg_get_serial_sequence(%s, %s)",
-        [connection.ops.quote_name(table), column],
-    )[0]
-    return name
-
-
-def _fetch_row(
-    connection: BaseDatabaseWrapper, statement: str, parameters: list[Any] | None = None
-) -> tuple[Any, ...]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        row: tuple[Any, ...] = cursor.fetchone()
-        return row
+    parameters = [connection.ops.quote_name(table), column]
+    ((name,),) = fetch(connection, "SELECT pg_get_serial_sequence(%s, %s)", parameters)
+    return None if name is None else str(name)
