@@ -1,13 +1,21 @@
-"""The relay: from the outbox into the own inbox, with one delivery a message."""
+"""The relay: from the outbox into the context's own inbox, with one delivery a message."""
 
 from typing import Final
 
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from benchmarks.filling import DELIVERY, INBOX, OUTBOX, clear, fill_outbox, settle, store
 from benchmarks.harness import Comparison, Reading, Work
 from benchmarks.store.events import Bought
+from benchmarks.tables import (
+    DELIVERY,
+    INBOX,
+    OUTBOX,
+    analyze_tables,
+    clear_tables,
+    fill_outbox,
+    store,
+)
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.partitions import ensure_partitions
 from outbox_inbox.queues.statements.dialects import dialect
@@ -39,7 +47,7 @@ def our_relay(count: int) -> Work:
 
 
 def statements_a_message(count: int) -> float:
-    """Return how many statements the relay needs a message, BEGIN and COMMIT included."""
+    """Return the relay's statements per message, BEGIN and COMMIT included."""
     work = our_relay(count)
     with CaptureQueriesContext(connection) as queries:
         work()
@@ -47,37 +55,37 @@ def statements_a_message(count: int) -> float:
 
 
 def _fill(count: int) -> None:
-    clear()
+    clear_tables()
     ensure_partitions("default")
     fill_outbox(Bought, count)
-    settle()
+    analyze_tables()
 
 
 def _move_batch() -> int:
-    say = dialect(connection)
+    sql = dialect(connection)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"SELECT id FROM {OUTBOX} WHERE context = %s AND partition = 0 AND state = 'pending'"
             " AND due_at IS NULL ORDER BY id LIMIT %s",
             ["store", _BATCH],
         )
-        ids = say.members([row[0] for row in cursor.fetchall()])
+        ids = sql.members([row[0] for row in cursor.fetchall()])
         cursor.execute(
             f"INSERT INTO {INBOX} (context, source, {_COLUMNS}, received_at)"
-            f" SELECT 'store', 'store', {_COLUMNS}, {say.now} FROM {OUTBOX}"
-            f" WHERE id {say.among} ORDER BY id RETURNING id",
+            f" SELECT 'store', 'store', {_COLUMNS}, {sql.now} FROM {OUTBOX}"
+            f" WHERE id {sql.among} ORDER BY id RETURNING id",
             [ids],
         )
-        new = say.members([row[0] for row in cursor.fetchall()])
+        new = sql.members([row[0] for row in cursor.fetchall()])
         cursor.execute(
             f"INSERT INTO {DELIVERY} (message_id, context, consumer, partition, key, state,"
             " attempts, holds, error)"
             " SELECT id, context, 'store.handlers.enter', key_hash %% 8, key, 'ready', 0, FALSE, ''"
-            f" FROM {INBOX} WHERE id {say.among} ORDER BY id",
+            f" FROM {INBOX} WHERE id {sql.among} ORDER BY id",
             [new],
         )
         cursor.execute(
-            f"UPDATE {OUTBOX} SET state = 'sent', finished_at = {say.now} WHERE id {say.among}",
+            f"UPDATE {OUTBOX} SET state = 'sent', finished_at = {sql.now} WHERE id {sql.among}",
             [ids],
         )
         return int(cursor.rowcount)

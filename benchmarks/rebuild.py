@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 
-from benchmarks.filling import STREAM, run
 from benchmarks.harness import Comparison, Reading, Work
+from benchmarks.tables import STREAM, execute
 from context_a.models import CountryBoard
 from outbox_inbox.events import codec
 from outbox_inbox.models import Checkpoint, table
@@ -43,7 +43,7 @@ def our_rebuild(count: int) -> Work:
 
 
 def memory(count: int) -> float:
-    """Return by how many megabytes a rebuild makes the process grow."""
+    """Return by how many megabytes the process grows during a rebuild."""
     import resource
 
     _fill(count)
@@ -54,8 +54,8 @@ def memory(count: int) -> float:
 
 
 def _after(pages: int) -> Any:
-    left = iter(range(pages))
-    return lambda: next(left, None) is None
+    remaining = iter(range(pages))
+    return lambda: next(remaining, None) is None
 
 
 def _fill(count: int) -> None:
@@ -63,20 +63,20 @@ def _fill(count: int) -> None:
     global _filled  # noqa: PLW0603
     if _filled == count:
         return
-    run("default", f"TRUNCATE {STREAM} RESTART IDENTITY CASCADE")
+    execute("default", f"TRUNCATE {STREAM} RESTART IDENTITY CASCADE")
     Checkpoint.objects.all().delete()
-    say = dialect(connection)
-    run(
+    sql = dialect(connection)
+    execute(
         "default",
         f"INSERT INTO {STREAM} (context, message_id, type, schema_version, key, payload, headers,"
         " correlation_id, hops, key_hash, kind, recorded_at, stream, version, in_outbox)"
         " SELECT 'ordering', lpad(to_hex(n), 32, '0')::uuid, 'ordering.Placed', 1, n::text,"
         " replace(replace(%s, '@order@', n::text), '@country@',"
         " (string_to_array(%s, ','))[n %% 7 + 1]), '{}', lpad(to_hex(n), 32, '0')::uuid, 0, n,"
-        f" 'domain', {say.now}, 'order-' || n, 1, TRUE FROM generate_series(1, %s) n",
+        f" 'domain', {sql.now}, 'order-' || n, 1, TRUE FROM generate_series(1, %s) n",
         *(_template(), ",".join(_COUNTRIES), count),
     )
-    run("default", f"VACUUM ANALYZE {STREAM}")
+    execute("default", f"VACUUM ANALYZE {STREAM}")
     _filled = count
 
 
