@@ -49,6 +49,7 @@ class Rebuild:
 
     def begin(self, *, restart: bool) -> bool:
         """Create the copies, unless they exist; return whether they existed."""
+        # The lock of the rebuild's own subscription: two processes would handle every event twice.
         with self._locked(self.name):
             if self.shadow.exists() and not restart:
                 return True
@@ -88,20 +89,20 @@ class Rebuild:
         raise_if_not_ours(self.context, error)
         if len(self._rows) == 1:
             raise self._rebuild_failure(self._rows[0], error) from error
+        # Halving finds the event after a few pages; one transaction an event would take for ever.
         self._doubtful = max(self._doubtful, len(self._rows))
         self._size = len(self._rows) // 2
 
     def _rebuild_failure(self, row: Stored, error: Exception) -> RebuildFailed:
         stored = StoredEvent.objects.using(self.connection.alias).get(position=row.position)
-        failed = RebuildFailed(
+        message = (
             f"the projection {self.read_model.name!r} failed on {place(row)}, id "
             f"{stored.message_id}: {describe(error)}. The events before it are handled in the copy, "
             "and the live read model is unchanged. Correct the projection, and call the same command "
             "again, which continues with this event; or with --restart, if the correction changes "
             "the result of the events before it"
         )
-        failed.position, failed.type, failed.message_id = row.position, row.type, stored.message_id
-        return failed
+        return RebuildFailed(message, row.position, row.type, stored.message_id)
 
     def swap(self) -> tuple[int, bool]:
         """Handle the remaining events, and replace the old rows by the new ones.
@@ -120,6 +121,8 @@ class Rebuild:
                     handled += self._project_page(cursor)
                 cursor.save()
                 live.save()
+                # All in one transaction: readers, and the next call after a crash, see either the
+                # old rows with the old checkpoint or the new rows with the new one.
                 replacing = True
                 self.shadow.swap()
                 take_over(self.context, self.read_model.name, self.name)

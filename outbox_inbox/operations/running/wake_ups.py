@@ -1,7 +1,7 @@
 """What ends a pause early: notifications, messages that arrive, and nudges of this process.
 
-Each source has a thread of its own, which only waits; the one thread that runs the loop moves the
-messages. While a source fails, polling replaces it.
+Each source has a thread of its own, which does nothing but wait; all the work is done by the one
+thread that runs the loop. A source that fails is made up for by polling.
 """
 
 import logging
@@ -26,22 +26,22 @@ from .due import labels_by_database
 logger = logging.getLogger(__package__)
 
 _BLOCK = 5.0  # seconds in one call of `wait_for_messages`
-_BREATH = 0.005  # seconds between two calls: a transport that returns at once would fill a core
+_BREATH = 0.005  # seconds between two calls, should a transport come back at once each time
 _PAUSES = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
 
 
 class WakeUps:
-    """All sources that can wake up a loop which runs some contexts; a context manager.
+    """All that can wake up a loop which runs some contexts; a context manager.
 
     Enter it in the thread that runs the loop.
 
     Arguments:
-        chosen: the contexts.
+        owners: the contexts.
         ring: ends a pause of the loop; called by several threads.
     """
 
-    def __init__(self, chosen: Sequence[Context], ring: Callable[[], None]) -> None:
-        self._contexts = chosen
+    def __init__(self, owners: Sequence[Context], ring: Callable[[], None]) -> None:
+        self._owners = owners
         self._ring = ring
         self._sources: list[Listener | Waiter] = []
         self._announced = False
@@ -52,14 +52,14 @@ class WakeUps:
         awaited = self._awaited()
         self._sources = [*notified, *awaited]
         with ExitStack() as exits:
-            labels = {context.label for context in self._contexts}
+            labels = {context.label for context in self._owners}
             if settings().wake_up == "notify":
                 exits.enter_context(in_process.hung(labels, self._ring))
             for source in self._sources:
                 source.start()
                 exits.callback(source.stop)
             self._exits = exits.pop_all()
-        databases = labels_by_database(self._contexts)
+        databases = labels_by_database(self._owners)
         silent = [t for t in self._transports() if not (t.writes_inboxes or t.can_wait)]
         self._announced = len(notified) == len(databases) and not silent
         return self
@@ -73,27 +73,27 @@ class WakeUps:
         self._exits.close()
 
     def complete(self) -> bool:
-        """Return whether a source announces every message, so that polling only finds lost ones."""
+        """Tell whether all that may come is being listened for, so that polling is but the floor."""
         return self._announced and all(source.connected for source in self._sources)
 
     def _notified(self) -> list[Listener]:
         return [
             Listener(alias, set(labels), self._ring)
-            for alias, labels in labels_by_database(self._contexts).items()
+            for alias, labels in labels_by_database(self._owners).items()
             if offered(alias)
         ]
 
     def _awaited(self) -> list["Waiter"]:
         return [
-            Waiter(found, chosen, self._ring)
-            for found, chosen in self._transports().items()
+            Waiter(found, owners, self._ring)
+            for found, owners in self._transports().items()
             if found.can_wait and not found.writes_inboxes
         ]
 
     def _transports(self) -> dict[Transport, list[Context]]:
-        """Return the transports by which the contexts receive, with the contexts of each."""
+        """Return the transports that contexts receive by."""
         found: dict[Transport, list[Context]] = defaultdict(list)
-        for context in self._contexts:
+        for context in self._owners:
             if context.subscribed:
                 found[transport(context.transport)].append(context)
         return dict(found)
@@ -103,34 +103,34 @@ class Waiter:
     """Waits for messages at one transport, in a thread, until it is stopped.
 
     Attributes:
-        connected: whether the last call of the transport succeeded.
+        connected: whether the transport could be asked the last time.
     """
 
     def __init__(
-        self, source: Transport, chosen: Sequence[Context], ring: Callable[[], None]
+        self, source: Transport, owners: Sequence[Context], ring: Callable[[], None]
     ) -> None:
         self.connected = False
         self._source = source
-        self._contexts = chosen
+        self._owners = owners
         self._ring = ring
         self._stopped = threading.Event()
         name = f"outbox_inbox.wait.{type(source).__name__}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Begin to wait."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop ringing. The thread ends when its call of the transport returns; it is not joined."""
+        """Ring no more. The thread ends when the call it is in comes back; nobody waits for it."""
         self._stopped.set()
 
     def _run(self) -> None:
         failures = 0
         while not self._stopped.is_set():
             try:
-                arrived = self._source.wait_for_messages(self._contexts, _BLOCK)
-            except Exception as error:  # noqa: BLE001  logged; polling goes on
+                arrived = self._source.wait_for_messages(self._owners, _BLOCK)
+            except Exception as error:  # noqa: BLE001  whatever it is: polling goes on, and so do we
                 self.connected, failures = False, failures + 1
                 self._rest(failures, error)
                 continue
