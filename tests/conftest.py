@@ -19,7 +19,12 @@ MARKED = {
 }
 # What MariaDB and MySQL are not offered for, by a marker that says which.
 NOT_ON_MYSQL = ("catch_up", "hand_over")
-SHARED = ("redis", "rabbitmq")
+
+# The tests empty the Redis database that they use, so each process of pytest-xdist has its own. The
+# processes that tests start inherit it, and must not count down a second time.
+os.environ[services.REDIS.variable] = services.redis_url(
+    os.environ.pop("PYTEST_XDIST_WORKER", "gw0")
+)
 
 # A busy machine is no counterexample. The same examples each time: a change that fails has broken
 # something. Those that are up to chance belong to the long battery, and say so themselves.
@@ -29,15 +34,8 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need another default database: they have a run of their own.
-
-    Tests that share a server stay in one worker, should there be several (-n 2 --dist loadgroup).
-    """
-    for item in items:
-        for marker in filter(item.get_closest_marker, SHARED):
-            item.add_marker(pytest.mark.xdist_group(marker))
+    """Leave out the tests that need another default database: they have a run of their own."""
     left_out = [item for item in items if TEST_DATABASE not in _vendors(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
