@@ -360,5 +360,7 @@ def test_each_process_of_a_test_run_has_its_own_redis_database(monkeypatch):
 def test_too_few_redis_databases_end_a_test_run(monkeypatch):
     """The error names the variable and the database to use."""
     monkeypatch.setenv("TEST_REDIS_URL", "redis://host:1/2")
-    with pytest.raises(SystemExit, match=r"TEST_REDIS_URL names database 2.*name 3 or a higher one"):
+    with pytest.raises(
+        SystemExit, match=r"TEST_REDIS_URL names database 2.*name 3 or a higher one"
+    ):
         services.redis_url("gw3")
