@@ -17,7 +17,13 @@ from outbox_inbox.outbox import recording
 from outbox_inbox.outbox.rows import Terms, prepare
 from outbox_inbox.queues import intake, statements, wakeup
 from outbox_inbox.queues.statements import ReadyRow
-from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
+from outbox_inbox.queues.statements.dialects import (
+    as_datetime,
+    as_uuid,
+    as_uuid_or_none,
+    gave_way,
+    time_parameter,
+)
 
 from . import processes
 
@@ -39,7 +45,7 @@ class Translations:
             if settings().wake_up:
                 wakeup.nudge(context)
         if self.inbound:
-            now = stamp(connection, timezone.now())
+            now = time_parameter(connection, timezone.now())
             rows = [_received(row, now) for row in self.inbound]
             intake.insert(rows, context, context.label)
         self.outbound, self.inbound = [], []
@@ -94,7 +100,7 @@ def envelope(connection: BaseDatabaseWrapper, row: ReadyRow) -> Envelope:
         version=row.schema_version,
         source=row.source,
         key=row.key,
-        time=aware(connection, row.recorded_at),
+        time=as_datetime(connection, row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         headers=codec.decode_headers(row.headers),

@@ -22,7 +22,7 @@ from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxSt
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
 from outbox_inbox.queues.statements.dialects import dialect
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.wakeup import nudge
 
 from .selection import IDLE, MODELS, Rows, Selection, Which, condition, rows
@@ -136,7 +136,7 @@ def _in_chunks(context: Context, queue: Queue, chosen: Rows, which: Which, chang
     model = MODELS[queue]
     count = 0
     for partitions, ids in _chunks(chosen):
-        with explained(), operator_lock(context, queue, partitions) as connection:
+        with refusals_explained(), operator_lock(context, queue, partitions) as connection:
             # The state is asked for again, now that nobody else can change it.
             held = model.objects.using(context.database).filter(
                 condition(queue, which), pk__in=ids, partition__in=partitions

@@ -67,7 +67,7 @@ def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
             lock(connection, [Checkpoint, StoredEvent])
             left = unhandled(context.label, context.database)
             if not dry_run:
-                rebasing.make_known(connection, context.label, _HANDLED)
+                rebasing.mark_events_handled(connection, context.label, _HANDLED)
                 apply(connection, context.label, left)
         return [
             Rebased(context=context.label, subscription=name, left=len(positions))
@@ -119,5 +119,5 @@ def _group(
         )
     ids = dict(zip(groups, range(_FIRST, _END), strict=False))
     for names, positions in groups.items():
-        rebasing.mark_new(connection, sorted(positions), ids[names])
+        rebasing.mark_events_unhandled(connection, sorted(positions), ids[names])
     return ids

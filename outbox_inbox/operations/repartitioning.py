@@ -19,7 +19,7 @@ from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_count
 from outbox_inbox.queues.statements import mysql
 from outbox_inbox.queues.statements.dialects import dialect
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 
 from .selection import MODELS, condition, sql
 from .table_locks import lock, patiently
@@ -86,7 +86,7 @@ def _spread(context: Context, queue: Queue, *, dry_run: bool) -> Spread:
                 transaction.set_rollback(True, using=context.database)
         return before, moved
 
-    with explained():
+    with refusals_explained():
         before, moved = patiently(context.database, spread)
     return Spread(context=context.label, queue=queue, before=before, after=after, moved=moved)
 

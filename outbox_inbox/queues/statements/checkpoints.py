@@ -27,40 +27,11 @@ from .dialects import dialect
 FROM_THE_BEGINNING = "1:1:"
 """A snapshot that has seen nothing: no transaction has an id below 3."""
 
-_FEW = 10_000  # new events that are looked up one by one rather than met on a walk
-_COLUMNS = (
-    "s.position, s.stream, s.version, s.message_id, s.type, s.schema_version, s.key, {payload},"
-    " {headers}, s.correlation_id, s.causation_id, s.hops, s.key_hash, s.kind, {recorded_at}"
-)
-_BARE = (
-    "s.position, s.stream, s.version, NULL, s.type, s.schema_version, NULL, {payload}, NULL, NULL,"
-    " NULL, NULL, NULL, NULL, NULL"
-)
-_BEYOND = "s.xid >= pg_snapshot_xmax({0}::pg_snapshot)"
-_AMONG = "s.xid = ANY(ARRAY(SELECT pg_snapshot_xip({0}::pg_snapshot)))"
+BEYOND = "s.xid >= pg_snapshot_xmax({0}::pg_snapshot)"
+AMONG = "s.xid = ANY(ARRAY(SELECT pg_snapshot_xip({0}::pg_snapshot)))"
 
 
-class Stored(NamedTuple):
-    """One event of a page; the text is only there when it was asked for, and nobody has read it."""
-
-    position: int
-    stream: str
-    version: int
-    message_id: Any
-    type: str
-    schema_version: int
-    key: str | None
-    payload: str | None
-    headers: str | None
-    correlation_id: Any
-    causation_id: Any
-    hops: int
-    key_hash: int
-    kind: str
-    recorded_at: Any
-
-
-class Mark(NamedTuple):
+class CheckpointProgress(NamedTuple):
     """How far a subscription is: the columns of `Checkpoint` that move."""
 
     done: str
@@ -70,18 +41,18 @@ class Mark(NamedTuple):
     size: int
 
 
-class Lock(NamedTuple):
+class LockedCheckpoint(NamedTuple):
     """A checkpoint of which this transaction has the lock."""
 
     id: int
-    mark: Mark
+    progress: CheckpointProgress
     cluster: str
     paused: bool
     resting: bool
     failures: int
 
 
-class Waiting(NamedTuple):
+class SubscriptionStatus(NamedTuple):
     """A subscription, and whether there is something for it now."""
 
     context: str
@@ -91,12 +62,12 @@ class Waiting(NamedTuple):
     resting: bool
 
 
-def serves(connection: BaseDatabaseWrapper) -> bool:
+def supports_subscriptions(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a database can serve catch-up subscriptions."""
     return connection.vendor in ("postgresql", "sqlite")
 
 
-def by_snapshots(connection: BaseDatabaseWrapper) -> bool:
+def uses_snapshots(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether snapshots say what is new on a database; otherwise positions do.
 
     Within a ``TestCase`` everything is one transaction, of which no snapshot has ever seen anything;
@@ -108,22 +79,22 @@ def by_snapshots(connection: BaseDatabaseWrapper) -> bool:
     return not (blocks and getattr(blocks[0], "_from_testcase", False))
 
 
-def require(connection: BaseDatabaseWrapper) -> None:
+def require_subscriptions(connection: BaseDatabaseWrapper) -> None:
     """Refuse a database that cannot serve them.
 
     Raises:
         SettingsError: it says which, and why.
     """
-    if not serves(connection):
+    if not supports_subscriptions(connection):
         raise SettingsError(
             f"the database {connection.alias!r} is {connection.vendor}, which cannot say what a "
             "transaction has seen of others: catch-up subscriptions need postgresql or sqlite"
         )
 
 
-def lock(
+def lock_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, freeze_ms: int
-) -> Lock | None:
+) -> LockedCheckpoint | None:
     """Take the lock of a checkpoint in the open transaction; None: another has it, or there is none.
 
     On SQLite this is a write, which takes the database's only write lock.
@@ -143,15 +114,15 @@ def lock(
     if not rows:
         return None
     id_, done, target, position, last, size, cluster, paused, resting, failures = rows[0][:10]
-    mark = Mark(done, target, position, last, size)
-    return Lock(id_, mark, cluster, bool(paused), bool(resting), failures)
+    mark = CheckpointProgress(done, target, position, last, size)
+    return LockedCheckpoint(id_, mark, cluster, bool(paused), bool(resting), failures)
 
 
-def create(
+def create_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, *, from_now: bool
 ) -> None:
     """Make a checkpoint, in the open transaction, unless there is one."""
-    postgresql = by_snapshots(connection)
+    postgresql = uses_snapshots(connection)
     done, position, cluster, parameters = "''", "0", "''", [context, subscription]
     if postgresql:
         done = "pg_current_snapshot()::text" if from_now else f"'{FROM_THE_BEGINNING}'"
@@ -168,13 +139,15 @@ def create(
     )
 
 
-def exists(connection: BaseDatabaseWrapper, context: str, subscription: str) -> bool:
+def checkpoint_exists(connection: BaseDatabaseWrapper, context: str, subscription: str) -> bool:
     """Tell whether there is such a checkpoint."""
     sql = f"SELECT 1 FROM {CHECKPOINT} WHERE context = %s AND subscription = %s"
     return bool(fetch(connection, sql, [context, subscription]))
 
 
-def save(connection: BaseDatabaseWrapper, checkpoint: int, mark: Mark) -> None:
+def save_progress(
+    connection: BaseDatabaseWrapper, checkpoint: int, mark: CheckpointProgress
+) -> None:
     """Write how far a subscription is, and that it works again."""
     change(
         connection,
@@ -185,7 +158,9 @@ def save(connection: BaseDatabaseWrapper, checkpoint: int, mark: Mark) -> None:
     )
 
 
-def rest(connection: BaseDatabaseWrapper, checkpoint: int, error: str, seconds: float) -> None:
+def back_off_checkpoint(
+    connection: BaseDatabaseWrapper, checkpoint: int, error: str, seconds: float
+) -> None:
     """Let a subscription that failed rest for so many seconds."""
     change(
         connection,
@@ -195,120 +170,14 @@ def rest(connection: BaseDatabaseWrapper, checkpoint: int, error: str, seconds: 
     )
 
 
-def take_target(connection: BaseDatabaseWrapper, context: str, mark: Mark) -> Mark | None:
-    """Return the mark with the next set to be worked off; None: nothing is new.
-
-    SQLite has no sets: there every page is the whole of one.
-    """
-    if not by_snapshots(connection):
-        return mark
-    ((target, before, last, size),) = fetch(connection, *_target(context, mark.done))
-    if not size:
-        return None
-    return Mark(mark.done, target, before, last, size)
-
-
-def _target(context: str, done: str) -> tuple[str, list[Any]]:
-    if done == FROM_THE_BEGINNING:
-        # All of them are new: to count them would take long, and tell nothing.
-        sql = (
-            f"SELECT pg_current_snapshot()::text, 0, MAX(position), {_FEW + 1} * (MAX(position)"
-            f" IS NOT NULL)::int FROM {STREAM}"
-        )
-        return sql, []
-    # The count keeps PostgreSQL from walking along the primary key to the lowest position.
-    sql = (
-        "SELECT pg_current_snapshot()::text, MIN(position) - 1, MAX(position), COUNT(*)"
-        f" FROM ({_new_positions('%s')}) n"
-    )
-    return sql, [context, done, context, done]
-
-
-def _new_positions(done: str) -> str:
-    """Return the SELECT of the positions of a context's events that ``done`` has not seen."""
-    one = f"SELECT position FROM {STREAM} s WHERE s.context = %s AND "
-    return f"{one}{_BEYOND.format(done)} UNION ALL {one}{_AMONG.format(done)}"
-
-
-def page(
-    connection: BaseDatabaseWrapper,
-    context: str,
-    mark: Mark,
-    size: int,
-    more: Sequence[str] = (),
-    text: str = "{}",
-    *,
-    bare: bool = False,
-) -> list[Stored]:
-    """Return the next events of the target after the mark's position, in order.
-
-    Arguments:
-        more: further conditions on columns of ``s``, without parameters.
-        text: what payload and headers are read by, in place of ``{}``.
-        bare: without what only an envelope or the relay needs, which takes most of the time.
-    """
-    say = dialect(connection)
-    columns = (_BARE if bare else _COLUMNS).format(
-        payload=text.format("s.payload"),
-        headers=text.format("s.headers"),
-        recorded_at=say.utc.format("s.recorded_at"),
-    )
-    where = "".join(f" AND {each}" for each in more)
-    tail = f"{where} ORDER BY s.position LIMIT %s"
-    if not by_snapshots(connection):
-        sql = f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s{tail}"
-        rows = fetch(connection, sql, [context, mark.position, size])
-    elif mark.size > _FEW:
-        rows = _walk(connection, columns, tail, context, mark, size)
-    else:
-        rows = _look_up(connection, columns, tail, context, mark, size)
-    return list(map(Stored._make, rows))
-
-
-def _walk(
-    connection: BaseDatabaseWrapper,
-    columns: str,
-    tail: str,
-    context: str,
-    mark: Mark,
-    size: int,
-) -> list[tuple[Any, ...]]:
-    """Walk along the primary key, from the position to the last one of the target."""
-    sql = (
-        f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s"
-        " AND s.position <= %s AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot)"
-        f" AND NOT pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
-    )
-    parameters = [context, mark.position, mark.last, mark.target, mark.done, size]
-    return fetch(connection, sql, parameters)
-
-
-def _look_up(
-    connection: BaseDatabaseWrapper,
-    columns: str,
-    tail: str,
-    context: str,
-    mark: Mark,
-    size: int,
-) -> list[tuple[Any, ...]]:
-    """Look few events up by their transactions: there may be millions of others between them."""
-    sql = (
-        f"WITH new AS MATERIALIZED ({_new_positions('%s')})"
-        f" SELECT {columns} FROM new JOIN {STREAM} s ON s.position = new.position"
-        " WHERE s.position > %s AND s.position <= %s"
-        f" AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
-    )
-    done = mark.done
-    parameters = [context, done, context, done, mark.position, mark.last, mark.target, size]
-    return fetch(connection, sql, parameters)
-
-
-def waiting(connection: BaseDatabaseWrapper, contexts: Sequence[str]) -> list[Waiting]:
+def subscription_statuses(
+    connection: BaseDatabaseWrapper, contexts: Sequence[str]
+) -> list[SubscriptionStatus]:
     """Say for each subscription of some contexts whether there is something new; one statement."""
     say = dialect(connection)
-    if by_snapshots(connection):
+    if uses_snapshots(connection):
         some = f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context AND {{}})"
-        beyond, among = _BEYOND.format("c.done"), _AMONG.format("c.done")
+        beyond, among = BEYOND.format("c.done"), AMONG.format("c.done")
         ready = f"c.target IS NOT NULL OR {some.format(beyond)} OR {some.format(among)}"
     else:
         ready = (
@@ -322,48 +191,18 @@ def waiting(connection: BaseDatabaseWrapper, contexts: Sequence[str]) -> list[Wa
         f" FROM {CHECKPOINT} c WHERE c.context {say.among}",
         [say.members(contexts)],
     )
-    return [Waiting(row[0], row[1], *map(bool, row[2:])) for row in rows]
-
-
-def behind(
-    connection: BaseDatabaseWrapper, context: str, subscription: str, more: Sequence[str] = ()
-) -> tuple[int, Any]:
-    """Return how many events a subscription has still to handle, and when the first was recorded.
-
-    Arguments:
-        more: further conditions on columns of ``s``, without parameters.
-    """
-    where = "".join(f" AND {each}" for each in more)
-    if by_snapshots(connection):
-        new = (
-            f"({_BEYOND.format('c.done')} OR {_AMONG.format('c.done')}) AND NOT (c.target IS NOT"
-            " NULL AND s.position <= c.position"
-            " AND pg_visible_in_snapshot(s.xid, c.target::pg_snapshot))"
-        )
-    else:
-        new = "s.position > c.position"
-    sql = (
-        f"SELECT COUNT(*), MIN(s.recorded_at) FROM {CHECKPOINT} c JOIN {STREAM} s"
-        f" ON s.context = c.context AND {new}{where}"
-        " WHERE c.context = %s AND c.subscription = %s"
-    )
-    if not exists(connection, context, subscription):
-        sql = f"SELECT COUNT(*), MIN(s.recorded_at) FROM {STREAM} s WHERE s.context = %s{where}"
-        ((count, oldest),) = fetch(connection, sql, [context])
-        return count, oldest
-    ((count, oldest),) = fetch(connection, sql, [context, subscription])
-    return count, oldest
+    return [SubscriptionStatus(row[0], row[1], *map(bool, row[2:])) for row in rows]
 
 
 CLUSTER = "(SELECT system_identifier::text FROM pg_control_system())"
 
 
-def foreign(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool:
+def has_foreign_ids(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool:
     """Tell whether transaction ids in stream or checkpoint are those of another server.
 
     That is so after a dump was restored, and nothing that is based on them can be trusted.
     """
-    if not by_snapshots(connection):
+    if not uses_snapshots(connection):
         return False
     ((same, known),) = fetch(
         connection,
@@ -373,9 +212,3 @@ def foreign(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool
         [cluster, context],
     )
     return not (same and known)
-
-
-def of_types(types: Sequence[str]) -> str:
-    """Return the condition that an event has one of these stored names."""
-    names = ", ".join("'" + name.replace("'", "''").replace("%", "%%") + "'" for name in types)
-    return f"s.type IN ({names})" if names else "FALSE"

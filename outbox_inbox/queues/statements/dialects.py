@@ -28,7 +28,7 @@ class Dialect:
         wait_for_lock: ends a SELECT that waits for its rows.
         freeze_guard: an expression that has the server throw out a session which is idle for
             ``%s`` milliseconds within this transaction; a constant where there is none.
-        utc: a time stamp (in place of ``{}``) as text that `aware` reads: fetching a thousand as
+        utc: a time stamp (in place of ``{}``) as text that `as_datetime` reads: fetching a thousand as
             datetimes takes longer than all their other columns.
         arrays: many rows are best sent as one array for each column, by `run_apart`.
         native: UUIDs and lists are parameters as they are.
@@ -170,7 +170,7 @@ def run_apart(connection: Any, sql: str, parameters: Sequence[Any]) -> list[tupl
     times as fast. It is no prepared statement, so it works behind a transaction-pooling proxy.
 
     The cursor is kept for the next time: to make one takes psycopg as long as a short statement.
-    Time stamps come as text, for `aware`.
+    Time stamps come as text, for `as_datetime`.
     """
     connection.ensure_connection()
     # Not there while it is in use: an execute wrapper may run a statement of ours within another.
@@ -232,7 +232,7 @@ def gave_way(connection: BaseDatabaseWrapper, error: BaseException, *, waited: b
     return number in _DEADLOCK or (waited and number == _WAITED_TOO_LONG)
 
 
-def aware(connection: BaseDatabaseWrapper, value: Any) -> datetime:
+def as_datetime(connection: BaseDatabaseWrapper, value: Any) -> datetime:
     """Return a time stamp of a raw row as an aware datetime in UTC."""
     stamp = datetime.fromisoformat(value) if isinstance(value, str) else value
     if stamp.tzinfo is UTC:
@@ -248,7 +248,7 @@ def _zone(connection: BaseDatabaseWrapper) -> tzinfo:
     return zone or timezone.get_default_timezone()
 
 
-def stamp(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
+def time_parameter(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
     """Return an aware datetime as the parameter that the database stores."""
     if connection.vendor == "postgresql":
         return value

@@ -52,7 +52,7 @@ def select_ready(
     return [ReadyRow(*row) for row in rows]
 
 
-def claim(
+def claim_delivery(
     connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int, delivery: int
 ) -> bool:
     """Take the partition lock and mark one delivery as done, in one statement.

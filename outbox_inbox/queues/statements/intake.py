@@ -21,7 +21,7 @@ from .common import (
 from .dialects import MySQL, as_uuid, dialect, run_apart
 
 
-class Interest(NamedTuple):
+class InterestRow(NamedTuple):
     """A consumer, as the statement that makes its deliveries needs it."""
 
     type: str
@@ -136,7 +136,7 @@ def select_payloads(
 def insert_deliveries(
     connection: BaseDatabaseWrapper,
     message_ids: Sequence[int],
-    interests: Sequence[Interest],
+    interests: Sequence[InterestRow],
     partitions: int,
 ) -> None:
     """Make one delivery for each new inbox message and each consumer of its type.

@@ -81,7 +81,7 @@ def _free(say: Dialect) -> str:
 
 
 @contextmanager
-def guarded(connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
+def guarded_session(connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
     """Have MariaDB and MySQL throw out this session, within the block, when it freezes.
 
     They know no such limit for one transaction, as PostgreSQL does with every lock taken.

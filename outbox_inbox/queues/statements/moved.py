@@ -16,25 +16,25 @@ MARK = "outbox_inbox: the context "
 """What the message of every refusal begins with."""
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal_text(error: BaseException) -> str | None:
     """Return what a guard said, in one line; None: the error is another."""
     _, mark, said = str(error).partition(MARK)
     return mark + said.splitlines()[0] if mark else None
 
 
-def explain(error: DatabaseError) -> None:
+def explain_refusal(error: DatabaseError) -> None:
     """Raise the refusal of a guard as an error of its own; leave any other to the caller.
 
     Raises:
         ContextMoved: the context is closed on this database.
     """
-    said = refusal(error)
+    said = refusal_text(error)
     if said is not None:
         raise ContextMoved(said) from error
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def refusals_explained() -> Iterator[None]:
     """Run a block in which a guard may refuse.
 
     Raises:
@@ -43,5 +43,5 @@ def explained() -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        explain(error)
+        explain_refusal(error)
         raise

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .checkpoints import CLUSTER, by_snapshots
+from .checkpoints import CLUSTER, uses_snapshots
 from .common import CHECKPOINT, STREAM, change, fetch
 
 
@@ -15,7 +15,7 @@ def unhandled_positions(
 
     It compares transaction ids by their numbers, so it is right on any server.
     """
-    if by_snapshots(connection):
+    if uses_snapshots(connection):
         new = (
             "NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND NOT (c.target IS NOT NULL"
             " AND s.position <= c.position"
@@ -32,10 +32,10 @@ def unhandled_positions(
     return [position for (position,) in rows]
 
 
-def make_known(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
+def mark_events_handled(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
     """Give all events of a context that have ids of no transaction of this server this id.
 
-    PostgreSQL only: the ids of another server, and those that `mark_new` gave.
+    PostgreSQL only: the ids of another server, and those that `mark_events_unhandled` gave.
     """
     change(
         connection,
@@ -45,7 +45,9 @@ def make_known(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
     )
 
 
-def mark_new(connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int) -> None:
+def mark_events_unhandled(
+    connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int
+) -> None:
     """Give events an id that snapshots can leave out; PostgreSQL only."""
     change(
         connection,

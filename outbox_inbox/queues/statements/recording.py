@@ -165,7 +165,7 @@ def lock_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last
     return stream_version(connection, context, stream) == last
 
 
-def delete_stored(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -> int:
+def delete_events(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -> int:
     """Take back what this transaction has just appended, to store all of it or nothing."""
     say = dialect(connection)
     return change(

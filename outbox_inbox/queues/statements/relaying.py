@@ -116,7 +116,7 @@ def unfinished_keys(
 _IN_FRONT = -(2**62)
 
 
-def spill(
+def spill_events(
     connection: BaseDatabaseWrapper,
     positions: Sequence[int],
     partitions: int,
@@ -140,8 +140,8 @@ def spill(
     )
 
 
-def bring_forward(connection: BaseDatabaseWrapper, context: str) -> int:
-    """Put what an outbox has from the stream before all else, where `spill` would put it."""
+def move_spilled_to_front(connection: BaseDatabaseWrapper, context: str) -> int:
+    """Put what an outbox has from the stream before all else, where `spill_events` would put it."""
     return change(
         connection,
         f"UPDATE {OUTBOX} SET id = s.position + {_IN_FRONT} FROM {STREAM} s"

@@ -17,7 +17,7 @@ def idle_state(model: type[models.Model]) -> str:
     return "pending" if model is OutboxMessage else "ready"
 
 
-def promote(
+def promote_due(
     connection: BaseDatabaseWrapper, model: type[models.Model], context: str, partition: int
 ) -> int:
     """Make rows available whose time has come, in the order of their ids."""
@@ -33,7 +33,9 @@ def promote(
     )
 
 
-def park(connection: BaseDatabaseWrapper, model: type[models.Model], ids: Sequence[int]) -> int:
+def park_followers(
+    connection: BaseDatabaseWrapper, model: type[models.Model], ids: Sequence[int]
+) -> int:
     """Let followers of a blocked head wait (rules O3 and O6)."""
     say = dialect(connection)
     return change(
@@ -56,7 +58,7 @@ def count_attempt(
     )
 
 
-def back_off(
+def back_off_row(
     connection: BaseDatabaseWrapper,
     model: type[models.Model],
     row: int,
@@ -76,7 +78,7 @@ def back_off(
     )
 
 
-def bury(
+def mark_dead(
     connection: BaseDatabaseWrapper,
     model: type[models.Model],
     row: int,
