@@ -21,13 +21,12 @@ from outbox_inbox.queues.statements.dialects import (
     as_datetime,
     as_uuid,
     as_uuid_or_none,
+    dialect_class,
     gave_way,
     time_parameter,
 )
 
 from . import processes
-
-_IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
 
 @dataclass(slots=True)
@@ -68,7 +67,7 @@ def deliver(
     # `record()` learns the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
-        if connection.vendor == "mysql":
+        if dialect_class(connection).deadlocks_roll_back:
             made = _call_watched(context, consumer, events, envelopes)
         else:
             made = _call(context, consumer, events, envelopes)
@@ -195,9 +194,7 @@ def _aborted(connection: BaseDatabaseWrapper) -> bool:
     driver: Any = connection.connection
     if driver is None:
         return True
-    if connection.vendor != "postgresql":
-        return False
-    return bool(driver.pgconn.transaction_status == _IN_ERROR)
+    return dialect_class(connection).is_aborted(driver)
 
 
 def _received(row: statements.EventRow, now: Any) -> statements.ReceivedRow:

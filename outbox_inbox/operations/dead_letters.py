@@ -141,7 +141,7 @@ def _in_chunks(context: Context, queue: Queue, chosen: Rows, which: Which, chang
             held = model.objects.using(context.database).filter(
                 condition(queue, which), pk__in=ids, partition__in=partitions
             )
-            if connection.vendor == "mysql":
+            if dialect(connection).waits_for_inserts:
                 # By the ids alone, so that no row is waited for that somebody is inserting.
                 here = model.objects.using(context.database)
                 held = here.filter(pk__in=list(held.values_list("pk", flat=True)))

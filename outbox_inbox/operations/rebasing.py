@@ -18,6 +18,7 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.queues.statements import rebasing
+from outbox_inbox.queues.statements.dialects import dialect_class
 
 from .table_locks import lock, patiently
 
@@ -59,7 +60,7 @@ def rebase(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) ->
 
 
 def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
-    if connections[context.database].vendor != "postgresql":
+    if not dialect_class(connections[context.database]).has_snapshots:
         return []
 
     def work(connection: BaseDatabaseWrapper) -> list[Rebased]:

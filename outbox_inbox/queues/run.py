@@ -179,13 +179,7 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
 
 def _begin(context: Context, partition: statements.PartitionStatus) -> Run | None:
     connection, token = connections[context.database], uuid4()
-    if connection.vendor == "postgresql":
-        held = statements.begin_run(connection, partition.id, token)
-    else:
-        with transaction.atomic(using=context.database):
-            held = statements.lock_partition(connection, partition.id, _freeze_ms(), free=True)
-            if held is not None:
-                statements.set_run(connection, partition.id, token)
+    held = statements.begin_run(connection, partition.id, token, _freeze_ms())
     if held is None:
         return None
     careful = settings().batch_size if held.run is not None else 0

@@ -3,7 +3,7 @@
 A subscription has a checkpoint, which is saved in the transaction of the effects, and is read by
 one worker at a time: by whoever has the checkpoint's row locked. It begins with the first event of
 the context, or with what comes from now on, and gets every event once, those of one stream in the
-order of their versions. How an event that commits late is found is told in ``queues/statements/checkpoints.py``.
+order of their versions. How an event that commits late is found is told in ``queues/statements/catch_up.py``.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -21,7 +21,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
 from outbox_inbox.queues.statements import checkpoints, stream_pages
-from outbox_inbox.queues.statements.checkpoints import CheckpointProgress
+from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
 from outbox_inbox.queues.statements.dialects import as_datetime
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 
@@ -196,7 +196,7 @@ def _refuse_foreign(
     subscription: str,
     lock: checkpoints.LockedCheckpoint,
 ) -> None:
-    if not checkpoints.uses_snapshots(connection):
+    if not uses_snapshots(connection):
         return
     known = _trusted.setdefault(connection.connection, set())
     name = (context.label, subscription)
@@ -245,11 +245,10 @@ def forget(context: Context, subscription: str) -> bool:
 
 def rewind(context: Context, subscription: str) -> None:
     """Let a subscription begin anew with the first event, in the open transaction, under its lock."""
-    postgresql = connections[context.database].vendor == "postgresql"
     Checkpoint.objects.using(context.database).filter(
         context=context.label, subscription=subscription
     ).update(
-        done=checkpoints.FROM_THE_BEGINNING if postgresql else "",
+        done=catch_up(connections[context.database]).beginning,
         target=None,
         position=0,
         last=0,

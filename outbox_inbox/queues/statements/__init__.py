@@ -1,11 +1,14 @@
 """The hot statements: record, relay, intake, claim and mark, in raw SQL.
 
 Each function is one round trip (two where it says so) on the connection of the caller's
-transaction, and serves a whole batch. Compiling a query set costs ten times what these cost, and
-an ORM object a row halves the relay; everything that is not hot uses the ORM.
+transaction, and serves a whole batch. To compile a query set costs ten times as much, and one ORM
+object a row halves the speed of the relay; everything that is not hot uses the ORM.
+
+What differs between the databases is in ``dialects/``.
 """
 
 from .common import ATTEMPT, DELIVERY, INBOX, OUTBOX, PARTITION, STREAM
+from .dialects.base import SILENCE
 from .dispatching import ReadyRow, claim_delivery, insert_attempt, mark_done, select_ready
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (
@@ -17,7 +20,6 @@ from .intake import (
     select_payloads,
 )
 from .locking import (
-    SILENCE,
     LockedPartition,
     back_off_partition,
     begin_run,

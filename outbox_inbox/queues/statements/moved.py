@@ -1,8 +1,8 @@
-"""How the refusal of a closed database is recognised: a context that was handed over lives elsewhere.
+"""Recognises the refusal of a database from which a context was handed over to another.
 
-Triggers refuse whatever a process with old settings writes for such a context
-(``operations.transfer.guards``). They cost nothing where nothing was handed over, and their error
-is the only thing that the rest of the app has to know.
+A process with old settings would go on writing to the old database, and what it writes would be
+lost. Triggers refuse it (``operations/transfer/guards.py``); where no context was handed over there
+are none. This module turns their error into `ContextMoved`.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ MARK = "outbox_inbox: the context "
 
 
 def refusal_text(error: BaseException) -> str | None:
-    """Return what a guard said, in one line; None: the error is another."""
+    """Return the message of a guard, in one line; None: the error is another one."""
     _, mark, said = str(error).partition(MARK)
     return mark + said.splitlines()[0] if mark else None
 
 
 def explain_refusal(error: DatabaseError) -> None:
-    """Raise the refusal of a guard as an error of its own; leave any other to the caller.
+    """Raise `ContextMoved` if the error is the refusal of a guard; leave any other to the caller.
 
     Raises:
         ContextMoved: the context is closed on this database.

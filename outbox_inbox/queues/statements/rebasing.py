@@ -1,10 +1,10 @@
-"""The SQL that re-bases a checkpoint."""
+"""The statements that rebase a checkpoint: after a dump was restored, its transaction ids are wrong."""
 
 from collections.abc import Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .checkpoints import CLUSTER, uses_snapshots
+from .catch_up import CLUSTER, catch_up
 from .common import CHECKPOINT, STREAM, change, fetch
 
 
@@ -15,17 +15,10 @@ def unhandled_positions(
 
     It compares transaction ids by their numbers, so it is right on any server.
     """
-    if uses_snapshots(connection):
-        new = (
-            "NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND NOT (c.target IS NOT NULL"
-            " AND s.position <= c.position"
-            " AND pg_visible_in_snapshot(s.xid, c.target::pg_snapshot))"
-        )
-    else:
-        new = "s.position > c.position"
     rows = fetch(
         connection,
-        f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context AND {new}"
+        f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context"
+        f" AND {catch_up(connection).unhandled_at_all}"
         " WHERE c.context = %s AND c.subscription = %s ORDER BY s.position",
         [context, subscription],
     )
@@ -33,9 +26,9 @@ def unhandled_positions(
 
 
 def mark_events_handled(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
-    """Give all events of a context that have ids of no transaction of this server this id.
+    """Give this id to all events of a context whose ids are not those of this server's transactions.
 
-    PostgreSQL only: the ids of another server, and those that `mark_events_unhandled` gave.
+    They came with a dump, or `mark_events_unhandled` gave them. PostgreSQL only.
     """
     change(
         connection,
@@ -48,7 +41,7 @@ def mark_events_handled(connection: BaseDatabaseWrapper, context: str, xid: int)
 def mark_events_unhandled(
     connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int
 ) -> None:
-    """Give events an id that snapshots can leave out; PostgreSQL only."""
+    """Give events an id that a snapshot can list as not seen; PostgreSQL only."""
     change(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE position = ANY(%s)",
@@ -59,9 +52,12 @@ def mark_events_unhandled(
 def rebase_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, new: Sequence[int]
 ) -> None:
-    """Let a subscription have handled what is committed, and what this transaction has written.
+    """Make a subscription have handled what is committed, and what this transaction has written.
 
-    PostgreSQL only. ``new``: ids, below those of all transactions, of what it has not handled.
+    PostgreSQL only.
+
+    Arguments:
+        new: the ids, below those of all transactions, of the events that it has not handled.
     """
     ((own, until, running),) = fetch(
         connection,
@@ -70,7 +66,8 @@ def rebase_checkpoint(
         " ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint)",
         [],
     )
-    # Whoever is under way, or has begun since the last one ended, may write when we are gone.
+    # A transaction that is open, or has got its id since the last one ended, may still write events
+    # when this one has committed: were its id not listed, they would count as handled.
     others = {*running, *range(until, own)} - {own}
     unseen = sorted({*new, *others})
     end = max(until, own + 1)
