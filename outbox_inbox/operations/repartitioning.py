@@ -113,7 +113,7 @@ def _move(connection: BaseDatabaseWrapper, context: Context, queue: Queue, after
     name, unfinished = table(MODELS[queue]), sql(queue, "unfinished")
     column = dialect(connection).partition
     if queue == Queue.OUTBOX:
-        return dialect(connection).update(
+        return dialect(connection).update_rows(
             connection,
             name,
             f"{column} = key_hash %% {after:d}",
@@ -137,7 +137,7 @@ def _move_deliveries(
         f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
         f" FROM {table(InboxMessage)} m WHERE m.id = {deliveries}.message_id)"
     )
-    return dialect(connection).update(
+    return dialect(connection).update_rows(
         connection,
         deliveries,
         f"{column} = {target}",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import STREAM, fetch
+from .common import STREAM, fetch_rows
 from .dialects import dialect_class
 
 _FEW = 10_000  # new events that are looked up one by one rather than met on a walk
@@ -30,7 +30,7 @@ class CheckpointProgress(NamedTuple):
     size: int
 
 
-class Start(NamedTuple):
+class NewCheckpoint(NamedTuple):
     """The SQL for a row of the table of checkpoints that is new; `create_checkpoint` inserts it."""
 
     done: str
@@ -57,12 +57,12 @@ class ByPosition:
     unhandled_at_all = unhandled
     waiting = f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context AND {unhandled})"
 
-    def start(self, context: str, *, from_now: bool) -> Start:
+    def new_checkpoint(self, context: str, *, from_now: bool) -> NewCheckpoint:
         """Return where a subscription begins: at the first event, or behind the last one."""
         if not from_now:
-            return Start("''", "0", "''")
+            return NewCheckpoint("''", "0", "''")
         last = f"(SELECT COALESCE(MAX(position), 0) FROM {STREAM} WHERE context = %s)"
-        return Start("''", last, "''", [context])
+        return NewCheckpoint("''", last, "''", [context])
 
     def take_target(
         self, connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress
@@ -70,7 +70,7 @@ class ByPosition:
         """Return the progress as it is: every page is the whole of a set."""
         return progress
 
-    def page(
+    def select_page(
         self,
         connection: BaseDatabaseWrapper,
         columns: str,
@@ -80,7 +80,7 @@ class ByPosition:
         size: int,
     ) -> list[tuple[Any, ...]]:
         """Return the next events behind the position."""
-        return fetch(
+        return fetch_rows(
             connection,
             f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s{tail}",
             [context, progress.position, size],
@@ -118,10 +118,10 @@ class BySnapshots(ByPosition):
         f" OR {_SOME.format(_AMONG.format('c.done'))}"
     )
 
-    def start(self, context: str, *, from_now: bool) -> Start:
+    def new_checkpoint(self, context: str, *, from_now: bool) -> NewCheckpoint:
         """Return a snapshot that has seen nothing, or everything that is committed."""
         done = "pg_current_snapshot()::text" if from_now else f"'{self.beginning}'"
-        return Start(done, "0", CLUSTER)
+        return NewCheckpoint(done, "0", CLUSTER)
 
     def take_target(
         self, connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress
@@ -134,19 +134,19 @@ class BySnapshots(ByPosition):
                 f"SELECT pg_current_snapshot()::text, 0, MAX(position), {_FEW + 1}"
                 f" * (MAX(position) IS NOT NULL)::int FROM {STREAM}"
             )
-            ((target, before, last, size),) = fetch(connection, statement, [])
+            ((target, before, last, size),) = fetch_rows(connection, statement, [])
         else:
             # The count keeps PostgreSQL from walking along the primary key to the lowest position.
             statement = (
                 "SELECT pg_current_snapshot()::text, MIN(position) - 1, MAX(position), COUNT(*)"
                 f" FROM ({_NEW_POSITIONS}) n"
             )
-            ((target, before, last, size),) = fetch(
+            ((target, before, last, size),) = fetch_rows(
                 connection, statement, [context, done, context, done]
             )
         return CheckpointProgress(done, target, before, last, size) if size else None
 
-    def page(
+    def select_page(
         self,
         connection: BaseDatabaseWrapper,
         columns: str,
@@ -163,7 +163,7 @@ class BySnapshots(ByPosition):
                 " AND s.position <= %s AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot)"
                 f" AND NOT pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
             )
-            return fetch(connection, statement, [context, position, last, target, done, size])
+            return fetch_rows(connection, statement, [context, position, last, target, done, size])
         # Between few new events there may be millions of others: look them up by transaction.
         statement = (
             f"WITH new AS MATERIALIZED ({_NEW_POSITIONS})"
@@ -171,7 +171,7 @@ class BySnapshots(ByPosition):
             " WHERE s.position > %s AND s.position <= %s"
             f" AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
         )
-        return fetch(
+        return fetch_rows(
             connection, statement, [context, done, context, done, position, last, target, size]
         )
 

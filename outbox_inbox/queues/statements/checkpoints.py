@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.exceptions import SettingsError
 
 from .catch_up import CLUSTER, CheckpointProgress, catch_up, uses_snapshots
-from .common import CHECKPOINT, STREAM, change, fetch
+from .common import CHECKPOINT, STREAM, change_rows, fetch_rows
 from .dialects import CLASSES, dialect
 
 
@@ -86,9 +86,9 @@ def lock_checkpoint(
 def create_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, *, from_now: bool
 ) -> None:
-    """Insert a checkpoint in the open transaction; another one may do so first, and its row stays."""
-    start = catch_up(connection).start(context, from_now=from_now)
-    change(
+    """Insert a checkpoint in the open transaction, unless another one has done so first."""
+    start = catch_up(connection).new_checkpoint(context, from_now=from_now)
+    change_rows(
         connection,
         f"INSERT INTO {CHECKPOINT} (context, subscription, done, position, cluster, last, size,"
         f" paused, failures, error) VALUES (%s, %s, {start.done}, {start.position},"
@@ -100,14 +100,14 @@ def create_checkpoint(
 def checkpoint_exists(connection: BaseDatabaseWrapper, context: str, subscription: str) -> bool:
     """Return whether a subscription has a checkpoint."""
     statement = f"SELECT 1 FROM {CHECKPOINT} WHERE context = %s AND subscription = %s"
-    return bool(fetch(connection, statement, [context, subscription]))
+    return bool(fetch_rows(connection, statement, [context, subscription]))
 
 
 def save_progress(
     connection: BaseDatabaseWrapper, checkpoint: int, progress: CheckpointProgress
 ) -> None:
     """Write how far a subscription has read, and that it works again."""
-    change(
+    change_rows(
         connection,
         f"UPDATE {CHECKPOINT} SET done = %s, target = %s, position = %s, last = %s, size = %s,"
         f" changed_at = {dialect(connection).now}, failures = 0, error = '', retry_at = NULL"
@@ -120,7 +120,7 @@ def back_off_checkpoint(
     connection: BaseDatabaseWrapper, checkpoint: int, error: str, seconds: float
 ) -> None:
     """Store the failure of a subscription; its next try is due after so many seconds."""
-    change(
+    change_rows(
         connection,
         f"UPDATE {CHECKPOINT} SET failures = failures + 1, error = %s,"
         f" retry_at = {dialect(connection).later} WHERE id = %s",
@@ -133,7 +133,7 @@ def subscription_statuses(
 ) -> list[SubscriptionStatus]:
     """Return whether there is something new for each subscription of some contexts."""
     sql = dialect(connection)
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         f"SELECT c.context, c.subscription, {catch_up(connection).waiting}, c.paused,"
         f" c.retry_at IS NOT NULL AND c.retry_at > {sql.now}"
@@ -151,7 +151,7 @@ def has_foreign_ids(connection: BaseDatabaseWrapper, context: str, cluster: str)
     """
     if not uses_snapshots(connection):
         return False
-    ((same, known),) = fetch(
+    ((same, known),) = fetch_rows(
         connection,
         f"SELECT {CLUSTER} = %s, COALESCE((SELECT s.xid < pg_snapshot_xmax(pg_current_snapshot())"
         " OR s.xid = pg_current_xact_id_if_assigned()"

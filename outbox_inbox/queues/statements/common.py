@@ -25,7 +25,7 @@ PARTITION = table(Partition)
 CHECKPOINT = table(Checkpoint)
 
 
-def fetch(
+def fetch_rows(
     connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]
 ) -> list[tuple[Any, ...]]:
     """Run a statement; return its rows."""
@@ -35,7 +35,7 @@ def fetch(
         return rows
 
 
-def change(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> int:
+def change_rows(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> int:
     """Run a statement; return the number of rows that it has changed."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)

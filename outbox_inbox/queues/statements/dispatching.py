@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import ATTEMPT, DELIVERY, INBOX, change, fetch
+from .common import ATTEMPT, DELIVERY, INBOX, change_rows, fetch_rows
 from .dialects import dialect
 
 
@@ -38,13 +38,14 @@ def select_ready(
 ) -> list[ReadyRow]:
     """Return what is to be handled next, in order; followers of a blocked head have ``blocked``."""
     sql = dialect(connection)
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
         f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{sql.true} AND h.id <> d.id),"
         " m.message_id, m.type, m.schema_version, m.source, m.key,"
-        f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops, m.headers, m.payload"
+        f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops,"
+        " m.headers, m.payload"
         f" FROM {DELIVERY} d JOIN {INBOX} m ON m.id = d.message_id"
         " WHERE d.context = %s AND d.partition = %s AND d.state = 'ready'"
         " AND d.due_at IS NULL ORDER BY d.id LIMIT %s",
@@ -63,7 +64,7 @@ def claim_delivery(
     ahead. Then what was read ahead is worthless: the other worker may have handled it, or a
     message before it may have failed and block it.
     """
-    return dialect(connection).claim(connection, partition, run, freeze_ms, delivery)
+    return dialect(connection).claim_delivery(connection, partition, run, freeze_ms, delivery)
 
 
 def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
@@ -73,7 +74,7 @@ def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
     them twice.
     """
     sql = dialect(connection)
-    return change(
+    return change_rows(
         connection,
         f"UPDATE {DELIVERY}{sql.by_id} SET state = 'done', holds = FALSE, finished_at = {sql.now}"
         f" WHERE id {sql.among} AND state = 'ready'",
@@ -86,7 +87,7 @@ def insert_attempt(
 ) -> None:
     """Store one failed attempt with its traceback."""
     sql = dialect(connection)
-    change(
+    change_rows(
         connection,
         f"INSERT INTO {ATTEMPT} (delivery_id, number, failed_at, error, traceback)"
         f" VALUES (%s, %s, {sql.now}, %s, %s)",

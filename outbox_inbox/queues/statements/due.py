@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.models import Delivery, OutboxMessage, table
 
-from .common import PARTITION, fetch
+from .common import PARTITION, fetch_rows
 from .dialects import Dialect, dialect
 from .dialects.base import SILENCE
 from .states import idle_state
@@ -50,7 +50,7 @@ def partition_statuses(
     """
     sql = dialect(connection)
     waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(sql, model))
-    found = fetch(
+    found = fetch_rows(
         connection,
         f"SELECT {_partition_columns(sql)}, {waits}, {due}"
         f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
@@ -73,7 +73,7 @@ def all_partition_statuses(
         f" WHEN 'inbox' THEN {exists(Delivery)} ELSE {otherwise} END"
         for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, sql), "FALSE"))
     ]
-    found = fetch(
+    found = fetch_rows(
         connection,
         f"SELECT p.context, p.queue, {_partition_columns(sql)}, {', '.join(both)}"
         f" FROM {PARTITION} p WHERE p.context {sql.among}"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import DELIVERY, INBOX, OUTBOX, STREAM, change, fetch
+from .common import DELIVERY, INBOX, OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import Insert, as_uuid, dialect
 
 
@@ -87,7 +87,7 @@ def select_payloads(
 ) -> dict[UUID, str]:
     """Return the payloads of inbox messages by their ids."""
     sql = dialect(connection)
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         f"SELECT message_id, payload FROM {INBOX} WHERE context = %s AND source = %s"
         f" AND message_id {sql.among}",
@@ -110,7 +110,7 @@ def insert_deliveries(
     if not message_ids or not interests:
         return
     sql = dialect(connection)
-    change(
+    change_rows(
         connection,
         f"INSERT INTO {DELIVERY} (message_id, context, consumer, {sql.partition}, {sql.key},"
         " state, attempts, holds, error)"

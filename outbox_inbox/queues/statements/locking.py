@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import PARTITION, change
+from .common import PARTITION, change_rows
 from .dialects import dialect
 
 
@@ -72,7 +72,7 @@ def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
     without it that worker would give up, and a crash of it would not be noticed.
     """
     sql = dialect(connection)
-    change(
+    change_rows(
         connection,
         f"UPDATE {PARTITION} SET run = NULL, last_run_at = {sql.now} WHERE id = %s AND run = %s",
         [partition, sql.uuid(run)],
@@ -84,7 +84,7 @@ def back_off_partition(
 ) -> None:
     """End a run with an outage: no worker tries the partition again for so many seconds."""
     sql = dialect(connection)
-    change(
+    change_rows(
         connection,
         f"UPDATE {PARTITION} SET run = NULL, outages = outages + 1, error = %s,"
         f" retry_at = {sql.later} WHERE id = %s",
@@ -94,7 +94,7 @@ def back_off_partition(
 
 def clear_outage(connection: BaseDatabaseWrapper, partition: int) -> None:
     """Remove an outage that is over."""
-    change(
+    change_rows(
         connection,
         f"UPDATE {PARTITION} SET outages = 0, error = '', retry_at = NULL WHERE id = %s",
         [partition],

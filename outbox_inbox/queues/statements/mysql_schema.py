@@ -64,7 +64,7 @@ class AdaptToMySQL(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Remove what Django does not know of; the exact comparison of text stays, and is harmless."""
+        """Remove what Django does not know of; the exact comparison of text stays."""
         for model in self._models(app_label, schema_editor, from_state):
             there = _constraints(schema_editor, model)
             for made in self._made(schema_editor, model):

@@ -1,11 +1,11 @@
-"""The statements that rebase a checkpoint: after a dump was restored, its transaction ids are wrong."""
+"""The statements that rebase a checkpoint: in a restored dump its transaction ids are wrong."""
 
 from collections.abc import Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .catch_up import CLUSTER, catch_up
-from .common import CHECKPOINT, STREAM, change, fetch
+from .common import CHECKPOINT, STREAM, change_rows, fetch_rows
 
 
 def unhandled_positions(
@@ -15,7 +15,7 @@ def unhandled_positions(
 
     It compares transaction ids by their numbers, so it is right on any server.
     """
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context"
         f" AND {catch_up(connection).unhandled_at_all}"
@@ -26,11 +26,11 @@ def unhandled_positions(
 
 
 def mark_events_handled(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
-    """Give this id to all events of a context whose ids are not those of this server's transactions.
+    """Give this id to the events of a context whose ids are not those of transactions of this server.
 
     They came with a dump, or `mark_events_unhandled` gave them. PostgreSQL only.
     """
-    change(
+    change_rows(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE context = %s AND xid <> %s::text::xid8"
         " AND (xid > pg_current_xact_id() OR xid < '500')",
@@ -42,7 +42,7 @@ def mark_events_unhandled(
     connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int
 ) -> None:
     """Give events an id that a snapshot can list as not seen; PostgreSQL only."""
-    change(
+    change_rows(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE position = ANY(%s)",
         [xid, list(positions)],
@@ -59,7 +59,7 @@ def rebase_checkpoint(
     Arguments:
         new: the ids, below those of all transactions, of the events that it has not handled.
     """
-    ((own, until, running),) = fetch(
+    ((own, until, running),) = fetch_rows(
         connection,
         "SELECT pg_current_xact_id()::text::bigint,"
         " pg_snapshot_xmax(pg_current_snapshot())::text::bigint,"
@@ -72,7 +72,7 @@ def rebase_checkpoint(
     unseen = sorted({*new, *others})
     end = max(until, own + 1)
     done = f"{unseen[0] if unseen else end}:{end}:{','.join(map(str, unseen))}"
-    change(
+    change_rows(
         connection,
         f"UPDATE {CHECKPOINT} SET done = %s, target = NULL, position = 0, last = 0, size = 0,"
         f" cluster = {CLUSTER} WHERE context = %s AND subscription = %s",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import OUTBOX, STREAM, change, fetch
+from .common import OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import Insert, dialect
 
 
@@ -110,7 +110,7 @@ def insert_stream(
 
 def stream_version(connection: BaseDatabaseWrapper, context: str, stream: str) -> int:
     """Return the number of events in a stream."""
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         f"SELECT COALESCE(MAX(version), 0) FROM {STREAM} WHERE context = %s AND stream = %s",
         [context, stream],
@@ -132,7 +132,7 @@ def lock_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last
 def delete_events(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -> int:
     """Take back what this transaction has just appended, to store all of it or nothing."""
     sql = dialect(connection)
-    return change(
+    return change_rows(
         connection,
         f"DELETE FROM {STREAM} WHERE message_id {sql.among}",
         [sql.members(message_ids)],

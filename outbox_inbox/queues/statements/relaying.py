@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import OUTBOX, STREAM, change, fetch
+from .common import OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import dialect
 
 
@@ -59,7 +59,7 @@ def select_pending(
     sql = dialect(connection)
     one = "" if only is None else f" AND m.id = {only:d}"
     part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
         f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
@@ -84,7 +84,7 @@ def select_texts(
     """
     sql = dialect(connection)
     name, id_ = (STREAM, "position") if stored else (OUTBOX, "id")
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         f"SELECT {id_}, payload, headers FROM {name} WHERE {id_} {sql.among}",
         [sql.members(ids)],
@@ -95,7 +95,7 @@ def select_texts(
 def mark_sent(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
     """Mark messages as sent, after the transport has confirmed them (rule O1)."""
     sql = dialect(connection)
-    return change(
+    return change_rows(
         connection,
         f"UPDATE {OUTBOX}{sql.by_id} SET state = 'sent', holds = FALSE, finished_at = {sql.now}"
         f" WHERE id {sql.among} AND state = 'pending'",
@@ -116,7 +116,7 @@ def unfinished_keys(
         f" AND key {sql.among}"
     )
     which = ("state = 'pending' AND due_at IS NULL", "state = 'waiting'", f"holds{sql.true}")
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         " UNION ".join(one.format(each) for each in which),
         [context, partition, sql.members(keys)] * 3,
@@ -143,7 +143,7 @@ def spill_events(
     sql = dialect(connection)
     event = f"context, {sql.event_columns}, key_hash, kind"
     id_, place = ("id, ", f"position + {_IN_FRONT}, ") if in_front else ("", "")
-    return change(
+    return change_rows(
         connection,
         f"INSERT INTO {OUTBOX} ({id_}{event}, recorded_at, partition, state, attempts, holds,"
         f" error) SELECT {place}{event}, recorded_at, key_hash %% %s, 'pending', 0, FALSE, ''"
@@ -155,7 +155,7 @@ def spill_events(
 
 def move_spilled_to_front(connection: BaseDatabaseWrapper, context: str) -> int:
     """Move the messages that an outbox has from the stream to where `spill_events` puts them."""
-    return change(
+    return change_rows(
         connection,
         f"UPDATE {OUTBOX} SET id = s.position + {_IN_FRONT} FROM {STREAM} s"
         f" WHERE s.message_id = {OUTBOX}.message_id AND NOT s.in_outbox AND {OUTBOX}.context = %s"

@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.models import OutboxMessage, table
 
-from .common import DELIVERY, OUTBOX, change
+from .common import DELIVERY, OUTBOX, change_rows
 from .dialects import dialect
 
 
@@ -29,7 +29,7 @@ def promote_due(
         f"context = %s AND {sql.partition} = %s"
         f" AND state = '{idle_state(model)}' AND due_at <= {sql.now}"
     )
-    return sql.update(connection, table(model), "due_at = NULL", where, [context, partition])
+    return sql.update_rows(connection, table(model), "due_at = NULL", where, [context, partition])
 
 
 def park_followers(
@@ -41,7 +41,7 @@ def park_followers(
     the next batches nothing.
     """
     sql = dialect(connection)
-    return change(
+    return change_rows(
         connection,
         f"UPDATE {table(model)}{sql.by_id} SET state = 'waiting'"
         f" WHERE id {sql.among} AND state = '{idle_state(model)}'",
@@ -53,7 +53,7 @@ def count_attempt(
     connection: BaseDatabaseWrapper, model: type[models.Model], row: int, by: int = 1
 ) -> int:
     """Change the number of attempts of one row that is not finished."""
-    return change(
+    return change_rows(
         connection,
         f"UPDATE {table(model)} SET attempts = attempts + %s"
         f" WHERE id = %s AND state = '{idle_state(model)}'",
@@ -77,7 +77,7 @@ def back_off_row(
         holds: later rows of its key wait for it.
     """
     sql = dialect(connection)
-    return change(
+    return change_rows(
         connection,
         f"UPDATE {table(model)} SET attempts = %s, holds = %s, error = %s, due_at = {sql.later}"
         f" WHERE id = %s AND state = '{idle_state(model)}'",
@@ -96,7 +96,7 @@ def mark_dead(
 ) -> int:
     """Store the last failed attempt; `holds` as for `back_off_row`."""
     sql = dialect(connection)
-    return change(
+    return change_rows(
         connection,
         f"UPDATE {table(model)} SET state = 'dead', attempts = %s, holds = %s, error = %s,"
         f" finished_at = {sql.now} WHERE id = %s AND state = '{idle_state(model)}'",
@@ -111,7 +111,7 @@ def unblock_messages(
     sql = dialect(connection)
     where = f"context = %s AND {sql.partition} = %s AND state = 'waiting' AND {sql.key} {sql.among}"
     parameters = [context, partition, sql.members(keys)]
-    return sql.update(connection, OUTBOX, "state = 'pending'", where, parameters)
+    return sql.update_rows(connection, OUTBOX, "state = 'pending'", where, parameters)
 
 
 def unblock_deliveries(
@@ -124,7 +124,7 @@ def unblock_deliveries(
     sql = dialect(connection)
     where = (
         f"context = %s AND {sql.partition} = %s AND state = 'waiting'"
-        f" AND {sql.pairs(('consumer', sql.key), len(pairs))}"
+        f" AND {sql.pair_condition(('consumer', sql.key), len(pairs))}"
     )
     parameters = [context, partition, *(value for pair in pairs for value in pair)]
-    return sql.update(connection, DELIVERY, "state = 'ready'", where, parameters)
+    return sql.update_rows(connection, DELIVERY, "state = 'ready'", where, parameters)

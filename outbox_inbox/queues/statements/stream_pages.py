@@ -7,7 +7,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .catch_up import CheckpointProgress, catch_up
 from .checkpoints import checkpoint_exists
-from .common import CHECKPOINT, STREAM, fetch
+from .common import CHECKPOINT, STREAM, fetch_rows
 from .dialects import dialect
 
 _COLUMNS = (
@@ -77,7 +77,7 @@ def select_page(
         recorded_at=dialect(connection).time_column("s.recorded_at"),
     )
     tail = f"{_conditions(more)} ORDER BY s.position LIMIT %s"
-    rows = catch_up(connection).page(connection, columns, context, progress, tail, size)
+    rows = catch_up(connection).select_page(connection, columns, context, progress, tail, size)
     return list(map(StreamRow._make, rows))
 
 
@@ -90,7 +90,7 @@ def count_unhandled(
         more: further conditions on columns of ``s``, without parameters.
     """
     if checkpoint_exists(connection, context, subscription):
-        rows = fetch(
+        rows = fetch_rows(
             connection,
             f"SELECT COUNT(*), MIN(s.recorded_at) FROM {CHECKPOINT} c JOIN {STREAM} s"
             f" ON s.context = c.context AND {catch_up(connection).unhandled}{_conditions(more)}"
@@ -98,7 +98,7 @@ def count_unhandled(
             [context, subscription],
         )
     else:
-        rows = fetch(
+        rows = fetch_rows(
             connection,
             f"SELECT COUNT(*), MIN(s.recorded_at) FROM {STREAM} s"
             f" WHERE s.context = %s{_conditions(more)}",

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from ..common import DELIVERY, INBOX, PARTITION, change, fetch
+from ..common import DELIVERY, INBOX, PARTITION, change_rows, fetch_rows
 
 Row = tuple[Any, ...]
 Rows = Sequence[Sequence[Any]]
@@ -77,7 +77,7 @@ class Dialect(ABC):
         among: what follows a column to look it up in one list parameter, made by `members`.
         skip_locked: ends a SELECT that locks the rows that no other transaction has locked.
         freeze_guard: an expression that has the server end this session when it is idle for ``%s``
-            milliseconds within this transaction; a constant where there is none.
+            milliseconds within this transaction; a constant where the server has no such limit.
         event_columns: those that every table of messages has, in the order of `EventRow`.
         key, partition: the columns of these names, which MySQL wants quoted.
         true: what follows a boolean column in a condition that an index is to serve.
@@ -139,9 +139,9 @@ class Dialect(ABC):
         self, connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]
     ) -> list[Row]:
         """Run a statement with as little work around it as the driver allows; return its rows."""
-        return fetch(connection, statement, parameters)
+        return fetch_rows(connection, statement, parameters)
 
-    def update(
+    def update_rows(
         self,
         connection: BaseDatabaseWrapper,
         table: str,
@@ -150,9 +150,9 @@ class Dialect(ABC):
         parameters: Sequence[Any],
     ) -> int:
         """Change the rows of a queue that fit a condition; the caller has the partition's lock."""
-        return change(connection, f"UPDATE {table} SET {new} WHERE {where}", parameters)
+        return change_rows(connection, f"UPDATE {table} SET {new} WHERE {where}", parameters)
 
-    def pairs(self, names: tuple[str, str], count: int) -> str:
+    def pair_condition(self, names: tuple[str, str], count: int) -> str:
         """Return the condition that two columns have one of so many pairs of values."""
         return f"({', '.join(names)}) IN (VALUES {', '.join(['(%s, %s)'] * count)})"
 
@@ -169,7 +169,7 @@ class Dialect(ABC):
 
         The unique constraint decides, not a look before the insertion: of two transactions that
         insert the same id at once both would have found nothing (rule O7). The second waits for
-        the end of the first, and is told by the rows that come back.
+        the end of the first, and learns from the rows that come back which of its own were new.
         """
         text = insert_text(self, insert)
         returned: list[Row] = []
@@ -202,7 +202,7 @@ class Dialect(ABC):
     ) -> list[int]:
         """Copy messages of a table into an inbox; return the ids of the new rows (rule O7)."""
         event = f"{self.event_columns}, key_hash, recorded_at"
-        rows = fetch(
+        rows = fetch_rows(
             connection,
             f"INSERT INTO {INBOX} (context, source, {event}, received_at)"
             f" SELECT %s, %s, {event}, {self.now} FROM {table}"
@@ -235,7 +235,7 @@ class Dialect(ABC):
         that sends nothing for ``freeze_ms`` milliseconds, where it has such a limit for one
         transaction (otherwise see `guarded_session`).
         """
-        return fetch(
+        return fetch_rows(
             connection,
             f"SELECT {columns}, {self.freeze_guard} FROM {table} {where} {self.skip_locked}",
             [str(freeze_ms), *parameters],
@@ -248,26 +248,26 @@ class Dialect(ABC):
 
         Two workers may find it free at the same moment: the lock lets one of them begin.
         """
-        where, parameters = f"WHERE id = %s AND {self.free()}", [partition, -SILENCE]
+        where, parameters = f"WHERE id = %s AND {self.free_condition()}", [partition, -SILENCE]
         with transaction.atomic(using=connection.alias):
             rows = self.lock_row(connection, "run", PARTITION, where, parameters, freeze_ms)
             if rows:
                 self.set_run(connection, partition, run)
         return rows
 
-    def free(self) -> str:
+    def free_condition(self) -> str:
         """Return the condition that no run is on a partition, also not between two transactions."""
         return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {self.later})"
 
     def set_run(self, connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
         """Write which run is on a partition, in a transaction that has its lock."""
-        change(
+        change_rows(
             connection,
             f"UPDATE {PARTITION} SET run = %s, last_run_at = {self.now} WHERE id = %s",
             [self.uuid(run), partition],
         )
 
-    def claim(
+    def claim_delivery(
         self,
         connection: BaseDatabaseWrapper,
         partition: int,

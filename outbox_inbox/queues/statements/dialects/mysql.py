@@ -20,7 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import SettingsError
 
-from ..common import DELIVERY, INBOX, OUTBOX, PARTITION, STREAM, fetch
+from ..common import DELIVERY, INBOX, OUTBOX, PARTITION, STREAM, fetch_rows
 from .base import ROWS, SILENCE, Dialect, Insert, Row, Rows, insert_text
 from .values import as_uuid, stored_zone
 
@@ -72,7 +72,7 @@ class MySQL(Dialect):
         """Return the dialect for the server, its version and the time zone of the settings.
 
         Raises:
-            SettingsError: it cannot skip locked rows, or has no collation that tells all keys apart.
+            SettingsError: it cannot skip locked rows, or its collations take some keys for others.
         """
         kind = MariaDB if connection.mysql_is_mariadb else MySQL
         if connection.mysql_version < kind.oldest:
@@ -99,7 +99,7 @@ class MySQL(Dialect):
 
     # Statements
 
-    def update(
+    def update_rows(
         self,
         connection: BaseDatabaseWrapper,
         table: str,
@@ -107,7 +107,7 @@ class MySQL(Dialect):
         where: str,
         parameters: Sequence[Any],
     ) -> int:
-        """Do as `Dialect.update`, by the ids of rows that were found without locks.
+        """Do as `Dialect.update_rows`, by the ids of rows that were found without locks.
 
         InnoDB's UPDATE locks every row that it looks at, and waits for those that another
         transaction has inserted and not committed: a use case that takes its time would stop the
@@ -123,13 +123,13 @@ class MySQL(Dialect):
                 changed += cursor.rowcount
         return changed
 
-    def pairs(self, names: tuple[str, str], count: int) -> str:
-        """Return a condition in which each pair is a range of the index; a list of them is none."""
+    def pair_condition(self, names: tuple[str, str], count: int) -> str:
+        """Return a condition that uses the index for each pair, as a list of pairs would not."""
         one, other = names
         return f"({' OR '.join([f'({one} = %s AND {other} = %s)'] * count)})"
 
     def consumer_rows(self, count: int) -> str:
-        """Return a query; literals have the collation of the connection, which confuses names."""
+        """Return a query, with the collation that does not take one type for another."""
         one = f"SELECT %s COLLATE {self.collation} AS type, %s AS consumer, %s AS hash"
         return " UNION ALL ".join([one] * count)
 
@@ -151,7 +151,7 @@ class MySQL(Dialect):
                         returned += self._insert(cursor, insert, left, shared)
                         break
                     except IntegrityError as error:
-                        _refuse_others(error, tries_left)
+                        _raise_unless_duplicate(error, tries_left)
                     # Another transaction may store one more between this look and the next try,
                     # which is why it is a loop.
                     found = self._stored(cursor, "message_id", insert, left, shared, _LOCKED)
@@ -169,7 +169,7 @@ class MySQL(Dialect):
                 try:
                     returned += self._insert(cursor, insert, chunk)
                 except IntegrityError as error:
-                    _refuse_others(error)
+                    _raise_unless_duplicate(error)
                     break
         return returned
 
@@ -209,7 +209,7 @@ class MySQL(Dialect):
         context: str,
         source: str,
     ) -> list[int]:
-        """Do as `Dialect.move_to_inbox`, as `insert_new` does; streams are not read here."""
+        """Do as `Dialect.move_to_inbox`, in the way of `insert_new`; it never reads a stream."""
         event = f"{self.event_columns}, key_hash, recorded_at"
         move = (
             f"INSERT INTO {INBOX} (context, source, {event}, received_at)"
@@ -228,7 +228,7 @@ class MySQL(Dialect):
                     cursor.execute(move + " RETURNING id" * self.returning, [*which, tuple(known)])
                     break
                 except IntegrityError as error:
-                    _refuse_others(error, tries_left)
+                    _raise_unless_duplicate(error, tries_left)
                 cursor.execute(stored.format("i.message_id", _LOCKED), [*which, tuple(known)])
                 known |= {self.uuid(as_uuid(found)) for (found,) in cursor.fetchall()}
             if not self.returning:
@@ -244,7 +244,7 @@ class MySQL(Dialect):
         one of them does next may be a deadlock with the other. Here the second waits, and is
         refused nothing.
         """
-        fetch(
+        fetch_rows(
             connection,
             f"SELECT position FROM {STREAM} WHERE context = %s AND stream = %s AND version = %s"
             " FOR UPDATE",
@@ -262,12 +262,12 @@ class MySQL(Dialect):
         InnoDB locks a row to find out that it does not fit, and unlocks it again. The worker of the
         partition, between two transactions, would skip its own row in that moment and give up.
         """
-        where = f"WHERE id = %s AND {self.free()}"
-        if not fetch(connection, f"SELECT 1 FROM {PARTITION} {where}", [partition, -SILENCE]):
+        where = f"WHERE id = %s AND {self.free_condition()}"
+        if not fetch_rows(connection, f"SELECT 1 FROM {PARTITION} {where}", [partition, -SILENCE]):
             return []
         return super().begin_run(connection, partition, run, freeze_ms)
 
-    def claim(
+    def claim_delivery(
         self,
         connection: BaseDatabaseWrapper,
         partition: int,
@@ -275,7 +275,7 @@ class MySQL(Dialect):
         freeze_ms: int,
         delivery: int,
     ) -> bool:
-        """Do as `Dialect.claim`, in two statements: an UPDATE cannot skip what is locked."""
+        """Do as `Dialect.claim_delivery`, in two statements: an UPDATE cannot skip locked rows."""
         where = "WHERE id = %s AND run = %s AND NOT paused"
         with connection.cursor() as cursor:
             cursor.execute(
@@ -332,8 +332,8 @@ def _instance(kind: type[MySQL], *, uuids: bool, offset: int) -> MySQL:
     return kind(uuids=uuids, offset=offset)
 
 
-def _refuse_others(error: IntegrityError, tries_left: int = 1) -> None:
-    """Raise an error again that is not a duplicate, or comes too often."""
+def _raise_unless_duplicate(error: IntegrityError, tries_left: int = 1) -> None:
+    """Raise an error again, unless it is a duplicate and another try is left."""
     if error.args[:1] != (_DUPLICATE,) or not tries_left:
         raise error
 

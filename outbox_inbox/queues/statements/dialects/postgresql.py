@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..common import PARTITION, fetch
+from ..common import PARTITION, fetch_rows
 from .base import SILENCE, Dialect, Insert, Row, Rows, constant_expressions, insert_text
 
 FEW = 8  # rows that are sent faster one by one than as arrays
@@ -78,7 +78,7 @@ class PostgreSQL(Dialect):
     def insert_new(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
     ) -> list[Row]:
-        """Do as `Dialect.insert_new`; many rows go as one array a column, in a third of the time."""
+        """Do as `Dialect.insert_new`; many rows go as one array a column: a third of the work."""
         if len(rows) <= FEW:
             return super().insert_new(connection, insert, rows, shared)
         statement = _array_insert(self, insert)
@@ -92,9 +92,9 @@ class PostgreSQL(Dialect):
         self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
     ) -> list[Row]:
         """Do as `Dialect.begin_run`, in one statement: one trip to the server instead of four."""
-        return fetch(
+        return fetch_rows(
             connection,
-            f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {self.free()}"
+            f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {self.free_condition()}"
             f" {self.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {self.now}"
             " FROM held WHERE p.id = held.id RETURNING held.run",
             [partition, -SILENCE, run],

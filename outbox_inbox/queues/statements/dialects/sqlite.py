@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..common import fetch
+from ..common import fetch_rows
 from .base import Dialect, Row
 
 
@@ -49,7 +49,7 @@ class SQLite(Dialect):
         soon as another has written in between, without waiting; so the lock comes first, also
         where transactions do not begin with IMMEDIATE.
         """
-        return fetch(
+        return fetch_rows(
             connection,
             f"UPDATE {table} SET paused = paused {where} RETURNING {columns}",
             parameters,
