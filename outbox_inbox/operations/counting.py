@@ -20,8 +20,8 @@ from outbox_inbox.models import (
     table,
 )
 from outbox_inbox.outbox.stream_relay import unsent
-from outbox_inbox.queues.statements.common import fetch
-from outbox_inbox.queues.statements.dialects import aware, dialect
+from outbox_inbox.queues.statements.common import fetch_rows
+from outbox_inbox.queues.statements.dialects import as_datetime, dialect
 
 from .database_time import database_time
 from .selection import DEAD, DUE, IDLE, MODELS, QUARANTINED, TIMED, WAITING
@@ -60,7 +60,7 @@ def due_count(context: Context, queue: Queue) -> int:
     """Return how many messages of a queue are due now; from an index, in one statement."""
     connection = connections[context.database]
     name, idle = table(MODELS[queue]), IDLE[queue]
-    found = fetch(
+    found = fetch_rows(
         connection,
         f"SELECT count(*) FROM {name} WHERE context = %s AND {DUE.format(idle=idle)}"
         f" UNION ALL SELECT count(*) FROM {name} WHERE context = %s AND {TIMED.format(idle=idle)}"
@@ -156,7 +156,7 @@ def _count_states(connection: BaseDatabaseWrapper, queue: Queue, found: _Counts)
         f" FROM {name} WHERE {where.format(idle=IDLE[queue])} GROUP BY context, {sql.partition}, 3"
         for state, where, since in parts
     )
-    rows = fetch(connection, statement, [])
+    rows = fetch_rows(connection, statement, [])
     first: dict[int, str] = {}
     clock = database_time(connection)
     for label, number, state, count, lowest, since in rows:
@@ -166,9 +166,9 @@ def _count_states(connection: BaseDatabaseWrapper, queue: Queue, found: _Counts)
         if since is None:
             first[lowest] = label
         elif state != _SCHEDULED:
-            _note_age(found, label, (clock - aware(connection, since)).total_seconds())
+            _note_age(found, label, (clock - as_datetime(connection, since)).total_seconds())
     for label, stamp in _creation_times(connection, queue, first):
-        _note_age(found, label, (clock - aware(connection, stamp)).total_seconds())
+        _note_age(found, label, (clock - as_datetime(connection, stamp)).total_seconds())
 
 
 def _note_age(found: _Counts, label: str, age: float) -> None:
@@ -186,14 +186,14 @@ def _creation_times(
         else f"SELECT d.id, m.received_at FROM {table(MODELS[queue])} d"
         f" JOIN {table(InboxMessage)} m ON m.id = d.message_id WHERE d.id {sql.among}"
     )
-    for id_, stamp in fetch(connection, source, [sql.members(list(first))]):
+    for id_, stamp in fetch_rows(connection, source, [sql.members(list(first))]):
         yield first[id_], stamp
 
 
 def _find_parked_keys(connection: BaseDatabaseWrapper, queue: Queue, found: _Counts) -> None:
     sql = dialect(connection)
     consumer = "consumer" if queue == Queue.INBOX else "NULL"
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         f"SELECT context, consumer, {sql.key}, total FROM"
         f" (SELECT context, {consumer} AS consumer, {sql.key},"
@@ -216,7 +216,7 @@ def _find_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Coun
     for row in rows.order_by("context", "queue", "number"):
         if row.queue == queue:
             found.existing.setdefault(row.context, set()).add(row.number)
-        until = None if row.retry_at is None else aware(connection, row.retry_at)
+        until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
         backing_off = until is not None and until > clock
         if row.paused or backing_off:
             state = PartitionState(
@@ -231,7 +231,7 @@ def _find_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Coun
 
 
 def _count_quarantine(connection: BaseDatabaseWrapper, found: _Counts) -> None:
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         f"SELECT context, reason, COUNT(*) FROM {table(QuarantinedMessage)} WHERE {QUARANTINED}"
         " GROUP BY context, reason ORDER BY context, reason",

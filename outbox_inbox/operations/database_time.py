@@ -4,11 +4,11 @@ from datetime import datetime
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.queues.statements.common import fetch
-from outbox_inbox.queues.statements.dialects import aware, dialect
+from outbox_inbox.queues.statements.common import fetch_rows
+from outbox_inbox.queues.statements.dialects import as_datetime, dialect
 
 
 def database_time(connection: BaseDatabaseWrapper) -> datetime:
     """Return the time of a database."""
-    ((now,),) = fetch(connection, f"SELECT {dialect(connection).now}", [])
-    return aware(connection, now)
+    ((now,),) = fetch_rows(connection, f"SELECT {dialect(connection).now}", [])
+    return as_datetime(connection, now)

@@ -20,7 +20,7 @@ from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxSt
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
 from outbox_inbox.queues.statements.dialects import dialect
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.wakeup import nudge
 
 from .selection import (
@@ -140,11 +140,11 @@ def _change_in_chunks(
 ) -> int:
     count = 0
     for partitions, ids in _chunks(chosen):
-        with explained(), operator_lock(context, queue, partitions) as connection:
+        with refusals_explained(), operator_lock(context, queue, partitions) as connection:
             rows = MODELS[queue].objects.using(context.database)
             # Before the lock a worker, or another operator, may have changed the state.
             locked = rows.filter(has_state(queue, states), pk__in=ids, partition__in=partitions)
-            if connection.vendor == "mysql":
+            if dialect(connection).waits_for_inserts:
                 # By ids alone: a range of an index would wait for rows that others are inserting.
                 locked = rows.filter(pk__in=list(locked.values_list("pk", flat=True)))
             count += change(connection, context, queue, locked)

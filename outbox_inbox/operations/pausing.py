@@ -10,7 +10,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint, Partition, Queue
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 
 
 def pause(context: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
@@ -64,7 +64,7 @@ def _switch_partitions(
 ) -> int:
     ensure_partitions(context.database)
     wanted = None if numbers is None else list(numbers)
-    with explained(), operator_lock(context, queue, wanted):
+    with refusals_explained(), operator_lock(context, queue, wanted):
         rows = Partition.objects.using(context.database).filter(context=context.label, queue=queue)
         if wanted is not None:
             rows = rows.filter(number__in=wanted)
@@ -79,7 +79,7 @@ def _switch_read_models(context: Context, names: Iterable[str], *, paused: bool)
                 f"{context.label!r} has no read model {name!r}{suggestion(name, context.read_models)}"
             )
     rows = Checkpoint.objects.using(context.database)
-    with explained():
+    with refusals_explained():
         return _switch_rows(
             rows.filter(context=context.label, subscription__in=wanted), paused=paused, failures=0
         )

@@ -9,7 +9,7 @@ from django.db import connections
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.statements.dialects import aware
+from outbox_inbox.queues.statements.dialects import as_datetime
 from outbox_inbox.streams.subscriptions import behind
 
 from .database_time import database_time
@@ -57,14 +57,14 @@ def read_model_stats(chosen: Iterable[Context] | None = None) -> list[ReadModelS
 
 def _stats(context: Context) -> Iterator[ReadModelStats]:
     connection = connections[context.database]
-    if not context.read_models or not checkpoints.serves(connection):
+    if not context.read_models or not checkpoints.supports_subscriptions(connection):
         return
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
     found = {each.subscription: each for each in rows}
     now = database_time(connection)
     for name, read_model in context.read_models.items():
         row, lag = found.get(name, Checkpoint()), behind(context, name, read_model.by_type)
-        backing_off = row.retry_at is not None and aware(connection, row.retry_at) > now
+        backing_off = row.retry_at is not None and as_datetime(connection, row.retry_at) > now
         yield ReadModelStats(
             context=context.label,
             name=name,

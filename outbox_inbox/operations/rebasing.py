@@ -18,9 +18,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
+from outbox_inbox.queues.statements.dialects import dialect_class
 from outbox_inbox.queues.statements.rebasing import (
-    make_known,
-    mark_new,
+    mark_events_handled,
+    mark_events_unhandled,
     rebase_checkpoint,
     unhandled_positions,
 )
@@ -66,7 +67,7 @@ def rebase(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) ->
 
 
 def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
-    if connections[context.database].vendor != "postgresql":
+    if not dialect_class(connections[context.database]).has_snapshots:
         return []
 
     def rewrite(connection: BaseDatabaseWrapper) -> list[Rebased]:
@@ -74,7 +75,7 @@ def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
         lock_tables(connection, [Checkpoint, StoredEvent])
         unhandled = unhandled_events(context.label, context.database)
         if not dry_run:
-            make_known(connection, context.label, _HANDLED)
+            mark_events_handled(connection, context.label, _HANDLED)
             set_unhandled(connection, context.label, unhandled)
         return [
             Rebased(context=context.label, subscription=name, unhandled=len(positions))
@@ -128,5 +129,5 @@ def _mark_groups(
         )
     ids = dict(zip(groups, range(_FIRST, _END), strict=False))
     for group, positions in groups.items():
-        mark_new(connection, sorted(positions), ids[group])
+        mark_events_unhandled(connection, sorted(positions), ids[group])
     return ids

@@ -4,9 +4,8 @@ All rows of a key move together, since its partition follows from the key alone:
 within a key is kept, and every follower still waits behind its head.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from zlib import crc32
 
 from django.db import transaction
@@ -17,10 +16,8 @@ from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue, table
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_count
-from outbox_inbox.queues.statements import mysql
-from outbox_inbox.queues.statements.common import change
 from outbox_inbox.queues.statements.dialects import dialect
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 
 from .selection import MODELS, has_state, state_sql
 from .table_locks import lock_tables, retry_until_locked
@@ -94,7 +91,7 @@ def _repartition_queue(context: Context, queue: Queue, *, dry_run: bool) -> Repa
                 transaction.set_rollback(True, using=context.database)
         return before, moved
 
-    with explained():
+    with refusals_explained():
         before, moved = retry_until_locked(context.database, spread)
     return Repartitioned(
         context=context.label, queue=queue, before=before, after=after, moved=moved
@@ -127,7 +124,7 @@ def _reassign_rows(
     name, unfinished = table(MODELS[queue]), state_sql(queue, "unfinished")
     column = dialect(connection).partition
     if queue == Queue.OUTBOX:
-        return _update(
+        return dialect(connection).update_rows(
             connection,
             name,
             f"{column} = key_hash %% {after:d}",
@@ -151,7 +148,7 @@ def _reassign_deliveries(
         f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
         f" FROM {table(InboxMessage)} m WHERE m.id = {deliveries}.message_id)"
     )
-    return _update(
+    return dialect(connection).update_rows(
         connection,
         deliveries,
         f"{column} = {target}",
@@ -159,15 +156,3 @@ def _reassign_deliveries(
         f" AND {column} <> {target}",
         [context.label, consumer],
     )
-
-
-def _update(
-    connection: BaseDatabaseWrapper,
-    name: str,
-    assignment: str,
-    where: str,
-    parameters: Sequence[Any],
-) -> int:
-    if connection.vendor == "mysql":
-        return mysql.update(connection, name, assignment, where, parameters)
-    return change(connection, f"UPDATE {name} SET {assignment} WHERE {where}", parameters)

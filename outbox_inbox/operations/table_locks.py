@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import table
+from outbox_inbox.queues.statements.dialects import dialect
 
 T = TypeVar("T")
 
@@ -27,12 +28,7 @@ PATIENCE: Final = 60.0
 
 def lock_tables(connection: BaseDatabaseWrapper, locked: Iterable[type[models.Model]]) -> None:
     """Block writers of tables until the end of the open transaction; readers are not blocked."""
-    if connection.vendor == "postgresql":
-        names = ", ".join(connection.ops.quote_name(table(model)) for model in locked)
-        with connection.cursor() as cursor:
-            cursor.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
-    # On SQLite the transaction has begun with the only write lock that exists. MySQL does not have
-    # such a lock within a transaction.
+    dialect(connection).lock_tables(connection, [table(model) for model in locked])
 
 
 def retry_until_locked(using: str, change: Callable[[BaseDatabaseWrapper], T]) -> T:
@@ -62,9 +58,7 @@ def _attempt(using: str, change: Callable[[BaseDatabaseWrapper], T]) -> T:
     connection = connections[using]
     try:
         with transaction.atomic(using=using):
-            if connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
+            dialect(connection).limit_lock_wait(connection, LOCK_TIMEOUT)
             return change(connection)
     except OperationalError as error:
         # lock_not_available, deadlock_detected

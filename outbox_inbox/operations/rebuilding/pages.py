@@ -19,7 +19,7 @@ from outbox_inbox.queues.attempts import describe
 from outbox_inbox.streams.projecting import apply, place, raise_if_not_ours, read_page
 from outbox_inbox.streams.subscriptions import (
     Cursor,
-    Stored,
+    StreamRow,
     follow,
     open_cursor,
     rewind,
@@ -45,7 +45,7 @@ class Rebuild:
         self.name = read_model.name + REBUILD_SUFFIX
         self._size = _PAGE  # events of the next page: fewer after one that failed
         self._doubtful = 0  # events of a page that failed and have not been handled since
-        self._rows: list[Stored] = []  # the events that the projection is handling
+        self._rows: list[StreamRow] = []  # the events that the projection is handling
 
     def begin(self, *, restart: bool) -> bool:
         """Create the copies, unless they exist; return whether they existed."""
@@ -93,7 +93,7 @@ class Rebuild:
         self._doubtful = max(self._doubtful, len(self._rows))
         self._size = len(self._rows) // 2
 
-    def _rebuild_failure(self, row: Stored, error: Exception) -> RebuildFailed:
+    def _rebuild_failure(self, row: StreamRow, error: Exception) -> RebuildFailed:
         stored = StoredEvent.objects.using(self.connection.alias).get(position=row.position)
         message = (
             f"the projection {self.read_model.name!r} failed on {place(row)}, id "

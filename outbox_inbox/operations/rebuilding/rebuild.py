@@ -95,7 +95,7 @@ def rebuild(
             the projection raised. The next call continues with that event, and the live read model
             is unchanged.
     """
-    checkpoints.require(connections[context.database])
+    checkpoints.require_subscriptions(connections[context.database])
     if in_place:
         return _rebuild_in_place(context, read_model, stop, progress)
     if not read_model.models:

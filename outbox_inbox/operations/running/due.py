@@ -57,9 +57,9 @@ def due_movers(alias: str, labels: Sequence[str]) -> dict[str, Due]:
 def _labels_behind(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
     """Return the contexts whose read models are behind their stream."""
     connection = connections[alias]
-    if not checkpoints.serves(connection):
+    if not checkpoints.supports_subscriptions(connection):
         return frozenset()
-    found = checkpoints.waiting(connection, labels)
+    found = checkpoints.subscription_statuses(connection, labels)
     known = {(each.context, each.subscription) for each in found}
     blocked = {(each.context, each.subscription) for each in found if not _can_update(each)}
     return {
@@ -70,7 +70,7 @@ def _labels_behind(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
     }
 
 
-def _can_update(subscription: checkpoints.Waiting) -> bool:
+def _can_update(subscription: checkpoints.SubscriptionStatus) -> bool:
     return subscription.ready and not (subscription.paused or subscription.resting)
 
 

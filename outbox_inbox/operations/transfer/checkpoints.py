@@ -9,6 +9,7 @@ from django.db import connections
 
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, StoredEvent, table
+from outbox_inbox.queues.statements.dialects import dialect_class
 
 from ..rebasing import set_unhandled, unhandled_events
 from .route import Route
@@ -45,13 +46,13 @@ def copy_checkpoints(route: Route, shift: int) -> None:
         )
         for each in Checkpoint.objects.using(route.old).filter(context=route.label)
     )
-    if connections[route.new].vendor == "postgresql":
+    if dialect_class(connections[route.new]).has_snapshots:
         set_unhandled(connections[route.new], route.label, unhandled)
 
 
 def _new_position(route: Route, subscription: str, unhandled: Sequence[int]) -> int:
     """Return the position up to which all events are handled, and after which none is."""
-    if connections[route.new].vendor == "postgresql":
+    if dialect_class(connections[route.new]).has_snapshots:
         return 0
     rows = StoredEvent.objects.using(route.new).filter(context=route.label)
     if not unhandled:

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.queues.statements.common import fetch
+from outbox_inbox.queues.statements.common import fetch_rows
 
 RESERVE = 1_000_000_000
 """Ids that a context may use up between the beginning and the end of its transfer."""
@@ -18,7 +18,7 @@ def last_id(connection: BaseDatabaseWrapper, model: type[models.Model]) -> int:
     """Return the last id that was given out or stored; 0 when there was none."""
     table, column = model._meta.db_table, str(model._meta.pk.column)
     quoted = connection.ops.quote_name
-    ((stored,),) = fetch(connection, f"SELECT MAX({quoted(column)}) FROM {quoted(table)}", [])
+    ((stored,),) = fetch_rows(connection, f"SELECT MAX({quoted(column)}) FROM {quoted(table)}", [])
     return max(stored or 0, _last_given_out(connection, table, column))
 
 
@@ -44,13 +44,15 @@ def _last_given_out(connection: BaseDatabaseWrapper, table: str, column: str) ->
         name = _sequence_name(connection, table, column)
         if not name:
             return 0
-        ((value, used),) = fetch(connection, f"SELECT last_value, is_called FROM {name}", [])
+        ((value, used),) = fetch_rows(connection, f"SELECT last_value, is_called FROM {name}", [])
         return int(value) if used else 0
-    ((found,),) = fetch(connection, "SELECT MAX(seq) FROM sqlite_sequence WHERE name = %s", [table])
+    ((found,),) = fetch_rows(
+        connection, "SELECT MAX(seq) FROM sqlite_sequence WHERE name = %s", [table]
+    )
     return int(found or 0)
 
 
 def _sequence_name(connection: BaseDatabaseWrapper, table: str, column: str) -> str | None:
     parameters = [connection.ops.quote_name(table), column]
-    ((name,),) = fetch(connection, "SELECT pg_get_serial_sequence(%s, %s)", parameters)
+    ((name,),) = fetch_rows(connection, "SELECT pg_get_serial_sequence(%s, %s)", parameters)
     return None if name is None else str(name)
