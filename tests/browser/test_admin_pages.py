@@ -62,7 +62,7 @@ def test_an_operator_finds_a_dead_message_and_retries_it(page):
     page.get_by_role("row", name="stuck").get_by_role("checkbox").check()
     page.get_by_role("combobox", name="Action").select_option("Retry")
     page.get_by_role("button", name="Go").click()
-    expect(page.locator(".messagelist .success")).to_have_text("Retried: 1 outbox message.")
+    expect(page.locator(".messagelist .success")).to_have_text("Retried 1 outbox message.")
     dead.refresh_from_db()
     assert dead.state == OutboxState.PENDING
 
@@ -74,7 +74,7 @@ def test_an_operator_discards_from_the_inspect_page(page):
     page.get_by_role("button", name="Discard…").click()
     page.get_by_label("Reason").fill("shipped by hand")
     page.get_by_role("button", name="Discard").click()
-    expect(page.locator(".field-standing .oi-state")).to_have_text("discarded")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("discarded")
     page.get_by_role("link", name="History").click()
     expect(page.locator("#change-history")).to_contain_text("Discarded: shipped by hand")
 
@@ -94,7 +94,7 @@ def test_a_search_leads_from_a_message_to_its_conversation(page):
     row = rows.outbox_message(key="first")
     rows.outbox_message(key="second", correlation_id=row.correlation_id)
     page.goto(f"/admin/outbox_inbox/outboxmessage/{row.pk}/change/")
-    page.locator(".field-correlation").get_by_role("link", name="outbox").click()
+    page.locator(".field-correlation_links").get_by_role("link", name="outbox").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(2)
 
 
@@ -141,8 +141,8 @@ def test_an_operator_releases_what_can_be_read_by_now(page):
     page.get_by_role("link", name="Quarantined messages").first.click()
     page.get_by_role("link", name="shop.sold.v2").click()
     page.get_by_role("button", name="Release").click()
-    expect(page.locator(".messagelist")).to_contain_text("Still aside: 1 malformed.")
-    expect(page.locator(".field-why")).to_contain_text("malformed")
+    expect(page.locator(".messagelist")).to_contain_text("Still quarantined: 1 malformed.")
+    expect(page.locator(".field-reason_name")).to_contain_text("malformed")
 
 
 def test_a_strict_content_security_policy_has_nothing_to_refuse(page):
@@ -221,11 +221,11 @@ def test_an_operator_finds_out_what_keeps_a_process(page):
     fill()
     page.get_by_role("link", name="Processes").first.click()
     page.get_by_role("link", name="stuck", exact=True).click()
-    page.locator(".field-standing a").click()
+    page.locator(".field-state_badge a").click()
     page.get_by_role("button", name="Retry").click()
-    expect(page.locator(".messagelist .success")).to_have_text("Retried: 1 delivery.")
+    expect(page.locator(".messagelist .success")).to_have_text("Retried 1 delivery.")
     page.locator(".field-instance a").click()
-    expect(page.locator(".field-standing .oi-state")).to_have_text("running")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("running")
 
 
 def test_an_operator_resumes_a_read_model_that_failed(page):
@@ -233,10 +233,10 @@ def test_an_operator_resumes_a_read_model_that_failed(page):
     fill()
     page.get_by_role("link", name="Checkpoints").first.click()
     page.get_by_role("link", name="ordering country_board").click()
-    expect(page.locator(".field-standing .oi-state")).to_have_text("backing off")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("backing off")
     page.get_by_role("button", name="Resume").click()
-    expect(page.locator(".messagelist .success")).to_have_text("Resumed: 1 checkpoint.")
-    expect(page.locator(".field-standing .oi-state")).to_have_text("working")
+    expect(page.locator(".messagelist .success")).to_have_text("Resumed 1 checkpoint.")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("working")
 
 
 def colours(element) -> list[list[int]]:

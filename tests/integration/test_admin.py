@@ -333,7 +333,7 @@ def test_no_column_offers_to_be_sorted_by(admin_client, model):
 
 def test_a_long_list_says_that_there_is_more(admin_client, monkeypatch):
     """Beyond the rows that can be paged through, the list points to filters and search."""
-    monkeypatch.setattr(listing, "MOST", 3)
+    monkeypatch.setattr(listing, "MOST_LISTED", 3)
     for _ in range(4):
         rows.outbox_message()
     shown = admin_client.get(address("outboxmessage")).content.decode()
@@ -341,8 +341,8 @@ def test_a_long_list_says_that_there_is_more(admin_client, monkeypatch):
 
 
 def test_all_of_an_uncounted_list_cannot_be_selected(admin_client, monkeypatch):
-    """Nobody is offered to select rows that nobody has counted."""
-    monkeypatch.setattr(listing, "MOST", 60)
+    """The list offers to select only rows that it has counted."""
+    monkeypatch.setattr(listing, "MOST_LISTED", 60)
     for _ in range(61):
         rows.outbox_message()
     assert b"Select all 60" not in admin_client.get(address("outboxmessage")).content
@@ -471,7 +471,7 @@ def test_what_lies_in_the_future_is_told_from_what_has_failed(admin_client):
     shown = {name: page(admin_client, "outboxmessage", row) for name, row in kept.items()}
     for name, each in shown.items():
         label = name.replace("_", " ")
-        assert f">{label}</span>" in each.split('field-standing"')[1].split("</div>")[0]
+        assert f">{label}</span>" in each.split('field-state_badge"')[1].split("</div>")[0]
     for name in ("scheduled", "backing_off"):
         assert listed(admin_client, "outboxmessage", state__exact=name) == {kept[name].pk}
     everything = {row.pk for row in kept.values()}
@@ -487,11 +487,11 @@ def test_deliveries_that_back_off_are_found(admin_client):
 
 
 def test_the_head_of_a_parked_key_leads_to_its_followers(admin_client):
-    """A message that parks its key says how many wait for it."""
+    """A message that blocks its key shows how many others it blocks."""
     head = rows.dead_message(key="a")
     for key in "aab":
         rows.outbox_message(key=key, state="waiting")
-    assert "2 wait behind it" in page(admin_client, "outboxmessage", head)
+    assert "blocks 2 others" in page(admin_client, "outboxmessage", head)
 
 
 def test_a_waiting_message_leads_to_the_head_of_its_key(admin_client):
@@ -499,7 +499,7 @@ def test_a_waiting_message_leads_to_the_head_of_its_key(admin_client):
     head = rows.dead_message(key="a")
     row = rows.outbox_message(key="a", state="waiting")
     shown = page(admin_client, "outboxmessage", row)
-    assert f'waits behind <a href="{address("outboxmessage", "change", head.pk)}">' in shown
+    assert f'blocked by <a href="{address("outboxmessage", "change", head.pk)}">' in shown
 
 
 def test_a_waiting_delivery_leads_to_the_head_of_its_consumer(admin_client):
@@ -508,7 +508,7 @@ def test_a_waiting_delivery_leads_to_the_head_of_its_consumer(admin_client):
     head = rows.dead_delivery(key="a")
     row = rows.delivery(key="a", state="waiting")
     shown = page(admin_client, "delivery", row)
-    assert f'waits behind <a href="{address("delivery", "change", head.pk)}">' in shown
+    assert f'blocked by <a href="{address("delivery", "change", head.pk)}">' in shown
 
 
 def test_the_page_of_an_event_leads_to_its_stream(admin_client):
