@@ -9,8 +9,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.management.base import QueueCommand, SomethingIsWrong, add_format
-from outbox_inbox.management.progress import Advance, shown_progress
+from outbox_inbox.management.arguments import add_format
+from outbox_inbox.management.base import ProblemFound, QueueCommand
+from outbox_inbox.management.progress import Advance, progress_display
 from outbox_inbox.operations.running import Interrupt
 
 from .business import PATIENCE, Day
@@ -47,12 +48,12 @@ class OutsideCommand(QueueCommand):
             check: says at the end what else is wrong.
 
         Raises:
-            SomethingIsWrong: all was done, and something is not as it should be.
+            ProblemFound: all was done, and something is not as it should be.
             CommandError: a signal has stopped it.
         """
 
         def show(title: str, total: int | None) -> AbstractContextManager[Advance]:
-            return shown_progress(title, total, self.stderr, options)
+            return progress_display(title, total, self.stderr, options)
 
         begun, before = monotonic(), count_hops()
         with Interrupt().installed() as stop:
@@ -73,14 +74,16 @@ class OutsideCommand(QueueCommand):
             problems=problems,
         )
         if options["format"] == "json":
-            self.write_json(report.as_json())
+            self.print_json(report.as_json())
         else:
             self.stdout.write(report.as_text())
         if problems:
-            raise SomethingIsWrong(at_most(problems))
+            raise ProblemFound(at_most(problems))
         if options["format"] == "text":
             where = "" if all_here() else f" in {names()}"
-            self.say(f"\nAll is well{where}: nothing is dead, and nothing is left over.", options)
+            self.print_summary(
+                f"\nAll is well{where}: nothing is dead, and nothing is left over.", options
+            )
 
 
 def at_most(problems: Sequence[object]) -> str:

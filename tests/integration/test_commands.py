@@ -19,8 +19,9 @@ from outbox_inbox import IntegrationEvent, PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.inbox.quarantine import Kept, keep
-from outbox_inbox.management.arguments import duration, shown
-from outbox_inbox.management.base import SomethingIsWrong, WrongUsage
+from outbox_inbox.management.arguments import duration
+from outbox_inbox.management.base import ProblemFound, WrongUsage
+from outbox_inbox.management.wording import age_text
 from outbox_inbox.models import (
     Delivery,
     OutboxMessage,
@@ -162,7 +163,7 @@ def test_a_drain_tells_what_went_wrong_and_exits_0():
         result = Result("drain_inbox")
 
     assert result.code == 0
-    assert result.out == "Handled 2 deliveries; 1 dead; 1 wait behind them.\n"
+    assert result.out == "Handled 2 deliveries; 1 dead; 1 blocked behind them.\n"
 
 
 def test_a_drain_does_not_wait_for_a_paused_partition():
@@ -188,7 +189,7 @@ def test_a_drain_tells_that_it_waits_for_another_process():
 
     assert result.code == 0
     assert result.err == "waiting for another process: 1 partition in use\n"
-    assert result.out == "Sent 0 messages; 1 partition left to another process; 1 left in shop.\n"
+    assert result.out == "Sent 0 messages; 1 partition in use by another process; 1 left in shop.\n"
 
 
 def test_an_outage_of_the_transport_is_an_error(monkeypatch):
@@ -204,7 +205,7 @@ def test_an_outage_of_the_transport_is_an_error(monkeypatch):
     result = Result("drain_outbox")
 
     assert result.code == 1
-    assert "left in shop (partition 0 is resting)" in result.out
+    assert "left in shop (partition 0 is backing off)" in result.out
     assert "no route" in result.error
 
 
@@ -233,7 +234,7 @@ def test_receive_messages_takes_messages_from_the_transport(settings):
 
 def test_a_drain_without_a_terminal_prints_plain_lines(monkeypatch):
     """Progress goes to standard error, line by line."""
-    monkeypatch.setattr("outbox_inbox.management.progress.EVERY", 0)
+    monkeypatch.setattr("outbox_inbox.management.progress.LINE_INTERVAL", 0)
     put(*notes(1, 2))
 
     result = Result("drain_outbox")
@@ -507,7 +508,7 @@ def test_release_messages_says_what_stays(aside, known):
     """Exit code 3, and the reasons of now: version 1 has lost its upcaster meanwhile."""
     result = Result("release_messages", "--context=depot", "--all")
     assert (result.code, result.out) == (3, "Released 2 messages.\n")
-    assert result.error == "1 stays aside: 1 unknown version"
+    assert result.error == "1 stays in quarantine: 1 unknown version"
 
 
 def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
@@ -526,7 +527,7 @@ def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings)
     )
     result = Result("release_messages", "--context=depot", "--source=/shop")
     assert (result.code, result.out) == (3, "Released 0 messages.\n")
-    assert "it cannot be released; have it sent again" in result.error
+    assert "cannot be released; ask its sender to send it again" in result.error
 
 
 def test_release_messages_says_that_there_is_nothing_to_release(aside):
@@ -601,7 +602,7 @@ def test_prune_messages_counts_what_was_kept_aside(aside, known):
     """Once it is released or discarded."""
     Result("release_messages", "--context=depot", "--all")
     result = Result("prune_messages", "--older-than", "0s")
-    assert "2 messages that had been kept aside" in result.out
+    assert "2 messages from quarantine" in result.out
     assert quarantine_states() == ["quarantined"]
 
 
@@ -659,7 +660,7 @@ def test_a_duration_has_units(text, expected):
 )
 def test_an_age_is_shown_in_a_fitting_unit(seconds, expected):
     """As people read them."""
-    assert shown(seconds) == expected
+    assert age_text(seconds) == expected
 
 
 def test_repartition_tells_what_became_of_each_queue(settings):
@@ -713,6 +714,6 @@ def test_the_location_of_a_transport_is_not_shown(settings):
 
 def test_exit_codes_are_those_of_the_manual():
     """1 error, 2 wrong usage, 3 looked and something is wrong."""
-    codes = [each("x").returncode for each in (CommandError, WrongUsage, SomethingIsWrong)]
+    codes = [each("x").returncode for each in (CommandError, WrongUsage, ProblemFound)]
 
     assert codes == [1, 2, 3]

@@ -65,7 +65,7 @@ def test_each_event_is_shown_with_its_version_time_name_and_fields(stream):
         '   number 1  order "a"',
         f"   key a  correlation …{str(first.correlation_id)[-8:]}",
     ]
-    assert result.lines[-1] == "3 events of order-1 (shop), which is at version 3."
+    assert result.lines[-1] == "3 events of order-1 (shop), now at version 3."
 
 
 def test_the_cause_of_an_event_is_shown(stream):
@@ -78,7 +78,7 @@ def test_reading_begins_after_a_version_and_ends_at_a_limit(stream):
     """Both together make pages."""
     result = Result("order-1", "--after", "1", "--limit", "1")
     assert [line[0] for line in result.lines if not line.startswith(" ")] == ["2", "1"]
-    assert result.lines[-1] == "1 event of order-1 (shop), which is at version 3."
+    assert result.lines[-1] == "1 event of order-1 (shop), now at version 3."
 
 
 def test_after_the_last_version_there_is_nothing(stream):
@@ -86,7 +86,7 @@ def test_after_the_last_version_there_is_nothing(stream):
     result = Result("order-1", "--after", "3")
     assert (result.code, result.lines) == (
         0,
-        ["0 events of order-1 (shop), which is at version 3."],
+        ["0 events of order-1 (shop), now at version 3."],
     )
 
 
@@ -109,7 +109,7 @@ def test_a_huge_value_is_cut_for_people_and_whole_for_programs():
 
 def test_with_verbosity_0_only_the_events_are_printed(stream):
     """As with every command."""
-    assert not any("which is at" in line for line in Result("order-1", verbosity=0).lines)
+    assert not any("now at version" in line for line in Result("order-1", verbosity=0).lines)
 
 
 # For programs

@@ -677,7 +677,7 @@ def test_a_row_that_somebody_changed_is_found_and_put_right() -> None:
         rows_.update(writing=False)
     assert transfer.verify("shop", "other").differences == 1
     out = StringIO()
-    with pytest.raises(CommandError, match="1 row differ") as told:
+    with pytest.raises(CommandError, match="1 difference between") as told:
         call_command("transfer_context", "shop", to="other", verify=True, stdout=out)
     assert told.value.returncode == 3
     assert transfer.transfer("shop", "other").changed == 1
@@ -832,10 +832,10 @@ def test_the_command_takes_back_and_cleans() -> None:
     """--abort and --clean say what they have done."""
     put(*steps(Noted, 1))
     run("shop", "--to", "other", "--hold")
-    assert "Taken back" in run("shop", "--to", "other", "--abort")
-    assert "nothing to take back" in run("shop", "--to", "other", "--abort")
+    assert "Aborted" in run("shop", "--to", "other", "--abort")
+    assert "Nothing to abort" in run("shop", "--to", "other", "--abort")
     run("shop", "--to", "other")
-    assert "1 row of shop deleted" in run("shop", "--to", "other", "--clean")
+    assert "Deleted 1 row of shop" in run("shop", "--to", "other", "--clean")
 
 
 def test_every_model_of_the_queues_goes_along_or_has_a_reason_not_to() -> None:

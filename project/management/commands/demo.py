@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.management.arguments import positive
+from outbox_inbox.management.arguments import whole_number
 from outbox_inbox.management.base import WrongUsage
 from project.outside.checking import wrong_countries, wrong_orders
 from project.outside.command import OutsideCommand
@@ -31,14 +31,14 @@ class Command(OutsideCommand):
         """Take the number of orders, and the seed."""
         parser.add_argument(
             "--orders",
-            type=positive,
+            type=whole_number(1),
             default=200,
             metavar="N",
             help=f"how many, up to {MOST:,}; default: 200",
         )
         parser.add_argument(
             "--seed",
-            type=positive,
+            type=whole_number(1),
             metavar="S",
             help="a number that the orders are made from; default: another one each time",
         )
@@ -55,7 +55,7 @@ class Command(OutsideCommand):
             raise WrongUsage(f"--orders {options['orders']}: expected at most {MOST:,}")
         seed = options["seed"] or 1 + secrets.randbelow(10**9)
         orders = make_orders(options["orders"], seed)
-        self.note(f"The orders of --seed {seed}.", options)
+        self.print_note(f"The orders of --seed {seed}.", options)
 
         def check() -> Iterable[str]:
             return [*wrong_orders(orders), *wrong_countries()]
