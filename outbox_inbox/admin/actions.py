@@ -102,8 +102,10 @@ class OperatorAdmin(QueueAdmin):
         """Return a number of rows in words: "3 deliveries"."""
         return f"{count:,} {model_ngettext(self.opts, count)}"
 
-    def change_rows(self, request: HttpRequest, batches: Iterable[Batch], change: Change) -> None:
-        """Change rows batch by batch, log each changed row, and report how many there are."""
+    def change_rows(
+        self, request: HttpRequest, batches: Iterable[Batch], change: Change
+    ) -> HttpResponse | None:
+        """Change rows batch by batch, log each changed row, report, and return to the page."""
         done = 0
         try:
             for rows, operation in batches:
@@ -111,11 +113,12 @@ class OperatorAdmin(QueueAdmin):
         except OutboxInboxError as error:
             self.message_user(request, str(error), messages.ERROR)
             if not done:
-                return
+                return self.response_to(request)
         if done:
             self.message_user(request, change.done % self.counted(done), messages.SUCCESS)
         else:
             self.message_user(request, change.nothing, messages.WARNING)
+        return self.response_to(request)
 
     def _change_batch(
         self, request: HttpRequest, rows: Rows, operation: Callable[[], object], change: Change
@@ -179,16 +182,12 @@ class DiscardAdmin(OperatorAdmin):
             done=_("Discarded %s."),
             nothing=_("Nothing discarded: all selected rows are already finished."),
         )
-        self.change_rows(
+        batches = self.batches(
             request,
-            self.batches(
-                request,
-                queryset,
-                lambda rows: getattr(operations, self.discard_operation)(rows, reason),
-            ),
-            change,
+            queryset,
+            lambda rows: getattr(operations, self.discard_operation)(rows, reason),
         )
-        return self.response_to(request)
+        return self.change_rows(request, batches, change)
 
     def _confirmation(
         self, request: HttpRequest, queryset: Rows, form: DiscardForm, total: int, *, changed: bool
@@ -244,5 +243,5 @@ class DeadLetterAdmin(DiscardAdmin):
             done=_("Retried %s."),
             nothing=_("Nothing retried: none of the selected rows is dead or backing off."),
         )
-        self.change_rows(request, self.batches(request, queryset, operations.retry_rows), change)
-        return self.response_to(request)
+        batches = self.batches(request, queryset, operations.retry_rows)
+        return self.change_rows(request, batches, change)

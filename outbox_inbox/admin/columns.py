@@ -29,38 +29,44 @@ IDS = ("message_id_links", "correlation_links", "causation_links")
 PROGRESS = ("state_badge", "full_error", "attempts", "key_order", "finish_time")
 """The first section of an inspect page."""
 
-Column = Callable[[Any, Any], Any]
 
-
-def time_column(label: Any, field: str) -> Column:
-    """Return a column that shows a time of a row."""
+def column(label: Any, show: Callable[[Any], Any], field: str) -> Callable[[Any, Any], Any]:
+    """Return a column that shows a field of a row."""
 
     @admin.display(description=label)
-    def time(_self: Any, row: Any) -> SafeString:
-        return rendering.moment(getattr(row, field))
+    def shown(_page: Any, row: Any) -> Any:
+        return show(getattr(row, field))
 
-    return time
+    return shown
 
 
-def error_columns(label: Any) -> tuple[Column, Column]:
-    """Return two columns that show the error of a row: in short, and in full."""
-
-    @admin.display(description=label)
-    def error_excerpt(_self: Any, row: Any) -> str:
-        return rendering.excerpt(row.error)
+def message_column(label: Any, show: Callable[[Any], Any], field: str) -> Callable[..., Any]:
+    """Return a column that shows a field of the message of a row."""
 
     @admin.display(description=label)
-    def full_error(_self: Any, row: Any) -> SafeString:
-        return rendering.preformatted(row.error) if row.error else rendering.EMPTY
+    def shown(page: Any, row: Any) -> Any:
+        return show(getattr(page.message(row), field))
 
-    return error_excerpt, full_error
+    return shown
+
+
+def id_column(label: Any, field: str) -> Callable[..., Any]:
+    """Return a column that links from an id of the message to the lists that may have it."""
+
+    @admin.display(description=label)
+    def links(page: Any, row: Any) -> SafeString:
+        number = getattr(page.message(row), field)
+        return page.id_links(number, row) if number else rendering.EMPTY
+
+    return links
 
 
 class ProgressColumns:
     """The state of an outbox message or a delivery, and what went wrong."""
 
-    finish_time = time_column(_("finished"), "finished_at")
-    error_excerpt, full_error = error_columns(_("error or reason"))
+    finish_time = column(_("finished"), rendering.moment, "finished_at")
+    error_excerpt = column(_("error or reason"), rendering.excerpt, "error")
+    full_error = column(_("error or reason"), rendering.full_error, "error")
 
     @admin.display(description=_("state"))
     def state_badge(self, row: Any) -> SafeString:
@@ -152,6 +158,13 @@ class MessageColumns(QueueAdmin):
     path = ""
     """The look-up that leads from a row to its message, such as "message__"; "": it is one."""
     search_fields: ClassVar[tuple[str, ...]] = ("message_id", "correlation_id", "key")
+    record_time = message_column(_("recorded"), rendering.moment, "recorded_at")
+    receive_time = message_column(_("received"), rendering.moment, "received_at")
+    message_id_links = id_column(_("message id"), "message_id")
+    correlation_links = id_column(_("correlation id"), "correlation_id")
+    causation_links = id_column(_("causation id"), "causation_id")
+    pretty_payload = message_column(_("payload"), rendering.document, "payload")
+    pretty_headers = message_column(_("headers"), rendering.document, "headers")
 
     def message(self, row: Any) -> Any:
         """Return the stored event of a row."""
@@ -169,42 +182,6 @@ class MessageColumns(QueueAdmin):
         """Show the name of the event's class with its version."""
         message = self.message(row)
         return format_html("{} v{}", rendering.dotted_name(message.type), message.schema_version)
-
-    @admin.display(description=_("recorded"))
-    def record_time(self, row: Any) -> SafeString:
-        """Show when the event was recorded."""
-        return rendering.moment(self.message(row).recorded_at)
-
-    @admin.display(description=_("received"))
-    def receive_time(self, row: Any) -> SafeString:
-        """Show when the message came into the inbox."""
-        return rendering.moment(self.message(row).received_at)
-
-    @admin.display(description=_("message id"))
-    def message_id_links(self, row: Any) -> SafeString:
-        """Link to the lists that have the message."""
-        return self.id_links(self.message(row).message_id, row)
-
-    @admin.display(description=_("correlation id"))
-    def correlation_links(self, row: Any) -> SafeString:
-        """Link to the other messages of the same conversation."""
-        return self.id_links(self.message(row).correlation_id, row)
-
-    @admin.display(description=_("causation id"))
-    def causation_links(self, row: Any) -> SafeString:
-        """Link to the message that caused this one."""
-        number = self.message(row).causation_id
-        return self.id_links(number, row) if number else rendering.EMPTY
-
-    @admin.display(description=_("payload"))
-    def pretty_payload(self, row: Any) -> SafeString:
-        """Show the payload."""
-        return rendering.document(self.message(row).payload)
-
-    @admin.display(description=_("headers"))
-    def pretty_headers(self, row: Any) -> SafeString:
-        """Show the headers."""
-        return rendering.document(self.message(row).headers)
 
 
 class QueuedColumns(ProgressColumns, KeyColumns, InstanceColumns, MessageColumns):

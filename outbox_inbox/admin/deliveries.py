@@ -13,15 +13,7 @@ from outbox_inbox.models import Delivery, DeliveryAttempt, InboxMessage
 
 from . import rendering
 from .actions import DeadLetterAdmin
-from .columns import (
-    IDS,
-    PROGRESS,
-    TEXTS,
-    MessageColumns,
-    QueuedColumns,
-    error_columns,
-    time_column,
-)
+from .columns import IDS, PROGRESS, TEXTS, MessageColumns, QueuedColumns, column
 from .listing import (
     BlockedKeyFilter,
     ConsumerFilter,
@@ -46,6 +38,7 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
     )  # fmt: skip
     list_filter = (ProgressFilter, ContextFilter, BlockedKeyFilter, ConsumerFilter)
     list_select_related = ("message",)
+    consumer_name = column(_("consumer"), rendering.dotted_name, "consumer")
     fieldsets = (
         (None, {"fields": PROGRESS}),
         (
@@ -85,11 +78,6 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
             context["all_failures"] = self.list_address(DeliveryAttempt, row, **same)
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description=_("consumer"))
-    def consumer_name(self, row: Any) -> SafeString:
-        """Show the consumer."""
-        return rendering.dotted_name(row.consumer)
-
     @admin.display(description=_("message"))
     def message_link(self, row: Any) -> SafeString:
         """Link to the message in the inbox."""
@@ -103,7 +91,7 @@ class DeliveryAttemptAdmin(MessageColumns):
     path = "delivery__message__"
     unlisted = ("traceback",)
     list_display = (
-        "attempt_number", "failure_time", "consumer", "key", "context", "error_excerpt",
+        "attempt_number", "failure_time", "delivery__consumer", "delivery__key", "delivery__context", "error_excerpt",
     )  # fmt: skip
     list_filter = (FailedContextFilter, FailedConsumerFilter)
     list_select_related = ("delivery",)
@@ -111,39 +99,17 @@ class DeliveryAttemptAdmin(MessageColumns):
         (None, {"fields": ("delivery_link", ("number", "failure_time"), "full_error")}),
         (_("Traceback"), {"fields": ("traceback_text",), "classes": ("oi-wide",)}),
     )
-    failure_time = time_column(_("failed"), "failed_at")
-    error_excerpt, full_error = error_columns(_("error"))
+    attempt_number = column(_("attempt"), "#{}".format, "number")
+    failure_time = column(_("failed"), rendering.moment, "failed_at")
+    error_excerpt = column(_("error"), rendering.excerpt, "error")
+    full_error = column(_("error"), rendering.preformatted, "error")
+    traceback_text = column(_("traceback"), rendering.preformatted, "traceback")
 
     def lookups(self, term: str) -> Iterable[Q]:
         """Look for the ids of the delivery's message, then for its key."""
         *indexed, _key = super().lookups(term)
         yield from indexed
         yield Q(delivery__key=term.removeprefix("key:"))
-
-    @admin.display(description=_("attempt"))
-    def attempt_number(self, row: Any) -> str:
-        """Show which attempt it was."""
-        return f"#{row.number}"
-
-    @admin.display(description=_("consumer"))
-    def consumer(self, row: Any) -> str:
-        """Show the consumer of the delivery."""
-        return str(row.delivery.consumer)
-
-    @admin.display(description=_("key"))
-    def key(self, row: Any) -> Any:
-        """Show the key of the delivery."""
-        return row.delivery.key
-
-    @admin.display(description=_("context"))
-    def context(self, row: Any) -> str:
-        """Show the context of the delivery."""
-        return str(row.delivery.context)
-
-    @admin.display(description=_("traceback"))
-    def traceback_text(self, row: Any) -> SafeString:
-        """Show the traceback."""
-        return rendering.preformatted(row.traceback)
 
     @admin.display(description=_("delivery"))
     def delivery_link(self, row: Any) -> SafeString:

@@ -109,23 +109,20 @@ def _context_labels() -> Iterable[str]:
     return (context.label for context in contexts())
 
 
-def _event_types() -> Iterable[str]:
-    return (name for context in contexts() for name in context.events)
-
-
 def _consumer_names() -> Iterable[str]:
     return (name for context in contexts() for name in context.consumers)
-
-
-def _reasons() -> Iterable[str]:
-    return QuarantineReason.values
 
 
 class ContextFilter(DeclaredFilter, field="context", title=_("context"), values=_context_labels):
     """By bounded context."""
 
 
-class TypeFilter(DeclaredFilter, field="type", title=_("type"), values=_event_types):
+class TypeFilter(
+    DeclaredFilter,
+    field="type",
+    title=_("type"),
+    values=lambda: (name for context in contexts() for name in context.events),
+):
     """By the stored name of the event's class."""
 
 
@@ -145,7 +142,9 @@ class FailedConsumerFilter(
     """By the consumer of the delivery that failed."""
 
 
-class ReasonFilter(DeclaredFilter, field="reason", title=_("reason"), values=_reasons):
+class ReasonFilter(
+    DeclaredFilter, field="reason", title=_("reason"), values=lambda: QuarantineReason.values
+):
     """By the reason for which a message was quarantined."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

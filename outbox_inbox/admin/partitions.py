@@ -14,7 +14,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.models import Partition, Queue
 
 from . import rendering
-from .columns import error_columns, time_column
+from .columns import column
 from .listing import ContextFilter
 from .switches import SwitchAdmin
 
@@ -35,9 +35,10 @@ class PartitionAdmin(SwitchAdmin):
             {"fields": (("context", "queue", "number"), "run_time", "run")},
         ),
     )
-    run_time = time_column(gettext_lazy("last run"), "last_run_at")
-    retry_time = time_column(gettext_lazy("next try"), "retry_at")
-    error_excerpt, full_error = error_columns(gettext_lazy("reason"))
+    run_time = column(gettext_lazy("last run"), rendering.moment, "last_run_at")
+    retry_time = column(gettext_lazy("next try"), rendering.moment, "retry_at")
+    error_excerpt = column(gettext_lazy("reason"), rendering.excerpt, "error")
+    full_error = column(gettext_lazy("reason"), rendering.full_error, "error")
 
     def switch(self, context: Context, rows: Sequence[Partition], *, paused: bool) -> None:
         """Pause or resume partitions of one queue."""

@@ -16,7 +16,7 @@ from outbox_inbox.models import Delivery, ProcessState
 
 from . import rendering
 from .base import QueueAdmin
-from .columns import time_column
+from .columns import column
 from .listing import BoundedChangeList, ConditionFilter, ContextFilter, DeclaredFilter
 from .process_links import STUCK, early_messages, failed_deliveries, pending_time_outs, processes
 
@@ -86,9 +86,9 @@ class ProcessStateAdmin(QueueAdmin):
         (_("Received before the start"), {"fields": (_EARLY,), "classes": ("oi-wide",)}),
         (_("Stored state"), {"fields": ("pretty_state",), "classes": ("oi-wide",)}),
     )
-    start_time = time_column(_("started"), "started_at")
-    step_time = time_column(_("last step"), "changed_at")
-    finish_time = time_column(_("finished"), "finished_at")
+    start_time = column(_("started"), rendering.moment, "started_at")
+    step_time = column(_("last step"), rendering.moment, "changed_at")
+    finish_time = column(_("finished"), rendering.moment, "finished_at")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
         """Return the list that also reads the failed deliveries."""

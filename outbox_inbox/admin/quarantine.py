@@ -17,7 +17,7 @@ from outbox_inbox.models import QuarantinedMessage, QuarantineState
 
 from . import rendering, untrusted
 from .actions import Change, DiscardAdmin, Rows, trace_of
-from .columns import error_columns, time_column
+from .columns import column
 from .listing import ContextFilter, ReasonFilter, StateFilter
 
 
@@ -69,9 +69,14 @@ class QuarantinedMessageAdmin(DiscardAdmin):
         (gettext_lazy("Attributes"), {"fields": ("attribute_table",), "classes": ("oi-wide",)}),
         (gettext_lazy("Payload"), {"fields": ("payload",), "classes": ("oi-wide",)}),
     )
-    receive_time = time_column(gettext_lazy("received"), "received_at")
-    finish_time = time_column(gettext_lazy("released or discarded"), "finished_at")
-    error_excerpt, full_error = error_columns(gettext_lazy("error"))
+    message_type = column(gettext_lazy("type"), untrusted.text_or_dash, "type")
+    message_source = column(gettext_lazy("source"), untrusted.text_or_dash, "source")
+    identifier = column(gettext_lazy("message id"), untrusted.text_or_dash, "message_id")
+    receive_time = column(gettext_lazy("received"), rendering.moment, "received_at")
+    finish_time = column(gettext_lazy("released or discarded"), rendering.moment, "finished_at")
+    error_excerpt = column(gettext_lazy("error"), rendering.excerpt, "error")
+    full_error = column(gettext_lazy("error"), rendering.preformatted, "error")
+    attribute_table = column(gettext_lazy("attributes"), untrusted.attributes, "attributes")
 
     def lookups(self, term: str) -> Iterable[Q]:
         """Look for an id, then for a type or a source."""
@@ -97,28 +102,13 @@ class QuarantinedMessageAdmin(DiscardAdmin):
             done=_("Released %s."),
             nothing=_("Nothing released."),
         )
-        self.change_rows(request, self.batches(request, queryset, operation), change)
+        response = self.change_rows(request, self.batches(request, queryset, operation), change)
         if remaining:
             reasons = ", ".join(
                 f"{count:,} {reason}" for reason, count in sorted(remaining.items())
             )
             self.message_user(request, _("Still quarantined: %s.") % reasons, messages.WARNING)
-        return self.response_to(request)
-
-    @admin.display(description=gettext_lazy("type"))
-    def message_type(self, row: QuarantinedMessage) -> str:
-        """Show the type, which may be missing."""
-        return untrusted.one_line(row.type) or "-"
-
-    @admin.display(description=gettext_lazy("source"))
-    def message_source(self, row: QuarantinedMessage) -> str:
-        """Show the source that the message names."""
-        return untrusted.one_line(row.source) or "-"
-
-    @admin.display(description=gettext_lazy("message id"))
-    def identifier(self, row: QuarantinedMessage) -> str:
-        """Show its id, which may be any text."""
-        return untrusted.one_line(row.message_id) or "-"
+        return response
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, row: QuarantinedMessage) -> SafeString:
@@ -143,11 +133,6 @@ class QuarantinedMessageAdmin(DiscardAdmin):
             lost = _("Some attributes are not stored.")
         hint = _("It cannot be released: ask its sender to send it again.")
         return f"{size}. {lost} {hint}"
-
-    @admin.display(description=gettext_lazy("attributes"))
-    def attribute_table(self, row: QuarantinedMessage) -> SafeString:
-        """Show all attributes."""
-        return untrusted.attributes(row.attributes)
 
     @admin.display(description=gettext_lazy("payload"))
     def payload(self, row: QuarantinedMessage) -> SafeString:

@@ -66,6 +66,11 @@ def preformatted(text: str) -> SafeString:
     return noted(note, MOST_SHOWN, len(text), shown)
 
 
+def full_error(text: str) -> SafeString:
+    """Show an error in full, if there is one."""
+    return preformatted(text) if text else EMPTY
+
+
 def noted(note: str, shown: int, all_: int, text: SafeString) -> SafeString:
     """Show the beginning of a text below a note that says how much of it this is."""
     sizes = {"shown": f"{shown:,}", "all": f"{all_:,}"}

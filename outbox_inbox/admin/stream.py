@@ -13,7 +13,7 @@ from outbox_inbox.models import Snapshot, StoredEvent
 
 from . import rendering
 from .base import QueueAdmin
-from .columns import IDS, TEXTS, MessageColumns, time_column
+from .columns import IDS, TEXTS, MessageColumns, column
 from .listing import ContextFilter, TypeFilter, as_uuid
 
 
@@ -93,7 +93,8 @@ class SnapshotAdmin(StreamColumns):
         ),
         (_("Payload"), {"fields": ("pretty_payload",), "classes": ("oi-wide",)}),
     )
-    take_time = time_column(_("taken"), "taken_at")
+    take_time = column(_("taken"), rendering.moment, "taken_at")
+    pretty_payload = column(_("payload"), rendering.document, "payload")
 
     def lookups(self, term: str) -> Iterable[Q]:
         """Look for a stream."""
@@ -108,11 +109,6 @@ class SnapshotAdmin(StreamColumns):
     def event(self, row: Any) -> SafeString:
         """Link to the last event that the snapshot contains."""
         return self.id_links(row.event_id, row)
-
-    @admin.display(description=_("payload"))
-    def pretty_payload(self, row: Any) -> SafeString:
-        """Show the state."""
-        return rendering.document(row.payload)
 
 
 def _in_stream(term: str) -> Q:

@@ -22,7 +22,7 @@ from outbox_inbox.queues.relay_source import RELAY
 from outbox_inbox.streams.subscriptions import behind
 
 from . import rendering
-from .columns import error_columns, time_column
+from .columns import column
 from .listing import ConditionFilter, ContextFilter
 from .stream import StreamColumns
 from .switches import SwitchAdmin
@@ -60,8 +60,9 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
     )
     snapshots = (gettext_lazy("Snapshots"), {"fields": ("done", "target")})
     """What PostgreSQL stores in place of a position."""
-    change_time = time_column(gettext_lazy("last change"), "changed_at")
-    error_excerpt, full_error = error_columns(gettext_lazy("reason"))
+    change_time = column(gettext_lazy("last change"), rendering.moment, "changed_at")
+    error_excerpt = column(gettext_lazy("reason"), rendering.excerpt, "error")
+    full_error = column(gettext_lazy("reason"), rendering.full_error, "error")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the sections, with snapshots if the checkpoint has them."""

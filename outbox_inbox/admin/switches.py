@@ -51,8 +51,7 @@ class SwitchAdmin(OperatorAdmin):
             done=_("Paused %s."),
             nothing=_("Nothing paused: all selected rows are already paused."),
         )
-        self.change_rows(request, self._batches(request, queryset, paused=True), change)
-        return self.response_to(request)
+        return self.change_rows(request, self._batches(request, queryset, paused=True), change)
 
     @admin.action(permissions=["pause"], description=gettext_lazy("Resume"))
     def resume(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
@@ -63,8 +62,7 @@ class SwitchAdmin(OperatorAdmin):
             done=_("Resumed %s."),
             nothing=_("Nothing resumed: none of the selected rows is paused or backing off."),
         )
-        self.change_rows(request, self._batches(request, queryset, paused=False), change)
-        return self.response_to(request)
+        return self.change_rows(request, self._batches(request, queryset, paused=False), change)
 
     def _batches(self, request: HttpRequest, queryset: Rows, *, paused: bool) -> Iterator[Batch]:
         rows = queryset.using(chosen_database(request, self.model)).order_by(*self.ordering)

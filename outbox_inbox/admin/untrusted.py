@@ -68,6 +68,11 @@ def one_line(value: object) -> str:
     return shown if len(text) <= _MOST_OF_ATTRIBUTE else f"{shown}…"
 
 
+def text_or_dash(text: str) -> str:
+    """Return a text on one line, and a dash in place of an empty one."""
+    return one_line(text) or "-"
+
+
 def _escaped(found: re.Match[str]) -> str:
     return ascii(found[0])[1:-1]
 

@@ -4,6 +4,8 @@ An operator and a monitoring script read the line and the code. A traceback woul
 """
 
 import json
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -59,9 +61,20 @@ class QueueCommand(BaseCommand):
         if options["verbosity"] > 0:
             self.stderr.write(text, self.style.NOTICE)
 
+    def print_result(
+        self, document: object, lines: Iterable[str], options: dict[str, Any], *, good: bool = True
+    ) -> None:
+        """Print a result as ``--format`` says: one JSON document, or lines."""
+        if options["format"] == "json":
+            self.print_json(document)
+            return
+        for line in lines:
+            self.print_summary(line, options, good=good)
+
     def print_json(self, document: object) -> None:
         """Print one JSON document, and nothing else."""
-        self.stdout.write(json.dumps(document, indent=2, ensure_ascii=False))
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=datetime.isoformat)
+        self.stdout.write(text)
 
 
 def _database_error_text(error: DatabaseError) -> str:

@@ -12,8 +12,6 @@ from .base import QueueCommand, WrongUsage
 from .wording import counted
 
 NONE_QUARANTINED = "none of the selected messages is quarantined"
-REASONS = ", ".join(QuarantineReason.values)
-"""The values of an option that selects by the reason of a quarantine."""
 
 
 class SelectionCommand(QueueCommand):
@@ -112,6 +110,20 @@ class DeadLetterCommand(SelectionCommand):
             counted(report.inbox, "delivery", "deliveries"),
         )
         self.print_report(" and ".join(counts) if report.total else "", options)
+
+
+def add_quarantine_ways(group: Any, reason_option: str) -> None:
+    """Add the ways to select that only quarantined messages have."""
+    group.add_argument(
+        "--source", metavar="SOURCE", help="select quarantined messages of this source, like /shop"
+    )
+    reasons = QuarantineReason.values
+    group.add_argument(
+        reason_option,
+        choices=reasons,
+        metavar="REASON",
+        help=f"select messages quarantined for this reason: {', '.join(reasons)}",
+    )
 
 
 def quarantine_selection(options: dict[str, Any], reason: str | None) -> QuarantineSelection:

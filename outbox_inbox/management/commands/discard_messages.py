@@ -6,12 +6,11 @@ from typing import Any
 from outbox_inbox.management.base import WrongUsage
 from outbox_inbox.management.selection import (
     NONE_QUARANTINED,
-    REASONS,
     DeadLetterCommand,
+    add_quarantine_ways,
     quarantine_selection,
 )
 from outbox_inbox.management.wording import counted
-from outbox_inbox.models import QuarantineReason
 from outbox_inbox.operations import discard, discard_quarantined
 
 _QUEUED_ONLY = ("key", "consumer", "unfinished")
@@ -44,17 +43,7 @@ class Command(DeadLetterCommand):
 
     def add_ways(self, group: Any) -> None:
         """Add the ways to select that only quarantined messages have."""
-        group.add_argument(
-            "--source",
-            metavar="SOURCE",
-            help="select quarantined messages of this source, such as /shop",
-        )
-        group.add_argument(
-            "--kept-for",
-            choices=QuarantineReason.values,
-            metavar="REASON",
-            help=f"select messages quarantined for this reason: {REASONS}",
-        )
+        add_quarantine_ways(group, "--kept-for")
 
     def work(self, options: dict[str, Any]) -> None:
         """Discard, and count."""

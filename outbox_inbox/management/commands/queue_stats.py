@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from dataclasses import asdict
 from typing import Any
 
 from outbox_inbox.management.arguments import add_contexts, add_format, chosen_contexts
@@ -10,7 +10,6 @@ from outbox_inbox.management.base import ProblemFound, QueueCommand
 from outbox_inbox.management.thresholds import Threshold, exceeded, threshold
 from outbox_inbox.management.wording import age_text, counted, state_text
 from outbox_inbox.operations import (
-    PartitionState,
     QueueStats,
     ReadModelStats,
     queue_stats,
@@ -91,20 +90,10 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
         "scheduled": stats.scheduled,
         "oldest_seconds": _rounded(stats.oldest),
         "parked_keys": stats.parked_keys,
-        "parked": [{"key": each.key, "consumer": each.consumer} for each in stats.parked],
-        "partitions": [_partition(each) for each in stats.partitions],
+        "parked": [asdict(each) for each in stats.parked],
+        "partitions": [asdict(each) for each in stats.partitions],
         "quarantined": stats.quarantined,
         "quarantined_reasons": {each.value: count for each, count in stats.aside.items()},
-    }
-
-
-def _partition(state: PartitionState) -> dict[str, Any]:
-    return {
-        "queue": state.queue.value,
-        "number": state.number,
-        "state": state.state,
-        "reason": state.reason,
-        "until": _iso(state.until),
     }
 
 
@@ -116,17 +105,13 @@ def _read_model(stats: ReadModelStats) -> dict[str, Any]:
         "state": stats.state,
         "error": stats.error,
         "failures": stats.failures,
-        "until": _iso(stats.until),
+        "until": stats.until,
         "rebuilding": stats.rebuilding,
     }
 
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
 
 
 def _table(queues: Sequence[QueueStats]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """``manage.py rebase_checkpoints``."""
 
 from argparse import ArgumentParser
+from dataclasses import asdict
 from typing import Any
 
 from outbox_inbox.management.arguments import (
@@ -33,18 +34,14 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         """Rebase, and report how many events each subscription has still to handle."""
         found = rebase(chosen_contexts(options), dry_run=options["dry_run"])
-        if options["format"] == "json":
-            rows = [
-                {"context": each.context, "subscription": each.subscription, "left": each.left}
-                for each in found
-            ]
-            self.print_json({"subscriptions": rows, "dry_run": options["dry_run"]})
-            return
         verb = "would be rebased" if options["dry_run"] else "rebased"
-        for each in found:
-            left = counted(each.left, "event")
-            self.print_summary(
-                f"{each.context} {each.subscription}: {verb}, {left} to be handled", options
-            )
-        if not found:
-            self.print_summary("Nothing to rebase: no subscription is on PostgreSQL.", options)
+        lines = [
+            f"{each.context} {each.subscription}: {verb}, {counted(each.left, 'event')} to be handled"
+            for each in found
+        ]
+        document = {
+            "subscriptions": [asdict(each) for each in found],
+            "dry_run": options["dry_run"],
+        }
+        nothing = "Nothing to rebase: no subscription is on PostgreSQL."
+        self.print_result(document, lines or [nothing], options)

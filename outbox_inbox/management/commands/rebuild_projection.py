@@ -71,23 +71,19 @@ class Command(QueueCommand):
             raise CommandError("stopped by a signal; run the same command again to continue")
 
     def _print_report(self, done: Rebuilt, took: float, options: dict[str, Any]) -> None:
-        if options["format"] == "json":
-            found = {
-                "context": done.context,
-                "projection": done.name,
-                "events": done.events,
-                "seconds": round(took, 3),
-                "resumed": done.resumed,
-                "finished": done.finished,
-            }
-            self.print_json(found)
-            return
+        document = {
+            "context": done.context,
+            "projection": done.name,
+            "events": done.events,
+            "seconds": round(took, 3),
+            "resumed": done.resumed,
+            "finished": done.finished,
+        }
         rate = f" ({done.events / took:,.0f}/s)" if took >= 1 else ""
         verb = "Rebuilt" if done.finished else "Partly rebuilt"
         resumed = ", continuing an earlier call" if done.resumed else ""
-        self.print_summary(
+        text = (
             f"{verb} {done.name} of {done.context} from {counted(done.events, 'event')} in "
-            f"{took:.1f} s{rate}{resumed}.",
-            options,
-            good=done.finished,
+            f"{took:.1f} s{rate}{resumed}."
         )
+        self.print_result(document, [text], options, good=done.finished)

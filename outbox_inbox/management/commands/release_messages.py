@@ -6,12 +6,11 @@ from typing import Any
 from outbox_inbox.management.base import ProblemFound
 from outbox_inbox.management.selection import (
     NONE_QUARANTINED,
-    REASONS,
     SelectionCommand,
+    add_quarantine_ways,
     quarantine_selection,
 )
 from outbox_inbox.management.wording import counted
-from outbox_inbox.models import QuarantineReason
 from outbox_inbox.operations import Released, release
 
 
@@ -32,15 +31,9 @@ class Command(SelectionCommand):
             parser,
             all_="all quarantined messages",
             type="messages of this type: shop.sold.v1, or shop.sold",
-            source="messages of this source, such as /shop",
             id="the message with this id, as its sender wrote it",
         )
-        group.add_argument(
-            "--reason",
-            choices=QuarantineReason.values,
-            metavar="REASON",
-            help=f"select messages quarantined for this reason: {REASONS}",
-        )
+        add_quarantine_ways(group, "--reason")
 
     def work(self, options: dict[str, Any]) -> None:
         """Release, count, and report what stays."""

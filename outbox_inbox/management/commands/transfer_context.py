@@ -2,17 +2,24 @@
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.management.arguments import add_dry_run, add_format
 from outbox_inbox.management.base import ProblemFound, QueueCommand
-from outbox_inbox.management.progress import Advance, progress_display
+from outbox_inbox.management.progress import progress_display
 from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import transfer
 from outbox_inbox.operations.transfer import Handover
+
+_STEPS = {
+    "--hold": "stop before the new database is opened",
+    "--verify": "compare both databases, and change nothing",
+    "--abort": "undo the hand-over, unless the new database is open",
+    "--clean": "delete the rows that remain on the old database, after the hand-over",
+}
 
 
 class Command(QueueCommand):
@@ -36,75 +43,42 @@ class Command(QueueCommand):
         )
         step = parser.add_mutually_exclusive_group()
         add_dry_run(step)
-        step.add_argument(
-            "--hold", action="store_true", help="stop before the new database is opened"
-        )
-        step.add_argument(
-            "--verify", action="store_true", help="compare both databases, and change nothing"
-        )
-        step.add_argument(
-            "--abort",
-            action="store_true",
-            help="undo the hand-over, unless the new database is open",
-        )
-        step.add_argument(
-            "--clean",
-            action="store_true",
-            help="delete the rows that remain on the old database, after the hand-over",
-        )
+        for option, text in _STEPS.items():
+            step.add_argument(option, action="store_true", help=text)
         add_format(parser)
 
     def work(self, options: dict[str, Any]) -> None:
         """Do what the options ask for, and report."""
         label, to, old = options["label"], options["to"], options["old"]
         get_context(label)
+        show = partial(progress_display, stderr=self.stderr, options=options)
         if options["abort"]:
-            self._print_abort(options, aborted=transfer.abort(label, to, old=old))
+            aborted = transfer.abort(label, to, old=old)
+            document = {"context": label, "aborted": aborted}
+            self.print_result(document, [_abort_text(label, to, aborted=aborted)], options)
         elif options["clean"]:
-            count = transfer.clean(label, to, old=old, show=self._display(options))
-            self._print_report(
-                {"context": label, "deleted": count}, [_deletion_text(label, count)], options
-            )
+            count = transfer.clean(label, to, old=old, show=show)
+            text = f"Deleted {counted(count, 'row')} of {label}. "
+            text += f"The old database still refuses {label}."
+            self.print_result({"context": label, "deleted": count}, [text], options)
         elif options["dry_run"]:
             found = transfer.plan(label, to, old=old)
-            self._print_report(_document(found, dry_run=True), _plan_lines(found), options)
+            self.print_result(_document(found, dry_run=True), _plan_lines(found), options)
         elif options["verify"]:
-            self._print_verification(
-                transfer.verify(label, to, old=old, show=self._display(options)), options
-            )
+            found = transfer.verify(label, to, old=old, show=show)
+            self.print_result(_document(found), _comparison_lines(found), options)
+            if found.differences:
+                differences = counted(found.differences, "difference")
+                raise ProblemFound(f"{differences} between {found.old} and {found.new}")
         else:
-            show = self._display(options)
             found = transfer.transfer(label, to, old=old, hold=options["hold"], show=show)
-            self._print_report(_document(found), _result_lines(found), options)
+            self.print_result(_document(found), _result_lines(found), options)
 
-    def _display(self, options: dict[str, Any]) -> transfer.Show:
-        def show(title: str, total: int | None) -> AbstractContextManager[Advance]:
-            return progress_display(title, total, self.stderr, options)
 
-        return show
-
-    def _print_abort(self, options: dict[str, Any], *, aborted: bool) -> None:
-        label, to = options["label"], options["to"]
-        text = (
-            f"Aborted: {label} stays on its old database, and its rows on {to} are deleted."
-            if aborted
-            else f"Nothing to abort: no hand-over of {label} to {to} is in progress."
-        )
-        self._print_report({"context": label, "aborted": aborted}, [text], options)
-
-    def _print_verification(self, found: Handover, options: dict[str, Any]) -> None:
-        self._print_report(_document(found), _comparison_lines(found), options)
-        if found.differences:
-            raise ProblemFound(
-                f"{counted(found.differences, 'difference')} between {found.old} and {found.new}"
-            )
-
-    def _print_report(self, document: object, lines: Any, options: dict[str, Any]) -> None:
-        if options["format"] == "json":
-            self.print_json(document)
-            return
-        for line in lines:
-            self.print_summary(line, options)
+def _abort_text(label: str, to: str, *, aborted: bool) -> str:
+    if aborted:
+        return f"Aborted: {label} stays on its old database, and its rows on {to} are deleted."
+    return f"Nothing to abort: no hand-over of {label} to {to} is in progress."
 
 
 def _document(found: Handover, *, dry_run: bool = False) -> dict[str, Any]:
@@ -149,7 +123,3 @@ def _result_lines(found: Handover) -> Iterator[str]:
         "and a router that says the same. Until then, processes with the old settings are refused; "
         "they lose nothing."
     )
-
-
-def _deletion_text(label: str, count: int) -> str:
-    return f"Deleted {counted(count, 'row')} of {label}. The old database still refuses {label}."
