@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -31,11 +32,12 @@ PROGRESS = ("state_badge", "full_error", "attempts", "key_order", "finish_time")
 
 
 def column(label: Any, show: Callable[[Any], Any], field: str) -> Callable[[Any, Any], Any]:
-    """Return a column that shows a field of a row."""
+    """Return a column that shows a field of a row, or of a related row ("delivery.key")."""
+    value = attrgetter(field)
 
     @admin.display(description=label)
     def shown(_page: Any, row: Any) -> Any:
-        return show(getattr(row, field))
+        return show(value(row))
 
     return shown
 

@@ -91,7 +91,7 @@ class DeliveryAttemptAdmin(MessageColumns):
     path = "delivery__message__"
     unlisted = ("traceback",)
     list_display = (
-        "attempt_number", "failure_time", "delivery__consumer", "delivery__key", "delivery__context", "error_excerpt",
+        "attempt_number", "failure_time", "consumer", "key", "context", "error_excerpt",
     )  # fmt: skip
     list_filter = (FailedContextFilter, FailedConsumerFilter)
     list_select_related = ("delivery",)
@@ -99,6 +99,9 @@ class DeliveryAttemptAdmin(MessageColumns):
         (None, {"fields": ("delivery_link", ("number", "failure_time"), "full_error")}),
         (_("Traceback"), {"fields": ("traceback_text",), "classes": ("oi-wide",)}),
     )
+    consumer = column(_("consumer"), str, "delivery.consumer")
+    key = column(_("key"), lambda key: key, "delivery.key")
+    context = column(_("context"), str, "delivery.context")
     attempt_number = column(_("attempt"), "#{}".format, "number")
     failure_time = column(_("failed"), rendering.moment, "failed_at")
     error_excerpt = column(_("error"), rendering.excerpt, "error")

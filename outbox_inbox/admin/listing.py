@@ -176,7 +176,7 @@ class BlockedKeyFilter(ConditionFilter):
 
     title = _("key")
     parameter_name = "holds__exact"
-    conditions: ClassVar = {"1": (_("blocked keys"), Q(holds=True))}
+    conditions: ClassVar = {"1": (_("blocks its key"), Q(holds=True))}
 
 
 class StateFilter(SimpleListFilter):

@@ -180,7 +180,17 @@ LONG = "PermanentError: the calendar service said 410 Gone for " + "x" * 200
 
 
 @pytest.mark.parametrize(
-    "table", ["outboxmessage", "delivery", "checkpoint", "processstate", "snapshot", "partition"]
+    "table",
+    [
+        "outboxmessage",
+        "delivery",
+        "deliveryattempt",
+        "checkpoint",
+        "processstate",
+        "quarantinedmessage",
+        "snapshot",
+        "partition",
+    ],
 )
 def test_a_list_shows_all_its_columns_on_a_small_screen(page, table):
     """Nobody has to scroll sideways for the reason, whatever the names and the error are like."""
@@ -198,7 +208,9 @@ def fill() -> None:
     message = rows.inbox_message(context="ordering", type="ordering.Shipped", key=key)
     failed = {"state": "dead", "holds": True, "attempts": 12, "error": LONG}
     rows.delivery(message, consumer="ordering.watch", **failed)
-    rows.delivery(message, consumer="ordering.handlers.keep_shipments", **failed)
+    delivery = rows.delivery(message, consumer="ordering.handlers.keep_shipments", **failed)
+    rows.attempt(delivery, error=LONG)
+    rows.quarantined(message_id=f"{message.message_id}", error=LONG)
     rows.snapshot(stream="order-01a21241-f9b1-76d0-a4a6-35fee2b17549")
     rows.partition(context="elsewhere", retry_at=now, outages=12, error=LONG)
     Checkpoint.objects.create(
