@@ -99,7 +99,7 @@ class DeliveryAttemptAdmin(MessageColumns):
         (None, {"fields": ("delivery_link", ("number", "failure_time"), "full_error")}),
         (_("Traceback"), {"fields": ("traceback_text",), "classes": ("oi-wide",)}),
     )
-    consumer = column(_("consumer"), str, "delivery.consumer")
+    consumer = column(_("consumer"), rendering.dotted_name, "delivery.consumer")
     key = column(_("key"), lambda key: key, "delivery.key")
     context = column(_("context"), str, "delivery.context")
     attempt_number = column(_("attempt"), "#{}".format, "number")

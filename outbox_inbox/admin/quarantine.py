@@ -69,7 +69,7 @@ class QuarantinedMessageAdmin(DiscardAdmin):
         (gettext_lazy("Attributes"), {"fields": ("attribute_table",), "classes": ("oi-wide",)}),
         (gettext_lazy("Payload"), {"fields": ("payload",), "classes": ("oi-wide",)}),
     )
-    message_type = column(gettext_lazy("type"), untrusted.text_or_dash, "type")
+    message_type = column(gettext_lazy("type"), untrusted.type_name, "type")
     message_source = column(gettext_lazy("source"), untrusted.text_or_dash, "source")
     identifier = column(gettext_lazy("message id"), untrusted.text_or_dash, "message_id")
     receive_time = column(gettext_lazy("received"), rendering.moment, "received_at")

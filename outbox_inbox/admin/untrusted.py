@@ -73,6 +73,11 @@ def text_or_dash(text: str) -> str:
     return one_line(text) or "-"
 
 
+def type_name(text: str) -> SafeString:
+    """Return a type on one line that a browser breaks after dots, and a dash for an empty one."""
+    return rendering.dotted_name(text_or_dash(text))
+
+
 def _escaped(found: re.Match[str]) -> str:
     return ascii(found[0])[1:-1]
 

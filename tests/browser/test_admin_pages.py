@@ -16,7 +16,7 @@ from tests.support import rows
 pytestmark = [pytest.mark.browser, pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
 SWITCHES = [
-    "--no-sandbox",  # there is none for root, which is who tests in a container
+    "--no-sandbox",  # Chromium has none for root, the user of a test container
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -34,7 +34,7 @@ READABLE = 4.5  # contrast of small text, WCAG 2 level AA
 def browser() -> Iterator[Browser]:
     """Chromium, once for all tests of this module."""
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        # Playwright runs an event loop in this thread, where Django expects nobody to wait for it.
+        # Playwright runs an event loop in this thread, in which Django refuses to wait for the database.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         chromium = playwright.chromium.launch(executable_path=services.CHROMIUM.url, args=SWITCHES)
         yield chromium
@@ -68,7 +68,7 @@ def test_an_operator_finds_a_dead_message_and_retries_it(page):
 
 
 def test_an_operator_discards_from_the_inspect_page(page):
-    """A button, a reason, and the history tells who and why."""
+    """A button, a reason, and the history names the operator and the reason."""
     row = rows.dead_delivery(key="stuck")
     page.goto(f"/admin/outbox_inbox/delivery/{row.pk}/change/")
     page.get_by_role("button", name="Discard…").click()
@@ -193,7 +193,7 @@ LONG = "PermanentError: the calendar service said 410 Gone for " + "x" * 200
     ],
 )
 def test_a_list_shows_all_its_columns_on_a_small_screen(page, table):
-    """Nobody has to scroll sideways for the reason, whatever the names and the error are like."""
+    """Names and errors of any length leave the reason in sight, without scrolling sideways."""
     fill()
     page.set_viewport_size({"width": 1400, "height": 900})
     page.goto(f"/admin/outbox_inbox/{table}/")
@@ -241,7 +241,7 @@ def test_an_operator_finds_out_what_keeps_a_process(page):
 
 
 def test_an_operator_resumes_a_read_model_that_failed(page):
-    """The page says why and until when it rests; a button ends it, and says so."""
+    """The page shows why it backs off and until when; a button ends it, and the page reports it."""
     fill()
     page.get_by_role("link", name="Checkpoints").first.click()
     page.get_by_role("link", name="ordering country_board").click()

@@ -70,7 +70,7 @@ def viewer():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_stranger_is_sent_to_the_login(client, model):
-    """Nobody sees a list without having logged in."""
+    """A list requires a login."""
     assert client.get(address(model)).status_code == 302
 
 
@@ -97,7 +97,7 @@ def test_a_viewer_sees_the_inspect_page(viewer, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_nobody_can_add(admin_client, model):
-    """There is no page to add a row, not even for a superuser."""
+    """Even a superuser has no page to add a row."""
     assert admin_client.get(address(model, "add")).status_code == 403
 
 
@@ -111,7 +111,7 @@ def test_nobody_can_change(admin_client, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_nobody_can_delete(admin_client, model):
-    """There is no page to delete a row, not even for a superuser."""
+    """Even a superuser has no page to delete a row."""
     row = MODELS[model]()
     response = admin_client.post(address(model, "delete", row.pk), {"post": "yes"})
     assert response.status_code == 403
@@ -199,7 +199,7 @@ def test_a_key_finds_its_attempts(admin_client):
 
 
 def test_a_key_may_look_like_an_id(admin_client):
-    """A UUID that is no message's id is looked for as a key."""
+    """A UUID that no message has as its id is looked for as a key."""
     row = rows.outbox_message(key=str(NUMBER))
     assert listed(admin_client, "outboxmessage", q=str(NUMBER)) == {row.pk}
 
@@ -326,7 +326,7 @@ def test_a_list_cannot_be_sorted_by_a_column_without_index(admin_client):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_column_offers_to_be_sorted_by(admin_client, model):
-    """The headings of a list are no links."""
+    """The headings of a list are not links."""
     MODELS[model]()
     assert b"sortable" not in admin_client.get(address(model)).content
 
@@ -557,6 +557,6 @@ def test_a_snapshot_is_found_by_its_stream(admin_client):
 
 
 def test_a_hostile_snapshot_is_shown_and_harms_nobody(admin_client):
-    """Its texts are escaped, also where they are no JSON."""
+    """Its texts are escaped, also if they are not JSON."""
     for payload in (f'{{"a":"{SCRIPT}"}}', SCRIPT):
         assert SCRIPT not in page(admin_client, "snapshot", rows.snapshot(payload=payload))

@@ -152,7 +152,7 @@ def test_the_databases_can_be_chosen(admin_client: Client) -> None:
 
 
 def test_one_database_needs_no_choice(admin_client: Client, settings: Any) -> None:
-    """Where all contexts live on one database there is no such filter."""
+    """If all contexts use one database, the list has no such filter."""
     settings.OUTBOX_INBOX = {}
     page = admin_client.get(address("delivery"))
     assert "database" not in [str(spec.title) for spec in page.context["cl"].filter_specs]

@@ -175,7 +175,7 @@ def test_a_time_out_that_nobody_moves_is_late(admin_client: Client) -> None:
 
 
 def test_the_list_has_no_ids_and_the_page_has(admin_client: Client) -> None:
-    """An id with its links is for whoever looks at one instance."""
+    """Ids with their links are on the page of one instance."""
     row = made()
     assert NUMBER not in shown(admin_client)
     assert f"/outboxmessage/?q={NUMBER}" in shown(admin_client, row.pk)

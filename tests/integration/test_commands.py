@@ -90,7 +90,7 @@ def test_an_unknown_context_is_wrong_usage(command):
 
 
 def test_wrong_settings_are_an_error_in_one_line(settings):
-    """The way out is told, without a traceback, and the exit code is 1."""
+    """The error names the way out, without a traceback, and the exit code is 1."""
     put(*notes(1))
     drain()
     settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 3}}
@@ -102,7 +102,7 @@ def test_wrong_settings_are_an_error_in_one_line(settings):
 
 
 def test_missing_tables_are_an_error_in_one_line(monkeypatch):
-    """The way out is told."""
+    """The error names the way out."""
 
     def look(*arguments):
         raise OperationalError("no such table: outbox_inbox_partition")
@@ -122,7 +122,7 @@ def test_missing_tables_are_an_error_in_one_line(monkeypatch):
 
 
 def test_drain_outbox_sums_up_in_one_line():
-    """What was sent is told on standard output, and nothing else."""
+    """Standard output has what was sent, and nothing else."""
     put(*notes(1, 2))
 
     result = Result("drain_outbox")
@@ -146,7 +146,7 @@ def test_an_empty_queue_is_drained_without_error():
 
 
 def test_a_drain_keeps_to_its_limit():
-    """--limit leaves the rest, and says so."""
+    """--limit leaves the other messages, and reports them."""
     put(*notes(1, 2, 3))
 
     result = Result("drain_outbox", "--limit", "2")
@@ -193,7 +193,7 @@ def test_a_drain_tells_that_it_waits_for_another_process():
 
 
 def test_an_outage_of_the_transport_is_an_error(monkeypatch):
-    """Not all could be done: the exit code is 1, and the reason is told."""
+    """Not all could be done: the exit code is 1, and the error has the reason."""
 
     def publish(self, source, messages):
         raise TransportUnavailable("no route")
@@ -279,7 +279,7 @@ def test_queue_stats_prints_a_table(parked):
 
 
 def test_queue_stats_shows_partitions_that_rest():
-    """A paused partition is told below the table."""
+    """A paused partition is reported below the table."""
     pause(get_context("shop"), Queue.INBOX, [3])
 
     assert "shop inbox: partition 3 is paused\n" in Result("queue_stats").out
@@ -336,7 +336,7 @@ def test_queue_stats_exits_0_at_the_limit(parked, limit):
 
 
 def test_json_is_complete_also_when_a_limit_is_exceeded(parked):
-    """Whoever reads the document finds there what is too much."""
+    """The document has the exceeded limits."""
     result = Result("queue_stats", "--format=json", "--fail-over", "dead=0", "--fail-over", "99")
 
     assert result.code == 3
@@ -386,7 +386,7 @@ def test_a_dry_run_of_retry_messages_changes_nothing(parked):
 
 
 def test_retry_messages_that_finds_nothing_says_so():
-    """Nothing to do is no error."""
+    """Nothing to do is not an error."""
     result = Result("retry_messages", "--context", "shop", "--all")
 
     assert (result.code, result.out) == (
@@ -439,7 +439,7 @@ def test_discard_messages_needs_a_reason(parked, reason):
 
 @pytest.fixture
 def aside():
-    """Messages that the depot keeps aside: 1 and 2 of a version it does not know, 3 not JSON."""
+    """Messages in the depot's quarantine: 1 and 2 of a version it does not know, 3 not JSON."""
     messages = [
         arriving(1, type="shop.sold.v2"),
         arriving(2, type="shop.sold.v2"),
@@ -469,7 +469,7 @@ class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
 
 
 def quarantine_states():
-    """Return the states of what was kept aside, in order."""
+    """Return the states of the quarantined messages, in order."""
     return list(QuarantinedMessage.objects.order_by("id").values_list("state", flat=True))
 
 
@@ -519,7 +519,7 @@ def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
 
 
 def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings):
-    """There is no way to get the rest of it back."""
+    """The part that was cut off is lost."""
     settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 100}
     keep(
         get_context("depot"),
@@ -531,8 +531,8 @@ def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings)
 
 
 def test_release_messages_says_that_there_is_nothing_to_release(aside):
-    """A selection that is empty is no error, and is not passed over in silence."""
-    result = Result("release_messages", "--context=depot", "--id=nobody")
+    """An empty selection is not an error, but is reported."""
+    result = Result("release_messages", "--context=depot", "--id=unknown")
     assert result.code == 0
     assert result.out == "Released nothing: none of the selected messages is quarantined.\n"
 

@@ -107,12 +107,12 @@ def test_markup_is_escaped():
     ],
 )
 def test_a_distance_is_told_in_its_largest_unit(seconds, shown):
-    """A time is told as an operator would say it."""
+    """A time is shown as an operator would say it."""
     assert rendering.distance(timedelta(seconds=seconds)) == shown
 
 
 def test_a_time_has_its_full_form_in_the_title():
-    """Whoever needs the second can have it."""
+    """The title has the time to the second."""
     at = timezone.now().replace(2024, 2, 29, 12, 30, 5, 0)
     assert 'title="2024-02-29 12:30:05+00:00"' in rendering.moment(at)
 
