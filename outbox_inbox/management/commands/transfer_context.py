@@ -17,23 +17,23 @@ from outbox_inbox.operations.transfer import Handover
 _STEPS = {
     "--hold": "stop before the new database is opened",
     "--verify": "compare both databases, and change nothing",
-    "--abort": "undo the hand-over, unless the new database is open",
-    "--clean": "delete the rows that remain on the old database, after the hand-over",
+    "--abort": "abort the transfer, unless the new database is open",
+    "--clean": "delete the rows that remain on the old database, after the transfer",
 }
 
 
 class Command(QueueCommand):
-    """Hand a running context over to another database."""
+    """Transfer a running context to another database."""
 
     help = (
-        "Hand a context over to another database, with its tables, streams and queues, while the "
+        "Transfer a context to another database, with its tables, streams and queues, while the "
         "system keeps running. From the moment the old database is closed, it refuses processes "
         "with the old settings. The command may be stopped at any time and run again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the context, the databases, and the options for single steps."""
-        parser.add_argument("label", metavar="CONTEXT", help="hand this context over")
+        parser.add_argument("label", metavar="CONTEXT", help="transfer this context")
         parser.add_argument("--to", required=True, metavar="ALIAS", help="move it to this database")
         parser.add_argument(
             "--from",
@@ -78,7 +78,7 @@ class Command(QueueCommand):
 def _abort_text(label: str, to: str, *, aborted: bool) -> str:
     if aborted:
         return f"Aborted: {label} stays on its old database, and its rows on {to} are deleted."
-    return f"Nothing to abort: no hand-over of {label} to {to} is in progress."
+    return f"Nothing to abort: no transfer of {label} to {to} is in progress."
 
 
 def _document(found: Handover, *, dry_run: bool = False) -> dict[str, Any]:
