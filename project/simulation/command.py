@@ -9,8 +9,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.management.base import QueueCommand, SomethingIsWrong, add_format
-from outbox_inbox.management.progress import Advance, shown_progress
+from outbox_inbox.management.arguments import add_format
+from outbox_inbox.management.base import ProblemFound, QueueCommand
+from outbox_inbox.management.progress import Advance, progress_display
 from outbox_inbox.operations.running import Interrupt
 
 from .business_day import PATIENCE, BusinessDay
@@ -42,7 +43,7 @@ class SimulationCommand(QueueCommand):
             verify: returns at the end what else is wrong.
 
         Raises:
-            SomethingIsWrong: the day is complete, and something is not as it should be.
+            ProblemFound: the day is complete, and something is not as it should be.
             CommandError: a signal has stopped it.
         """
         begun, before = monotonic(), count_hops()
@@ -59,20 +60,22 @@ class SimulationCommand(QueueCommand):
             problems=problems,
         )
         if options["format"] == "json":
-            self.write_json(report.as_json())
+            self.print_json(report.as_json())
         else:
             self.stdout.write(report.as_text())
         if problems:
-            raise SomethingIsWrong(at_most(problems))
+            raise ProblemFound(at_most(problems))
         if options["format"] == "text":
             where = "" if both_deployed() else f" in {deployed_labels()}"
-            self.say(f"\nAll is well{where}: nothing is dead, and nothing is left over.", options)
+            self.print_summary(
+                f"\nAll is well{where}: nothing is dead, and nothing is left over.", options
+            )
 
     def _run_until_stopped(
         self, orders: Sequence[CustomerOrder], options: dict[str, Any]
     ) -> BusinessDay:
         def show(title: str, total: int | None) -> AbstractContextManager[Advance]:
-            return shown_progress(title, total, self.stderr, options)
+            return progress_display(title, total, self.stderr, options)
 
         with Interrupt().installed() as stop:
             patience = timedelta(seconds=options.get("wait") or PATIENCE.total_seconds())

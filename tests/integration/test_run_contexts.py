@@ -477,7 +477,7 @@ def test_a_signal_ends_it_with_0(processes, number):  # noqa: F811
     process.send_signal(number)
 
     assert process.wait(PATIENCE) == 0
-    assert "Stopped; nothing was left half done." in process.stdout.read()
+    assert "Stopped; the current batch is finished." in process.stdout.read()
 
 
 def test_a_signal_lets_it_finish_what_it_is_doing(processes):  # noqa: F811

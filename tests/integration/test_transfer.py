@@ -677,7 +677,7 @@ def test_a_row_that_somebody_changed_is_found_and_put_right() -> None:
         rows_.update(writing=False)
     assert transfer.verify_transfer("shop", "other").differences == 1
     out = StringIO()
-    with pytest.raises(CommandError, match="1 row differ") as caught:
+    with pytest.raises(CommandError, match="1 difference between") as caught:
         call_command("transfer_context", "shop", to="other", verify=True, stdout=out)
     assert caught.value.returncode == 3
     assert transfer.transfer("shop", "other").changed == 1
@@ -835,7 +835,7 @@ def test_the_command_takes_back_and_cleans() -> None:
     assert "Aborted" in run("shop", "--to", "other", "--abort")
     assert "Nothing to abort" in run("shop", "--to", "other", "--abort")
     run("shop", "--to", "other")
-    assert "1 row of shop deleted" in run("shop", "--to", "other", "--clean")
+    assert "Deleted 1 row of shop" in run("shop", "--to", "other", "--clean")
 
 
 def test_every_model_of_the_queues_goes_along_or_has_a_reason_not_to() -> None:

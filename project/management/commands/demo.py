@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.management.arguments import positive
+from outbox_inbox.management.arguments import whole_number
 from outbox_inbox.management.base import WrongUsage
 from project.simulation.command import SimulationCommand
 from project.simulation.deployment import both_deployed, deployed_labels
@@ -31,14 +31,14 @@ class Command(SimulationCommand):
         """Take the number of orders, and the seed."""
         parser.add_argument(
             "--orders",
-            type=positive,
+            type=whole_number(1),
             default=200,
             metavar="N",
             help=f"how many, up to {MAX_ORDERS:,}; default: 200",
         )
         parser.add_argument(
             "--seed",
-            type=positive,
+            type=whole_number(1),
             metavar="S",
             help="a number that determines the orders; default: another one each time",
         )
@@ -55,7 +55,7 @@ class Command(SimulationCommand):
             raise WrongUsage(f"--orders {options['orders']}: expected at most {MAX_ORDERS:,}")
         seed = options["seed"] or 1 + secrets.randbelow(10**9)
         orders = generate_orders(options["orders"], seed)
-        self.note(f"The orders of --seed {seed}.", options)
+        self.print_note(f"The orders of --seed {seed}.", options)
 
         def verify() -> Iterable[str]:
             return [*wrong_orders(orders), *wrong_countries()]
