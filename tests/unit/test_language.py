@@ -34,7 +34,7 @@ PHRASES = [
     Phrase(r"\bwhoever\b", "name the component: the caller, a client that ..."),
     Phrase(r"\bwho has\b", '"the worker that holds"'),
     Phrase(r"(?<!there\s)\b(?:is|are) no (?!longer\b|more\b|op\b)\w+", '"is not a", "has no"'),
-    Phrase(r"\b(?:is|are) (?-i:none)\b", '"is not a", "there is no"'),
+    Phrase(r"(?<!there\s)\b(?:is|are) (?-i:none)\b", '"is not a", "there is no"'),
     Phrase(r"\blets? go\b|\blets? \w+(?: \w+){0,3} go\b", '"releases", "unblocks"'),
     Phrase(r"\b(?:lies?|lay|lying) (?:in|on|there|behind)\b", '"is in", "is stored in"'),
     Phrase(r"\baside\b", "quarantined, discarded, kept beside"),
@@ -189,6 +189,7 @@ def test_a_phrase_is_found(text):
     [
         "There is no context 'shop'",
         "there are no messages",
+        "absent if there are none",
         "it is no longer due",
         "beside the outbox",
         "`at` is None",
