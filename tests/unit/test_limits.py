@@ -51,6 +51,7 @@ ACTIVITIES = {
     "subscribing",
     "testing",
     "trimming",
+    "wording",
 }
 """Names in -ing that are allowed, because they are words of the trade.
 
