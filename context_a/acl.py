@@ -11,9 +11,7 @@ from .events import Cancelled, GoodsLeft, Overdue, Placed
 
 
 # One translator for all, so that a cancellation never overtakes its order on the way out.
-@outbound(Placed)
-@outbound(Cancelled)
-@outbound(Overdue)
+@outbound(Placed, Cancelled, Overdue)
 def announce(
     event: Placed | Cancelled | Overdue,
 ) -> OrderPlaced | OrderCancelled | OrderOverdue:

@@ -10,9 +10,7 @@ from .services import OrderRefused, mark_shipped
 # One handler for the three events, not three: the events of an order reach one consumer in the
 # order they were recorded in, but two consumers go their own pace.
 # Its effects are all in this database, so many events may share a transaction.
-@handles(Placed, transaction="batch")
-@handles(Cancelled, transaction="batch")
-@handles(Shipped, transaction="batch")
+@handles(Placed, Cancelled, Shipped, transaction="batch")
 def summarise(event: Placed | Cancelled | Shipped) -> None:
     """Keep the summary of an order."""
     summary = OrderSummary.objects.filter(order_id=event.order_id)

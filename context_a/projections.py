@@ -12,8 +12,7 @@ from .models import CountryBoard
 
 
 # It gets many events at once, so a country costs one UPDATE for all of them.
-@projects(Placed, into="country_board", batch=True)
-@projects(Cancelled, into="country_board", batch=True)
+@projects(Placed, Cancelled, into="country_board", many=True)
 def count_by_country(events: list[Placed | Cancelled]) -> None:
     """Keep the board: an order placed counts, an order cancelled no longer does."""
     orders: Counter[str] = Counter()

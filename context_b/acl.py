@@ -11,9 +11,7 @@ from .events import HandedToCarrier, RequestUrged, RequestWithdrawn, ShipmentReq
 
 
 # One translator for all, so that a withdrawal never overtakes its request on the way in.
-@inbound(OrderPlaced)
-@inbound(OrderCancelled)
-@inbound(OrderOverdue)
+@inbound(OrderPlaced, OrderCancelled, OrderOverdue)
 def understand(
     event: OrderPlaced | OrderCancelled | OrderOverdue,
 ) -> ShipmentRequested | RequestWithdrawn | RequestUrged:

@@ -13,9 +13,7 @@ from .models import CountryBoard, Shipment
 
 
 # One handler for all of them: only so does a withdrawal never overtake its request.
-@handles(ShipmentRequested, transaction="batch")
-@handles(RequestWithdrawn, transaction="batch")
-@handles(RequestUrged, transaction="batch")
+@handles(ShipmentRequested, RequestWithdrawn, RequestUrged, transaction="batch")
 def keep_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -> None:
     """Book what is requested, call off what is withdrawn, mark what is late."""
     match event:
@@ -35,8 +33,7 @@ def keep_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -
 
 # Straight from ordering's contracts, without a translator: the board counts orders as they are.
 # It gets many at once, so a country costs one UPDATE for all of them.
-@handles(OrderPlaced, batch=True)
-@handles(OrderCancelled, batch=True)
+@handles(OrderPlaced, OrderCancelled, many=True)
 def count_orders(events: list[OrderPlaced | OrderCancelled]) -> None:
     """Keep the board: an order placed counts, an order cancelled no longer does."""
     orders: Counter[str] = Counter()

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any, get_args
 
 from django.apps import AppConfig, apps
 from django.db import connections, models
+from django.utils.module_loading import module_has_submodule
 
 from outbox_inbox.conf import ContextSettings, Source, settings
 from outbox_inbox.conf.section import did_you_mean, suggestion
 from outbox_inbox.events import IntegrationEvent
 from outbox_inbox.exceptions import SettingsError
-
-from .consumers import import_modules
 
 MAX_LABEL = 50
 
@@ -57,6 +58,31 @@ class ContextConfig(AppConfig):
         """
         refuse(declaration_problems(self))
         import_modules(self.name, self.modules)
+
+
+def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
+    """Import those of the modules that exist below ``package``, in the order given.
+
+    Raises:
+        Exception: whatever a module that exists raises while it is imported.
+    """
+    found = (_imported(package, name) for name in names)
+    return [module for module in found if module is not None]
+
+
+def has_module(package: str, name: str) -> bool:
+    """Return whether there is a module of this (dotted) name below ``package``."""
+    return _imported(package, name) is not None
+
+
+def _imported(package: str, name: str) -> ModuleType | None:
+    module = import_module(package)
+    for part in name.split("."):
+        # Searched before it is imported: an ImportError from within it does not mean "missing".
+        if not module_has_submodule(module, part):
+            return None
+        module = import_module(f"{module.__name__}.{part}")
+    return module
 
 
 def refuse(problems: Iterable[str]) -> None:

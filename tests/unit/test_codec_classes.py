@@ -177,5 +177,5 @@ def test_unknown_name_in_an_annotation():
 
 def test_not_an_event():
     """What is no event is refused as such."""
-    with pytest.raises(TypeError, match="Card is no event"):
+    with pytest.raises(TypeError, match="Card is not an event"):
         encode(Card("1"))
