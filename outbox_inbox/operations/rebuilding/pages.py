@@ -90,15 +90,16 @@ class Rebuild:
 
     def _failed(self, row: Stored, error: Exception) -> RebuildFailed:
         stored = StoredEvent.objects.using(self.connection.alias).get(position=row.position)
-        failed = RebuildFailed(
+        return RebuildFailed(
             f"the projection {self.read_model.name!r} failed on {place(row)}, id "
             f"{stored.message_id}: {describe(error)}. What comes before that event is kept, and the "
             "read model that people see is as it was. Correct the projection, and call the same "
             "command again, which goes on with this event; or with --restart, if the correction "
-            "changes what the events before it come to"
+            "changes what the events before it come to",
+            row.position,
+            row.type,
+            stored.message_id,
         )
-        failed.position, failed.type, failed.message_id = row.position, row.type, stored.message_id
-        return failed
 
     def swap(self) -> tuple[int, bool]:
         """Take in what is left, and put the new rows in the place of the old ones.
