@@ -76,77 +76,37 @@ class Projection:
             model._default_manager.all().delete()
 
 
+# fmt: off
 @overload
 def projects(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    into: str,
-    many: Literal[False] = ...,
-    takes_envelope: Literal[False] = ...,
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6], None]: ...
 @overload
 def projects(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    into: str,
-    many: Literal[False] = ...,
-    takes_envelope: Literal[True],
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[False] = ..., takes_envelope: Literal[True],
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6, Envelope], None]: ...
 @overload
 def projects(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    into: str,
-    many: Literal[True],
-    takes_envelope: Literal[False] = ...,
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[True], takes_envelope: Literal[False] = ...,
 ) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6]], None]: ...
 @overload
 def projects(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    into: str,
-    many: Literal[True],
-    takes_envelope: Literal[True],
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[True], takes_envelope: Literal[True],
 ) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6], list[Envelope]], None]: ...
 @overload
 def projects(
-    first: EventClass,
-    second: EventClass,
-    third: EventClass,
-    fourth: EventClass,
-    fifth: EventClass,
-    sixth: EventClass,
-    seventh: EventClass,
-    /,
-    *others: EventClass,
-    into: str,
-    many: bool = ...,
-    takes_envelope: bool = ...,
+    a: EventClass, b: EventClass, c: EventClass, d: EventClass, e: EventClass, f: EventClass,
+    g: EventClass, /, *others: EventClass, into: str, many: bool = ..., takes_envelope: bool = ...,
 ) -> Callable[[Function], Function]: ...
+# fmt: on
 def projects(
     *events: type[Any], into: str, many: bool = False, takes_envelope: bool = False
 ) -> Any:

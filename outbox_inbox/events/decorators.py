@@ -108,77 +108,39 @@ class HandlerOptions(TypedDict, total=False):
     name: str | None
 
 
+# One parameter a line would hide that these differ in their flags only.
+# fmt: off
 @overload
 def handles(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    many: Literal[False] = ...,
-    takes_envelope: Literal[False] = ...,
-    **options: Unpack[HandlerOptions],
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *,
+    many: Literal[False] = ..., takes_envelope: Literal[False] = ..., **options: Unpack[HandlerOptions],
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6], None]: ...
 @overload
 def handles(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    many: Literal[False] = ...,
-    takes_envelope: Literal[True],
-    **options: Unpack[HandlerOptions],
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *,
+    many: Literal[False] = ..., takes_envelope: Literal[True], **options: Unpack[HandlerOptions],
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6, Envelope], None]: ...
 @overload
 def handles(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    many: Literal[True],
-    takes_envelope: Literal[False] = ...,
-    **options: Unpack[HandlerOptions],
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *,
+    many: Literal[True], takes_envelope: Literal[False] = ..., **options: Unpack[HandlerOptions],
 ) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6]], None]: ...
 @overload
 def handles(
-    first: type[E1],
-    second: type[E2] = NONE,
-    third: type[E3] = NONE,
-    fourth: type[E4] = NONE,
-    fifth: type[E5] = NONE,
-    sixth: type[E6] = NONE,
-    /,
-    *,
-    many: Literal[True],
-    takes_envelope: Literal[True],
-    **options: Unpack[HandlerOptions],
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *,
+    many: Literal[True], takes_envelope: Literal[True], **options: Unpack[HandlerOptions],
 ) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6], list[Envelope]], None]: ...
 @overload
 def handles(
-    first: EventClass,
-    second: EventClass,
-    third: EventClass,
-    fourth: EventClass,
-    fifth: EventClass,
-    sixth: EventClass,
-    seventh: EventClass,
-    /,
-    *others: EventClass,
-    many: bool = ...,
-    takes_envelope: bool = ...,
-    **options: Unpack[HandlerOptions],
+    a: EventClass, b: EventClass, c: EventClass, d: EventClass, e: EventClass, f: EventClass,
+    g: EventClass, /, *others: EventClass,
+    many: bool = ..., takes_envelope: bool = ..., **options: Unpack[HandlerOptions],
 ) -> Callable[[Function], Function]: ...
+# fmt: on
 def handles(
     *events: type[Any],
     transaction: Transaction = "message",
@@ -222,28 +184,19 @@ def handles(
     return marker(mark)
 
 
+# fmt: off
 @overload
 def outbound(
-    first: type[D1],
-    second: type[D2] = NONE,
-    third: type[D3] = NONE,
-    fourth: type[D4] = NONE,
-    fifth: type[D5] = NONE,
-    sixth: type[D6] = NONE,
-    /,
+    a: type[D1], b: type[D2] = NONE, c: type[D3] = NONE, d: type[D4] = NONE, e: type[D5] = NONE,
+    f: type[D6] = NONE, /,
 ) -> Marker[[D1 | D2 | D3 | D4 | D5 | D6], Contracts]: ...
 @overload
 def outbound(
-    first: type[DomainEvent],
-    second: type[DomainEvent],
-    third: type[DomainEvent],
-    fourth: type[DomainEvent],
-    fifth: type[DomainEvent],
-    sixth: type[DomainEvent],
-    seventh: type[DomainEvent],
-    /,
-    *others: type[DomainEvent],
+    a: type[DomainEvent], b: type[DomainEvent], c: type[DomainEvent],
+    d: type[DomainEvent], e: type[DomainEvent], f: type[DomainEvent],
+    g: type[DomainEvent], /, *others: type[DomainEvent],
 ) -> Callable[[Function], Function]: ...
+# fmt: on
 def outbound(*events: type[Any]) -> Any:
     """Mark a function as an outbound translator: own domain events -> contracts.
 
@@ -257,28 +210,19 @@ def outbound(*events: type[Any]) -> Any:
     return marker(OutboundMark(require_events("outbound", events, "domain")))
 
 
+# fmt: off
 @overload
 def inbound(
-    first: type[C1],
-    second: type[C2] = NONE,
-    third: type[C3] = NONE,
-    fourth: type[C4] = NONE,
-    fifth: type[C5] = NONE,
-    sixth: type[C6] = NONE,
-    /,
+    a: type[C1], b: type[C2] = NONE, c: type[C3] = NONE, d: type[C4] = NONE, e: type[C5] = NONE,
+    f: type[C6] = NONE, /,
 ) -> Marker[[C1 | C2 | C3 | C4 | C5 | C6], DomainEvents]: ...
 @overload
 def inbound(
-    first: type[IntegrationEvent],
-    second: type[IntegrationEvent],
-    third: type[IntegrationEvent],
-    fourth: type[IntegrationEvent],
-    fifth: type[IntegrationEvent],
-    sixth: type[IntegrationEvent],
-    seventh: type[IntegrationEvent],
-    /,
-    *others: type[IntegrationEvent],
+    a: type[IntegrationEvent], b: type[IntegrationEvent], c: type[IntegrationEvent],
+    d: type[IntegrationEvent], e: type[IntegrationEvent], f: type[IntegrationEvent],
+    g: type[IntegrationEvent], /, *others: type[IntegrationEvent],
 ) -> Callable[[Function], Function]: ...
+# fmt: on
 def inbound(*events: type[Any]) -> Any:
     """Mark a function as an inbound translator: foreign contracts -> own domain events.
 

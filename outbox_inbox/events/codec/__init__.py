@@ -21,27 +21,17 @@ from outbox_inbox.events.marks import Upcaster
 from outbox_inbox.exceptions import InvalidEvent, NewerVersion, UnreadableMessage
 
 from .field_types import Mapped, Refused
-from .json_text import MAX_DEPTH, check_limits, limit_problem, load_object, text_problem
-from .shapes import Shape, field_problems, shape_of
+from .json_text import MAX_DEPTH, limit_problem
+from .json_text import check_limits as check_limits
+from .json_text import load_object as load_object
+from .json_text import text_problem as text_problem
+from .shapes import Shape, shape_of
+from .shapes import field_problems as field_problems
 from .single_types import TEXT
-from .states import decode_state, encode_state, fingerprint
-from .type_hints import SUPPORTED
-
-__all__ = [
-    "SUPPORTED",
-    "check_limits",
-    "decode",
-    "decode_headers",
-    "decode_state",
-    "encode",
-    "encode_headers",
-    "encode_state",
-    "field_problems",
-    "fingerprint",
-    "load_object",
-    "own_reader",
-    "text_problem",
-]
+from .states import decode_state as decode_state
+from .states import encode_state as encode_state
+from .states import fingerprint as fingerprint
+from .type_hints import SUPPORTED as SUPPORTED
 
 EventT = TypeVar("EventT", bound=DomainEvent | IntegrationEvent)
 
