@@ -1,4 +1,8 @@
-"""ContextConfig: what an app declares to be a context, and what a deployment overrides of it."""
+"""ContextConfig: how an app declares that it is a context, and what a deployment overrides.
+
+A mistake here would otherwise show up when the first message is recorded, so all declarations are
+checked before any context is used.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +28,8 @@ class ContextConfig(AppConfig):
     Attributes:
         publishes: contracts (classes of integration events) that this context records.
         subscribes: contracts of other contexts that it wants to receive.
-        modules: where its consumers are, below the app's package; what does not exist is left
-            out; default ``("acl", "handlers", "projections", "processes")``.
+        modules: where its consumers are, below the app's package; missing modules are skipped;
+            default ``("acl", "handlers", "projections", "processes")``.
         database: alias of the database of its queues and models; default "default".
         transport: alias in OUTBOX_INBOX["TRANSPORTS"]; default "default".
         source: "outbox" (default), or "stream" to relay from the local stream.
@@ -33,8 +37,8 @@ class ContextConfig(AppConfig):
     A deployment may override the last three in OUTBOX_INBOX["CONTEXTS"].
     """
 
-    # Django counts every AppConfig class in an apps.py as a candidate, this imported one as well,
-    # and takes a plain AppConfig when there are two: only subclasses may be candidates.
+    # Django counts each AppConfig class in an apps.py as a candidate, also this imported one, and
+    # takes a plain AppConfig if there are two of them: only subclasses may be candidates.
     default = False
     publishes: Sequence[type[IntegrationEvent]] = ()
     subscribes: Sequence[type[IntegrationEvent]] = ()
@@ -51,12 +55,12 @@ class ContextConfig(AppConfig):
     def ready(self) -> None:
         """Import the modules, so that an error in them is seen at start.
 
-        Nothing is stored here: a subclass that overrides it without ``super()`` loses only that.
+        A subclass that overrides it without ``super()`` loses only this.
 
         Raises:
             SettingsError: an attribute is wrong.
         """
-        refuse(declaration_problems(self))
+        raise_problems(declaration_problems(self))
         import_modules(self.name, self.modules)
 
 
@@ -85,7 +89,7 @@ def _imported(package: str, name: str) -> ModuleType | None:
     return module
 
 
-def refuse(problems: Iterable[str]) -> None:
+def raise_problems(problems: Iterable[str]) -> None:
     """Raise one SettingsError with all problems, if there are any."""
     found = list(problems)
     if found:
@@ -127,7 +131,7 @@ class Deployment:
 
 
 def deployment_of(config: ContextConfig) -> Deployment:
-    """Return what the ContextConfig says, or OUTBOX_INBOX["CONTEXTS"] instead."""
+    """Return the values of the ContextConfig, or those of OUTBOX_INBOX["CONTEXTS"] instead."""
     override = settings().contexts.get(config.label, ContextSettings())
     return Deployment(
         database=override.database or config.database,
@@ -137,7 +141,7 @@ def deployment_of(config: ContextConfig) -> Deployment:
 
 
 def deployment_problems(config: ContextConfig) -> Iterator[str]:
-    """Yield what this deployment does not have and the context needs."""
+    """Yield what the context needs but this deployment does not have."""
     name, deployment = type(config).__name__, deployment_of(config)
     if deployment.database not in connections:
         known = suggestion(deployment.database, tuple(connections))
@@ -169,7 +173,7 @@ def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.M
     """Yield the models of a context's app, and of plain apps inside of it.
 
     Arguments:
-        with_links: also the tables that many-to-many fields have made for themselves.
+        with_links: also the tables that Django makes for many-to-many fields.
     """
     for config in apps.get_app_configs():
         owner = owner_of(config.name)

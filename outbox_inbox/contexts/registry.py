@@ -38,7 +38,7 @@ from .declaring import (
     deployment_problems,
     import_modules,
     owner_of,
-    refuse,
+    raise_problems,
 )
 from .names import by_stored_name, own_events, stored_name
 from .processes import collect_processes, is_process
@@ -59,7 +59,7 @@ def get_context(label: str) -> Context:
     """Return the context with this label.
 
     Raises:
-        NotAContext: there is none.
+        NotAContext: no context has this label.
     """
     found = _state().by_label.get(label)
     if found is not None:
@@ -75,10 +75,10 @@ def get_context(label: str) -> Context:
 def context_of(event: EventClass | DomainEvent | IntegrationEvent) -> Context:
     """Return the context that an event or its class belongs to.
 
-    It is the one whose app contains the module of the class; of nested ones, the innermost.
+    It is the one whose app contains the module of the class; of nested apps, the innermost.
 
     Raises:
-        NotAContext: no context's app contains it.
+        NotAContext: the module is not in the app of a context.
     """
     cls = event if isinstance(event, type) else type(event)
     state = _state()
@@ -90,7 +90,7 @@ def context_of(event: EventClass | DomainEvent | IntegrationEvent) -> Context:
 
 @dataclass
 class _State:
-    """What was read, and from which app registry."""
+    """The contexts as they were read, and the app registry they were read from."""
 
     configs: Mapping[str, AppConfig]
     contexts: tuple[Context, ...]
@@ -118,8 +118,8 @@ setting_changed.connect(_forget_state, dispatch_uid="outbox_inbox.contexts")
 
 def _read_state() -> _State:
     configs = context_configs()
-    refuse(problem for config in configs for problem in declaration_problems(config))
-    refuse(problem for config in configs for problem in deployment_problems(config))
+    raise_problems(problem for config in configs for problem in declaration_problems(config))
+    raise_problems(problem for config in configs for problem in deployment_problems(config))
     found = tuple(_context(config) for config in configs)
     return _State(apps.app_configs, found, {each.label: each for each in found})
 
