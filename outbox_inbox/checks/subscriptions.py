@@ -21,7 +21,7 @@ from .signatures import arguments_of, call_problems
 def check_source(context: Context) -> Iterator[CheckMessage]:
     """E010: the relay could not know which events of the stream it has sent."""
     connection = connections[context.database]
-    if context.source == "stream" and not checkpoints.serves(connection):
+    if context.source == "stream" and not checkpoints.supports_subscriptions(connection):
         yield error(
             "E010",
             f'The context has source = "stream", and its database {context.database!r} is '
@@ -34,7 +34,7 @@ def check_source(context: Context) -> Iterator[CheckMessage]:
 def check_read_models(context: Context) -> Iterator[CheckMessage]:
     """E010, E011, E018, E008, E002: a read model, or a function that keeps it, is declared wrongly."""
     connection = connections[context.database]
-    if context.read_models and not checkpoints.serves(connection):
+    if context.read_models and not checkpoints.supports_subscriptions(connection):
         yield error(
             "E010",
             f"The read models {', '.join(context.read_models)} are kept from the stream, and the "
