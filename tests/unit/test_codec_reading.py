@@ -109,7 +109,9 @@ def test_payload_limit_is_that_of_the_settings(settings):
 
 def test_newer_version():
     """A message newer than the class waits for the deployment; it is no dead letter."""
-    with pytest.raises(NewerVersion, match="version 4 of Placed, but the newest version known here is 3"):
+    with pytest.raises(
+        NewerVersion, match="version 4 of Placed, but the newest version known here is 3"
+    ):
         decode(Placed, "{}", version=4)
 
 
