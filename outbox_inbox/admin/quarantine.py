@@ -127,7 +127,7 @@ class QuarantinedMessageAdmin(DiscardingAdmin):
     def kept(self, row: QuarantinedMessage) -> str:
         """Show how much of it was kept, and what follows if that is not all."""
         size = _("%s bytes") % f"{row.size:,}"
-        if quarantine.unkept(row) is not None:
+        if quarantine.restore_message(row) is not None:
             return size
         gone = row.size - len(row.data)
         what = _("%s of them cut") % f"{gone:,}" if gone else _("attributes cut")

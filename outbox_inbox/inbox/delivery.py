@@ -130,7 +130,7 @@ def _call_function(
     context: Context, consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]
 ) -> Any:
     if consumer.kind == "process":
-        return processes.step(context, consumer, events[0])
+        return processes.take_step(context, consumer, events[0])
     several = consumer.mode == "list"
     event = list(events) if several else events[0]
     if consumer.takes_envelope:

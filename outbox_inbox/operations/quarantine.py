@@ -193,7 +193,7 @@ def _judge(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
     whole: list[tuple[QuarantinedMessage, ReceivedMessage]] = []
     staying: list[QuarantinedMessage] = []
     for row in rows:
-        message = quarantine.unkept(row)
+        message = quarantine.restore_message(row)
         if message is None:
             staying.append(row)
         else:
@@ -216,9 +216,9 @@ def _admit(
 ) -> dict[int, tuple[QuarantineReason, str]]:
     """Let in what passes; return why the others do not, by the identity of the message."""
     kept, ignored = receiver.admit(context, messages)
-    why = {id(each.message): (each.reason, quarantine.cut(each.error)) for each in kept}
+    why = {id(each.message): (each.reason, quarantine.cut_text(each.error)) for each in kept}
     for message in ignored:
-        name = quarantine.named(message, "type")
+        name = quarantine.attribute_text(message, "type")
         why[id(message)] = (
             QuarantineReason.UNKNOWN_TYPE,
             f"{context.label!r} does not subscribe to {name}",
