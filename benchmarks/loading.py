@@ -9,7 +9,7 @@ from django.db import connection
 from benchmarks.filling import STREAM, clear
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import FIRST, Bought, bought
-from outbox_inbox.aggregates import Repository, snapshots
+from outbox_inbox.aggregates import Repository, forget_snapshots
 from outbox_inbox.events import codec
 
 _EVENTS: Final = 1_000
@@ -46,7 +46,7 @@ SHORT: Final = Repository(
 def fill(_: float) -> None:
     """Make the stream, with a snapshot shortly before its end."""
     clear()
-    snapshots.forget("store")
+    forget_snapshots("store")
     events = [bought(number, order="1") for number in range(FIRST, FIRST + _EVENTS)]
     for part in (events[:-_SINCE], events[-_SINCE:]):
         with SHORT.atomic():

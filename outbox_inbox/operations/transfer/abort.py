@@ -3,7 +3,7 @@
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.aggregates import snapshots
+from outbox_inbox.aggregates import forget_snapshots
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, Partition, Transfer, TransferState
@@ -85,7 +85,7 @@ def _empty(way: Route, using: str, advance: Advance = ignore) -> int:
     tables = way.tables()
     removed = 0
     # They are of no use without their streams, and may hold what these held.
-    snapshots.forget(way.label, using=using)
+    forget_snapshots(way.label, using=using)
     for table in reversed([each for each in tables if not each.own]):
         for keys in table.windows(using):
             with writing(way.label, using):
