@@ -1,7 +1,7 @@
 """Quarantine: messages from outside that were refused, stored as they came, each once.
 
-Without it a refused message would be lost when the transport is told that it was received, or come
-back for ever when it is not.
+Without it a refused message would be lost with the acknowledgement to the transport, or be delivered
+again for ever without one.
 """
 
 import json

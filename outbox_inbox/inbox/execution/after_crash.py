@@ -32,7 +32,8 @@ class AfterCrash(OneByOne):
         try:
             super().handle_row(row)
         except GaveWay:
-            # A deadlock is no fault of the message, and this process lives: take the attempt back.
+            # Not a crash: a deadlock, which another delivery may have caused. Without this, some of
+            # them would make a healthy message dead.
             with run.locked() as connection:
                 statements.count_attempt(connection, Delivery, row.id, by=-1)
             raise

@@ -88,7 +88,7 @@ def unblock_followers(run: Run, rows: Sequence[ReadyRow]) -> None:
 
 
 class _Commit:
-    """Tells an error before the commit from one that a hook raised after it.
+    """Distinguishes an error before the commit from one that a hook raised after it.
 
     Made before the body runs, so that it is the first of the transaction's on_commit hooks.
     """
