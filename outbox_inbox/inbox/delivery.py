@@ -20,11 +20,10 @@ from outbox_inbox.queues import intake, statements, wakeup
 from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import ReadyRow, ReceivedRow
-from outbox_inbox.queues.statements.dialects import gave_way, stamp
+from outbox_inbox.queues.statements.dialects import dialect_class, gave_way, time_parameter
 
 from . import processes
 
-_IN_ERROR = 3  # libpq's PQTRANS_INERROR
 _received_columns = attrgetter(*[name for name in ReceivedRow._fields if name != "recorded_at"])
 
 
@@ -50,7 +49,7 @@ class Translations:
                 if settings().wake_up:
                     wakeup.nudge(context)
             if self.inbound:
-                now = stamp(run.connection, timezone.now())
+                now = time_parameter(run.connection, timezone.now())
                 rows = [ReceivedRow._make((*_received_columns(row), now)) for row in self.inbound]
                 intake.insert(rows, context, context.label)
 
@@ -102,7 +101,7 @@ def call_consumer(
     # `record()` takes the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
-        if connection.vendor == "mysql":
+        if dialect_class(connection).deadlocks_roll_back:
             made = _call_watched_function(connection, context, consumer, events, envelopes)
         else:
             made = _call_function(context, consumer, events, envelopes)
@@ -213,6 +212,4 @@ def _is_aborted(connection: BaseDatabaseWrapper) -> bool:
     driver: Any = connection.connection
     if driver is None:
         return True
-    if connection.vendor != "postgresql":
-        return False
-    return bool(driver.pgconn.transaction_status == _IN_ERROR)
+    return dialect_class(connection).is_aborted(driver)

@@ -75,7 +75,7 @@ def _park_followers(run: Run, followers: Sequence[int], tally: Tally) -> None:
     if followers:
         # The lock fails when a head was retried or discarded meanwhile: nothing would wake them.
         with run.locked() as connection:
-            held = statements.park(connection, Delivery, followers)
+            held = statements.park_followers(connection, Delivery, followers)
         tally.add(Outcome(held=held))
 
 

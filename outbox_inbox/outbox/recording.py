@@ -88,7 +88,7 @@ def record(
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
-        moved.explain(error)
+        moved.explain_refusal(error)
         raise
     faults.point("record.after_insert")
     if settings().wake_up:
@@ -151,7 +151,7 @@ def _append_and_store(
         return _put(connection, rows, times)
     except DuplicateMessage:
         # The id is in the outbox and in no stream: both places get the event, or none does.
-        statements.delete_stored(connection, [row.message_id for row in rows])
+        statements.delete_events(connection, [row.message_id for row in rows])
         raise
 
 

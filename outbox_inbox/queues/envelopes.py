@@ -9,13 +9,13 @@ from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.models import StoredEvent
 
 from .statements import EventRow, ReadyRow
-from .statements.checkpoints import Stored
-from .statements.dialects import as_uuid, as_uuid_or_none, aware
+from .statements.dialects import as_datetime, as_uuid, as_uuid_or_none
+from .statements.stream_pages import StreamRow
 
 
 def envelope_of(
     connection: BaseDatabaseWrapper,
-    row: EventRow | ReadyRow | Stored | StoredEvent,
+    row: EventRow | ReadyRow | StreamRow | StoredEvent,
     source: str,
     recorded_at: Any,
 ) -> Envelope:
@@ -33,7 +33,7 @@ def envelope_of(
         version=row.schema_version,
         source=source,
         key=row.key,
-        time=aware(connection, recorded_at),
+        time=as_datetime(connection, recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         headers=codec.decode_headers(row.headers or "{}"),

@@ -112,7 +112,7 @@ def append(
         refused = last + 1
         if stored:
             # Ids that are new by construction: a caller's own comes with one event, never a part.
-            statements.delete_stored(connection, [row.message_id for row in rows])
+            statements.delete_events(connection, [row.message_id for row in rows])
         _refuse_duplicate(connection, rows)
     raise ConcurrencyError(
         f"the stream {stream!r} of {rows[0].context!r} grew {_RETRIES} times in a row while "
