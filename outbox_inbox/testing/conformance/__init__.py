@@ -39,7 +39,7 @@ story under "Writing a transport".
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("abilities", "contract", "crashing", "failing")),
+    *(f"{__name__}.{name}" for name in ("adapter", "contract", "crashing", "failing")),
     *(f"{__name__}.{name}" for name in ("ordering", "scene", "subscribing")),
 )
 
