@@ -80,7 +80,7 @@ def read(settings: TransportSettings) -> Options:
         ssl=_named(section.section("SSL")),
     )
     if found.heartbeat < timedelta(seconds=1):
-        section.refuse("HEARTBEAT", "a timedelta of at least a second")
+        section.add_problem("HEARTBEAT", "a timedelta of at least a second")
     if problem := _of_location(settings.location):
         problems.append(problem)
     if problems:
