@@ -136,7 +136,8 @@ def settings() -> Settings:
         SettingsError: with all mistakes at once, one a line.
     """
     given = getattr(django_settings, "OUTBOX_INBOX", {})
-    with checked_section("OUTBOX_INBOX", given, Settings) as section:
+    known = [each.name.upper() for each in fields(Settings)]
+    with checked_section("OUTBOX_INBOX", given, known) as section:
         return _read_settings(section)
 
 

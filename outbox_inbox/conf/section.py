@@ -3,10 +3,8 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any
 
 from outbox_inbox.exceptions import SettingsError
 
@@ -145,13 +143,13 @@ class Section:
 
 
 @contextmanager
-def checked_section(path: str, value: object, options: type[Any]) -> Iterator[Section]:
-    """Yield a `Section` whose keys are the fields of a dataclass, in capitals.
+def checked_section(path: str, value: object, known: Collection[str]) -> Iterator[Section]:
+    """Yield a `Section` with a list of problems of its own.
 
     Raises:
         SettingsError: at the end of the block, with all mistakes that were found, one a line.
     """
     problems: list[str] = []
-    yield Section(path, value, problems, [each.name.upper() for each in fields(options)])
+    yield Section(path, value, problems, known)
     if problems:
         raise SettingsError("\n".join(problems))

@@ -7,6 +7,7 @@ from typing import Any
 
 from outbox_inbox.conf.section import checked_section
 
+_KEYS = ("PREFIX", "MAX_ENTRY", "MAX_AGE")
 _CENTURY = timedelta(days=36_500)
 _BIGGEST = 512 * 1024 * 1024  # bytes; the default of proto-max-bulk-len
 
@@ -35,7 +36,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
         SettingsError: with all mistakes at once, one a line.
     """
     default = Options()
-    with checked_section("OPTIONS of the Redis transport", given, Options) as section:
+    with checked_section("OPTIONS of the Redis transport", given, _KEYS) as section:
         return Options(
             prefix=section.text("PREFIX", "a text that is not empty") or default.prefix,
             max_entry=(
