@@ -7,7 +7,7 @@ The relay, receiver and dispatcher only send signals. A project that wants other
 import logging
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from outbox_inbox import signals
 
@@ -16,8 +16,8 @@ logger = logging.getLogger("outbox_inbox")
 
 def connect() -> None:
     """Connect a receiver to each signal; a second call changes nothing."""
-    for signal, (level, text) in _ENTRIES.items():
-        signal.connect(partial(_log, level, text), weak=False, dispatch_uid=__name__)
+    for signal, entry in _ENTRIES.items():
+        signal.connect(partial(_log, *entry), weak=False, dispatch_uid=__name__)
 
 
 def disconnect() -> None:
@@ -32,52 +32,57 @@ def _log(level: int, text: str, /, **measures: Any) -> None:
     logger.log(level, text, measures)
 
 
+class _Entry(NamedTuple):
+    level: int
+    text: str
+
+
 _ENTRIES = MappingProxyType(
     {
-        signals.message_sent: (
+        signals.message_sent: _Entry(
             logging.DEBUG,
             "outbox partition %(partition)d of %(context)s: %(count)d messages sent",
         ),
-        signals.message_dead: (
+        signals.message_dead: _Entry(
             logging.ERROR,
             "outbox of %(context)s: message %(message_id)s (%(type)s) is dead after "
             "%(attempts)d attempts: %(error)s",
         ),
-        signals.delivery_failed: (
+        signals.delivery_failed: _Entry(
             logging.WARNING,
             "%(consumer)s: attempt %(attempts)d of message %(message_id)s (%(type)s) failed, "
             "next try in %(seconds).1f s: %(error)s",
         ),
-        signals.delivery_dead: (
+        signals.delivery_dead: _Entry(
             logging.ERROR,
             "%(consumer)s: message %(message_id)s (%(type)s) is dead after "
             "%(attempts)d attempts: %(error)s",
         ),
-        signals.hook_failed: (
+        signals.hook_failed: _Entry(
             logging.ERROR,
             "%(consumer)s: an on_commit hook failed after message %(message_id)s (%(type)s), "
             "which is done and will not be retried: %(error)s",
         ),
-        signals.message_quarantined: (
+        signals.message_quarantined: _Entry(
             logging.ERROR,
             "inbox of %(context)s: message %(message_id)s (%(type)s) of %(source)s quarantined, "
             "%(reason)s: %(error)s",
         ),
-        signals.message_lost: (
+        signals.message_lost: _Entry(
             logging.CRITICAL,
             "inbox of %(context)s: the transport lost %(place)s: %(error)s",
         ),
-        signals.projection_failed: (
+        signals.projection_failed: _Entry(
             logging.ERROR,
             "projection %(projection)s of %(context)s: failed, next try in %(seconds).1f s "
             "(no event is skipped): %(error)s",
         ),
-        signals.partition_backed_off: (
+        signals.partition_backed_off: _Entry(
             logging.WARNING,
             "%(queue)s partition %(partition)d of %(context)s: transport unavailable, "
             "next try in %(seconds).1f s (no attempt counted): %(error)s",
         ),
-        signals.snapshot_ignored: (
+        signals.snapshot_ignored: _Entry(
             logging.WARNING,
             "snapshot of %(stream)r in %(context)s: ignored at version %(version)d, the stream is "
             "read from its beginning: %(error)s",
