@@ -89,6 +89,6 @@ class TestAmqp(TransportConformance):
         assert scene.heard() == [1]
 
     @pytest.mark.slow
-    def test_a_storm_with_restarts_of_the_server_neither(self):
+    def test_a_storm_with_restarts_of_the_server_changes_neither(self):
         """A node takes five seconds to start."""
-        super().test_a_storm_with_restarts_of_the_server_neither()
+        super().test_a_storm_with_restarts_of_the_server_changes_neither()
