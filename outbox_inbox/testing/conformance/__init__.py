@@ -22,8 +22,7 @@ its server, and pytest collects the cases::
         @contextmanager
         def stopped(self):
             self.broker.stop()
-
-Yield:
+            yield  # the case runs here
             self.broker.start()
 
 It needs pytest and Django, with ``outbox_inbox`` in INSTALLED_APPS. It contains three contexts, a
