@@ -17,7 +17,7 @@ from outbox_inbox.exceptions import DuplicateMessage, HandlerError, InvalidEvent
 from outbox_inbox.projections import applied_by
 from outbox_inbox.queues import statements, wakeup
 from outbox_inbox.queues.statements import moved
-from outbox_inbox.queues.statements.dialects import aware
+from outbox_inbox.queues.statements.dialects import as_datetime
 
 from .rows import Event, Terms, prepare
 
@@ -89,7 +89,7 @@ def record(
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
-        moved.explain(error)
+        moved.explain_refusal(error)
         raise
     faults.point("record.after_insert")
     if settings().wake_up:
@@ -148,7 +148,7 @@ def envelope(
         version=row.schema_version,
         source=row.context,
         key=row.key,
-        time=aware(connection, recorded_at),
+        time=as_datetime(connection, recorded_at),
         correlation_id=row.correlation_id,
         causation_id=row.causation_id,
         headers=codec.decode_headers(row.headers),
@@ -167,7 +167,7 @@ def _append_and_store(
         return _put(connection, rows, times)
     except DuplicateMessage:
         # The id is in the outbox and in no stream: both places get the event, or none does.
-        statements.delete_stored(connection, [row.message_id for row in rows])
+        statements.delete_events(connection, [row.message_id for row in rows])
         raise
 
 

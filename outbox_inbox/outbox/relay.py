@@ -149,7 +149,7 @@ class _Relay:
             if row is None:
                 self.run.end()
             elif row.blocked:
-                batch.held = statements.park(connection, OutboxMessage, [row.id])
+                batch.held = statements.park_followers(connection, OutboxMessage, [row.id])
             elif row.attempts >= settings().max_attempts:
                 batch.failed = self._fail(row, crash(), row.attempts)
             else:
@@ -194,7 +194,7 @@ class _Relay:
         connection = self.run.connection
         blocked = [row.id for row in rows if row.blocked]
         if blocked:
-            batch.held = statements.park(connection, OutboxMessage, blocked)
+            batch.held = statements.park_followers(connection, OutboxMessage, blocked)
         free = [row for row in rows if not row.blocked]
         faults.point("relay.before_publish")
         published = self._publish([row for row in free if row.kind == Kind.INTEGRATION])

@@ -10,7 +10,7 @@ from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import HandlerError, InvalidEvent, NotInAtomicBlock
 from outbox_inbox.models import OutboxMessage, OutboxState
 from outbox_inbox.projections import applied_by
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 
 __all__ = ["cancel"]
 
@@ -49,7 +49,7 @@ def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled
             f"where the context {owner.label!r} keeps its outbox. That a message is not sent and the "
             "state that makes it needless must be committed together."
         )
-    with explained():
+    with refusals_explained():
         return withdraw(owner, [message_id], reason) > 0
 
 

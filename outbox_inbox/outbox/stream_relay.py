@@ -24,7 +24,7 @@ from outbox_inbox.queues.outcome import Outcome, Tally
 from outbox_inbox.queues.relay_source import RELAY, follows_stream
 from outbox_inbox.queues.run import Lost, Run
 from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.statements.checkpoints import Stored
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.streams.subscriptions import Cursor, Lag, behind, open_cursor
 from outbox_inbox.transports import Transport
 from outbox_inbox.transports.outgoing import outgoing
@@ -52,7 +52,7 @@ def send_stream(run: Run, tally: Tally, transport: Transport) -> None:
     """
     more = run.number == 0 and follows_stream(run.context)
     if more:
-        checkpoints.require(run.connection)
+        checkpoints.require_subscriptions(run.connection)
     while more and not (run.ended or tally.finished()):
         more = _send_page(run, tally, transport)
 
@@ -99,7 +99,7 @@ def _cursor(connection: BaseDatabaseWrapper, context: Context) -> Cursor:
 class _Page:
     """A page of the stream in the transaction in which it is sent."""
 
-    def __init__(self, run: Run, transport: Transport, rows: Sequence[Stored]) -> None:
+    def __init__(self, run: Run, transport: Transport, rows: Sequence[StreamRow]) -> None:
         self.context, self.connection = run.context, run.connection
         self.run, self.transport, self.rows = run, transport, rows
         self.sent = 0
@@ -118,13 +118,13 @@ class _Page:
         self.sent = len(gone)
         self.run.recovered()
 
-    def spill(self, rows: Sequence[Stored]) -> None:
+    def spill(self, rows: Sequence[StreamRow]) -> None:
         """Leave events to the outbox, in order."""
         if rows:
             positions = [row.position for row in rows]
             if self.context.source != "stream":  # they are left from before what is in the outbox
-                statements.bring_forward(self.connection, self.context.label)
-            statements.spill(
+                statements.move_spilled_to_front(self.connection, self.context.label)
+            statements.spill_events(
                 self.connection,
                 positions,
                 self.context.outbox_partitions,
@@ -139,16 +139,16 @@ class _Page:
         number = self.run.number
         return {*statements.unfinished_keys(self.connection, self.context.label, number, keys)}
 
-    def _publish(self, rows: Sequence[Stored]) -> set[int]:
+    def _publish(self, rows: Sequence[StreamRow]) -> set[int]:
         if not rows:
             return set()
         messages = [outgoing(self.context, self.connection, row) for row in rows]
         return set(self.transport.publish(self.context, messages).sent)
 
-    def _keep(self, rows: Sequence[Stored], sent: set[int]) -> set[int]:
+    def _keep(self, rows: Sequence[StreamRow], sent: set[int]) -> set[int]:
         """Move domain events to the own inbox, but none behind a contract that was held back."""
         stuck: set[str | None] = set()
-        own: list[Stored] = []
+        own: list[StreamRow] = []
         for row in rows:
             if row.kind == Kind.DOMAIN and row.key not in stuck:
                 own.append(row)

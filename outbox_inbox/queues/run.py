@@ -102,7 +102,9 @@ class Run:
         Raises:
             Lost: as `locked`.
         """
-        if not statements.claim(self.connection, self.id, self.token, self.freeze_ms, delivery):
+        if not statements.claim_delivery(
+            self.connection, self.id, self.token, self.freeze_ms, delivery
+        ):
             raise Lost
         self._session = self.connection.connection
 
@@ -134,7 +136,7 @@ class Run:
     def promote(self, model: type[models.Model]) -> None:
         """Make rows available whose time has come, in a transaction that has the lock."""
         if self.promotes():
-            statements.promote(self.connection, model, self.context.label, self.number)
+            statements.promote_due(self.connection, model, self.context.label, self.number)
             self._promoted, self._due = monotonic(), False
 
     def rest(self, error: str, seconds: float) -> None:
@@ -166,7 +168,7 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
         yield None
         return
     try:
-        with statements.guarded(run.connection, run.freeze_ms):
+        with statements.guarded_session(run.connection, run.freeze_ms):
             yield run
     except BaseException:
         if run.connected():
@@ -177,13 +179,7 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
 
 def _begin(context: Context, partition: statements.PartitionStatus) -> Run | None:
     connection, token = connections[context.database], uuid4()
-    if connection.vendor == "postgresql":
-        held = statements.begin_run(connection, partition.id, token)
-    else:
-        with transaction.atomic(using=context.database):
-            held = statements.lock_partition(connection, partition.id, _freeze_ms(), free=True)
-            if held is not None:
-                statements.set_run(connection, partition.id, token)
+    held = statements.begin_run(connection, partition.id, token, _freeze_ms())
     if held is None:
         return None
     careful = settings().batch_size if held.run is not None else 0

@@ -16,7 +16,7 @@ from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import ConcurrencyError, DuplicateMessage, UnreadableMessage
 from outbox_inbox.models import StoredEvent
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.statements.dialects import aware
+from outbox_inbox.queues.statements.dialects import as_datetime
 
 _MAX_STREAM = 200
 _RETRIES = 100
@@ -112,7 +112,7 @@ def append(
         refused = last + 1
         if stored:
             # Ids that are new by construction: a caller's own comes with one event, never a part.
-            statements.delete_stored(connection, [row.message_id for row in rows])
+            statements.delete_events(connection, [row.message_id for row in rows])
         _refuse_duplicate(connection, rows)
     raise ConcurrencyError(
         f"the stream {stream!r} of {rows[0].context!r} grew {_RETRIES} times in a row while "
@@ -179,7 +179,7 @@ def recorded(context: Context, row: StoredEvent) -> RecordedEvent:
             version=row.schema_version,
             source=row.context,
             key=row.key,
-            time=aware(connections[context.database], row.recorded_at),
+            time=as_datetime(connections[context.database], row.recorded_at),
             correlation_id=row.correlation_id,
             causation_id=row.causation_id,
             headers=codec.decode_headers(row.headers),

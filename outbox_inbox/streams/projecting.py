@@ -22,8 +22,8 @@ from outbox_inbox.queues import announcing
 from outbox_inbox.queues.attempts import describe
 from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
-from outbox_inbox.queues.statements.checkpoints import Stored
-from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
+from outbox_inbox.queues.statements.dialects import as_datetime, as_uuid, as_uuid_or_none
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 from .subscriptions import Cursor, follow
 
@@ -57,7 +57,7 @@ def update_projections(
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
     tally = Tally(limit, stop, progress)
-    if checkpoints.serves(connections[context.database]):
+    if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
             if not tally.finished() and (only is None or each.name in only):
                 _update(context, each, tally)
@@ -80,7 +80,7 @@ def _approach(context: Context, read_model: ReadModel, tally: Tally) -> None:
     for _ in range(settings().batch_size):
         if tally.finished():
             return
-        met: list[Stored] = []
+        met: list[StreamRow] = []
         try:
             if not _take_page(context, read_model, tally, 1, met):
                 return
@@ -96,7 +96,7 @@ def _take_page(
     read_model: ReadModel,
     tally: Tally,
     size: int,
-    met: list[Stored] | None = None,
+    met: list[StreamRow] | None = None,
 ) -> bool:
     """Take in one page in one transaction; false: there is no more, or none for us.
 
@@ -125,17 +125,19 @@ def _take_page(
     return not cursor.caught_up
 
 
-def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[Stored]:
+def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[StreamRow]:
     """Read the next events for a read model, with no more of them than it asks for."""
     return cursor.read(size, read_model.by_type, bare=not read_model.takes_envelopes)
 
 
-def place(row: Stored) -> str:
+def place(row: StreamRow) -> str:
     """Return where an event is to be found: its stream, its position in all of them, its type."""
     return f"event {row.version} of the stream {row.stream!r}, position {row.position}, {row.type}"
 
 
-def _rest(context: Context, read_model: ReadModel, error: Exception, met: Sequence[Stored]) -> None:
+def _rest(
+    context: Context, read_model: ReadModel, error: Exception, met: Sequence[StreamRow]
+) -> None:
     with follow(context, read_model.name) as cursor:
         if cursor is None:
             return
@@ -148,7 +150,7 @@ def _rest(context: Context, read_model: ReadModel, error: Exception, met: Sequen
 def raise_if_not_ours(context: Context, error: Exception) -> None:
     """Raise an error that is no projection's: of the connection, or of a context that is moved."""
     if isinstance(error, DatabaseError):
-        moved.explain(error)
+        moved.explain_refusal(error)
     connection = connections[context.database]
     if isinstance(error, DatabaseError | InterfaceError) and not connection.is_usable():
         raise error
@@ -159,16 +161,16 @@ class _Call:
     """One call of a projection, with the events it is for."""
 
     consumer: Consumer
-    rows: list[Stored]
+    rows: list[StreamRow]
 
 
 def apply(
     context: Context,
     read_model: ReadModel,
-    rows: Sequence[Stored],
+    rows: Sequence[StreamRow],
     *,
     until: Callable[[], bool] = never,
-) -> Stored | None:
+) -> StreamRow | None:
     """Call the projections with events, in the caller's transaction; return the last one taken in.
 
     Arguments:
@@ -179,7 +181,7 @@ def apply(
         HandlerError: a projection left its transaction unusable without an exception.
         Exception: whatever a projection raises.
     """
-    last: Stored | None = None
+    last: StreamRow | None = None
     with applying(read_model.name):
         for call, complete in _calls(read_model, rows):
             faults.point("project.before_apply")
@@ -198,7 +200,7 @@ def apply(
     return last
 
 
-def _calls(read_model: ReadModel, rows: Sequence[Stored]) -> Iterator[tuple[_Call, bool]]:
+def _calls(read_model: ReadModel, rows: Sequence[StreamRow]) -> Iterator[tuple[_Call, bool]]:
     """Yield the calls in order, and whether all that concerns their last event is done with it.
 
     What takes lists gets as many events as follow each other for it alone.
@@ -235,7 +237,7 @@ def _call(context: Context, call: _Call) -> None:
         consumer.function(event)
 
 
-def _events(consumer: Consumer, rows: Sequence[Stored]) -> Iterator[Any]:
+def _events(consumer: Consumer, rows: Sequence[StreamRow]) -> Iterator[Any]:
     """Yield the events of rows, brought to their newest versions."""
     readers = {
         name: codec.own_reader(cls, consumer.upcasters_of(cls))
@@ -245,7 +247,7 @@ def _events(consumer: Consumer, rows: Sequence[Stored]) -> Iterator[Any]:
         yield readers[row.type](row.payload or "", row.schema_version)
 
 
-def envelope(context: Context, row: Stored) -> Envelope:
+def envelope(context: Context, row: StreamRow) -> Envelope:
     """Return the envelope of a row."""
     return Envelope(
         id=as_uuid(row.message_id),
@@ -253,7 +255,7 @@ def envelope(context: Context, row: Stored) -> Envelope:
         version=row.schema_version,
         source=context.label,
         key=row.key,
-        time=aware(connections[context.database], row.recorded_at),
+        time=as_datetime(connections[context.database], row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         headers=codec.decode_headers(row.headers or "{}"),

@@ -4,26 +4,26 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.queues.statements import PendingRow
-from outbox_inbox.queues.statements.checkpoints import Stored
-from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
+from outbox_inbox.queues.statements.dialects import as_datetime, as_uuid, as_uuid_or_none
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 from .base import OutgoingMessage
 
 
 def outgoing(
-    context: Context, connection: BaseDatabaseWrapper, row: PendingRow | Stored
+    context: Context, connection: BaseDatabaseWrapper, row: PendingRow | StreamRow
 ) -> OutgoingMessage:
     """Return the message of a row of a context; without text if the text was not fetched."""
-    stored = isinstance(row, Stored)
+    stored = isinstance(row, StreamRow)
     return OutgoingMessage(
-        row=row.position if isinstance(row, Stored) else row.id,
+        row=row.position if isinstance(row, StreamRow) else row.id,
         id=as_uuid(row.message_id),
         type=row.type,
         version=row.schema_version,
         key=row.key,
         key_hash=row.key_hash,
         partition=row.key_hash % context.outbox_partitions,
-        time=aware(connection, row.recorded_at),
+        time=as_datetime(connection, row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         hops=row.hops,
