@@ -37,20 +37,21 @@ are promised, through `record`, the relay, the receiver and the dispatcher.
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("adapter", "contract", "crashing", "failing")),
-    *(f"{__name__}.{name}" for name in ("ordering", "scene", "subscribing")),
+_ASSERTING = (
+    *("adapter", "contract_cases", "crash_cases", "order_cases", "scene", "server_cases"),
+    "subscriber_cases",
 )
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _ASSERTING))
 
 from .adapter import ABILITIES  # noqa: E402  after pytest was asked to rewrite its assertions
-from .contract import ContractCases  # noqa: E402
-from .crashing import CrashCases  # noqa: E402
-from .failing import ServerCases  # noqa: E402
-from .ordering import OrderCases  # noqa: E402
-from .subscribing import SubscriberCases  # noqa: E402
+from .contract_cases import ContractCases  # noqa: E402
+from .crash_cases import CrashCases  # noqa: E402
+from .order_cases import OrderCases  # noqa: E402
+from .server_cases import ServerCases  # noqa: E402
+from .subscriber_cases import SubscriberCases  # noqa: E402
 
 __all__ = ["ABILITIES", "TransportConformance"]
 
 
 class TransportConformance(ContractCases, OrderCases, SubscriberCases, CrashCases, ServerCases):
-    """What every transport has to pass; `abilities.Adapter` says what its author fills in."""
+    """The cases that every transport passes; its author fills in the methods of `adapter.Adapter`."""

@@ -38,8 +38,8 @@ APPS = tuple(f"outbox_inbox.testing.conformance.{label.partition('_')[2]}" for l
 _PATIENCE = 50  # rounds in a row in which nothing moves and a transport cannot be reached
 
 
-def say(*numbers: int, topic: str = "a", text: str = "", **terms: Any) -> list[Envelope]:
-    """Record what is said of a topic, in one transaction."""
+def record_numbers(*numbers: int, topic: str = "a", text: str = "", **terms: Any) -> list[Envelope]:
+    """Record a `Said` event of a topic for each number, in one transaction."""
     events = [Said(topic=topic, number=number, text=text) for number in numbers]
     return movers.record_events(*events, **terms)
 
@@ -70,7 +70,7 @@ def subscribe(*labels: str) -> None:
         receive(label)
 
 
-def settle(*labels: str) -> None:
+def deliver_all(*labels: str) -> None:
     """Move every message to its destination, whatever backs off; fail if one cannot be moved.
 
     The first attempt after an outage may fail on a connection that is broken unnoticed.

@@ -27,11 +27,11 @@ class CrashCases(Adapter):
     def test_a_publisher_that_dies_before_publishing_loses_nothing(self, point: str) -> None:
         """The next one sends what is left."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         with self.crashing(point):
             scene.relay()
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     @pytest.mark.parametrize("point", AFTER_PUBLISHING)
@@ -40,25 +40,25 @@ class CrashCases(Adapter):
     ) -> None:
         """Between the confirmation and the mark: a message is sent again, and dropped by its id."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         with self.crashing(point):
             scene.relay()
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
         assert scene.inbox() == [1, 2, 3, 4]
 
     def test_repeated_messages_are_dropped_also_after_they_were_handled(self) -> None:
         """A late duplicate changes nothing."""
         scene.subscribe()
-        scene.say(1, 2)
+        scene.record_numbers(1, 2)
         with self.crashing("relay.before_mark"):
             scene.relay()
         for label in SUBSCRIBERS:
             scene.receive(label)
             movers.dispatch(label)
-        scene.say(3)
-        scene.settle()
+        scene.record_numbers(3)
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3]
 
     @pytest.mark.parametrize("point", [*RECEIVING, *STORED])
@@ -66,24 +66,24 @@ class CrashCases(Adapter):
     def test_a_receiver_that_dies_gets_again_what_it_had_not_confirmed(self, point: str) -> None:
         """Before anything new; the inbox drops what it has already."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         with self.crashing(point):
             scene.receive()
-        scene.say(4)
+        scene.record_numbers(4)
         scene.relay()
-        scene.settle()
+        scene.deliver_all()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     @needs("receive")
     def test_what_is_pending_comes_before_what_is_new(self) -> None:
         """Also if the dead receiver had received only some of the messages."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         with self.crashing("receive.after_read"):
             scene.receive(limit=2)
-        scene.say(4)
+        scene.record_numbers(4)
         scene.relay()
         numbers: list[int] = []
         while scene.receive(limit=1).done:
@@ -94,19 +94,19 @@ class CrashCases(Adapter):
     def test_receivers_that_die_one_after_the_other_lose_nothing(self) -> None:
         """Each receives some messages, and none acknowledges them."""
         scene.subscribe()
-        scene.say(*range(1, 9))
+        scene.record_numbers(*range(1, 9))
         scene.relay()
         for point in (*RECEIVING, "receive.after_commit", *RECEIVING):
             with self.crashing(point):
                 scene.receive(limit=3)
-        scene.settle()
+        scene.deliver_all()
         assert scene.inbox() == scene.heard() == list(range(1, 9))
 
     @needs("receive")
     def test_an_acknowledgement_that_fails_repeats_messages_and_handles_them_once(self) -> None:
         """The receiver backs off and continues; the inbox drops what comes again."""
         scene.subscribe()
-        scene.say(1, 2)
+        scene.record_numbers(1, 2)
         scene.relay()
         failing = TransportUnavailable("no answer")
         with (
@@ -115,8 +115,8 @@ class CrashCases(Adapter):
         ):
             scene.receive()
         assert "no answer" in scene.outage(Queue.INTAKE, SUBSCRIBER)
-        scene.say(3)
-        scene.settle()
+        scene.record_numbers(3)
+        scene.deliver_all()
         assert scene.inbox() == scene.heard() == [1, 2, 3]
 
     @needs("outlive")
@@ -124,13 +124,13 @@ class CrashCases(Adapter):
         """Nothing that matters exists only in the memory of a process."""
         scene.subscribe()
         for number in range(1, 6):
-            scene.say(number)
+            scene.record_numbers(number)
             scene.new_process()
             scene.relay()
             scene.new_process()
             scene.receive(limit=1)
         scene.new_process()
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4, 5]
 
     @pytest.mark.parametrize("seed", SEEDS)
@@ -161,11 +161,11 @@ class CrashCases(Adapter):
             for number in range(messages):
                 topic = chance.choice("abc")
                 said[topic] += 1
-                scene.say(said[topic], topic=topic)
+                scene.record_numbers(said[topic], topic=topic)
                 self._crash_one_mover(chance)
                 if number in restarting:
                     self.restart()
-            scene.settle()
+            scene.deliver_all()
             for label in SUBSCRIBERS:
                 for topic, last in said.items():
                     assert scene.heard(label, topic) == list(range(1, last + 1)), f"seed {seed}"

@@ -17,41 +17,41 @@ class SubscriberCases(Adapter):
         scene.subscribe()
         last = 0
         for _ in range(15):
-            scene.say(*range(last + 1, last + 101))
+            scene.record_numbers(*range(last + 1, last + 101))
             last += 100
             scene.relay()
             scene.receive(SUBSCRIBER)
             movers.dispatch(SUBSCRIBER)
             assert scene.heard(SUBSCRIBER)[-1:] == [last]
         assert scene.heard(BYSTANDER) == []
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard(BYSTANDER) == scene.heard(SUBSCRIBER) == list(range(1, last + 1))
 
     def test_a_message_without_a_subscriber_yet_is_not_lost(self) -> None:
         """It waits for the first subscriber, in the transport or in the outbox."""
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         if not self.can("keep"):
             assert set(scene.outbox()) <= {OutboxState.PENDING, OutboxState.WAITING}
-        scene.settle(SUBSCRIBER)
+        scene.deliver_all(SUBSCRIBER)
         assert scene.heard(SUBSCRIBER) == [1, 2, 3]
 
     @needs("keep")
     def test_a_later_subscriber_gets_all_that_no_other_has_read(self) -> None:
         """Everything was published before the first subscription."""
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         scene.subscribe()
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard(SUBSCRIBER) == scene.heard(BYSTANDER) == [1, 2, 3]
 
     def test_one_context_of_a_project_does_not_take_from_another_that_never_received(self) -> None:
         """Both are known at the start; it must not matter which receives first."""
-        scene.say(*range(1, 1_201))
+        scene.record_numbers(*range(1, 1_201))
         scene.relay()
-        scene.settle(SUBSCRIBER)
+        scene.deliver_all(SUBSCRIBER)
         assert scene.heard(SUBSCRIBER) == list(range(1, 1_201))
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard(BYSTANDER) == list(range(1, 1_201))
 
     @needs("refuse")
@@ -70,8 +70,8 @@ class SubscriberCases(Adapter):
         outcome = scene.relay()
         assert (outcome.done, outcome.failed) == (4, 1)
         assert [attempts for attempts in scene.outbox("attempts") if attempts] == [1]
-        scene.say(4, topic="refused")
-        scene.say(3)
+        scene.record_numbers(4, topic="refused")
+        scene.record_numbers(3)
         scene.relay()
         for label in (SUBSCRIBER, BYSTANDER):
             scene.receive(label)
@@ -92,6 +92,6 @@ class SubscriberCases(Adapter):
             scene.relay()
             movers.come_due()
         assert sorted(scene.outbox()) == [OutboxState.DEAD, OutboxState.SENT, OutboxState.WAITING]
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard(topic="a") == [1]
         assert scene.heard(topic="refused") == []

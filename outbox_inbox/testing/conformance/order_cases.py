@@ -36,12 +36,12 @@ class OrderCases(Adapter):
         scene.subscribe()
         for number in range(1, 21):
             for topic in ("a", "b", "c"):
-                scene.say(number, topic=topic)
+                scene.record_numbers(number, topic=topic)
         while scene.relay(limit=7).done:
             pass
         while scene.receive(limit=4).done:
             pass
-        scene.settle()
+        scene.deliver_all()
         for label in SUBSCRIBERS:
             for topic in ("a", "b", "c"):
                 assert scene.inbox(label, topic) == list(range(1, 21))
@@ -55,8 +55,8 @@ class OrderCases(Adapter):
             topics = [f"topic {number}" for number in range(10)]
             for number in range(1, 6):
                 for topic in topics:
-                    scene.say(number, topic=topic)
-            scene.settle()
+                    scene.record_numbers(number, topic=topic)
+            scene.deliver_all()
             for topic in topics:
                 assert scene.heard(topic=topic) == [1, 2, 3, 4, 5]
             partitions = OutboxMessage.objects.using(scene.publisher().database)
@@ -66,10 +66,10 @@ class OrderCases(Adapter):
     def test_each_of_two_subscribers_gets_each_message(self) -> None:
         """What one has received and acknowledged is still there for the other."""
         scene.subscribe()
-        scene.say(1, 2, 3)
-        scene.settle(SUBSCRIBER)
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(1, 2, 3)
+        scene.deliver_all(SUBSCRIBER)
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard(SUBSCRIBER) == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     def test_a_message_arrives_as_it_was_recorded(self) -> None:
@@ -77,9 +77,9 @@ class OrderCases(Adapter):
         scene.subscribe()
         headers = {"who": "ÿ 中", "traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
         movers.record_events(Thought(topic="a", number=1), headers=headers)
-        scene.say(2, headers=headers)
+        scene.record_numbers(2, headers=headers)
         movers.record_events(Murmured(topic="a", number=3))
-        scene.settle()
+        scene.deliver_all()
         sent = self._rows(OutboxMessage, PUBLISHER, kind="integration")
         assert [row["causation_id"] is None for row in sent].count(False) == 1
         assert [row["key"] for row in sent].count(None) == 1
@@ -91,9 +91,9 @@ class OrderCases(Adapter):
         """In the payload, the key and the headers."""
         scene.subscribe()
         key = CHARACTERS[-150:]
-        scene.say(1, topic=key, text=CHARACTERS, headers={"said": CHARACTERS})
-        scene.say(2, topic=key)
-        scene.settle()
+        scene.record_numbers(1, topic=key, text=CHARACTERS, headers={"said": CHARACTERS})
+        scene.record_numbers(2, topic=key)
+        scene.deliver_all()
         assert not scene.quarantined()
         assert self._rows(InboxMessage, SUBSCRIBER) == self._rows(OutboxMessage, PUBLISHER)
         assert scene.heard(topic=key) == [1, 2]
@@ -103,8 +103,8 @@ class OrderCases(Adapter):
         scene.subscribe()
         around = len(b'{"number":1,"text":"","topic":"a"}')
         for number in range(1, 5):
-            scene.say(number, text="x" * (262_144 - around))
-        scene.settle()
+            scene.record_numbers(number, text="x" * (262_144 - around))
+        scene.deliver_all()
         rows = self._rows(InboxMessage, SUBSCRIBER)
         assert [len(str(row["payload"])) for row in rows] == [262_144] * 4
         assert rows == self._rows(OutboxMessage, PUBLISHER)
@@ -114,7 +114,7 @@ class OrderCases(Adapter):
         """In any order."""
         scene.subscribe()
         movers.record_events(*[Murmured(topic="a", number=number) for number in range(1, 51)])
-        scene.settle()
+        scene.deliver_all()
         assert sorted(scene.heard()) == list(range(1, 51))
         assert sorted(scene.heard(BYSTANDER)) == list(range(1, 51))
 
@@ -124,7 +124,7 @@ class OrderCases(Adapter):
         topics, each = [f"topic {number}" for number in range(100)], 100
         for number in range(0, each, 10):
             for topic in topics:
-                scene.say(*range(number, number + 10), topic=topic)
+                scene.record_numbers(*range(number, number + 10), topic=topic)
         begin = time.monotonic()
         done = scene.relay() + self._receive_all()
         took = time.monotonic() - begin

@@ -24,11 +24,11 @@ class ServerCases(Adapter):
     def test_what_was_published_survives_a_restart_of_the_server(self) -> None:
         """It was confirmed, so it must be there."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         self.restart()
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
         assert scene.all_sent()
 
@@ -36,25 +36,25 @@ class ServerCases(Adapter):
     def test_a_restart_between_storing_and_confirming_repeats_nothing(self) -> None:
         """What the receiver had stored comes again before anything new, and is dropped."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         with self.crashing("receive.after_commit"):
             scene.receive(limit=2)
         self.restart()
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     @needs("receive", "restart")
     def test_a_restart_while_a_receiver_has_messages_loses_none(self) -> None:
         """The receiver had read them and not stored them yet."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         with self.crashing("receive.after_read"):
             scene.receive(limit=2)
         self.restart()
-        scene.settle()
+        scene.deliver_all()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3]
 
     @needs("stop")
@@ -63,15 +63,15 @@ class ServerCases(Adapter):
         scene.subscribe()
         with self.stopped():
             self.continue_as_another()
-            scene.say(1, 2, 3)
+            scene.record_numbers(1, 2, 3)
             assert scene.relay().done == 0
             assert scene.outage(Queue.OUTBOX, PUBLISHER)
             if self.can("receive"):
                 with pytest.raises(TransportUnavailable):
                     scene.receive()
                 assert scene.outage(Queue.INTAKE, SUBSCRIBER)
-            scene.say(4)
-        scene.settle()
+            scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
         assert scene.all_sent()
         assert not any(scene.outage(Queue.INTAKE, label) for label in SUBSCRIBERS)
@@ -82,13 +82,13 @@ class ServerCases(Adapter):
         scene.subscribe()
         with self.stopped():
             for number in range(1, 25):
-                scene.say(number)
+                scene.record_numbers(number)
                 scene.relay()
                 self._receive_in_vain()
                 assert scene.outage(Queue.OUTBOX, PUBLISHER)
                 advance(timedelta(hours=1, seconds=1))
             assert set(scene.outbox("state", "attempts")) == {(OutboxState.PENDING, 0)}
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == list(range(1, 25))
         assert scene.all_sent()
 
@@ -97,9 +97,9 @@ class ServerCases(Adapter):
         """A call is one attempt of at most PUBLISH_TIMEOUT: it keeps a transaction open."""
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
-            scene.say(1)
-            scene.settle()
-            scene.say(2)
+            scene.record_numbers(1)
+            scene.deliver_all()
+            scene.record_numbers(2)
             with self.hanging():
                 begin = time.monotonic()
                 assert scene.relay().done == 0
@@ -108,7 +108,7 @@ class ServerCases(Adapter):
             # At most three calls: one to publish, two to receive.
             assert took < 3 * HASTE.total_seconds() + SLACK, f"it took {took:.1f} s"
             assert scene.outage(Queue.OUTBOX, PUBLISHER)
-            scene.settle()
+            scene.deliver_all()
             assert scene.heard() == scene.heard(BYSTANDER) == [1, 2]
             assert scene.all_sent()
 
@@ -117,17 +117,17 @@ class ServerCases(Adapter):
         """It arrived, is sent again, and is dropped; the order is kept."""
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
-            scene.say(1)
-            scene.settle()
-            scene.say(2, 3, 4)
+            scene.record_numbers(1)
+            scene.deliver_all()
+            scene.record_numbers(2, 3, 4)
             with self.losing_answers():
                 assert scene.relay().done == 0
             assert scene.outage(Queue.OUTBOX, PUBLISHER)
             for label in SUBSCRIBERS:
                 self._receive_now(label)
                 assert scene.inbox(label) == [1, 2, 3, 4]
-            scene.say(5)
-            scene.settle()
+            scene.record_numbers(5)
+            scene.deliver_all()
             for label in SUBSCRIBERS:
                 assert scene.inbox(label) == scene.heard(label) == [1, 2, 3, 4, 5]
             assert scene.all_sent()
@@ -137,12 +137,12 @@ class ServerCases(Adapter):
         """Whether it arrived or not."""
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
-            scene.say(1, 2, 3)
+            scene.record_numbers(1, 2, 3)
             scene.relay()
             with self.losing_acknowledgements():
                 self._receive_in_vain()
-            scene.say(4)
-            scene.settle()
+            scene.record_numbers(4)
+            scene.deliver_all()
             assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     def _receive_in_vain(self) -> None:
