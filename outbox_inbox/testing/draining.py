@@ -14,7 +14,7 @@ from outbox_inbox.models import (
     OutboxState,
     Queue,
 )
-from outbox_inbox.operations import MoverTurn, QueueStats, queue_stats, rounds
+from outbox_inbox.operations import MoverTurn, QueueStats, mover_turns, queue_stats
 from outbox_inbox.queues.outcome import Outcome
 
 from .clock import advance_to_next
@@ -76,7 +76,7 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
 def _drain_once(*, raise_errors: bool) -> Outcome:
     seen = _last_attempts()
     total = Outcome()
-    for step in rounds(contexts(), patience=_PATIENCE):
+    for step in mover_turns(contexts(), patience=_PATIENCE):
         total += step.outcome
         if raise_errors:
             _check_turn(step, seen)
@@ -90,7 +90,7 @@ def _check_turn(step: MoverTurn, seen: dict[str, int]) -> None:
         raise DrainFailed(
             f"the transport of {step.context.label!r} cannot be reached: {step.unreachable}", []
         )
-    if step.work == "project" and step.outcome.failed:
+    if step.mover == "project" and step.outcome.failed:
         failures = list(_projection_failures(step.context))
         raise DrainFailed(f"{len(failures)} projections failed in {step.context.label!r}", failures)
     if step.outcome.failed or step.outcome.dead:
@@ -115,8 +115,8 @@ def _leftovers(stats: QueueStats) -> Iterator[str]:
         yield f"{stats.context} {stats.queue.value}: {idle} left: {why}"
     for each in stats.partitions:
         # While the intake backs off, it is unknown whether there is something to receive.
-        if each.queue == Queue.INTAKE and each.state == "resting":
-            yield f"{stats.context} intake: partition {each.number} is resting: {each.reason}"
+        if each.queue == Queue.INTAKE and each.state == "backing off":
+            yield f"{stats.context} intake: partition {each.number} is backing off: {each.reason}"
 
 
 def _projection_failures(context: Context) -> Iterator[str]:
