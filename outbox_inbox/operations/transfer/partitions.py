@@ -17,10 +17,9 @@ QueuePartition = tuple[str, int]
 
 
 def pause_partitions(route: Route, reason: str) -> list[QueuePartition]:
-    """Pause all partitions of the old side, in the caller's transaction; return the paused ones.
+    """Pause all partitions of the old side, in the caller's transaction.
 
-    It waits for the transactions that movers are in. Returned are those that an operator had
-    paused before.
+    It waits for the transactions that movers are in. Return those that an operator had paused.
     """
     rows = Partition.objects.using(route.old).filter(context=route.label)
     _create_missing(route)
