@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import Context, get_context
-from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxState, Queue
+from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
 from outbox_inbox.queues.statements.dialects import dialect
@@ -42,12 +42,7 @@ RowChange = Callable[[BaseDatabaseWrapper, Context, Queue, Rows], int]
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """How many rows were changed, or (dry run) would be.
-
-    Fields:
-        outbox: messages of the outbox.
-        inbox: deliveries.
-    """
+    """How many messages of the outbox and deliveries of the inbox were (dry run: would be) changed."""
 
     outbox: int = 0
     inbox: int = 0
@@ -119,12 +114,14 @@ def _change_selected(
     selection: Selection, states: StateGroup, change: RowChange, *, dry_run: bool
 ) -> ChangedRows:
     context = get_context(selection.context)
-    counts = {}
-    for queue, chosen in selected_rows(selection, states):
-        counts[queue.value] = (
-            chosen.count() if dry_run else _change_in_chunks(context, queue, chosen, states, change)
-        )
-    return ChangedRows(**counts)
+    return ChangedRows(
+        **{
+            queue.value: chosen.count()
+            if dry_run
+            else _change_in_chunks(context, queue, chosen, states, change)
+            for queue, chosen in selected_rows(selection, states)
+        }
+    )
 
 
 def _change_rows(chosen: Rows, states: StateGroup, change: RowChange) -> int:
@@ -174,21 +171,17 @@ def _discard_for(reason: str) -> RowChange:
     def change(
         connection: BaseDatabaseWrapper, context: Context, queue: Queue, locked: Rows
     ) -> int:
-        heads = _blocking_heads(queue, locked)
-        state = OutboxState.DISCARDED if queue == Queue.OUTBOX else DeliveryState.DISCARDED
+        shared = ("key",) if queue == Queue.OUTBOX else ("consumer", "key")
+        heads = locked.filter(holds=True, key__isnull=False).order_by("partition")
+        blocking = list(heads.values_list("partition", *shared))
         now = RawSQL(dialect(connection).now, ())
-        count = locked.update(state=state, error=text, holds=False, due_at=None, finished_at=now)
-        _unblock_followers(connection, context, queue, heads)
+        count = locked.update(
+            state="discarded", error=text, holds=False, due_at=None, finished_at=now
+        )
+        _unblock_followers(connection, context, queue, blocking)
         return count
 
     return change
-
-
-def _blocking_heads(queue: Queue, locked: Rows) -> list[tuple[Any, ...]]:
-    """Return partition and key (in an inbox: and consumer) of each row that blocks its followers."""
-    shared = ("key",) if queue == Queue.OUTBOX else ("consumer", "key")
-    heads = locked.filter(holds=True, key__isnull=False).order_by("partition")
-    return list(heads.values_list("partition", *shared))
 
 
 def _unblock_followers(
@@ -197,11 +190,12 @@ def _unblock_followers(
     queue: Queue,
     heads: Sequence[tuple[Any, ...]],
 ) -> None:
+    """Unblock what waits behind heads: rows of partition and key, in an inbox with the consumer."""
     if heads:
         nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
     for partition, members in groupby(heads, key=itemgetter(0)):
+        names = [member[1:] for member in members]
         if queue == Queue.OUTBOX:
-            unblock_messages(connection, context.label, partition, [key for _, key in members])
+            unblock_messages(connection, context.label, partition, [key for (key,) in names])
         else:
-            pairs = [(consumer, key) for _, consumer, key in members]
-            unblock_deliveries(connection, context.label, partition, pairs)
+            unblock_deliveries(connection, context.label, partition, names)

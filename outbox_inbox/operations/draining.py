@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
@@ -25,26 +25,14 @@ PATIENCE = timedelta(seconds=30)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts on a busy partition
 
 
-class Progress(Protocol):
-    """Is called with the number of messages that were just moved."""
+Progress = Callable[[Context, MoverName, int], None]
+"""Is called with the number of messages that were just moved."""
 
-    def __call__(self, context: Context, mover: MoverName, count: int, /) -> None:
-        """Count ``count`` more messages."""
+Mover = Callable[..., Outcome]
+"""The relay, the receiver, the dispatcher, or the updater of the read models.
 
-
-class Mover(Protocol):
-    """The relay, the receiver, the dispatcher, or the updater of the read models."""
-
-    def __call__(
-        self,
-        context: Context,
-        *,
-        limit: int | None = None,
-        stop: Callable[[], bool] = never,
-        progress: Callable[[int], None] = ignore,
-    ) -> Outcome:
-        """Move what is due in one context."""
-
+Takes a context, and by name ``limit``, ``stop`` and ``progress`` as `drain` does.
+"""
 
 MOVERS: Mapping[MoverName, Mover] = {
     "relay": relay_outbox,
@@ -76,12 +64,9 @@ class DrainOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoverTurn:
-    """One mover's turn in one context.
+    """What one mover did in one turn in one context.
 
     Fields:
-        context: the context.
-        mover: which mover.
-        outcome: what it did.
         unreachable: why the transport could not be reached, or empty.
     """
 
@@ -161,7 +146,7 @@ def mover_turns(
 ) -> Iterator[MoverTurn]:
     """Do as `drain`, and yield each turn when it is over."""
     stop, remaining = options.get("stop", never), options.get("limit")
-    progress = options.get("progress", _ignore_progress)
+    progress = options.get("progress", ignore)
     wait = _BusyWait(options.get("patience", PATIENCE), options.get("on_busy", ignore))
     while not stop():
         moved, busy = False, 0
@@ -179,10 +164,6 @@ def mover_turns(
             wait.reset()
         elif not busy or not wait.pause(busy):
             return
-
-
-def _ignore_progress(context: Context, mover: MoverName, count: int, /) -> None:
-    """Do nothing: the default of ``progress``."""
 
 
 def _take_turn(

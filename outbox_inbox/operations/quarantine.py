@@ -47,7 +47,7 @@ class QuarantineSelection:
     type: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Released:
     """What a second check of messages came to, or (dry run) would come to.
 
@@ -60,6 +60,10 @@ class Released:
     released: int = 0
     kept: Mapping[QuarantineReason, int] = field(default_factory=dict)
     cut: int = 0
+
+    def __add__(self, other: "Released") -> "Released":
+        kept = Counter(self.kept) + Counter(other.kept)
+        return Released(self.released + other.released, kept, self.cut + other.cut)
 
     @property
     def staying(self) -> int:
@@ -113,10 +117,7 @@ def release_rows(chosen: Rows) -> Released:
         NotAContext: a row's context does not exist any more.
         OutboxInboxError: a row's context has been moved to another database.
     """
-    total = Released()
-    for context, mine in rows_by_context(chosen):
-        total = _sum(total, _release(context, mine))
-    return total
+    return sum((_release(*each) for each in rows_by_context(chosen)), Released())
 
 
 def discard_quarantined_rows(chosen: Rows, reason: str) -> int:
@@ -168,7 +169,7 @@ def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Releas
         with operator_lock(context, Queue.INTAKE):
             # Read again under the lock: before it another operator may have solved some of them.
             rows = list(_quarantined_rows(context).filter(pk__in=ids).order_by("pk"))
-            total = _sum(total, _check_again(context, rows))
+            total += _check_again(context, rows)
             if total.released:
                 nudge(context, "dispatch")
             if dry_run:
@@ -178,24 +179,21 @@ def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Releas
 
 def _check_again(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
     """Admit the messages that pass, and store with each of the others why it does not."""
-    whole: list[tuple[QuarantinedMessage, ReceivedMessage]] = []
-    staying: list[QuarantinedMessage] = []
+    messages = {row.pk: quarantine.restore_message(row) for row in rows}
+    refused = _admit(context, [each for each in messages.values() if each is not None])
+    passed: list[int] = []
+    kept: Counter[QuarantineReason] = Counter()
     for row in rows:
-        message = quarantine.restore_message(row)
-        if message is None:
-            staying.append(row)
-        else:
-            whole.append((row, message))
-    cut = len(staying)
-    refused = _admit(context, [message for _, message in whole])
-    passed = [row.pk for row, message in whole if id(message) not in refused]
-    for row, message in whole:
-        if id(message) in refused:
+        message = messages[row.pk]
+        if message is not None and id(message) not in refused:
+            passed.append(row.pk)
+            continue
+        if message is not None:
             row.reason, row.error = refused[id(message)]
             row.save(using=context.database, update_fields=["reason", "error"])
-            staying.append(row)
+        kept[QuarantineReason(row.reason)] += 1
     _finish(context, passed, state=QuarantineState.RELEASED)
-    kept = Counter(QuarantineReason(row.reason) for row in staying)
+    cut = sum(each is None for each in messages.values())
     return Released(released=len(passed), kept=kept, cut=cut)
 
 
@@ -225,11 +223,3 @@ def _discard(context: Context, chosen: Rows, reason: str) -> int:
 def _finish(context: Context, ids: Sequence[int], **changes: Any) -> int:
     now = RawSQL(dialect(connections[context.database]).now, ())
     return _quarantined_rows(context).filter(pk__in=ids).update(finished_at=now, **changes)
-
-
-def _sum(one: Released, other: Released) -> Released:
-    return Released(
-        released=one.released + other.released,
-        kept=Counter(one.kept) + Counter(other.kept),
-        cut=one.cut + other.cut,
-    )

@@ -11,8 +11,8 @@ def never() -> bool:
     return False
 
 
-def ignore(count: int) -> None:
-    """Report to nobody: the default of a mover's ``progress``."""
+def ignore(*_: object) -> None:
+    """Report nothing: the default of a mover's ``progress``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
