@@ -51,7 +51,7 @@ def read_model_stats(chosen: Iterable[Context] | None = None) -> list[ReadModelS
     Arguments:
         chosen: which contexts; None (default) means all.
     """
-    wanted = contexts() if chosen is None else tuple(chosen)
+    wanted = contexts() if chosen is None else chosen
     return [each for context in wanted for each in _stats(context)]
 
 
