@@ -61,9 +61,6 @@ def retry(selection: Selection, *, dry_run: bool = False) -> ChangedRows:
 
     Arguments:
         dry_run: change nothing, and count.
-
-    Raises:
-        NotAContext: there is no such context.
     """
     return _change_selected(selection, "failed", _retry_rows, dry_run=dry_run)
 
@@ -83,7 +80,6 @@ def discard(
         dry_run: change nothing, and count.
 
     Raises:
-        NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
     states: StateGroup = "unfinished" if unfinished or selection.id is not None else "dead"
@@ -91,22 +87,12 @@ def discard(
 
 
 def retry_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery]) -> int:
-    """Retry the rows of a query set, of any contexts, as `retry` does; return how many.
-
-    Raises:
-        NotAContext: a row's context does not exist any more.
-        OutboxInboxError: a row's context has been moved to another database.
-    """
+    """Do as `retry` with the rows of a query set; return how many; raises as `rows_by_context`."""
     return _change_rows(chosen, "failed", _retry_rows)
 
 
 def discard_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: str) -> int:
-    """Discard the rows of a query set, in any unfinished state, as `discard`; return how many.
-
-    Raises:
-        NotAContext, OutboxInboxError: as `retry_rows`.
-        ValueError: the reason is empty.
-    """
+    """Do as `discard` with the unfinished rows of a query set; raises as `rows_by_context`, too."""
     return _change_rows(chosen, "unfinished", _discard_for(reason))
 
 

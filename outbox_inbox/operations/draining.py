@@ -129,10 +129,6 @@ def drain(
     Arguments:
         chosen: which contexts; None (default) means all.
         movers: which movers; default: all.
-        options: see `DrainOptions`.
-
-    Returns:
-        One entry a context, by label.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     found = {context.label: Drained(context=context.label) for context in wanted}

@@ -41,7 +41,6 @@ class Pruned:
     """How many rows of one context were removed, or (dry run) would be.
 
     Fields:
-        context: label of the context.
         outbox: messages of the outbox, sent or discarded.
         deliveries: deliveries, done or discarded; their failed attempts went with them.
         inbox: messages of the inbox without deliveries; their ids are not recognised any more.

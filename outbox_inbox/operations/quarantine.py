@@ -33,7 +33,7 @@ class QuarantineSelection:
     """Which quarantined messages an operator selects; a field that is None does not restrict.
 
     Fields:
-        context: label of the context that received them.
+        context: label of the context that received them; NotAContext is raised for an unknown one.
         id: the id that their sender gave them.
         reason: why they were quarantined.
         source: the source that they claim, with or without the slash before it.
@@ -82,12 +82,8 @@ def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Release
 
     Arguments:
         dry_run: change nothing, and count.
-
-    Raises:
-        NotAContext: there is no such context.
     """
-    context = get_context(selection.context)
-    return _release(context, quarantined(selection), dry_run=dry_run)
+    return _release(get_context(selection.context), quarantined(selection), dry_run=dry_run)
 
 
 def discard_quarantined(
@@ -102,41 +98,25 @@ def discard_quarantined(
         dry_run: change nothing, and count.
 
     Raises:
-        NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
-    context, text = get_context(selection.context), checked_reason(reason)
-    chosen = quarantined(selection)
-    return chosen.count() if dry_run else _discard(context, chosen, text)
+    text, chosen = checked_reason(reason), quarantined(selection)
+    return chosen.count() if dry_run else _discard(get_context(selection.context), chosen, text)
 
 
 def release_rows(chosen: Rows) -> Released:
-    """Check the rows of a query set again, of any contexts, as `release` does.
-
-    Raises:
-        NotAContext: a row's context does not exist any more.
-        OutboxInboxError: a row's context has been moved to another database.
-    """
+    """Check the rows of a query set again, as `release` does; raises as `rows_by_context`."""
     return sum((_release(*each) for each in rows_by_context(chosen)), Released())
 
 
 def discard_quarantined_rows(chosen: Rows, reason: str) -> int:
-    """Give the rows of a query set up for good, as `discard_quarantined`; return how many.
-
-    Raises:
-        NotAContext, OutboxInboxError: as `release_rows`.
-        ValueError: the reason is empty.
-    """
+    """Do as `discard_quarantined` with the rows of a query set; raises as `rows_by_context`, too."""
     text = checked_reason(reason)
     return sum(_discard(context, mine, text) for context, mine in rows_by_context(chosen))
 
 
 def quarantined(selection: QuarantineSelection) -> Rows:
-    """Return the selected messages that are still quarantined, as a query set.
-
-    Raises:
-        NotAContext: there is no such context.
-    """
+    """Return the selected messages that are still quarantined, as a query set."""
     rows = _quarantined_rows(get_context(selection.context)).filter(context=selection.context)
     if selection.id is not None:
         rows = rows.filter(message_id=selection.id)

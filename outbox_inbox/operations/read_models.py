@@ -21,9 +21,7 @@ class ReadModelStats:
     """One read model at one moment.
 
     Fields:
-        context: label of the context.
-        name: of the read model.
-        database: alias of the database.
+        context, name, database: which one: label, name, alias.
         lag: how many events of its stream it has still to handle.
         oldest: age of the first of them in seconds, by the database's clock; None: there are none.
         state: "working", "paused" by an operator, or "backing off" after a failure.

@@ -34,11 +34,9 @@ _FIRST, _END = 4, 500  # ids below are used up while a server is created
 
 @dataclass(frozen=True, slots=True)
 class Rebased:
-    """What happened to one subscription.
+    """What happened to one subscription of a context.
 
     Fields:
-        context: label of the context.
-        subscription: its name.
         unhandled: how many events it has still to handle: as many as before.
     """
 

@@ -25,11 +25,9 @@ from .table_locks import lock_tables, retry_until_locked
 
 @dataclass(frozen=True, slots=True)
 class Repartitioned:
-    """What happened to one queue.
+    """What happened to one queue of a context.
 
     Fields:
-        context: label of the context.
-        queue: outbox or inbox.
         before, after: how many partitions it had and has.
         moved: unfinished messages or deliveries whose partition changed.
     """

@@ -46,7 +46,7 @@ class Selection:
     """Which messages an operator selects; a field that is None (default) does not restrict.
 
     Fields:
-        context: label of the context.
+        context: label of the context; NotAContext is raised for an unknown one.
         queue: outbox or inbox.
         type: stored type name of the messages.
         key: their key.
@@ -69,11 +69,7 @@ class Selection:
 
 
 def selected_rows(selection: Selection, states: StateGroup) -> Iterator[tuple[Queue, Rows]]:
-    """Yield the selected rows of each queue, as query sets.
-
-    Raises:
-        NotAContext: there is no such context.
-    """
+    """Yield the selected rows of each queue, as query sets."""
     using = get_context(selection.context).database
     for queue in selection.queues:
         chosen = MODELS[queue].objects.using(using).filter(**_filters(selection, queue))
@@ -81,7 +77,7 @@ def selected_rows(selection: Selection, states: StateGroup) -> Iterator[tuple[Qu
 
 
 def rows_by_context(chosen: Rows) -> Iterator[tuple[Context, Rows]]:
-    """Split a query set by context.
+    """Split a query set, which may have rows of any contexts, by context.
 
     Raises:
         NotAContext: a row's context does not exist any more.

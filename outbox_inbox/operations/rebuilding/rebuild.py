@@ -26,7 +26,6 @@ class Rebuilt:
     """The result of a rebuild.
 
     Fields:
-        context, name: the read model.
         events: how many were handled by this call.
         resumed: whether it continued an earlier call that was stopped.
         finished: whether the read model is rebuilt; False: it was stopped, and can be continued.

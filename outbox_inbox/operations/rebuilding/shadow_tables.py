@@ -106,7 +106,17 @@ class PostgresShadow(Shadow):
     schema = "outbox_inbox_rebuild"
 
     def exists(self) -> bool:
-        self._require_grants()
+        refused = self.execute(
+            "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT ("
+            "has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
+            [self.schema],
+        )
+        for (role,) in refused:
+            raise OutboxInboxError(
+                f"the role {role!r} may not create tables in the schema {self.schema}, in which a read "
+                "model is rebuilt. Let its owner run: GRANT USAGE, CREATE ON SCHEMA "
+                f'{self.schema} TO "{role}"'
+            )
         copy, live = f"'{self.schema}'", "current_schema()"
         return all(self._columns_in(copy, name) for name in self.tables) and all(
             self._columns_in(copy, name) == self._columns_in(live, name) for name in self.tables
@@ -135,29 +145,14 @@ class PostgresShadow(Shadow):
                 f"CREATE TABLE {self.copy_of(name)} (LIKE {self.quoted(name)} INCLUDING ALL)"
             )
 
-    def _require_grants(self) -> None:
-        refused = self.execute(
-            "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT ("
-            "has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
-            [self.schema],
-        )
-        for (role,) in refused:
-            raise OutboxInboxError(
-                f"the role {role!r} may not create tables in the schema {self.schema}, in which a read "
-                "model is rebuilt. Let its owner run: GRANT USAGE, CREATE ON SCHEMA "
-                f'{self.schema} TO "{role}"'
-            )
-
     @contextmanager
     def active(self) -> Iterator[None]:
         # Local to the transaction: an error rolls the setting back with everything else.
+        change = "SELECT set_config('search_path', %s, true)"
         ((path,),) = self.execute("SELECT current_setting('search_path')")
-        self._set_search_path(f"{self.schema}, {path}")
+        self.execute(change, [f"{self.schema}, {path}"])
         yield
-        self._set_search_path(path)
-
-    def _set_search_path(self, path: str) -> None:
-        self.execute("SELECT set_config('search_path', %s, true)", [path])
+        self.execute(change, [path])
 
     def copy_of(self, name: str) -> str:
         return f"{self.schema}.{self.quoted(name)}"
@@ -179,27 +174,24 @@ class SQLiteShadow(Shadow):
         return self.execute("SELECT name, type FROM pragma_table_info(%s)", [name])
 
     def create(self) -> None:
+        query = (
+            "SELECT type, sql FROM sqlite_master WHERE tbl_name = %s AND sql IS NOT NULL"
+            " AND type IN ('table', 'index') ORDER BY type DESC"
+        )
         for name in self.tables:
-            found = self.execute(
-                "SELECT type, sql FROM sqlite_master WHERE tbl_name = %s AND sql IS NOT NULL"
-                " AND type IN ('table', 'index') ORDER BY type DESC",
-                [name],
-            )
-            for kind, sql in found:
+            for kind, sql in self.execute(query, [name]):
                 self.execute(self._copy_statement(kind, sql, name).replace("%", "%%"))
 
     def _copy_statement(self, kind: str, sql: str, name: str) -> str:
         """Return the statement that creates a copy: with other names for the table and its indexes."""
-        quoted = f'"{name}"'
         if kind == "table":
             for other in self.tables:  # copies refer to copies
-                referred = f'REFERENCES "{other}"'
-                sql = sql.replace(referred, f"REFERENCES {self.copy_of(other)}")
-            return sql.replace(quoted, self.copy_of(name), 1)
+                sql = sql.replace(f'REFERENCES "{other}"', f"REFERENCES {self.copy_of(other)}")
+            return sql.replace(self.quoted(name), self.copy_of(name), 1)
         head, on, rest = sql.partition(" ON ")
         begin, _, index = head.rpartition(" ")
-        renamed = f'{begin} "{index.strip(chr(34))}{self.copy_suffix}"'
-        return f"{renamed}{on}{rest.replace(quoted, self.copy_of(name), 1)}"
+        copy = self.copy_of(index.strip('"'))
+        return f"{begin} {copy}{on}{rest.replace(self.quoted(name), self.copy_of(name), 1)}"
 
     @contextmanager
     def active(self) -> Iterator[None]:

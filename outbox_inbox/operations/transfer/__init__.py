@@ -28,7 +28,6 @@ class TableReport:
     """One table of a transfer.
 
     Fields:
-        table: its name.
         rows: how many rows of the context the old side has.
         differences: how many are missing, different or too many on the new side.
         checksum: of the rows as they were compared; "" when they were not.
@@ -45,7 +44,6 @@ class TransferReport:
     """How far a transfer is.
 
     Fields:
-        context: label of the context.
         old, new: aliases of the two databases.
         state: of the new side; None: it has not begun.
         copied: rows that were copied while the context went on.

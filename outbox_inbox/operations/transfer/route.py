@@ -28,12 +28,7 @@ NEW_SIDE_STATES = frozenset(
 
 @dataclass(frozen=True)
 class Route:
-    """A context, and the two databases between which it is transferred.
-
-    Fields:
-        label: the context.
-        old, new: aliases of the two databases.
-    """
+    """The label of a context, and the aliases of the databases between which it is transferred."""
 
     label: str
     old: str
@@ -92,7 +87,6 @@ def route_of(label: str, to: str, old: str | None = None) -> Route:
     """Return the route of a context to another database.
 
     Arguments:
-        to: alias of the new database.
         old: alias of the old one; default: the database that the settings name. When they name
             the new one already: where its transfer began, or what its ContextConfig says.
 

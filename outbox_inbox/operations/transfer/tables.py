@@ -42,7 +42,6 @@ class QueueTable:
     """A table of the queues that goes with its context; a new one is one line in `QUEUE_TABLES`.
 
     Fields:
-        model: the model of the table.
         context: the look-up that leads to the context's label.
         frozen: its rows never change, so comparing their keys is enough.
     """
@@ -82,7 +81,6 @@ class Table:
     """The rows of one table that belong to the context.
 
     Fields:
-        model: the model of the table.
         where: restricts the table to the context's rows; nothing for its own models.
         frozen: the rows never change.
         own: a model of the context, not a table of the queues.
