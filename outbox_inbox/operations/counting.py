@@ -22,9 +22,8 @@ from outbox_inbox.models import (
 )
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.statements.common import fetch_rows
-from outbox_inbox.queues.statements.dialects import as_datetime, dialect
+from outbox_inbox.queues.statements.dialects import as_datetime, database_time, dialect
 
-from .database_time import database_time
 from .selection import DEAD, DUE, IDLE, MODELS, QUARANTINED, TIMED, WAITING
 from .stats import ParkedKey, PartitionState, QueueStats
 

@@ -5,13 +5,12 @@ what changes, and none waits long. Each change checks the state again, so both f
 called again, and by two operators at a time: what is solved already is not counted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
@@ -26,6 +25,7 @@ from outbox_inbox.queues.wakeup import nudge
 from .selection import (
     IDLE,
     MODELS,
+    MOVER_OF,
     Rows,
     Selection,
     StateGroup,
@@ -37,7 +37,7 @@ from .selection import (
 
 _CHUNK = 1000  # rows whose state changes in one transaction
 
-RowChange = Callable[[BaseDatabaseWrapper, Context, Queue, Rows], int]
+RowChange = Callable[[Context, Queue, Rows], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _change_in_chunks(
             if dialect(connection).waits_for_inserts:
                 # By ids alone: a range of an index would wait for rows that others are inserting.
                 locked = rows.filter(pk__in=list(locked.values_list("pk", flat=True)))
-            count += change(connection, context, queue, locked)
+            count += change(context, queue, locked)
     return count
 
 
@@ -143,10 +143,8 @@ def _chunks(chosen: Rows) -> Iterator[tuple[set[int], list[int]]]:
         yield {partition for _, partition in chunk}, [pk for pk, _ in chunk]
 
 
-def _retry_rows(
-    _connection: BaseDatabaseWrapper, context: Context, queue: Queue, locked: Rows
-) -> int:
-    nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
+def _retry_rows(context: Context, queue: Queue, locked: Rows) -> int:
+    nudge(context, MOVER_OF[queue])
     # `holds` stays: released now, the followers would overtake a head that fails again.
     return locked.update(state=IDLE[queue], attempts=0, due_at=None, finished_at=None)
 
@@ -154,34 +152,23 @@ def _retry_rows(
 def _discard_for(reason: str) -> RowChange:
     text = checked_reason(reason)
 
-    def change(
-        connection: BaseDatabaseWrapper, context: Context, queue: Queue, locked: Rows
-    ) -> int:
-        shared = ("key",) if queue == Queue.OUTBOX else ("consumer", "key")
-        heads = locked.filter(holds=True, key__isnull=False).order_by("partition")
-        blocking = list(heads.values_list("partition", *shared))
+    def change(context: Context, queue: Queue, locked: Rows) -> int:
+        connection = connections[context.database]
+        shared = ["key"] if queue == Queue.OUTBOX else ["consumer", "key"]
+        blocking = locked.filter(holds=True, key__isnull=False).order_by("partition")
+        heads = list(blocking.values_list("partition", *shared))
         now = RawSQL(dialect(connection).now, ())
         count = locked.update(
             state="discarded", error=text, holds=False, due_at=None, finished_at=now
         )
-        _unblock_followers(connection, context, queue, blocking)
+        if heads:
+            nudge(context, MOVER_OF[queue])
+        for partition, members in groupby(heads, key=itemgetter(0)):
+            names = [member[1:] for member in members]
+            if queue == Queue.OUTBOX:
+                unblock_messages(connection, context.label, partition, [key for (key,) in names])
+            else:
+                unblock_deliveries(connection, context.label, partition, names)
         return count
 
     return change
-
-
-def _unblock_followers(
-    connection: BaseDatabaseWrapper,
-    context: Context,
-    queue: Queue,
-    heads: Sequence[tuple[Any, ...]],
-) -> None:
-    """Unblock what waits behind heads: rows of partition and key, in an inbox with the consumer."""
-    if heads:
-        nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
-    for partition, members in groupby(heads, key=itemgetter(0)):
-        names = [member[1:] for member in members]
-        if queue == Queue.OUTBOX:
-            unblock_messages(connection, context.label, partition, [key for (key,) in names])
-        else:
-            unblock_deliveries(connection, context.label, partition, names)

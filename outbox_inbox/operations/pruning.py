@@ -30,8 +30,7 @@ from outbox_inbox.models import (
     TransferState,
 )
 from outbox_inbox.queues.outcome import never
-
-from .database_time import database_time
+from outbox_inbox.queues.statements.dialects import database_time
 
 _CHUNK = 1000  # rows read in one statement, and removed in one transaction
 

@@ -9,10 +9,9 @@ from django.db import connections
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.statements.dialects import as_datetime
+from outbox_inbox.queues.statements.dialects import as_datetime, database_time
 from outbox_inbox.streams.subscriptions import behind
 
-from .database_time import database_time
 from .rebuilding import REBUILD_SUFFIX
 
 

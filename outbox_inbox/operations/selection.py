@@ -15,6 +15,7 @@ from django.db.models.expressions import RawSQL
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
+from outbox_inbox.queues.wakeup import MoverName
 
 Rows = QuerySet[Any]
 StateGroup = Literal["failed", "dead", "unfinished"]
@@ -23,6 +24,12 @@ StateGroup = Literal["failed", "dead", "unfinished"]
 MODELS: dict[Queue, type[OutboxMessage] | type[Delivery]] = {
     Queue.OUTBOX: OutboxMessage,
     Queue.INBOX: Delivery,
+}
+
+MOVER_OF: dict[Queue, MoverName] = {
+    Queue.OUTBOX: "relay",
+    Queue.INTAKE: "receive",
+    Queue.INBOX: "dispatch",
 }
 
 IDLE = {Queue.OUTBOX: "pending", Queue.INBOX: "ready"}

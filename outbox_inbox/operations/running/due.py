@@ -10,17 +10,11 @@ from django.db import connections
 
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
+from outbox_inbox.operations.selection import MOVER_OF
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import PartitionStatuses, partition_count, with_stream
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
-
-MOVER_OF: Mapping[Queue, MoverName] = {
-    Queue.OUTBOX: "relay",
-    Queue.INTAKE: "receive",
-    Queue.INBOX: "dispatch",
-}
-
 
 Due = dict[MoverName, PartitionStatuses | None]
 """The movers of a context that have something to do -> the partitions that were found.

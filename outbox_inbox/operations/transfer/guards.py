@@ -40,6 +40,9 @@ NOT_OPEN_MESSAGE = (
     "again when manage.py transfer_context has reported that it is done"
 )
 
+VENDORS: Final = frozenset({"postgresql", "sqlite"})
+"""The databases between which a context can be transferred."""
+
 _FUNCTION = f"""
 CREATE OR REPLACE FUNCTION outbox_inbox_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -79,7 +82,8 @@ def unguarded_transaction(label: str, using: str) -> Iterator[Transfer]:
 
 def install_guards(connection: BaseDatabaseWrapper, label: str, reason: str) -> None:
     """Refuse writes for a context from the commit of the open transaction on."""
-    _execute_all(connection, _INSTALL[connection.vendor](label, f"{MARK}'{label}' {reason}"))
+    install = _install_on_postgresql if connection.vendor == "postgresql" else _install_on_sqlite
+    _execute_all(connection, install(label, f"{MARK}'{label}' {reason}"))
 
 
 def remove_guards(connection: BaseDatabaseWrapper, label: str) -> None:
@@ -87,7 +91,9 @@ def remove_guards(connection: BaseDatabaseWrapper, label: str) -> None:
     if connection.vendor == "postgresql":
         # PostgreSQL refuses to drop a trigger of a table with references still to be checked.
         connection.check_constraints()
-    _execute_all(connection, _REMOVE[connection.vendor](label))
+        _execute_all(connection, _remove_on_postgresql(label))
+    else:
+        _execute_all(connection, _remove_on_sqlite(label))
 
 
 def _install_on_postgresql(label: str, message: str) -> Iterator[str]:
@@ -129,13 +135,6 @@ def _sqlite_triggers(label: str) -> Iterator[tuple[str, str, str]]:
     for model in own_models(label):
         for event in ("INSERT", "UPDATE", "DELETE"):
             yield table(model), event, "TRUE"
-
-
-_INSTALL: Final = {"postgresql": _install_on_postgresql, "sqlite": _install_on_sqlite}
-_REMOVE: Final = {"postgresql": _remove_on_postgresql, "sqlite": _remove_on_sqlite}
-
-VENDORS: Final = frozenset(_INSTALL)
-"""The databases between which a context can be transferred."""
 
 
 def _execute_all(connection: BaseDatabaseWrapper, statements: Iterator[str]) -> None:
