@@ -22,18 +22,19 @@ from uuid import UUID
 from django.db import transaction
 
 from outbox_inbox import contexts, streams
+from outbox_inbox.conf import Backoff
 from outbox_inbox.contexts import context_of
 from outbox_inbox.events import codec
 from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import InvalidEvent, InvalidSnapshot
-from outbox_inbox.outbox import recording
+from outbox_inbox.outbox import record
 from outbox_inbox.outbox.rows import Event
 
 from . import snapshots
 from .retrying import SOON, retry_on_conflict
 from .snapshots import Taken
 
-__all__ = ["SOON", "Loaded", "Repository", "retry_on_conflict"]
+__all__ = ["SOON", "Backoff", "Loaded", "Repository", "retry_on_conflict"]
 
 K = TypeVar("K", bound=str | int | UUID)
 S = TypeVar("S")
@@ -164,7 +165,7 @@ class Loaded(Generic[S]):
                 f"{self.stream}: append()",
                 [f"{name} is no event of {context.label!r}" for name in strangers],
             )
-        envelopes = recording.record(
+        envelopes = record(
             *events,
             stream=self.stream,
             expected_version=self.version,

@@ -13,7 +13,7 @@ from django.db import connections
 
 from outbox_inbox.exceptions import SettingsError
 
-from .backoff import Backoff
+from .backoff import Backoff as Backoff
 from .keys import Signing, Verifying, read_signing, read_verifying
 from .section import Section, suggestion
 

@@ -1,7 +1,6 @@
 """``record()``: store events in the outbox, and in the local stream, with the state they report."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,54 +21,15 @@ from outbox_inbox.queues.statements.dialects import aware
 from .rows import Event, Terms, prepare
 
 
-def record(
-    *events: Event,
-    stream: str | None = None,
-    expected_version: int | None = None,
-    key: str | None = None,
-    at: datetime | None = None,
-    headers: Mapping[str, str] | None = None,
-    message_id: UUID | None = None,
+def record_events(
+    events: Sequence[Event], terms: Terms, stream: str | None, expected_version: int | None
 ) -> list[Envelope]:
-    """Store events of one context in its outbox, in the transaction that is open.
-
-    Everything is checked before any SQL is run, and all events are stored or none. The call may
-    be repeated safely only with a ``message_id`` of the caller's own.
-
-    Arguments:
-        events: domain events of one context, or contracts that it publishes; stored in order.
-        stream: also append them to this local stream, such as ``"order-42"``. A stream puts the
-            transactions that append to it in order; without one, lock the state (the aggregate's
-            row) before you record, since the order of a key is the order of recording.
-        expected_version: the number of events the stream must have now; 0 says that it must be
-            new; None (default) appends after whatever is there.
-        key: orders the messages instead of the key that the classes name; at most 200 characters.
-        at: an aware datetime; the messages are not sent before. One in the past is "now". Not
-            together with ``stream`` where the stream is what the context sends (``source``). See
-            `outbox_inbox.outbox.scheduling.cancel` to take them back.
-        headers: text by name, carried along to every consumer.
-        message_id: an idempotency key of the caller's own, with one event only. It is remembered
-            as long as the row is kept (``RETENTION``; for ever in a stream).
-
-    Returns:
-        One envelope an event.
-
-    Raises:
-        NotInAtomicBlock: no ``transaction.atomic()`` is open on the context's database.
-        InvalidEvent: a value would not survive being stored; ``errors`` names all of them.
-        ConcurrencyError: the stream is not at ``expected_version``; nothing was stored, and the
-            transaction is as usable as before.
-        DuplicateMessage: ``message_id`` was recorded before; the transaction is usable.
-        NotAContext: an event's class belongs to no context.
-        ContextMoved: the context is being handed over to another database, and is closed here.
-        HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
-        HandlerError: it was called by a projection.
-    """
+    """Do what `outbox_inbox.record` says."""
     if not events:
         return []
     context = _common_context(events)
-    _check_arguments(events, stream, expected_version, message_id)
-    if stream is not None and at is not None:
+    _check_arguments(events, stream, expected_version, terms.message_id)
+    if stream is not None and terms.at is not None:
         _refuse_future_fact(context)
     connection = connections[context.database]
     if not connection.in_atomic_block:
@@ -78,12 +38,11 @@ def record(
             f"{context.database!r}, where the context {context.label!r} keeps its outbox. "
             "The events and the state they report must be committed together."
         )
-    terms = Terms(key, at, headers, message_id)
     rows = prepare(context, events, terms, current.get(), connection)
     faults.point("record.before_insert")
     try:
         if stream is None:
-            times = store(context, rows, fresh=message_id is None)
+            times = store(context, rows, fresh=terms.message_id is None)
         elif context.source == "stream":
             times = streams.append(connection, rows, stream, expected_version, in_outbox=False)
         else:

@@ -12,35 +12,11 @@ from outbox_inbox.models import OutboxMessage, OutboxState
 from outbox_inbox.projections import applied_by
 from outbox_inbox.queues.statements.moved import explained
 
-__all__ = ["cancel"]
-
 _MAX_REASON = 500
 
 
-def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled") -> bool:
-    """Discard a message that was recorded for later, in the transaction that is open.
-
-    It takes effect with the commit, together with the state that makes the message needless; after a
-    rollback the message is sent at its time. It never waits for somebody who is moving the message.
-    A stream is not changed: what an event with ``stream=`` says has happened.
-
-    Arguments:
-        message_id: of its envelope, or the one that was given to ``record(message_id=)``. It stays
-            used: another message cannot have it.
-        context: the context that recorded it, or its label.
-        reason: why, for people; kept with the message; default "cancelled", at most 500 characters.
-
-    Returns:
-        True: it was still waiting, and nobody will ever get it. False: it may be on its way, was
-        sent, tried or discarded before, was not for later, or does not exist.
-
-    Raises:
-        NotInAtomicBlock: no ``transaction.atomic()`` is open on the context's database.
-        InvalidEvent: the id is no UUID, or there is no reason, or a long one.
-        NotAContext: there is no such context.
-        ContextMoved: the context is being handed over to another database, and is closed here.
-        HandlerError: it was called by a projection.
-    """
+def cancel_message(message_id: UUID, context: str | Context, reason: str) -> bool:
+    """Do what `outbox_inbox.cancel` says."""
     _check_arguments(message_id, reason)
     owner = context if isinstance(context, Context) else get_context(context)
     if not connections[owner.database].in_atomic_block:

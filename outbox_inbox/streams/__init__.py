@@ -18,6 +18,8 @@ from outbox_inbox.models import StoredEvent
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.statements.dialects import aware
 
+from .subscriptions import follow as follow
+
 _MAX_STREAM = 200
 _RETRIES = 100
 
