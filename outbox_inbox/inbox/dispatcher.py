@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
+from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Lost, Run
 from outbox_inbox.queues.statements import ReadyRow
@@ -42,16 +42,16 @@ def dispatch_inbox(
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
-    tally = Tally(limit, stop, progress)
+    tally = MoverCall(limit, stop, progress)
     return sweep_partitions(context, Queue.INBOX, _dispatch, tally, seen)
 
 
-def _dispatch(run: Run, tally: Tally) -> None:
+def _dispatch(run: Run, tally: MoverCall) -> None:
     """Handle what one partition has."""
     try:
         more = True
         while more and not tally.finished():
-            size = tally.size()
+            size = tally.batch_size()
             rows = _read_ahead(run, size)
             _park(run, [row.id for row in rows if row.blocked], tally)
             _handle(run, [row for row in rows if not row.blocked], tally)
@@ -73,7 +73,7 @@ def _read_ahead(run: Run, size: int) -> list[ReadyRow]:
     return statements.select_ready(run.connection, run.context.label, run.number, size)
 
 
-def _park(run: Run, followers: Sequence[int], tally: Tally) -> None:
+def _park(run: Run, followers: Sequence[int], tally: MoverCall) -> None:
     """Let the followers of blocked heads wait, unless somebody has solved one since (`Lost`)."""
     if followers:
         with run.locked() as connection:
@@ -81,7 +81,7 @@ def _park(run: Run, followers: Sequence[int], tally: Tally) -> None:
         tally.add(Outcome(held=held))
 
 
-def _handle(run: Run, rows: Sequence[ReadyRow], tally: Tally) -> None:
+def _handle(run: Run, rows: Sequence[ReadyRow], tally: MoverCall) -> None:
     """Hand each delivery to the way its consumer chose; order within a consumer is kept."""
     executor = Executor(run, tally)
     if run.careful:

@@ -15,9 +15,9 @@ from outbox_inbox.conf import faults, settings
 from outbox_inbox.contexts import Consumer
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.models import Delivery
-from outbox_inbox.queues import announcing, statements
+from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.attempts import Verdict, crash, judge, trace
-from outbox_inbox.queues.outcome import Outcome, Tally
+from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import GaveWay, Lost, Run
 from outbox_inbox.queues.statements import ReadyRow
 
@@ -40,7 +40,7 @@ class Executor:
     connection that is gone.
     """
 
-    def __init__(self, run: Run, tally: Tally) -> None:
+    def __init__(self, run: Run, tally: MoverCall) -> None:
         self.run = run
         self.tally = tally
         self.context = run.context
@@ -217,7 +217,7 @@ class Executor:
         except Exception as error:
             if commit is None or not commit.done:
                 raise
-            announcing.hook_failed(self.context, row, error)
+            announcements.hook_failed(self.context, row, error)
         faults.point("dispatch.after_commit")
 
     def _mark_done(self, rows: Sequence[ReadyRow]) -> None:
@@ -266,4 +266,4 @@ class Executor:
 
     def _count_failure(self, row: ReadyRow, verdict: Verdict) -> None:
         self.tally.add(Outcome(dead=1) if verdict.dead else Outcome(failed=1))
-        announcing.delivery_failed(self.context, row, verdict)
+        announcements.delivery_failed(self.context, row, verdict)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
-from outbox_inbox.queues import announcing
+from outbox_inbox.queues import announcements
 from outbox_inbox.transports import ReceivedMessage
 
 _SHORT = 200  # characters of what its sender calls it, and of an attribute if there is too much
@@ -57,7 +57,7 @@ def keep(context: Context, kept: Sequence[Kept]) -> None:
 def announce(context: Context, kept: Sequence[Kept]) -> None:
     """Tell of messages that were kept aside, after the commit."""
     for message, reason, error in kept:
-        announcing.message_quarantined(context, message.attributes, reason, error)
+        announcements.message_quarantined(context, message.attributes, reason, error)
 
 
 def fingerprint(message: ReceivedMessage) -> str:

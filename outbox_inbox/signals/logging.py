@@ -27,6 +27,8 @@ def disconnect() -> None:
 
 
 def _log(level: int, text: str, /, **measures: Any) -> None:
+    if "delay" in measures:
+        measures["seconds"] = measures["delay"].total_seconds()
     logger.log(level, text, measures)
 
 
@@ -73,14 +75,14 @@ _RECEIVERS = MappingProxyType(
         signals.projection_failed: partial(
             _log,
             logging.ERROR,
-            "the projection %(projection)s of %(context)s rests for %(delay)s, "
-            "and nothing is passed over: %(error)s",
+            "projection %(projection)s of %(context)s: failed, next try in %(seconds).1f s "
+            "(no event is skipped): %(error)s",
         ),
         signals.partition_backed_off: partial(
             _log,
             logging.WARNING,
-            "%(context)s lets partition %(partition)d of its %(queue)s rest for %(delay)s, "
-            "and no attempt is counted: %(error)s",
+            "%(queue)s partition %(partition)d of %(context)s: transport unavailable, "
+            "next try in %(seconds).1f s (no attempt counted): %(error)s",
         ),
         signals.snapshot_ignored: partial(
             _log,

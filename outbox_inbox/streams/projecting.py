@@ -18,9 +18,9 @@ from outbox_inbox.events import codec
 from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.projections import applying
-from outbox_inbox.queues import announcing
-from outbox_inbox.queues.attempts import describe
-from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
+from outbox_inbox.queues import announcements
+from outbox_inbox.queues.outages import back_off
+from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
 from outbox_inbox.queues.statements.checkpoints import Stored
 from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
@@ -56,45 +56,45 @@ def update_projections(
         ContextMoved: the context is closed on this database.
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
-    tally = Tally(limit, stop, progress)
+    call = MoverCall(limit, stop, progress)
     if checkpoints.serves(connections[context.database]):
         for each in context.read_models.values():
-            if not tally.finished() and (only is None or each.name in only):
-                _update(context, each, tally)
-    return tally.outcome
+            if not call.finished() and (only is None or each.name in only):
+                _update(context, each, call)
+    return call.outcome
 
 
-def _update(context: Context, read_model: ReadModel, tally: Tally) -> None:
+def _update(context: Context, read_model: ReadModel, call: MoverCall) -> None:
     more = True
-    while more and not tally.finished():
+    while more and not call.finished():
         try:
-            more = _take_page(context, read_model, tally, tally.size())
+            more = _take_page(context, read_model, call, call.batch_size())
         except Exception as error:
             raise_if_not_ours(context, error)
-            _approach(context, read_model, tally)
+            _approach(context, read_model, call)
             return
 
 
-def _approach(context: Context, read_model: ReadModel, tally: Tally) -> None:
+def _approach(context: Context, read_model: ReadModel, call: MoverCall) -> None:
     """Take events in one at a time, up to the one that fails, and let the read model rest."""
     for _ in range(settings().batch_size):
-        if tally.finished():
+        if call.finished():
             return
         met: list[Stored] = []
         try:
-            if not _take_page(context, read_model, tally, 1, met):
+            if not _take_page(context, read_model, call, 1, met):
                 return
         except Exception as error:
             raise_if_not_ours(context, error)
-            _rest(context, read_model, error, met)
-            tally.add(Outcome(failed=1))
+            _back_off(context, read_model, error, met)
+            call.add(Outcome(failed=1))
             return
 
 
 def _take_page(
     context: Context,
     read_model: ReadModel,
-    tally: Tally,
+    call: MoverCall,
     size: int,
     met: list[Stored] | None = None,
 ) -> bool:
@@ -105,7 +105,7 @@ def _take_page(
     """
     with follow(context, read_model.name) as cursor:
         if cursor is None:
-            tally.add(Outcome(busy=1))
+            call.add(Outcome(busy=1))
             return False
         if cursor.paused or cursor.resting:
             return False
@@ -121,7 +121,7 @@ def _take_page(
         faults.point("project.before_commit")
     faults.point("project.after_commit")
     taken = 0 if last is None else rows.index(last) + 1
-    tally.add(Outcome(done=taken))
+    call.add(Outcome(done=taken))
     return not cursor.caught_up
 
 
@@ -135,14 +135,14 @@ def place(row: Stored) -> str:
     return f"event {row.version} of the stream {row.stream!r}, position {row.position}, {row.type}"
 
 
-def _rest(context: Context, read_model: ReadModel, error: Exception, met: Sequence[Stored]) -> None:
+def _back_off(
+    context: Context, read_model: ReadModel, error: Exception, met: Sequence[Stored]
+) -> None:
     with follow(context, read_model.name) as cursor:
         if cursor is None:
             return
-        delay = settings().backoff.delay(cursor.failures + 1)
-        where = f" ({place(met[0])})" if met else ""
-        cursor.rest(f"{describe(error)}{where}", delay.total_seconds())
-    announcing.projection_failed(context, read_model.name, error, delay)
+        delay = back_off(cursor, error, detail=f" ({place(met[0])})" if met else "")
+    announcements.projection_failed(context, read_model.name, error, delay)
 
 
 def raise_if_not_ours(context: Context, error: Exception) -> None:
@@ -155,8 +155,8 @@ def raise_if_not_ours(context: Context, error: Exception) -> None:
 
 
 @dataclass(slots=True)
-class _Call:
-    """One call of a projection, with the events it is for."""
+class _Invocation:
+    """One call of a projection function, with its events."""
 
     consumer: Consumer
     rows: list[Stored]
@@ -181,12 +181,12 @@ def apply(
     """
     last: Stored | None = None
     with applying(read_model.name):
-        for call, complete in _calls(read_model, rows):
+        for invocation, complete in _invocations(read_model, rows):
             faults.point("project.before_apply")
-            _call(context, call)
+            _invoke(context, invocation)
             faults.point("project.after_apply")
             if complete:
-                last = call.rows[-1]
+                last = invocation.rows[-1]
                 if until():
                     break
     connection = connections[context.database]
@@ -198,14 +198,16 @@ def apply(
     return last
 
 
-def _calls(read_model: ReadModel, rows: Sequence[Stored]) -> Iterator[tuple[_Call, bool]]:
+def _invocations(
+    read_model: ReadModel, rows: Sequence[Stored]
+) -> Iterator[tuple[_Invocation, bool]]:
     """Yield the calls in order, and whether all that concerns their last event is done with it.
 
     What takes lists gets as many events as follow each other for it alone.
     """
-    waiting: _Call | None = None
+    waiting: _Invocation | None = None
     if rows and len(read_model.consumers) == 1 and read_model.consumers[0].mode == "list":
-        yield _Call(read_model.consumers[0], list(rows)), True
+        yield _Invocation(read_model.consumers[0], list(rows)), True
         return
     for row in rows:
         consumers = read_model.by_type[row.type]
@@ -216,20 +218,21 @@ def _calls(read_model: ReadModel, rows: Sequence[Stored]) -> Iterator[tuple[_Cal
             yield waiting, True
             waiting = None
         if len(consumers) == 1 and consumers[0].mode == "list":
-            waiting = _Call(consumers[0], [row])
+            waiting = _Invocation(consumers[0], [row])
             continue
         for consumer in consumers:
-            yield _Call(consumer, [row]), consumer is consumers[-1]
+            yield _Invocation(consumer, [row]), consumer is consumers[-1]
     if waiting:
         yield waiting, True
 
 
-def _call(context: Context, call: _Call) -> None:
-    consumer, several = call.consumer, call.consumer.mode == "list"
-    events = list(_events(consumer, call.rows))
+def _invoke(context: Context, invocation: _Invocation) -> None:
+    consumer, rows = invocation.consumer, invocation.rows
+    several = consumer.mode == "list"
+    events = list(_events(consumer, rows))
     event: Any = events if several else events[0]
     if consumer.takes_envelope:
-        envelopes = [envelope(context, row) for row in call.rows]
+        envelopes = [envelope(context, row) for row in rows]
         consumer.function(event, envelopes if several else envelopes[0])
     else:
         consumer.function(event)

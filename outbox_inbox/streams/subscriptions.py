@@ -116,8 +116,8 @@ class Cursor:
         """Go back to what was saved last: what was read since is read again."""
         self._mark = self._saved
 
-    def rest(self, error: str, seconds: float) -> None:
-        """Let the subscription rest after a failure, in a transaction without effects."""
+    def back_off(self, error: str, seconds: float) -> None:
+        """Note a failure, in a transaction without effects: see `outages.back_off`."""
         checkpoints.rest(self.connection, self._id, error, seconds)
 
 

@@ -14,9 +14,8 @@ def outgoing(
     context: Context, connection: BaseDatabaseWrapper, row: PendingRow | Stored
 ) -> OutgoingMessage:
     """Return the message of a row of a context; without text if that was not fetched."""
-    stored = isinstance(row, Stored)
     return OutgoingMessage(
-        row=row.position if isinstance(row, Stored) else row.id,
+        row=row.id,
         id=as_uuid(row.message_id),
         type=row.type,
         version=row.schema_version,
@@ -29,5 +28,5 @@ def outgoing(
         hops=row.hops,
         headers=row.headers or "{}",
         data=row.payload or "",
-        stored=stored,
+        stored=isinstance(row, Stored),
     )

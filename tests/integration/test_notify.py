@@ -196,7 +196,7 @@ def test_a_server_that_is_down_does_no_harm(elsewhere, free_port, caplog):
     (line,) = [
         each.getMessage() for each in caplog.records if each.name == "outbox_inbox.queues.wakeup"
     ]
-    assert line.startswith("no worker was woken up to shop relay: OperationalError")
+    assert line.startswith("cannot wake up a worker to shop relay: OperationalError")
     put(*steps(Noted, [2]))
     eventually(lambda: wakeup.failures() == 2, "it is left alone for a while")
     assert drain().done == 6
@@ -305,7 +305,7 @@ def test_a_listener_does_not_hear_its_own_process(listen, ear):
 
 def test_a_listener_that_was_cut_off_listens_again(listen, monkeypatch, caplog):
     """It rings when it is back, for what was committed meanwhile."""
-    monkeypatch.setattr(listener, "_PAUSES", Backoff(timedelta(milliseconds=1)))
+    monkeypatch.setattr(listener, "RECONNECT", Backoff(timedelta(milliseconds=1)))
     found, bell = listen
     (pid,) = listeners()
 
@@ -315,14 +315,14 @@ def test_a_listener_that_was_cut_off_listens_again(listen, monkeypatch, caplog):
     assert found.connected
     say("shop relay")
     assert rung(bell)
-    assert "not listening to the database 'default'" in caplog.text
+    assert "cannot listen to the database 'default'" in caplog.text
 
 
 def test_while_the_server_is_out_of_reach_work_is_found_by_polling(elsewhere, free_port, caplog):
     """It does not count as listening, and does not try all the time."""
     elsewhere(free_port)
     with WakeUps([get_context("shop")], lambda: None) as wake_ups:
-        eventually(lambda: "not listening to the database" in caplog.text, "it has tried")
+        eventually(lambda: "cannot listen to the database" in caplog.text, "it has tried")
         assert not wake_ups.complete()
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("committed")
 def celery_wakes_up(settings):
     """The setting that asks for nudges, and nothing remembered of earlier ones."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "celery"}
-    wakeup.celery.failures.forget()
+    wakeup.celery.failures.reset()
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     (line,) = [
         each.getMessage() for each in caplog.records if each.name == "outbox_inbox.queues.wakeup"
     ]
-    assert line.startswith("no worker was woken up to relay shop: ")
+    assert line.startswith("cannot wake up a worker to relay shop: ")
 
 
 @pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])

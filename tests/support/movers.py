@@ -152,7 +152,7 @@ def fall_silent() -> None:
 @contextmanager
 def crashing() -> Iterator[None]:
     """Expect a `Crash`, and let nothing be cleaned up after it but what the server would."""
-    with patch.object(run, "_end", lambda run: None):
+    with patch.object(run, "_end_run", lambda run: None):
         try:
             yield
         except Crash:

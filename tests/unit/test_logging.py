@@ -81,8 +81,8 @@ def entries(monkeypatch, caplog):
                 "delay": timedelta(seconds=4),
             },
             "WARNING",
-            "shop lets partition 0 of its outbox rest for 0:00:04, and no attempt is counted: "
-            "TransportUnavailable: down",
+            "outbox partition 0 of shop: transport unavailable, next try in 4.0 s "
+            "(no attempt counted): TransportUnavailable: down",
         ),
     ],
 )

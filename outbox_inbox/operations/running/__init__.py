@@ -24,7 +24,7 @@ from outbox_inbox.transports.routing import receivers
 
 from .due import Due, by_database, look_around
 from .interrupt import Interrupt
-from .retry import Trial
+from .retry import RetriedCall
 from .wake_ups import WakeUps
 
 __all__ = ["INTERVAL", "Interrupt", "WakeUps", "run"]
@@ -86,11 +86,11 @@ class _Rounds:
         self._databases = by_database(owners)
         self._labels = {context.label for context in owners}
         self._looks = {
-            alias: Trial(f"look into the database {alias!r}", look_around)
+            alias: RetriedCall(f"look into the database {alias!r}", look_around)
             for alias in self._databases
         }
         self._turns = [
-            (context, work, Trial(f"{work} {context.label}", WORK[work]))
+            (context, work, RetriedCall(f"{work} {context.label}", WORK[work]))
             for context in owners
             for work in WORK
             if work != "project" or context.read_models

@@ -9,7 +9,7 @@ from django.db import connections
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.partitions import PartitionStatuses, partition_count, with_stream
+from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, partition_count
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
 
@@ -79,7 +79,7 @@ def _due(
             yield WORK_OF[queue], None
             continue
         if queue == Queue.OUTBOX and not any(each.ready for each in seen):
-            seen = with_stream(context, seen)
+            seen = include_stream(context, seen)
         if any(map(_is_for_us, seen)):
             yield WORK_OF[queue], seen
 

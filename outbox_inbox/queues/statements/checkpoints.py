@@ -59,6 +59,11 @@ class Stored(NamedTuple):
     kind: str
     recorded_at: Any
 
+    @property
+    def id(self) -> int:
+        """Return the position: what the relay knows it by, like the id of an outbox row."""
+        return self.position
+
 
 class Mark(NamedTuple):
     """How far a subscription is: the columns of `Checkpoint` that move."""

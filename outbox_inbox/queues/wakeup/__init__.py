@@ -100,7 +100,7 @@ class _Nudge:
             else:
                 celery.send(self.label, self.work)
         except Exception as error:  # noqa: BLE001  it is committed: whatever it is, polling will do
-            celery.failures.note(error, f"{self.work} {self.label}")
+            celery.failures.note_failure(error, f"{self.work} {self.label}")
 
 
 @dataclass(slots=True)

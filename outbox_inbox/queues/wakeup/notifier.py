@@ -140,7 +140,7 @@ class _Sender:
             self._notify(nudges)
         except Exception as error:  # noqa: BLE001  whatever it is, the work is found by polling
             self._close()
-            self.failures.note(error, ", ".join(nudges), len(nudges))
+            self.failures.note_failure(error, ", ".join(nudges), len(nudges))
 
     def _notify(self, nudges: list[str]) -> None:
         if self._connection is not None:

@@ -28,7 +28,7 @@ from outbox_inbox.models import (
     Queue,
 )
 from outbox_inbox.outbox.relay import relay_outbox
-from outbox_inbox.queues import partitions
+from outbox_inbox.queues import run
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing.clock import advance
 from outbox_inbox.transports import Transport, transport
@@ -215,7 +215,7 @@ def crashing(point: str, die: Callable[[], object] = lambda: None) -> Iterator[N
             raise Crash
         reached(name)
 
-    with patch.object(partitions, "_end"), patch.object(faults, "point", strike):
+    with patch.object(run, "_end_run"), patch.object(faults, "point", strike):
         try:
             yield
         except Crash:
