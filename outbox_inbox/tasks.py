@@ -22,7 +22,7 @@ from .contexts import Context
 from .inbox import dispatcher
 from .inbox import receiver as receiving
 from .outbox import relay
-from .queues.wakeup import TASKS, gathered, nudge
+from .queues.wakeup import TASKS, debounced_nudges, nudge
 from .streams import projecting
 
 PRUNE = "outbox_inbox.prune_messages"
@@ -116,7 +116,7 @@ def _for_each(label: str | None, work: Callable[[Context, Callable[[], bool]], N
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
     deadline = monotonic() + _SPELL.total_seconds()
     errors: list[Exception] = []
-    with gathered():
+    with debounced_nudges():
         for context in chosen:
             try:
                 work(context, lambda: monotonic() > deadline)

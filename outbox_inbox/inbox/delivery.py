@@ -14,7 +14,7 @@ from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
 from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.outbox import recording
-from outbox_inbox.outbox.rows import Terms, prepare
+from outbox_inbox.outbox.rows import Terms, prepare_rows
 from outbox_inbox.queues import intake, statements, wakeup
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
@@ -35,13 +35,13 @@ class Translations:
         """Insert everything, in the caller's transaction, and begin anew."""
         connection = connections[context.database]
         if self.outbound:
-            recording.store(context, self.outbound, fresh=True)
+            recording.store_rows(context, self.outbound, fresh=True)
             if settings().wake_up:
                 wakeup.nudge(context)
         if self.inbound:
             now = stamp(connection, timezone.now())
             rows = [_received(row, now) for row in self.inbound]
-            intake.insert(rows, context, context.label)
+            intake.insert_messages(rows, context, context.label)
         self.outbound, self.inbound = [], []
 
 
@@ -167,7 +167,7 @@ def _translate(
                 f"expected is a {wanted.__name__} of the context {context.label!r}, "
                 "a list of them, or None"
             )
-    rows = prepare(context, events, Terms(), current.get(), connection)
+    rows = prepare_rows(context, events, Terms(), current.get(), connection)
     target = translations.outbound if consumer.kind == "outbound" else translations.inbound
     target += rows
 

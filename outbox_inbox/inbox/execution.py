@@ -16,7 +16,7 @@ from outbox_inbox.contexts import Consumer
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.models import Delivery
 from outbox_inbox.queues import announcements, statements
-from outbox_inbox.queues.attempts import Verdict, crash, judge, trace
+from outbox_inbox.queues.attempts import Verdict, crash_error, judge_attempt, traceback_text
 from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import GaveWay, Lost, Run
 from outbox_inbox.queues.statements import ReadyRow
@@ -81,7 +81,7 @@ class Executor:
         consumer = self.context.consumers.get(row.consumer)
         most = consumer.max_attempts if consumer else None
         if row.attempts >= (settings().max_attempts if most is None else most):
-            self._fail(row, crash(), row.attempts)
+            self._fail(row, crash_error(), row.attempts)
             return
         with self.run.locked() as connection:
             statements.count_attempt(connection, Delivery, row.id)
@@ -251,13 +251,15 @@ class Executor:
     def _store_failure(self, row: ReadyRow, error: Exception, attempts: int) -> Verdict | None:
         """Store a failed attempt in the open transaction; its followers wait from now on."""
         consumer = self.context.consumers.get(row.consumer)
-        verdict = judge(error, attempts, consumer.max_attempts if consumer else None)
+        verdict = judge_attempt(error, attempts, consumer.max_attempts if consumer else None)
         skips = verdict.dead and consumer is not None and consumer.on_dead == "skip"
         holds = row.key is not None and not skips
         connection = self.run.connection
         if not verdict.store(connection, Delivery, row.id, holds=holds):
             return None  # it was done after all: the error came after the commit
-        statements.insert_attempt(connection, row.id, attempts, verdict.error, trace(error))
+        statements.insert_attempt(
+            connection, row.id, attempts, verdict.error, traceback_text(error)
+        )
         if holds:
             self._blocked.add((row.consumer, row.key))
         else:

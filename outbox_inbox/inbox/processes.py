@@ -24,7 +24,7 @@ from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.models import ProcessState
 from outbox_inbox.outbox import recording, scheduling
-from outbox_inbox.outbox.rows import Terms, prepare
+from outbox_inbox.outbox.rows import Terms, prepare_rows
 from outbox_inbox.processes import Process, Route, TimedOut, begin
 from outbox_inbox.queues import wakeup
 
@@ -157,7 +157,7 @@ class _Taking:
         self.row.time_outs = _text(pending)
         if gone:
             # Who relies on a time-out not coming looks at this row, so this is tidying only.
-            scheduling.withdraw(self.context, gone, _CANCELLED)
+            scheduling.withdraw_messages(self.context, gone, _CANCELLED)
 
     def _schedule(self, name: str, at: Any) -> str:
         connection = connections[self.context.database]
@@ -167,9 +167,9 @@ class _Taking:
             cause = Handling(cause.envelope, 0)
         message = TimedOut(key=self.row.key, name=name)
         terms = Terms(at=at, message_id=uuid7())
-        made = prepare(self.context, [message], terms, cause, connection)
+        made = prepare_rows(self.context, [message], terms, cause, connection)
         rows = [each._replace(type=time_out_type(self.consumer.name)) for each in made]
-        recording.store(self.context, rows, fresh=True)
+        recording.store_rows(self.context, rows, fresh=True)
         if settings().wake_up and at <= datetime.now(UTC):
             wakeup.nudge(self.context)
         return str(rows[0].message_id)

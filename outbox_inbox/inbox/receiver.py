@@ -154,9 +154,9 @@ def _insert_messages(
 ) -> list[Kept]:
     """Insert messages of one source; return those whose id stands for something else."""
     rows = [row for _, row in pairs]
-    if intake.insert(rows, context, source) == len(rows):
+    if intake.insert_messages(rows, context, source) == len(rows):
         return []
-    conflicts = {id(row) for row in intake.changed(rows, context, source)}
+    conflicts = {id(row) for row in intake.conflicting_rows(rows, context, source)}
     return [
         Kept(message, QuarantineReason.CONFLICT, "its id was received before, with another payload")
         for message, row in pairs

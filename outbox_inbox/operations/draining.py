@@ -16,7 +16,7 @@ from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.outcome import Outcome, ignore, never
-from outbox_inbox.queues.wakeup import MoverName, gathered
+from outbox_inbox.queues.wakeup import MoverName, debounced_nudges
 from outbox_inbox.streams.projecting import update_projections
 
 PATIENCE = timedelta(seconds=30)
@@ -220,7 +220,7 @@ def _step(
         progress(context, work, count)
 
     try:
-        with gathered():
+        with debounced_nudges():
             outcome = WORK[work](context, limit=left, stop=stop, progress=told)
     except TransportUnavailable as error:
         return MoverTurn(context=context, work=work, outcome=Outcome(), unreachable=str(error))

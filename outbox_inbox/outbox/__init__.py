@@ -33,12 +33,12 @@ def record(
         stream: also append them to this local stream, such as ``"order-42"``. A stream puts the
             transactions that append to it in order; without one, lock the state (the aggregate's
             row) before you record, since the order of a key is the order of recording.
-        expected_version: the number of events the stream must have now; 0 says that it must be
-            new; None (default) appends after whatever is there.
+        expected_version: the number of events the stream must have now; 0 means that it must be
+            new; None (default) appends after what is there.
         key: orders the messages instead of the key that the classes name; at most 200 characters.
         at: an aware datetime; the messages are not sent before. One in the past is "now". Not
-            together with ``stream`` where the stream is what the context sends (``source``). See
-            `cancel` to take them back.
+            together with ``stream`` where the stream is what the context sends (``source``).
+            Until then `cancel` takes them back.
         headers: text by name, carried along to every consumer.
         message_id: an idempotency key of the caller's own, with one event only. It is remembered
             as long as the row is kept (``RETENTION``; for ever in a stream).
@@ -69,22 +69,23 @@ def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled
     """Discard a message that was recorded for later, in the transaction that is open.
 
     It takes effect with the commit, together with the state that makes the message needless; after a
-    rollback the message is sent at its time. It never waits for somebody who is moving the message.
+    rollback the message is sent at its time. It never waits for a worker that is moving the message.
     A stream is not changed: what an event with ``stream=`` says has happened.
 
     Arguments:
-        message_id: of its envelope, or the one that was given to ``record(message_id=)``. It stays
+        message_id: the id of its envelope, or the one given to ``record(message_id=)``. It stays
             used: another message cannot have it.
         context: the context that recorded it, or its label.
-        reason: why, for people; kept with the message; default "cancelled", at most 500 characters.
+        reason: why, for the operator; stored with the message; default "cancelled", at most 500
+            characters.
 
     Returns:
-        True: it was still waiting, and nobody will ever get it. False: it may be on its way, was
-        sent, tried or discarded before, was not for later, or does not exist.
+        True: it was still waiting, and will never be sent. False: it may be on its way, was sent,
+        tried or discarded before, was not for later, or does not exist.
 
     Raises:
         NotInAtomicBlock: no ``transaction.atomic()`` is open on the context's database.
-        InvalidEvent: the id is no UUID, or there is no reason, or a long one.
+        InvalidEvent: the id is not a UUID, or the reason is empty or too long.
         NotAContext: there is no such context.
         ContextMoved: the context is being handed over to another database, and is closed here.
         HandlerError: it was called by a projection.

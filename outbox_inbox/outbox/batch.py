@@ -143,5 +143,5 @@ def _move_to_inbox(run: Run, rows: Sequence[R], confirmed: set[int], *, stored: 
     if not own:
         return set()
     ids, types = [row.id for row in own], {row.type for row in own}
-    intake.move(run.connection, ids, run.context, run.context.label, types, stored=stored)
+    intake.move_messages(run.connection, ids, run.context, run.context.label, types, stored=stored)
     return set(ids)

@@ -8,7 +8,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.attempts import crash
+from outbox_inbox.queues.attempts import crash_error
 from outbox_inbox.queues.run import AttemptFailed, GaveWay, Run
 from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.transports import Transport
@@ -48,7 +48,7 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
 
 
 def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> PendingRow | None:
-    """Commit the attempt of the next message; None: it is not to be sent, or there is none."""
+    """Commit the attempt of the next message; None: it must not be sent, or the outbox is empty."""
     with run.locked() as connection:
         rows = PendingRows(run, text=transport.needs_text).read(1)
         if not rows:
@@ -58,7 +58,7 @@ def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> Pendi
         if row.blocked:
             result.held = statements.park(connection, OutboxMessage, [row.id])
         elif row.attempts >= settings().max_attempts:
-            result.failed = store_failure(run, row, crash(), row.attempts)
+            result.failed = store_failure(run, row, crash_error(), row.attempts)
         else:
             statements.count_attempt(connection, OutboxMessage, row.id)
             return row

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.models import OutboxMessage
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.attempts import Verdict, judge
+from outbox_inbox.queues.attempts import Verdict, judge_attempt
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import PendingRow
 
@@ -101,7 +101,7 @@ def store_failure(
     run: Run, row: PendingRow, error: Exception, attempts: int
 ) -> list[tuple[PendingRow, Verdict]]:
     """Store a failed attempt in the open transaction; later messages of its key wait now (rule O3)."""
-    verdict = judge(error, attempts)
+    verdict = judge_attempt(error, attempts)
     stored = verdict.store(run.connection, OutboxMessage, row.id, holds=row.key is not None)
     return [(row, verdict)] if stored else []
 

@@ -1,4 +1,8 @@
-"""``record()``: store events in the outbox, and in the local stream, with the state they report."""
+"""What ``record()`` does: events go to the outbox, and to the local stream, with the state they report.
+
+All of it happens in the caller's transaction. With a connection of its own a crash between two commits
+would store the state without its event, or the event without its state.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,19 +22,19 @@ from outbox_inbox.queues import statements, wakeup
 from outbox_inbox.queues.statements import moved
 from outbox_inbox.queues.statements.dialects import aware
 
-from .rows import Event, Terms, prepare
+from .rows import Event, Terms, prepare_rows
 
 
 def record_events(
     events: Sequence[Event], terms: Terms, stream: str | None, expected_version: int | None
 ) -> list[Envelope]:
-    """Do what `outbox_inbox.record` says."""
+    """Store events in the transaction that is open: see `outbox_inbox.record`."""
     if not events:
         return []
     context = _common_context(events)
     _check_arguments(events, stream, expected_version, terms.message_id)
     if stream is not None and terms.at is not None:
-        _refuse_future_fact(context)
+        _refuse_future_event(context)
     connection = connections[context.database]
     if not connection.in_atomic_block:
         raise NotInAtomicBlock(
@@ -38,13 +42,15 @@ def record_events(
             f"{context.database!r}, where the context {context.label!r} keeps its outbox. "
             "The events and the state they report must be committed together."
         )
-    rows = prepare(context, events, terms, current.get(), connection)
+    rows = prepare_rows(context, events, terms, current.get(), connection)
     faults.point("record.before_insert")
     try:
         if stream is None:
-            times = store(context, rows, fresh=terms.message_id is None)
+            times = store_rows(context, rows, fresh=terms.message_id is None)
         elif context.source == "stream":
-            times = streams.append(connection, rows, stream, expected_version, in_outbox=False)
+            times = streams.append_to_stream(
+                connection, rows, stream, expected_version, in_outbox=False
+            )
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
@@ -62,16 +68,16 @@ def _wake_up(context: Context, stream: str | None) -> None:
         wakeup.nudge(context, "project")
 
 
-def store(
+def store_rows(
     context: Context, rows: Sequence[statements.EventRow], *, fresh: bool = False
 ) -> list[Any]:
     """Store prepared rows where the relay will find them; return the time stamp of each.
 
-    That is the outbox; or, in a context that is its own source, the stream. A message for the
-    future is no fact yet, and always waits in the outbox.
+    That is the outbox; or the stream, if that is the context's source. A message for the future
+    is not a fact yet, and always waits in the outbox.
 
     Arguments:
-        fresh: the ids were made just now, which saves a look for them.
+        fresh: the ids were made just now, so it is not checked whether they are in use.
 
     Raises:
         DuplicateMessage: an id was recorded before. Only an id of the caller's own can be, and
@@ -79,18 +85,18 @@ def store(
     """
     connection = connections[context.database]
     if context.source == "stream" and rows[0].due_at is None:
-        return streams.append_apart(connection, rows)
-    return _put(connection, rows, fresh=fresh)
+        return streams.append_each(connection, rows)
+    return _insert_into_outbox(connection, rows, fresh=fresh)
 
 
-def _put(
+def _insert_into_outbox(
     connection: BaseDatabaseWrapper,
     rows: Sequence[statements.EventRow],
     times: Sequence[Any] = (),
     *,
     fresh: bool = False,
 ) -> list[Any]:
-    """Insert rows into the outbox, with these time stamps or those of the database's clock."""
+    """Insert rows into the outbox, with these time stamps, or by the clock of the database."""
     stored = [row[0] for row in statements.insert_outbox(connection, rows, times, fresh=fresh)]
     if len(stored) < len(rows):
         raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
@@ -100,7 +106,7 @@ def _put(
 def envelope(
     connection: BaseDatabaseWrapper, row: statements.EventRow, recorded_at: Any
 ) -> Envelope:
-    """Return what a consumer of a stored row will see."""
+    """Return the envelope with which the consumers will get a stored row."""
     return Envelope(
         id=row.message_id,
         type=row.type,
@@ -121,11 +127,12 @@ def _append_and_store(
     stream: str,
     expected_version: int | None,
 ) -> list[Any]:
-    times = streams.append(connection, rows, stream, expected_version)
+    times = streams.append_to_stream(connection, rows, stream, expected_version)
     try:
-        return _put(connection, rows, times)
+        return _insert_into_outbox(connection, rows, times)
     except DuplicateMessage:
-        # The id is in the outbox and in no stream: both places get the event, or none does.
+        # The id is in the outbox, but not in the stream. The caller may catch this error and commit: the
+        # event would then be in the stream, and never be sent.
         statements.delete_stored(connection, [row.message_id for row in rows])
         raise
 
@@ -140,7 +147,7 @@ def _common_context(events: Sequence[Event]) -> Context:
     return context
 
 
-def _refuse_future_fact(context: Context) -> None:
+def _refuse_future_event(context: Context) -> None:
     if context.source == "stream":
         problem = (
             "at= and stream= do not go together where the stream is what is sent, as in "

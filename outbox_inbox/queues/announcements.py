@@ -1,4 +1,8 @@
-"""Sends the signals of ``signals.py``, after the commit of what they tell."""
+"""Sends the signals of ``outbox_inbox.signals``.
+
+Each function is called after the commit of what it announces: a receiver would otherwise hear of
+something that a rollback undoes.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -8,7 +12,7 @@ from outbox_inbox import signals
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
 
-from .attempts import Verdict, describe
+from .attempts import Verdict, error_line
 from .statements import PendingRow, ReadyRow
 from .statements.dialects import as_uuid
 
@@ -21,7 +25,7 @@ def message_sent(context: Context, partition: int, count: int) -> None:
 
 
 def message_failed(context: Context, row: PendingRow, verdict: Verdict) -> None:
-    """Announce an outbox message that is dead; one that will be tried again is no news."""
+    """Announce an outbox message that is dead; one that will be tried again is not announced."""
     if verdict.dead:
         signals.message_dead.send_robust(
             context.label, **_about(context, row), attempts=verdict.attempts, error=verdict.error
@@ -37,35 +41,35 @@ def partition_backed_off(
         context=context.label,
         queue=queue.value,
         partition=partition,
-        error=describe(error),
+        error=error_line(error),
         delay=delay,
     )
 
 
 def delivery_failed(context: Context, row: ReadyRow, verdict: Verdict) -> None:
-    """Announce a failed attempt, or that it was the last."""
-    told = {
+    """Announce a failed attempt, or a dead letter if it was the last."""
+    measures = {
         **_about(context, row),
         "consumer": row.consumer,
         "attempts": verdict.attempts,
         "error": verdict.error,
     }
     if verdict.dead:
-        signals.delivery_dead.send_robust(context.label, **told)
+        signals.delivery_dead.send_robust(context.label, **measures)
     else:
         delay = timedelta(seconds=verdict.seconds)
-        signals.delivery_failed.send_robust(context.label, **told, delay=delay)
+        signals.delivery_failed.send_robust(context.label, **measures, delay=delay)
 
 
 def projection_failed(
     context: Context, projection: str, error: Exception, delay: timedelta
 ) -> None:
-    """Announce a projection that could not take an event in."""
+    """Announce a projection that failed on an event."""
     signals.projection_failed.send_robust(
         context.label,
         context=context.label,
         projection=projection,
-        error=describe(error),
+        error=error_line(error),
         delay=delay,
     )
 
@@ -73,7 +77,7 @@ def projection_failed(
 def message_quarantined(
     context: Context, attributes: Mapping[str, str], reason: str, error: str
 ) -> None:
-    """Announce a message that was kept aside."""
+    """Announce a message that was quarantined."""
     signals.message_quarantined.send_robust(
         context.label,
         context=context.label,
@@ -91,7 +95,7 @@ def hook_failed(context: Context, row: ReadyRow, error: Exception) -> None:
         context.label,
         **_about(context, row),
         consumer=row.consumer,
-        error=describe(error),
+        error=error_line(error),
     )
 
 

@@ -17,7 +17,7 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
 
 from . import announcements
-from .attempts import describe
+from .attempts import error_line
 from .run import Run
 
 RECONNECT = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
@@ -49,7 +49,7 @@ def back_off(
     delay = (policy or settings().backoff).delay(failing.failures + 1)
     if isinstance(error, TransportUnavailable) and error.longest is not None:
         delay = min(delay, error.longest)
-    failing.back_off(describe(error) + detail, delay.total_seconds())
+    failing.back_off(error_line(error) + detail, delay.total_seconds())
     return delay
 
 
@@ -112,7 +112,7 @@ class Outage:
             self._level,
             "cannot %s: %s (next try in %.1f s%s)",
             self._action + detail,
-            describe(error),
+            error_line(error),
             seconds,
             self._meanwhile,
             exc_info=None if explained else error,

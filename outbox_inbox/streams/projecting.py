@@ -1,8 +1,9 @@
-"""Keeps the read models of a context: reads on in its stream, and calls its projections.
+"""Keeps the read models of a context up to date: reads on in its stream, and calls its projections.
 
-Each read model has a subscription of its own. What is called with the events of a page, and how far
-the subscription is, are one transaction. An event on which a projection fails is never passed over:
-what comes before it is kept, and the subscription rests, longer each time, until it goes through.
+Each read model has a subscription of its own. The effects of a page and the checkpoint are committed in
+one transaction: otherwise a crash between the two would apply events twice, or skip them. An event on
+which a projection fails is never skipped. What comes before it is committed, and the subscription backs
+off, longer with each failure, until the event goes through.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -35,7 +36,7 @@ def update_projections(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     only: Collection[str] | None = None,
-    seen: object = None,  # noqa: ARG001  what calls movers knows one way to call them
+    seen: object = None,  # noqa: ARG001  all movers are called alike
 ) -> Outcome:
     """Bring the read models of a context up to date with its stream.
 
@@ -43,14 +44,14 @@ def update_projections(
     processes at once: each read model has one of them at a time.
 
     Arguments:
-        limit: take in at most so many events; default: until all are up to date.
+        limit: apply at most so many events; default: until all are up to date.
         stop: asked between pages; true ends the call.
-        progress: told how many events each page had.
+        progress: called with how many events each page had.
         only: names of read models; None (default) means all.
         seen: not used: a read model without news costs two statements.
 
     Returns:
-        What was done; ``failed`` counts the read models that rest now after a failure.
+        What was done; ``failed`` counts the read models that back off now.
 
     Raises:
         ContextMoved: the context is closed on this database.
@@ -60,48 +61,48 @@ def update_projections(
     if checkpoints.serves(connections[context.database]):
         for each in context.read_models.values():
             if not call.finished() and (only is None or each.name in only):
-                _update(context, each, call)
+                _update_read_model(context, each, call)
     return call.outcome
 
 
-def _update(context: Context, read_model: ReadModel, call: MoverCall) -> None:
+def _update_read_model(context: Context, read_model: ReadModel, call: MoverCall) -> None:
     more = True
     while more and not call.finished():
         try:
-            more = _take_page(context, read_model, call, call.batch_size())
+            more = _apply_page(context, read_model, call, call.batch_size())
         except Exception as error:
-            raise_if_not_ours(context, error)
-            _approach(context, read_model, call)
+            raise_database_failure(context, error)
+            _stop_before_failing_event(context, read_model, call)
             return
 
 
-def _approach(context: Context, read_model: ReadModel, call: MoverCall) -> None:
-    """Take events in one at a time, up to the one that fails, and let the read model rest."""
+def _stop_before_failing_event(context: Context, read_model: ReadModel, call: MoverCall) -> None:
+    """Apply events one at a time, up to the one that fails, and back off."""
     for _ in range(settings().batch_size):
         if call.finished():
             return
         met: list[Stored] = []
         try:
-            if not _take_page(context, read_model, call, 1, met):
+            if not _apply_page(context, read_model, call, 1, met):
                 return
         except Exception as error:
-            raise_if_not_ours(context, error)
+            raise_database_failure(context, error)
             _back_off(context, read_model, error, met)
             call.add(Outcome(failed=1))
             return
 
 
-def _take_page(
+def _apply_page(
     context: Context,
     read_model: ReadModel,
     call: MoverCall,
     size: int,
     met: list[Stored] | None = None,
 ) -> bool:
-    """Take in one page in one transaction; false: there is no more, or none for us.
+    """Apply one page in one transaction; return whether there is more for this call.
 
     Arguments:
-        met: gets the events of the page, for whoever catches an error.
+        met: gets the events of the page; the caller names them when it catches an error.
     """
     with follow(context, read_model.name) as cursor:
         if cursor is None:
@@ -114,24 +115,25 @@ def _take_page(
             met += rows
         faults.point("project.after_read")
         deadline = monotonic() + settings().batch_time.total_seconds()
-        last = apply(context, read_model, rows, until=lambda: monotonic() > deadline)
+        last = apply_projections(context, read_model, rows, until=lambda: monotonic() > deadline)
         if last is not None and last is not rows[-1]:
-            cursor.keep(last)
+            cursor.end_page_at(last)
+        # In the transaction of the effects: a crash undoes both.
         cursor.save()
         faults.point("project.before_commit")
     faults.point("project.after_commit")
-    taken = 0 if last is None else rows.index(last) + 1
-    call.add(Outcome(done=taken))
+    applied = 0 if last is None else rows.index(last) + 1
+    call.add(Outcome(done=applied))
     return not cursor.caught_up
 
 
 def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[Stored]:
-    """Read the next events for a read model, with no more of them than it asks for."""
+    """Read the next events for a read model, without the columns that it does not need."""
     return cursor.read(size, read_model.by_type, bare=not read_model.takes_envelopes)
 
 
-def place(row: Stored) -> str:
-    """Return where an event is to be found: its stream, its position in all of them, its type."""
+def place_of_event(row: Stored) -> str:
+    """Return where an event is: its stream, its position among all events, its type."""
     return f"event {row.version} of the stream {row.stream!r}, position {row.position}, {row.type}"
 
 
@@ -141,12 +143,12 @@ def _back_off(
     with follow(context, read_model.name) as cursor:
         if cursor is None:
             return
-        delay = back_off(cursor, error, detail=f" ({place(met[0])})" if met else "")
+        delay = back_off(cursor, error, detail=f" ({place_of_event(met[0])})" if met else "")
     announcements.projection_failed(context, read_model.name, error, delay)
 
 
-def raise_if_not_ours(context: Context, error: Exception) -> None:
-    """Raise an error that is no projection's: of the connection, or of a context that is moved."""
+def raise_database_failure(context: Context, error: Exception) -> None:
+    """Raise an error that a projection cannot cause: a lost connection, or a context that has moved."""
     if isinstance(error, DatabaseError):
         moved.explain(error)
     connection = connections[context.database]
@@ -162,14 +164,14 @@ class _Invocation:
     rows: list[Stored]
 
 
-def apply(
+def apply_projections(
     context: Context,
     read_model: ReadModel,
     rows: Sequence[Stored],
     *,
     until: Callable[[], bool] = never,
 ) -> Stored | None:
-    """Call the projections with events, in the caller's transaction; return the last one taken in.
+    """Call the projections with events, in the caller's transaction; return the last event applied.
 
     Arguments:
         until: asked after each call; true ends it early.
@@ -201,9 +203,9 @@ def apply(
 def _invocations(
     read_model: ReadModel, rows: Sequence[Stored]
 ) -> Iterator[tuple[_Invocation, bool]]:
-    """Yield the calls in order, and whether all that concerns their last event is done with it.
+    """Yield the calls in order, and whether each completes its last event for all projections.
 
-    What takes lists gets as many events as follow each other for it alone.
+    A projection that takes lists gets all events in a row that only it takes.
     """
     waiting: _Invocation | None = None
     if rows and len(read_model.consumers) == 1 and read_model.consumers[0].mode == "list":

@@ -31,7 +31,7 @@ def notify_wakes_up(settings, committed):
     """The setting that asks for it; no sender is left of an earlier test, none for a later one."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "notify"}
     yield
-    notifier.end()
+    notifier.end_senders()
 
 
 class Ear:
@@ -86,7 +86,7 @@ def test_nothing_is_notified_before_the_commit_or_after_a_rollback(ear):
         assert ear.all_heard() == []
         transaction.set_rollback(True)
 
-    notifier.end()
+    notifier.end_senders()
     assert ear.all_heard() == []
 
 
@@ -117,7 +117,7 @@ def test_nudges_that_come_together_go_out_together(ear, monkeypatch):
         put(*steps(Noted, [number]))
     wakeup.nudge(get_context("depot"), "dispatch")
     go_on.set()
-    notifier.end()
+    notifier.end_senders()
 
     assert statements == [["shop relay"], ["depot dispatch", "shop relay"]]
     assert ear.all_heard() == ["shop relay", "depot dispatch", "shop relay"]
@@ -213,7 +213,7 @@ def test_a_server_that_does_not_answer_holds_nobody_up(elsewhere):
 
         assert monotonic() - begin < 5
         silent.close()
-        notifier.end()
+        notifier.end_senders()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -224,8 +224,8 @@ def test_a_forked_process_sends_by_a_session_of_its_own(ear):
 
     child = os.fork()
     if child == 0:
-        notifier.send("default", "shop", "relay")
-        notifier.end()
+        notifier.send_nudge("default", "shop", "relay")
+        notifier.end_senders()
         os._exit(0)
     os.waitpid(child, 0)
 

@@ -32,7 +32,9 @@ def celery_wakes_up(settings):
 def sent(monkeypatch):
     """The nudges that went out: task and label."""
     found = []
-    monkeypatch.setattr(wakeup.celery, "publish", lambda task, label: found.append((task, label)))
+    monkeypatch.setattr(
+        wakeup.celery, "publish_task", lambda task, label: found.append((task, label))
+    )
     return found
 
 
@@ -182,7 +184,7 @@ def test_a_retry_is_announced(sent):
 def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
     """The first goes out at once, the rest as one at the end."""
     monkeypatch.setattr(wakeup, "_PAUSE", 60)
-    with wakeup.gathered():
+    with wakeup.debounced_nudges():
         for number in range(20):
             put(note(number=number))
         assert sent == [RELAY_SHOP]
@@ -192,7 +194,7 @@ def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
 
 def test_a_single_nudge_is_not_repeated_at_the_end(sent):
     """Nothing came after it."""
-    with wakeup.gathered():
+    with wakeup.debounced_nudges():
         put(note())
 
     assert sent == [RELAY_SHOP]
@@ -201,7 +203,7 @@ def test_a_single_nudge_is_not_repeated_at_the_end(sent):
 def test_gathered_nudges_go_out_again_after_a_while(sent, monkeypatch):
     """A long piece of work goes on waking up others."""
     monkeypatch.setattr(wakeup, "_PAUSE", 0)
-    with wakeup.gathered():
+    with wakeup.debounced_nudges():
         for number in range(3):
             put(note(number=number))
 

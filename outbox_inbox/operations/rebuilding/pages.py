@@ -11,15 +11,20 @@ from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, ReadModel
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.queues.attempts import describe
-from outbox_inbox.streams.projecting import apply, place, raise_if_not_ours, read_page
+from outbox_inbox.queues.attempts import error_line
+from outbox_inbox.streams.projecting import (
+    apply_projections,
+    place_of_event,
+    raise_database_failure,
+    read_page,
+)
 from outbox_inbox.streams.subscriptions import (
     Cursor,
     Stored,
     follow,
     open_cursor,
-    rewind,
-    take_over,
+    rewind_checkpoint,
+    take_over_checkpoint,
 )
 
 from .shadow_tables import Shadow, shadow_of
@@ -51,7 +56,7 @@ class Rebuild:
                 return True
             self.shadow.drop()
             self.shadow.make()
-            rewind(self.context, self.name)
+            rewind_checkpoint(self.context, self.name)
             return False
 
     def take_page(self) -> tuple[int, bool]:
@@ -82,7 +87,7 @@ class Rebuild:
         """Let the next page be shorter than the one that failed, unless that was a single event."""
         if not self._rows:
             raise error
-        raise_if_not_ours(self.context, error)
+        raise_database_failure(self.context, error)
         if len(self._rows) == 1:
             raise self._failed(self._rows[0], error) from error
         self._doubtful = max(self._doubtful, len(self._rows))
@@ -91,8 +96,8 @@ class Rebuild:
     def _failed(self, row: Stored, error: Exception) -> RebuildFailed:
         stored = StoredEvent.objects.using(self.connection.alias).get(position=row.position)
         failed = RebuildFailed(
-            f"the projection {self.read_model.name!r} failed on {place(row)}, id "
-            f"{stored.message_id}: {describe(error)}. What comes before that event is kept, and the "
+            f"the projection {self.read_model.name!r} failed on {place_of_event(row)}, id "
+            f"{stored.message_id}: {error_line(error)}. What comes before that event is kept, and the "
             "read model that people see is as it was. Correct the projection, and call the same "
             "command again, which goes on with this event; or with --restart, if the correction "
             "changes what the events before it come to"
@@ -118,14 +123,14 @@ class Rebuild:
                 live.save()
                 placing = True
                 self.shadow.swap()
-                take_over(self.context, self.read_model.name, self.name)
+                take_over_checkpoint(self.context, self.read_model.name, self.name)
                 self.shadow.drop()
         except Exception as error:
             if placing and isinstance(error, IntegrityError):  # at COMMIT, too: some are deferred
                 raise self.shadow.broken_reference(error) from error
             if placing or not self._rows:
                 raise
-            raise_if_not_ours(self.context, error)
+            raise_database_failure(self.context, error)
             return 0, False
         return taken, True
 
@@ -136,7 +141,7 @@ class Rebuild:
             if rows:
                 self._rows = rows
                 with self.shadow.entered():
-                    apply(self.context, self.read_model, rows)
+                    apply_projections(self.context, self.read_model, rows)
             return len(rows)
 
     def _live(self) -> Cursor:

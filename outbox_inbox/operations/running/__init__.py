@@ -18,7 +18,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.operations import WORK, MoverTurn
 from outbox_inbox.queues.outcome import never
-from outbox_inbox.queues.wakeup import gathered, nudge
+from outbox_inbox.queues.wakeup import debounced_nudges, nudge
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.routing import receivers
 
@@ -66,7 +66,7 @@ def run(
     rounds = _Rounds(owners, stop)
     pause = _FIRST_PAUSE
     while not stop():
-        with gathered():
+        with debounced_nudges():
             moved = rounds.take()
         for step in moved:
             report(step)

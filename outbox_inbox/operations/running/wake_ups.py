@@ -16,7 +16,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.queues.outages import RECONNECT, Outage
 from outbox_inbox.queues.wakeup import in_process
-from outbox_inbox.queues.wakeup.connection import offered
+from outbox_inbox.queues.wakeup.connection import can_notify
 from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.transports import Transport, transport
 
@@ -52,7 +52,7 @@ class WakeUps:
         with ExitStack() as exits:
             labels = {context.label for context in self._owners}
             if settings().wake_up == "notify":
-                exits.enter_context(in_process.hung(labels, self._ring))
+                exits.enter_context(in_process.listening(labels, self._ring))
             for source in self._sources:
                 source.start()
                 exits.callback(source.stop)
@@ -78,7 +78,7 @@ class WakeUps:
         return [
             Listener(alias, set(labels), self._ring)
             for alias, labels in by_database(self._owners).items()
-            if offered(alias)
+            if can_notify(alias)
         ]
 
     def _awaited(self) -> list["Waiter"]:

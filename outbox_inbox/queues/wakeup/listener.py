@@ -54,7 +54,7 @@ class Listener:
     def stop(self) -> None:
         """End the thread and its connection; do not wait long for one that is being opened."""
         self._stopped.set()
-        self._others.close()  # what the thread waits for beside notifications
+        self._others.close()  # ends the select() that the thread is in
         self._thread.join(1)
 
     def _run(self) -> None:
@@ -91,7 +91,7 @@ class Listener:
                     self._ring()
 
     def _is_meant(self, connection: "Connection") -> bool:
-        """Read the notifications that arrived; return whether another process has work for us.
+        """Read the notifications that arrived; return whether another process announced work.
 
         Raises:
             psycopg.OperationalError: the connection is gone.

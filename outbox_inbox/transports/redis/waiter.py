@@ -1,4 +1,8 @@
-"""Waits until something arrives, on a connection of its own: it blocks there."""
+"""Waits until messages arrive, on a connection of its own, which blocks meanwhile.
+
+What it has reported once it does not report again. A message that stays, since its partition is paused,
+would otherwise end every pause at once and keep the process busy.
+"""
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,17 +18,17 @@ _FIRST: Id = (0, 0)
 
 
 class Waiter:
-    """Blocks on all streams of some contexts, beginning where their groups have read to."""
+    """Blocks on all streams of some contexts, from where their consumer groups have read to."""
 
     def __init__(self, link: Link, streams: Streams) -> None:
         self._link = link
         self._streams = streams
-        self._told: dict[str, Id] = {}
+        self._reported: dict[str, Id] = {}
 
     def wait(self, contexts: Iterable[Context], seconds: float) -> bool:
-        """Wait; true: something may have arrived that was not told of before.
+        """Wait; return whether something may have arrived that was not reported before.
 
-        What arrives between two calls is told of by the second.
+        What arrives between two calls is reported by the second.
         """
         groups: dict[str, list[str]] = {}
         for context in contexts:
@@ -34,7 +38,7 @@ class Waiter:
             threading.Event().wait(seconds)
             return False
         begin = self._begin(groups)
-        milliseconds = max(1, int(seconds * 1000))  # 0 would be for ever
+        milliseconds = max(1, int(seconds * 1000))  # 0 means for ever
         reading = command(
             *("XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS"), *begin, *begin.values()
         )
@@ -42,31 +46,31 @@ class Waiter:
         self._link.check([answer])
         if not answer:
             return False
-        self._tell([stream.decode() for stream, _ in answer])
+        self._note_reported([stream.decode() for stream, _ in answer])
         return True
 
     def _begin(self, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """Return for each stream the id after which nobody has heard of anything yet."""
-        told = list(self._told)
+        """Return for each stream the id after which no message was read or reported yet."""
+        reported = list(self._reported)
         answers = self._link.ask(
-            *(command("XINFO", "GROUPS", stream) for stream in groups), *map(_last, told)
+            *(command("XINFO", "GROUPS", stream) for stream in groups), *map(_last, reported)
         )
-        for stream, last in zip(told, answers[len(groups) :], strict=True):
-            # A stream that was lost begins anew, maybe with smaller ids.
-            if not last or isinstance(last, ResponseError) or _id(last) < self._told[stream]:
-                del self._told[stream]
+        for stream, last in zip(reported, answers[len(groups) :], strict=True):
+            # A stream that was lost begins anew, maybe with smaller ids: they would never be reported.
+            if not last or isinstance(last, ResponseError) or _id(last) < self._reported[stream]:
+                del self._reported[stream]
         begin: dict[str, str] = {}
         for (stream, labels), answer in zip(groups.items(), answers, strict=False):
             delivered = _delivered(answer)
             least = min(delivered.get(label, _FIRST) for label in labels)
-            begin[stream] = shown_id(max(least, self._told.get(stream, _FIRST)))
+            begin[stream] = shown_id(max(least, self._reported.get(stream, _FIRST)))
         return begin
 
-    def _tell(self, streams: Sequence[str]) -> None:
-        """Remember all that is there now as told: who was woken reads until nothing is left."""
+    def _note_reported(self, streams: Sequence[str]) -> None:
+        """Note that all that is there now is reported: the receiver that wakes up reads all of it."""
         for stream, last in zip(streams, self._link.get(*map(_last, streams)), strict=True):
             if last:
-                self._told[stream] = _id(last)
+                self._reported[stream] = _id(last)
 
 
 def _last(stream: str) -> bytes:
