@@ -135,10 +135,10 @@ def _read(number: int) -> Rows:
 
 def _claim(partition: int, delivery: int) -> None:
     """Take the partition's lock and mark the delivery, in one statement."""
-    say = dialect(connection)
+    sql = dialect(connection)
     _run(
-        f"WITH held AS (SELECT id FROM {table(Partition)} WHERE id = %s {say.skip_locked})"
-        f" UPDATE {DELIVERY} SET state = 'done', finished_at = {say.now}"
+        f"WITH held AS (SELECT id FROM {table(Partition)} WHERE id = %s {sql.skip_locked})"
+        f" UPDATE {DELIVERY} SET state = 'done', finished_at = {sql.now}"
         " WHERE id = %s AND state = 'ready' AND EXISTS (SELECT 1 FROM held) RETURNING id",
         partition,
         delivery,
@@ -146,12 +146,12 @@ def _claim(partition: int, delivery: int) -> None:
 
 
 def _mark(rows: Rows) -> None:
-    say = dialect(connection)
+    sql = dialect(connection)
     if rows:
         _run(
-            f"UPDATE {DELIVERY} SET state = 'done', finished_at = {say.now}"
-            f" WHERE id {say.among} RETURNING id",
-            say.members([row[0] for row in rows]),
+            f"UPDATE {DELIVERY} SET state = 'done', finished_at = {sql.now}"
+            f" WHERE id {sql.among} RETURNING id",
+            sql.members([row[0] for row in rows]),
         )
 
 

@@ -62,7 +62,7 @@ def fill_outbox(
         key: one key for all; default: a thousand different ones.
         partitions: over how many they are spread.
     """
-    say = dialect(connections[using])
+    sql = dialect(connections[using])
     context, kind = (
         context_of(cls),
         "integration" if issubclass(cls, IntegrationEvent) else "domain",
@@ -74,7 +74,7 @@ def fill_outbox(
         " attempts, holds, error)"
         f" SELECT '{context.label}', {_id(using)}, %s, 1, {_key(using)},"
         f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, '{kind}', n %% {partitions},"
-        f" {say.now}, %s, 0, FALSE, '' FROM series",
+        f" {sql.now}, %s, 0, FALSE, '' FROM series",
         *(first, first + count - 1, context.type_name(cls), key, _template(cls), key, state),
     )
 
@@ -83,14 +83,14 @@ def fill_stream(
     cls: type[Bought], count: int, *, using: str = "default", first: int = FIRST
 ) -> None:
     """Put events into the stream of their context, each key a stream, and not into the outbox."""
-    say, context = dialect(connections[using]), context_of(cls)
+    sql, context = dialect(connections[using]), context_of(cls)
     run(
         using,
         f"{_series(using)} INSERT INTO {STREAM} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, kind, recorded_at, stream, version,"
         " in_outbox)"
         f" SELECT '{context.label}', {_id(using)}, %s, 1, {_key(using)}, {_payload(using)}, '{{}}',"
-        f" {_id(using)}, 0, n %% 1000, 'domain', {say.now}, {_key(using)}, n / 1000 + 1, FALSE"
+        f" {_id(using)}, 0, n %% 1000, 'domain', {sql.now}, {_key(using)}, n / 1000 + 1, FALSE"
         " FROM series",
         *(first, first + count - 1, context.type_name(cls), None, _template(cls), None, None),
     )
@@ -107,14 +107,14 @@ def fill_inbox(
     partitions: int = 8,
 ) -> None:
     """Put messages of one event into the inbox, with one delivery each; see `fill_outbox`."""
-    say = dialect(connections[using])
+    sql = dialect(connections[using])
     (consumer,) = store().consumers_of(f"store.{cls.__name__}")
     run(
         using,
         f"{_series(using)} INSERT INTO {INBOX} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, recorded_at, source, received_at)"
         f" SELECT 'store', {_id(using)}, %s, 1, {_key(using)},"
-        f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, {say.now}, 'store', {say.now}"
+        f" {_payload(using)}, '{{}}', {_id(using)}, 0, n %% 1000, {sql.now}, 'store', {sql.now}"
         " FROM series",
         *(first, first + count - 1, f"store.{cls.__name__}", key, _template(cls), key),
     )

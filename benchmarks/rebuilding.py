@@ -65,7 +65,7 @@ def _fill(count: int) -> None:
         return
     run("default", f"TRUNCATE {STREAM} RESTART IDENTITY CASCADE")
     Checkpoint.objects.all().delete()
-    say = dialect(connection)
+    sql = dialect(connection)
     run(
         "default",
         f"INSERT INTO {STREAM} (context, message_id, type, schema_version, key, payload, headers,"
@@ -73,7 +73,7 @@ def _fill(count: int) -> None:
         " SELECT 'ordering', lpad(to_hex(n), 32, '0')::uuid, 'ordering.Placed', 1, n::text,"
         " replace(replace(%s, '@order@', n::text), '@country@',"
         " (string_to_array(%s, ','))[n %% 7 + 1]), '{}', lpad(to_hex(n), 32, '0')::uuid, 0, n,"
-        f" 'domain', {say.now}, 'order-' || n, 1, TRUE FROM generate_series(1, %s) n",
+        f" 'domain', {sql.now}, 'order-' || n, 1, TRUE FROM generate_series(1, %s) n",
         *(_template(), ",".join(_COUNTRIES), count),
     )
     run("default", f"VACUUM ANALYZE {STREAM}")

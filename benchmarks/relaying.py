@@ -54,30 +54,30 @@ def _fill(count: int) -> None:
 
 
 def _move_batch() -> int:
-    say = dialect(connection)
+    sql = dialect(connection)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"SELECT id FROM {OUTBOX} WHERE context = %s AND partition = 0 AND state = 'pending'"
             " AND due_at IS NULL ORDER BY id LIMIT %s",
             ["store", _BATCH],
         )
-        ids = say.members([row[0] for row in cursor.fetchall()])
+        ids = sql.members([row[0] for row in cursor.fetchall()])
         cursor.execute(
             f"INSERT INTO {INBOX} (context, source, {_COLUMNS}, received_at)"
-            f" SELECT 'store', 'store', {_COLUMNS}, {say.now} FROM {OUTBOX}"
-            f" WHERE id {say.among} ORDER BY id RETURNING id",
+            f" SELECT 'store', 'store', {_COLUMNS}, {sql.now} FROM {OUTBOX}"
+            f" WHERE id {sql.among} ORDER BY id RETURNING id",
             [ids],
         )
-        new = say.members([row[0] for row in cursor.fetchall()])
+        new = sql.members([row[0] for row in cursor.fetchall()])
         cursor.execute(
             f"INSERT INTO {DELIVERY} (message_id, context, consumer, partition, key, state,"
             " attempts, holds, error)"
             " SELECT id, context, 'store.handlers.enter', key_hash %% 8, key, 'ready', 0, FALSE, ''"
-            f" FROM {INBOX} WHERE id {say.among} ORDER BY id",
+            f" FROM {INBOX} WHERE id {sql.among} ORDER BY id",
             [new],
         )
         cursor.execute(
-            f"UPDATE {OUTBOX} SET state = 'sent', finished_at = {say.now} WHERE id {say.among}",
+            f"UPDATE {OUTBOX} SET state = 'sent', finished_at = {sql.now} WHERE id {sql.among}",
             [ids],
         )
         return int(cursor.rowcount)

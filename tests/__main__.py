@@ -2,24 +2,26 @@
 
     python -m tests [--in-turn] [--on=mariadb|mysql|...] [pytest arguments]
 
-Parts of the tests run side by side (TEST_PLACES at a time, by default one more than there are
-processors, eight at most): they wait most of the time. Tests that are named, and all with --in-turn, run database
-after database, on the terminal. With --on all tests that touch a database run on that one, which has
-to answer; MySQL is asked for in no other way. The last lines count the runs and name the servers that
-did not answer. The exit status is 0 only if nothing failed; with REQUIRE_SERVICES=1 a server that did
-not answer is a failure too.
+One pytest runs for each database that answers, one after the other. pytest-xdist spreads its tests over
+several processes (TEST_PLACES, by default one more than there are processors, eight at most), because
+most tests wait for processes, servers and locks. Each process has its own databases and its own database
+of Redis. Named tests, and all tests with --in-turn, run in one process. With --on, all tests that touch a
+database run on that one, which must answer; MySQL is used in no other way. The last lines name the
+servers that did not answer. The exit status is 0 only if no test failed; with REQUIRE_SERVICES=1 a server
+that did not answer is a failure too.
 """
 
 import os
-import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests import services
-from tests.side_by_side import NOTHING_COLLECTED, ROOT, Job, SideBySide
 
-MOST_PLACES = 8  # each empties a database of Redis, which has 16
+ROOT = Path(__file__).resolve().parent.parent
+NOTHING_COLLECTED = 5
+MOST_PLACES = 8  # each process empties its own database of Redis, which has 16
 PLACES = int(os.environ.get("TEST_PLACES") or min((os.cpu_count() or 1) + 1, MOST_PLACES))
 TOUCH_A_DATABASE = ("tests/integration", "tests/conformance", "tests/acceptance")
 # What the queues say to the database; what is above them says nothing else on MariaDB.
@@ -50,127 +52,76 @@ ON_MARIADB = (
     "tests/acceptance/test_chaos.py::test_a_frozen_worker_is_thrown_out",
     FAULTS,
 )
-DATABASES = {
-    "SQLite": "sqlite",
-    "PostgreSQL": "postgres",
-    "MariaDB": "mariadb",
-    "MySQL": "mysql",
+NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "mysql": "MySQL"}
+
+PATHS = {
+    "sqlite": ("tests",),
+    "postgres": TOUCH_A_DATABASE,
+    "mariadb": ON_MARIADB,
+    "mysql": (*TOUCH_A_DATABASE, FAULTS),
 }
-
-
-# Asked for by somebody who sits at the terminal.
+# Options of pytest that need the terminal, and ours that asks for one process.
 IN_TURN = {"-s", "--capture=no", "--pdb", "--trace", "--in-turn"}
 FIRST_FAILURE = {"-x", "--exitfirst"}
 ON = "--on="
 
 
-def parts() -> Iterator[tuple[str, list[str]]]:
-    """Yield the parts that run side by side, the longest first, with their paths; all is in them."""
-    folders = sorted({path.parent for path in (ROOT / "tests").rglob("test_*.py")})
-    names = [str(folder.relative_to(ROOT)) for folder in folders]
-    files = sorted(map(str, (ROOT / "tests/integration").glob("test_*.py")))
-    yield "acceptance", ["tests/acceptance"]
-    # By turns, since what is long is not all in one half of the alphabet.
-    yield "integration 1", [str(Path(file).relative_to(ROOT)) for file in files[::2]]
-    yield "integration 2", [str(Path(file).relative_to(ROOT)) for file in files[1::2]]
-    yield "conformance", ["tests/conformance"]
-    yield "rest", [name for name in names if name not in TOUCH_A_DATABASE]
+def main(given: Sequence[str]) -> int:
+    """Run what can be run and return the exit status.
+
+    Raises:
+        SystemExit: --on names a database that does not exist or does not answer.
+    """
+    arguments = [each for each in given if each != "--in-turn" and not each.startswith(ON)]
+    only = next((each.removeprefix(ON) for each in given if each.startswith(ON)), None)
+    missing = services.missing()
+    statuses = list(
+        run(list(databases(only)), arguments, in_turn=bool(IN_TURN & set(given)), only=only)
+    )
+    for problem in missing:
+        print(f"Not reached, its tests did not run: {problem}")
+    failed = any(status not in {0, NOTHING_COLLECTED} for status in statuses)
+    nothing_ran = all(status == NOTHING_COLLECTED for status in statuses)
+    return int(failed or nothing_ran or bool(missing and services.required()))
 
 
-def whole(arguments: list[str]) -> list[Job]:
-    """Return the jobs that are all tests on all databases that answer."""
-    found = []
-    for name, paths in parts():
-        found.append(job("SQLite", name, [*arguments, *paths]))
-        if services.POSTGRES.problem is None and name != "rest":
-            found.append(job("PostgreSQL", name, [*arguments, *paths]))
-    if services.MARIADB.problem is None:
-        found.insert(4, job("MariaDB", "chosen tests", [*arguments, *ON_MARIADB]))
-    return found
-
-
-def on_one(vendor: str, arguments: list[str]) -> list[Job]:
-    """Return the jobs that are all tests which touch a database, on one."""
-    database = next(name for name, value in DATABASES.items() if value == vendor)
-    found = [job(database, name, [*arguments, *paths]) for name, paths in parts() if name != "rest"]
-    return [*found, job(database, "faults", [*arguments, FAULTS])]
-
-
-def one_each(arguments: list[str], *, named: bool, only: str | None) -> list[Job]:
-    """Return one job a database: of tests that somebody has named, or all there are for it."""
-    paths = {"postgres": TOUCH_A_DATABASE, "mariadb": ON_MARIADB}
-    if only:
-        paths[only] = (*TOUCH_A_DATABASE, FAULTS)
-    return [
-        job(database, "", [*arguments, *([] if named else paths.get(vendor, []))])
-        for database, vendor in DATABASES.items()
-        if vendor == only or (only is None and answers(vendor))
-    ]
+def databases(only: str | None) -> Iterator[str]:
+    """Yield the databases to run on: the given one, or all that answer but MySQL."""
+    if only is not None and only not in NAMES:
+        sys.exit(f"--on={only}: expected one of {', '.join(NAMES)}.")
+    if only in services.DATABASES and (problem := services.DATABASES[only].problem):
+        sys.exit(f"Not reached: {problem}")
+    for vendor in NAMES:
+        if vendor == only or (only is None and answers(vendor)):
+            yield vendor
 
 
 def answers(vendor: str) -> bool:
-    """Tell whether a database answers that is asked without being named."""
+    """Return whether a database answers that is used without being named."""
     return vendor != "mysql" and (vendor == "sqlite" or services.DATABASES[vendor].problem is None)
 
 
-def job(database: str, name: str, arguments: list[str]) -> Job:
-    """Return the job of one part on a database, with a cache of its own (--last-failed)."""
-    vendor = DATABASES[database]
-    cache = f"cache_dir=.pytest_cache/{vendor}-{name.replace(' ', '-')}".rstrip("-")
-    return Job(database, name, {"TEST_DATABASE": vendor}, ["-o", cache, *arguments])
-
-
-def run_in_turn(jobs: list[Job]) -> None:
-    """Run one after the other, on the terminal."""
-    for each in jobs:
-        print(f"\n=== {each} ===", flush=True)
-        each.run(captured=False)
-
-
-def summary(jobs: list[Job]) -> Iterator[str]:
-    """Yield a line for each database, in the words of pytest's own closing line."""
-    for database in DATABASES:
-        mine = [each for each in jobs if each.database == database]
-        if mine:
-            passed = sum(each.passed for each in mine)
-            failed = sum(each.failed for each in mine)
-            skipped = sum(each.skipped for each in mine)
-            yield f"{database}: {passed:,} passed, {failed} failed, {skipped} skipped"
-
-
-def main(given: list[str]) -> int:
-    """Run what can be run, report at the end, and return the exit status."""
-    arguments = [each for each in given if each != "--in-turn" and not each.startswith(ON)]
-    only = next((each.removeprefix(ON) for each in given if each.startswith(ON)), None)
-    if only is not None and only not in DATABASES.values():
-        sys.exit(f"--on={only}: expected one of {', '.join(DATABASES.values())}.")
-    missing = services.missing()
-    if only in services.DATABASES and (problem := services.DATABASES[only].problem):
-        sys.exit(f"Not reached: {problem}")
-    jobs = run(given, arguments, only)
-    print("\n" + "\n".join(summary(jobs)))
-    for problem in missing:
-        print(f"Not reached, its tests did not run: {problem}")
-    nothing_ran = all(each.status == NOTHING_COLLECTED for each in jobs)
-    failed = not all(each.well for each in jobs) or nothing_ran
-    return int(failed or bool(missing and services.required()))
-
-
-def run(given: list[str], arguments: list[str], only: str | None) -> list[Job]:
-    """Run the tests, on one database or on all that answer; return how it went."""
+def run(
+    vendors: Sequence[str], arguments: Sequence[str], *, in_turn: bool, only: str | None
+) -> Iterator[int]:
+    """Run pytest on each database; yield its exit status."""
     named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-    if named or IN_TURN & set(given):
-        jobs = one_each(arguments, named=named, only=only)
-        run_in_turn(jobs)
-    else:
-        jobs = on_one(only, arguments) if only else whole(arguments)
-        first = bool(FIRST_FAILURE & set(arguments))
-        SideBySide(jobs, PLACES, first_failure=first).run()
-    return jobs
+    places = [] if in_turn or named else [f"--numprocesses={PLACES}", "--dist=worksteal"]
+    for vendor in vendors:
+        paths = [] if named else PATHS["mysql" if only == "mariadb" else vendor]
+        print(f"\n=== {NAMES[vendor]} ===", flush=True)
+        cache = f"cache_dir=.pytest_cache/{vendor}"  # --last-failed is a list for each database
+        status = subprocess.call(
+            [sys.executable, "-m", "pytest", "-o", cache, *places, *arguments, *paths],
+            cwd=ROOT,
+            env=os.environ | {"TEST_DATABASE": vendor},
+        )
+        yield status
+        if status not in {0, NOTHING_COLLECTED} and FIRST_FAILURE & set(arguments):
+            return
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the jobs as well
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

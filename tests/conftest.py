@@ -1,6 +1,8 @@
 """What every test can ask for, which tests run on this database, and what was not reached."""
 
 import os
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,7 +21,12 @@ MARKED = {
 }
 # What MariaDB and MySQL are not offered for, by a marker that says which.
 NOT_ON_MYSQL = ("catch_up", "hand_over")
-SHARED = ("redis", "rabbitmq")
+
+# The tests empty the Redis database that they use, so each process of pytest-xdist has its own. The
+# processes that tests start inherit it, and must not count down a second time.
+os.environ[services.REDIS.variable] = services.redis_url(
+    os.environ.pop("PYTEST_XDIST_WORKER", "gw0")
+)
 
 # A busy machine is no counterexample. The same examples each time: a change that fails has broken
 # something. Those that are up to chance belong to the long battery, and say so themselves.
@@ -29,15 +36,8 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need another default database: they have a run of their own.
-
-    Tests that share a server stay in one worker, should there be several (-n 2 --dist loadgroup).
-    """
-    for item in items:
-        for marker in filter(item.get_closest_marker, SHARED):
-            item.add_marker(pytest.mark.xdist_group(marker))
+    """Leave out the tests that need another default database: they have a run of their own."""
     left_out = [item for item in items if TEST_DATABASE not in _vendors(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -80,6 +80,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the end which servers were not reached, so that no skip is silent."""
     for problem in services.missing():
         terminalreporter.write_line(f"Not reached: {problem}", yellow=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape lone surrogates in what tests log: pytest-xdist cannot send them, and ends the run."""
+    return _escaped((yield))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _escaped(each) for key, each in value.items()}
+    return [_escaped(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @pytest.fixture(scope="session")

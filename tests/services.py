@@ -193,6 +193,24 @@ DATABASES = {"postgres": POSTGRES, "mariadb": MARIADB, "mysql": MYSQL}
 ALL = POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, *SERVERS
 
 
+def redis_url(worker: str) -> str:
+    """Return the URL of the Redis database for a process of pytest-xdist (gw0, gw1, ...).
+
+    The first process uses the database of TEST_REDIS_URL, the others the next lower ones.
+
+    Raises:
+        SystemExit: there are not that many databases below.
+    """
+    parts = urlsplit(REDIS.url)
+    number, place = int(parts.path.strip("/") or 0), int(worker.removeprefix("gw"))
+    if number < place:
+        raise SystemExit(
+            f"{REDIS.variable} names database {number} of Redis. {place + 1} processes empty as many "
+            f"databases: name {place} or a higher one, or run in one process (--in-turn)."
+        )
+    return urlunsplit(parts._replace(path=f"/{number - place}"))
+
+
 def required() -> bool:
     """Whether a missing server is a failure."""
     return os.environ.get("REQUIRE_SERVICES", "") not in {"", "0"}

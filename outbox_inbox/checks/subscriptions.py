@@ -22,7 +22,7 @@ from .signatures import problems_of
 def check_source(context: Context) -> Iterator[CheckMessage]:
     """E010: the relay could not tell which events of the stream it has sent."""
     connection = connections[context.database]
-    if context.source == "stream" and not checkpoints.serves(connection):
+    if context.source == "stream" and not checkpoints.supports_subscriptions(connection):
         yield error(
             "E010",
             f'It has source = "stream", and its database {context.database!r} is '
@@ -35,7 +35,7 @@ def check_source(context: Context) -> Iterator[CheckMessage]:
 def check_read_models(context: Context) -> Iterator[CheckMessage]:
     """E010, E011, E018, E008, E002: a read model cannot be kept, or not by what is meant to keep it."""
     connection = connections[context.database]
-    if context.read_models and not checkpoints.serves(connection):
+    if context.read_models and not checkpoints.supports_subscriptions(connection):
         yield error(
             "E010",
             f"Its read models {', '.join(context.read_models)} are kept from its stream, and its "

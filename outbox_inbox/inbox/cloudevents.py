@@ -14,7 +14,7 @@ from outbox_inbox.exceptions import InvalidEvent, UnreadableMessage
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.outbox.rows import MAX_KEY, hash_of
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.statements.dialects import stamp
+from outbox_inbox.queues.statements.dialects import time_parameter
 from outbox_inbox.transports.wire import NO_HEADERS, SPECVERSION, TRACING
 
 _REQUIRED = ("id", "source", "type")
@@ -90,7 +90,7 @@ def row_of(
         causation_id=_uuid("causationid", causation) if causation else None,
         hops=_hops(attributes.get("hops", "0")),
         key_hash=hash_of(key, message_id),
-        recorded_at=stamp(connections[context.database], _time(attributes.get("time"))),
+        recorded_at=time_parameter(connections[context.database], _time(attributes.get("time"))),
     )
 
 

@@ -17,11 +17,16 @@ from outbox_inbox.outbox import recording
 from outbox_inbox.outbox.rows import Terms, prepare_rows
 from outbox_inbox.queues import intake, statements, wakeup
 from outbox_inbox.queues.statements import ReadyRow
-from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware, gave_way, stamp
+from outbox_inbox.queues.statements.dialects import (
+    as_datetime,
+    as_uuid,
+    as_uuid_or_none,
+    dialect_class,
+    gave_way,
+    time_parameter,
+)
 
 from . import processes
-
-_IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
 
 @dataclass(slots=True)
@@ -39,7 +44,7 @@ class Translations:
             if settings().wake_up:
                 wakeup.nudge(context)
         if self.inbound:
-            now = stamp(connection, timezone.now())
+            now = time_parameter(connection, timezone.now())
             rows = [_received(row, now) for row in self.inbound]
             intake.insert_messages(rows, context, context.label)
         self.outbound, self.inbound = [], []
@@ -62,7 +67,7 @@ def deliver(
     # `record()` learns the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
-        if connection.vendor == "mysql":
+        if dialect_class(connection).deadlocks_roll_back:
             made = _call_watched(context, consumer, events, envelopes)
         else:
             made = _call(context, consumer, events, envelopes)
@@ -94,7 +99,7 @@ def envelope(connection: BaseDatabaseWrapper, row: ReadyRow) -> Envelope:
         version=row.schema_version,
         source=row.source,
         key=row.key,
-        time=aware(connection, row.recorded_at),
+        time=as_datetime(connection, row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         headers=codec.decode_headers(row.headers),
@@ -189,9 +194,7 @@ def _aborted(connection: BaseDatabaseWrapper) -> bool:
     driver: Any = connection.connection
     if driver is None:
         return True
-    if connection.vendor != "postgresql":
-        return False
-    return bool(driver.pgconn.transaction_status == _IN_ERROR)
+    return dialect_class(connection).is_aborted(driver)
 
 
 def _received(row: statements.EventRow, now: Any) -> statements.ReceivedRow:

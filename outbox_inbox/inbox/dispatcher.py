@@ -77,7 +77,7 @@ def _park(run: Run, followers: Sequence[int], tally: MoverCall) -> None:
     """Let the followers of blocked heads wait, unless somebody has solved one since (`Lost`)."""
     if followers:
         with run.locked() as connection:
-            held = statements.park(connection, Delivery, followers)
+            held = statements.park_followers(connection, Delivery, followers)
         tally.add(Outcome(held=held))
 
 

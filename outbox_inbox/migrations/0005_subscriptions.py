@@ -6,7 +6,7 @@ from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 
 
 def _follow_by_transaction(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Let PostgreSQL write down which transaction an event is from, whoever inserts it."""
+    """Have PostgreSQL write down the transaction of an event, whatever process inserts it."""
     if schema_editor.connection.vendor != "postgresql":
         return
     name = schema_editor.quote_name(apps.get_model("outbox_inbox", "StoredEvent")._meta.db_table)

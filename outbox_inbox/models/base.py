@@ -1,4 +1,4 @@
-"""What all tables have in common."""
+"""What the tables have in common, and what sorts of events and queues there are."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from django.core.checks import CheckMessage
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-_MADE_OTHERWISE = {"models.W037", "models.W043", "models.W044"}  # indexes of part of a table, …
+_MADE_OTHERWISE = {"models.W037", "models.W043", "models.W044"}  # partial indexes, …
 
 
 class Kind(models.TextChoices):
-    """What sort of event a message carries."""
+    """The sort of event that a message carries."""
 
     DOMAIN = "domain", _("domain event")
-    """Private: never leaves its context."""
+    """Private: it never leaves its context."""
     INTEGRATION = "integration", _("integration event")
-    """A public, versioned contract: goes out through the transport."""
+    """A public, versioned contract: it is published through the transport."""
 
 
 class Queue(models.TextChoices):
-    """What a partition is a part of."""
+    """The queue that a partition is a share of; each has its own mover."""
 
     OUTBOX = "outbox", _("outbox")
-    """Worked on by the relay."""
+    """Worked off by the relay."""
     INBOX = "inbox", _("inbox")
-    """Worked on by the dispatcher."""
+    """Worked off by the dispatcher."""
     INTAKE = "intake", _("intake")
-    """Worked on by the receiver: one at a time per context."""
+    """Worked off by the receiver, one at a time for each context: two would mix up the order."""
 
 
 class ContextTable(models.Model):
-    """What all tables have in common."""
+    """The base of the models whose constraints and indexes a migration adapts to MySQL."""
 
     class Meta:
         abstract = True
 
     @classmethod
     def check(cls, **kwargs: Any) -> list[CheckMessage]:
-        """Leave out Django's warnings of what MySQL and MariaDB cannot have.
+        """Leave out Django's warnings of what MySQL and MariaDB do not support.
 
-        The migration 0003 gives them constraints and indexes of their own instead.
+        The migration 0003 creates other constraints and indexes there instead.
         """
         return [found for found in super().check(**kwargs) if found.id not in _MADE_OTHERWISE]
 
 
 class Message(ContextTable):
-    """The columns that an event has wherever it is stored."""
+    """The columns that an event has in every table that stores events."""
 
     context = models.CharField(max_length=50)
     message_id = models.UUIDField()

@@ -1,4 +1,8 @@
-"""The messages that a context has received, and their deliveries."""
+"""The messages that a context has received, and their deliveries.
+
+A delivery is one message for one consumer. Were there one row for all consumers, a consumer that
+fails would block the others, or have them handle the message again.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,26 @@ from .base import ContextTable, Message
 
 
 class DeliveryState(models.TextChoices):
-    """Where a delivery stands."""
+    """The states of a delivery."""
 
     READY = "ready", _("ready")
-    """To be handled, at once or when ``due_at`` has come."""
+    """To be handled: at once, or when ``due_at`` has come."""
     WAITING = "waiting", _("waiting")
-    """Behind a delivery of its key and consumer that could not be handled."""
+    """Blocked by an earlier delivery of its key and consumer that could not be handled."""
     DONE = "done", _("done")
-    """Handled: committed together with its effects."""
+    """Handled: this state was committed together with the effects (rule O5)."""
     DEAD = "dead", _("dead")
-    """Given up after its last attempt; a person retries or discards it."""
+    """Its last attempt has failed; an operator retries or discards it."""
     DISCARDED = "discarded", _("discarded")
-    """Set aside by a person; it will not be handled."""
+    """An operator decided that it is not handled."""
 
 
 class InboxMessage(Message):
-    """One message that a context received. Never changed; it is also the memory of duplicates."""
+    """One message that a context has received. It never changes.
+
+    A message that comes again is refused by the unique constraint, so a row must outlive every
+    possible redelivery (rules O7 and O8).
+    """
 
     id = models.BigAutoField(primary_key=True)
     source = models.CharField(max_length=50)
@@ -43,11 +51,11 @@ class InboxMessage(Message):
 
 
 class Delivery(ContextTable):
-    """One message for one consumer of the context. Narrow, since every handling changes it."""
+    """One message for one consumer of the context. Narrow: every attempt rewrites the row."""
 
     id = models.BigAutoField(primary_key=True)
-    # No constraint in the database: rows are only made in the statement that follows their
-    # message's, and the check would lock and rewrite the message row once for each delivery.
+    # No foreign key in the database: rows are only inserted right after their message, in its
+    # transaction, and the check would lock and rewrite the message's row once for each delivery.
     message = models.ForeignKey(
         InboxMessage,
         on_delete=models.CASCADE,
@@ -62,9 +70,9 @@ class Delivery(ContextTable):
     state = models.CharField(max_length=9, choices=DeliveryState, default=DeliveryState.READY)
     attempts = models.PositiveIntegerField(default=0)
     due_at = models.DateTimeField(null=True)
-    """Backing off until this time. Null: at once."""
+    """The next attempt is not made before this time. Null: at once."""
     holds = models.BooleanField(default=False)
-    """It could not be handled, and the later deliveries of its key and consumer wait for it."""
+    """It could not be handled, and blocks the later deliveries of its key and consumer."""
     finished_at = models.DateTimeField(null=True)
     error = models.TextField(default="")
 
@@ -118,7 +126,7 @@ class Delivery(ContextTable):
 
 
 class DeliveryAttempt(models.Model):
-    """One failed attempt to handle a delivery, with its traceback. Never changed."""
+    """One failed attempt to handle a delivery, with its traceback. It never changes."""
 
     id = models.BigAutoField(primary_key=True)
     delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="failures")

@@ -1,4 +1,8 @@
-"""The messages that a context has recorded and the relay sends on."""
+"""The messages that a context has recorded, until the relay has sent them and later.
+
+They are inserted in the transaction of the change that they report, so neither can be lost without
+the other.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,22 @@ from .base import Kind, Message
 
 
 class OutboxState(models.TextChoices):
-    """Where a message of the outbox stands."""
+    """The states of an outbox message."""
 
     PENDING = "pending", _("pending")
-    """To be sent, at once or when ``due_at`` has come."""
+    """To be sent: at once, or when ``due_at`` has come."""
     WAITING = "waiting", _("waiting")
-    """Behind a message of its key that could not be sent."""
+    """Blocked by an earlier message of its key that could not be sent."""
     SENT = "sent", _("sent")
-    """Confirmed: by the transport, or by the commit that put it into the inbox."""
+    """Confirmed by the transport (rule O1), or by the commit that put it into the own inbox."""
     DEAD = "dead", _("dead")
-    """Given up after its last attempt; a person retries or discards it."""
+    """Its last attempt has failed; an operator retries or discards it."""
     DISCARDED = "discarded", _("discarded")
-    """Set aside by a person; it will not be sent."""
+    """An operator or `cancel` decided that it is not sent."""
 
 
 class OutboxMessage(Message):
-    """One message that a context recorded and has to send on. Only its state columns change."""
+    """One message that a context has recorded and has to send. Only its state columns change."""
 
     id = models.BigAutoField(primary_key=True)
     message_id = models.UUIDField(unique=True)
@@ -36,9 +40,9 @@ class OutboxMessage(Message):
     state = models.CharField(max_length=9, choices=OutboxState, default=OutboxState.PENDING)
     attempts = models.PositiveIntegerField(default=0)
     due_at = models.DateTimeField(null=True)
-    """Not before this time: scheduled, or backing off. Null: at once."""
+    """It is not sent before this time: it is scheduled, or backs off. Null: at once."""
     holds = models.BooleanField(default=False)
-    """It could not be sent, and the later messages of its key wait for it."""
+    """It could not be sent, and blocks the later messages of its key."""
     finished_at = models.DateTimeField(null=True)
     error = models.TextField(default="")
 

@@ -1,4 +1,4 @@
-"""The partitions of the queues."""
+"""The partitions of the queues, whose row locks keep two workers from the same messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .base import ContextTable, Queue
 
 
 class Partition(ContextTable):
-    """A share of a context's queue: the lock, the pause switch, the back-off of an outage."""
+    """A share of a context's queue: its lock, the pause switch, and the back-off of an outage."""
 
     id = models.BigAutoField(primary_key=True)
     context = models.CharField(max_length=50)
@@ -17,12 +17,12 @@ class Partition(ContextTable):
     number = models.PositiveSmallIntegerField()
     paused = models.BooleanField(default=False)
     run = models.UUIDField(null=True)
-    """The run that is under way; still there when nobody holds the lock: it ended in a crash."""
+    """The token of its run. One that shows no sign of life is left from a crash (rule O9)."""
     last_run_at = models.DateTimeField(null=True)
     retry_at = models.DateTimeField(null=True)
-    """The transport was out; not before this time."""
+    """The transport was unavailable; the next try is not made before this time."""
     outages = models.PositiveIntegerField(default=0)
-    """Failed tries in a row to reach the transport."""
+    """Tries in a row in which the transport was unavailable."""
     error = models.TextField(default="")
 
     class Meta:

@@ -1,4 +1,4 @@
-"""The state of long-running processes."""
+"""The state of long-running processes, between the messages that they react to."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ProcessState(ContextTable):
     process = models.CharField(max_length=200)
     key = models.CharField(max_length=200)
     state = models.TextField(default="{}")
-    """JSON of the fields of the process."""
+    """JSON of the fields of the process class."""
     schema_version = models.PositiveSmallIntegerField()
     time_outs = models.TextField(default="{}")
     """JSON: name of each pending time-out -> its message id and time."""
     early = models.TextField(default="[]")
-    """JSON of the messages that came before the instance was started."""
+    """JSON of the messages that came before the one that starts the instance."""
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     changed_at = models.DateTimeField()

@@ -1,4 +1,7 @@
-"""The received messages that did not get into an inbox."""
+"""The quarantine: messages from outside that were not let into an inbox.
+
+To drop them would lose data; to let them block the stream would stop its other messages.
+"""
 
 from __future__ import annotations
 
@@ -10,45 +13,45 @@ from .base import ContextTable
 
 
 class QuarantineState(models.TextChoices):
-    """Where a message stands that was kept aside."""
+    """The states of a quarantined message."""
 
     QUARANTINED = "quarantined", _("quarantined")
-    """Kept aside; a person releases or discards it."""
+    """An operator releases or discards it."""
     RELEASED = "released", _("released")
-    """Judged again, and let into the inbox."""
+    """It was checked again, and let into the inbox."""
     DISCARDED = "discarded", _("discarded")
-    """Set aside by a person for good."""
+    """An operator decided that it never gets into the inbox."""
 
 
 class QuarantineReason(models.TextChoices):
-    """Why a message from outside was kept aside."""
+    """The reasons for which a message from outside is quarantined."""
 
     TOO_LARGE = "too_large", _("too large")
-    """More bytes than ``MAX_PAYLOAD``; only so many of them are kept."""
+    """More bytes than ``MAX_PAYLOAD``; only so many of them are stored."""
     TOO_DEEP = "too_deep", _("too deep")
     """Nested too deeply, or made of too many values."""
     NOT_JSON = "not_json", _("not JSON")
-    """The data is no acceptable JSON object."""
+    """The data is not an acceptable JSON object."""
     MALFORMED = "malformed", _("malformed")
     """An attribute is missing or wrong."""
     UNKNOWN_SOURCE = "unknown_source", _("unknown source")
-    """From a context that this one does not listen to."""
+    """From a context to which this one does not subscribe."""
     UNKNOWN_TYPE = "unknown_type", _("unknown type")
-    """No contract of its source, or (when it was to be released) none that is subscribed to."""
+    """Not a contract of its source, or (on release) not one to which the context subscribes."""
     UNKNOWN_VERSION = "unknown_version", _("unknown version")
     """Newer than this process knows, or older than it can read."""
     WRONG_SCHEMA = "wrong_schema", _("wrong schema")
     """The data does not fit the contract."""
     WRONG_SIGNATURE = "wrong_signature", _("wrong signature")
-    """Not signed as its source signs."""
+    """It does not have the signature of its source."""
     CONFLICT = "conflict", _("conflict")
     """Its id has been received before, with other content."""
 
 
 class QuarantinedMessage(ContextTable):
-    """One message that came from outside and did not get into the inbox, as it came.
+    """One message from outside that was not let into the inbox, as it came.
 
-    Everything that its sender says of it is text that nobody has checked.
+    Everything in it is unchecked text: show it escaped, and never trust it.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -61,11 +64,11 @@ class QuarantinedMessage(ContextTable):
     attributes = models.TextField()
     """JSON of all attributes."""
     data = models.BinaryField()
-    """The bytes of the payload, the first ``MAX_PAYLOAD`` of them."""
+    """The first ``MAX_PAYLOAD`` bytes of the payload."""
     size = models.PositiveBigIntegerField()
-    """Bytes that it had."""
+    """The number of bytes that the payload had."""
     fingerprint = models.CharField(max_length=64)
-    """SHA-256 of attributes and data: what comes again is kept once."""
+    """SHA-256 of attributes and data: a message that comes again is stored once."""
     received_at = models.DateTimeField()
     state = models.CharField(
         max_length=11, choices=QuarantineState, default=QuarantineState.QUARANTINED
@@ -97,5 +100,5 @@ class QuarantinedMessage(ContextTable):
 
     @property
     def complete(self) -> bool:
-        """Whether all of its bytes were kept."""
+        """Whether all bytes of the payload were stored."""
         return self.size == len(self.data)

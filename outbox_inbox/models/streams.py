@@ -1,4 +1,4 @@
-"""The local streams, their snapshots, and how far subscriptions have read."""
+"""The local streams, their snapshots, and the checkpoints of the subscriptions that read them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .base import ContextTable, Kind, Message
 
 
 class StoredEvent(Message):
-    """One event of a local stream. Written once, never changed, never pruned.
+    """One event of a local stream. It is never changed and never pruned.
 
-    On PostgreSQL it has one column more, ``xid``: the id of the transaction that wrote it, by which
-    subscriptions tell what is new to them (``queues/statements/checkpoints.py``).
+    On PostgreSQL it has one column more, ``xid``: the id of the transaction that wrote it. By it
+    subscriptions find out what is new to them (``queues/statements/catch_up.py``).
     """
 
     position = models.BigAutoField(primary_key=True)
@@ -23,7 +23,7 @@ class StoredEvent(Message):
     key_hash = models.BigIntegerField()
     hops = models.PositiveSmallIntegerField()
     in_outbox = models.BooleanField()
-    """The outbox got it as well, so the relay has nothing to do with it here."""
+    """The outbox has it as well, so the relay does not send it from the stream."""
 
     class Meta:
         default_permissions = ("view",)
@@ -34,7 +34,7 @@ class StoredEvent(Message):
 
 
 class Snapshot(ContextTable):
-    """What an aggregate had come to at a version of its stream: saves reading what led to it.
+    """The state of an aggregate at a version of its stream: the events before need not be read.
 
     It can be deleted at any time, and is then taken anew.
     """
@@ -43,13 +43,13 @@ class Snapshot(ContextTable):
     context = models.CharField(max_length=50)
     stream = models.CharField(max_length=200)
     version = models.PositiveIntegerField()
-    """How many events of the stream are in it."""
+    """The number of events of the stream that are in it."""
     event_id = models.UUIDField()
-    """Message id of the last of these, by which it belongs to this stream and no other."""
+    """Message id of the last of these: another stream has another event at this version."""
     schema_version = models.PositiveIntegerField()
-    """Of the snapshot: what the code calls the meaning of its fields."""
+    """The version that the class gives to the meaning of its fields."""
     layout = models.CharField(max_length=16)
-    """Changes with the fields of the class, and with their types."""
+    """A hash of the fields of the class and their types."""
     payload = models.TextField()
     taken_at = models.DateTimeField()
 
@@ -65,10 +65,11 @@ class Snapshot(ContextTable):
 
 
 class Checkpoint(ContextTable):
-    """How far a subscription has read the stream of all events of its context; and its lock.
+    """How far a subscription has read the stream of all events of its context.
 
-    Who has the row locked reads on; what was read is handled in the transaction that moves the
-    checkpoint. What the columns mean to each database is told in ``queues/statements/checkpoints.py``.
+    The worker that holds the row lock reads on, and handles the events in the transaction that
+    moves the checkpoint. ``queues/statements/catch_up.py`` says what the columns mean on each
+    database.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -76,19 +77,19 @@ class Checkpoint(ContextTable):
     subscription = models.CharField(max_length=200)
     done = models.TextField(default="")
     """PostgreSQL: the snapshot whose events have all been handled."""
-    target = models.TextField(null=True)  # noqa: DJ001 - null is "none", a snapshot is never ""
+    target = models.TextField(null=True)  # noqa: DJ001 - null means none; a snapshot is never ""
     """PostgreSQL: the snapshot that is being worked off."""
     position = models.BigIntegerField(default=0)
-    """The last one that was handled; on PostgreSQL: of the target."""
+    """The last position that was handled; on PostgreSQL: of the target."""
     last = models.BigIntegerField(default=0)
     """PostgreSQL: the last position of the target."""
     size = models.BigIntegerField(default=0)
-    """PostgreSQL: how many events the target has."""
+    """PostgreSQL: the number of events of the target."""
     cluster = models.CharField(max_length=20, default="")
-    """PostgreSQL: the system identifier of the server, whose transaction ids these are."""
+    """PostgreSQL: the system identifier of the server whose transaction ids these are."""
     paused = models.BooleanField(default=False)
     retry_at = models.DateTimeField(null=True)
-    """It failed; not before this time."""
+    """It failed; the next try is not made before this time."""
     failures = models.PositiveIntegerField(default=0)
     """Failed tries in a row."""
     error = models.TextField(default="")

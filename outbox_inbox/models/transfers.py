@@ -1,4 +1,4 @@
-"""The hand-overs of contexts to other databases."""
+"""The transfers of contexts to other databases: how far each is, after a crash as well."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from django.utils.translation import gettext_lazy as _
 
 
 class TransferState(models.TextChoices):
-    """How far the hand-over of a context is, on one of its two databases."""
+    """How far the transfer of a context is, on one of its two databases."""
 
     COPYING = "copying", _("copying")
-    """On the new database: rows come in, and nobody else may write."""
+    """On the new database: rows are copied in, and all other writes are refused."""
     MOVED = "moved", _("moved")
-    """On the new database: everything is there, and nobody else may write yet."""
+    """On the new database: everything is there, and all other writes are still refused."""
     OPEN = "open", _("open")
     """On the new database: the context lives here."""
     ABORTING = "aborting", _("aborting")
-    """On the new database: the hand-over is being taken back."""
+    """On the new database: the transfer is being aborted."""
     CLOSING = "closing", _("closing")
-    """On the old database: no mover works any more."""
+    """On the old database: no mover works on the context any more."""
     CLOSED = "closed", _("closed")
-    """On the old database: nobody can write any more."""
+    """On the old database: all writes are refused."""
     LEFT = "left", _("left")
     """On the old database: the context lives elsewhere."""
 
 
 class Transfer(models.Model):
-    """The hand-over of a context to another database: a row on each of the two."""
+    """The transfer of a context to another database: a row on each of the two."""
 
     id = models.BigAutoField(primary_key=True)
     context = models.CharField(max_length=50, unique=True)
@@ -34,11 +34,11 @@ class Transfer(models.Model):
     """The same on both databases."""
     state = models.CharField(max_length=8, choices=TransferState)
     other = models.CharField(max_length=200)
-    """Alias of the other database, as the process that began it calls it."""
+    """Alias of the other database in the process that began the transfer."""
     writing = models.BooleanField(default=False)
-    """True within a transaction that copies, and so only seen there: it may pass the guard."""
+    """True within a transaction that copies, and so only seen there: the guard lets it write."""
     details = models.JSONField(default=dict)
-    """What has to be remembered: shifts of ids, partitions that were paused, what was verified."""
+    """What a later step needs: shifts of ids, partitions that were paused, what was verified."""
     changed_at = models.DateTimeField()
 
     class Meta:

@@ -18,7 +18,7 @@ from outbox_inbox.models import (
     table,
 )
 from outbox_inbox.outbox.stream_relay import unsent
-from outbox_inbox.queues.statements.dialects import aware, dialect
+from outbox_inbox.queues.statements.dialects import as_datetime, dialect
 
 from .selection import ASIDE, DEAD, DUE, IDLE, MODELS, TIMED, WAITING
 from .stats import ParkedKey, PartitionState, QueueStats
@@ -163,9 +163,9 @@ def _read_depth(connection: BaseDatabaseWrapper, queue: Queue, found: _Found) ->
         if since is None:
             first[lowest] = label
         elif state != _SCHEDULED:
-            _older(found, label, (clock - aware(connection, since)).total_seconds())
+            _older(found, label, (clock - as_datetime(connection, since)).total_seconds())
     for label, stamp in _stamps(connection, queue, first):
-        _older(found, label, (clock - aware(connection, stamp)).total_seconds())
+        _older(found, label, (clock - as_datetime(connection, stamp)).total_seconds())
 
 
 def _older(found: _Found, label: str, age: float) -> None:
@@ -213,7 +213,7 @@ def _read_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Foun
     for row in rows.order_by("context", "queue", "number"):
         if row.queue == queue:
             found.existing.setdefault(row.context, set()).add(row.number)
-        until = None if row.retry_at is None else aware(connection, row.retry_at)
+        until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
         resting = until is not None and until > clock
         if row.paused or resting:
             state = PartitionState(
@@ -240,7 +240,7 @@ def _read_aside(connection: BaseDatabaseWrapper, found: _Found) -> None:
 
 def _clock(connection: BaseDatabaseWrapper) -> datetime:
     ((now,),) = _run(connection, f"SELECT {dialect(connection).now}", [])
-    return aware(connection, now)
+    return as_datetime(connection, now)
 
 
 def _run(

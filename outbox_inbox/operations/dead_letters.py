@@ -22,7 +22,7 @@ from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxSt
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
 from outbox_inbox.queues.statements.dialects import dialect
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.wakeup import nudge
 
 from .selection import IDLE, MODELS, Rows, Selection, Which, condition, rows
@@ -136,12 +136,12 @@ def _in_chunks(context: Context, queue: Queue, chosen: Rows, which: Which, chang
     model = MODELS[queue]
     count = 0
     for partitions, ids in _chunks(chosen):
-        with explained(), operator_lock(context, queue, partitions) as connection:
+        with refusals_explained(), operator_lock(context, queue, partitions) as connection:
             # The state is asked for again, now that nobody else can change it.
             held = model.objects.using(context.database).filter(
                 condition(queue, which), pk__in=ids, partition__in=partitions
             )
-            if connection.vendor == "mysql":
+            if dialect(connection).waits_for_inserts:
                 # By the ids alone, so that no row is waited for that somebody is inserting.
                 here = model.objects.using(context.database)
                 held = here.filter(pk__in=list(held.values_list("pk", flat=True)))

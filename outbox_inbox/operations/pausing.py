@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 
 
 def pause(context: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
@@ -38,7 +38,7 @@ def resume(context: Context, queue: Queue, numbers: Iterable[int] | None = None)
 def _switch(context: Context, queue: Queue, numbers: Iterable[int] | None, *, paused: bool) -> int:
     ensure_partitions(context.database)
     wanted = None if numbers is None else list(numbers)
-    with explained(), operator_lock(context, queue, wanted):
+    with refusals_explained(), operator_lock(context, queue, wanted):
         rows = Partition.objects.using(context.database).filter(context=context.label, queue=queue)
         if wanted is not None:
             rows = rows.filter(number__in=wanted)

@@ -29,7 +29,7 @@ from outbox_inbox.models import (
     TransferState,
 )
 from outbox_inbox.queues.outcome import never
-from outbox_inbox.queues.statements.dialects import aware, dialect
+from outbox_inbox.queues.statements.dialects import as_datetime, dialect
 
 _CHUNK = 1000  # rows looked at in one statement, and removed in one transaction
 
@@ -180,4 +180,4 @@ def _clock(using: str) -> datetime:
     connection = connections[using]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {dialect(connection).now}", [])
-        return aware(connection, cursor.fetchone()[0])
+        return as_datetime(connection, cursor.fetchone()[0])

@@ -11,8 +11,8 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.statements.dialects import aware, dialect
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.dialects import as_datetime, dialect
+from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.streams.subscriptions import behind
 
 from .rebuilding import BESIDE
@@ -59,16 +59,16 @@ def read_model_stats(chosen: Iterable[Context] | None = None) -> list[ReadModelS
 
 def _stats(context: Context) -> Iterator[ReadModelStats]:
     connection = connections[context.database]
-    if not context.read_models or not checkpoints.serves(connection):
+    if not context.read_models or not checkpoints.supports_subscriptions(connection):
         return
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
     found = {each.subscription: each for each in rows}
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {dialect(connection).now}", [])
-        now = aware(connection, cursor.fetchone()[0])
+        now = as_datetime(connection, cursor.fetchone()[0])
     for name, read_model in context.read_models.items():
         row, lag = found.get(name, Checkpoint()), behind(context, name, read_model.by_type)
-        resting = row.retry_at is not None and aware(connection, row.retry_at) > now
+        resting = row.retry_at is not None and as_datetime(connection, row.retry_at) > now
         yield ReadModelStats(
             context=context.label,
             name=name,
@@ -111,7 +111,7 @@ def _switch(context: Context, names: Iterable[str], *, paused: bool) -> int:
             )
     rows = Checkpoint.objects.using(context.database)
     rows = rows.filter(context=context.label, subscription__in=wanted)
-    with explained():
+    with refusals_explained():
         count = rows.exclude(paused=paused).update(paused=paused)
         if not paused:
             rows.update(retry_at=None, failures=0, error="")

@@ -18,6 +18,7 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.queues.statements import rebasing
+from outbox_inbox.queues.statements.dialects import dialect_class
 
 from .table_locks import lock, patiently
 
@@ -59,7 +60,7 @@ def rebase(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) ->
 
 
 def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
-    if connections[context.database].vendor != "postgresql":
+    if not dialect_class(connections[context.database]).has_snapshots:
         return []
 
     def work(connection: BaseDatabaseWrapper) -> list[Rebased]:
@@ -67,7 +68,7 @@ def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
             lock(connection, [Checkpoint, StoredEvent])
             left = unhandled(context.label, context.database)
             if not dry_run:
-                rebasing.make_known(connection, context.label, _HANDLED)
+                rebasing.mark_events_handled(connection, context.label, _HANDLED)
                 apply(connection, context.label, left)
         return [
             Rebased(context=context.label, subscription=name, left=len(positions))
@@ -119,5 +120,5 @@ def _group(
         )
     ids = dict(zip(groups, range(_FIRST, _END), strict=False))
     for names, positions in groups.items():
-        rebasing.mark_new(connection, sorted(positions), ids[names])
+        rebasing.mark_events_unhandled(connection, sorted(positions), ids[names])
     return ids

@@ -4,9 +4,8 @@ Every row of a key moves together, since its partition follows from the key alon
 of a key, and who waits for whom, is the same before and after.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from zlib import crc32
 
 from django.db import transaction
@@ -17,9 +16,8 @@ from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue, table
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_count
-from outbox_inbox.queues.statements import mysql
 from outbox_inbox.queues.statements.dialects import dialect
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 
 from .selection import MODELS, condition, sql
 from .table_locks import lock, patiently
@@ -86,7 +84,7 @@ def _spread(context: Context, queue: Queue, *, dry_run: bool) -> Spread:
                 transaction.set_rollback(True, using=context.database)
         return before, moved
 
-    with explained():
+    with refusals_explained():
         before, moved = patiently(context.database, spread)
     return Spread(context=context.label, queue=queue, before=before, after=after, moved=moved)
 
@@ -115,7 +113,7 @@ def _move(connection: BaseDatabaseWrapper, context: Context, queue: Queue, after
     name, unfinished = table(MODELS[queue]), sql(queue, "unfinished")
     column = dialect(connection).partition
     if queue == Queue.OUTBOX:
-        return _change(
+        return dialect(connection).update_rows(
             connection,
             name,
             f"{column} = key_hash %% {after:d}",
@@ -139,7 +137,7 @@ def _move_deliveries(
         f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
         f" FROM {table(InboxMessage)} m WHERE m.id = {deliveries}.message_id)"
     )
-    return _change(
+    return dialect(connection).update_rows(
         connection,
         deliveries,
         f"{column} = {target}",
@@ -147,13 +145,3 @@ def _move_deliveries(
         f" AND {column} <> {target}",
         [context.label, consumer],
     )
-
-
-def _change(
-    connection: BaseDatabaseWrapper, name: str, change: str, where: str, parameters: Sequence[Any]
-) -> int:
-    if connection.vendor == "mysql":
-        return mysql.update(connection, name, change, where, parameters)
-    with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE {name} SET {change} WHERE {where}", parameters)
-        return int(cursor.rowcount)

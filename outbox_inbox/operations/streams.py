@@ -16,7 +16,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.queues.statements.dialects import aware
+from outbox_inbox.queues.statements.dialects import as_datetime
 
 CHUNK = 500  # rows in memory at once
 
@@ -140,7 +140,7 @@ def _seen(context: Context, row: StoredEvent) -> StreamEntry:
         type=row.type,
         schema_version=row.schema_version,
         key=row.key,
-        time=aware(connections[context.database], row.recorded_at),
+        time=as_datetime(connections[context.database], row.recorded_at),
         correlation_id=row.correlation_id,
         causation_id=row.causation_id,
         data=data,

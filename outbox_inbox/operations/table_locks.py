@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import table
+from outbox_inbox.queues.statements.dialects import dialect
 
 T = TypeVar("T")
 
@@ -23,12 +24,7 @@ PATIENCE: Final = 60.0
 
 def lock(connection: BaseDatabaseWrapper, locked: Iterable[type[models.Model]]) -> None:
     """Keep writers away from tables until the end of the open transaction; readers may go on."""
-    if connection.vendor == "postgresql":
-        names = ", ".join(connection.ops.quote_name(table(model)) for model in locked)
-        with connection.cursor() as cursor:
-            cursor.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
-    # On SQLite the transaction has begun with the only write lock that there is. MySQL has no such
-    # lock within a transaction.
+    dialect(connection).lock_tables(connection, [table(model) for model in locked])
 
 
 def patiently(using: str, work: Callable[[BaseDatabaseWrapper], T]) -> T:
@@ -59,9 +55,7 @@ def _try(using: str, work: Callable[[BaseDatabaseWrapper], T]) -> T:
     connection = connections[using]
     try:
         with transaction.atomic(using=using):
-            if connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
+            dialect(connection).limit_lock_wait(connection, LOCK_TIMEOUT)
             return work(connection)
     except OperationalError as error:
         # lock_not_available, deadlock_detected

@@ -18,11 +18,11 @@ from outbox_inbox.queues.attempts import Verdict
 from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import PendingRow
-from outbox_inbox.queues.statements.checkpoints import Stored
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.transports import Published, Transport
 from outbox_inbox.transports.outgoing import outgoing
 
-R = TypeVar("R", PendingRow, Stored)
+R = TypeVar("R", PendingRow, StreamRow)
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> Pendi
             return None
         (row,) = rows
         if row.blocked:
-            result.held = statements.park(connection, OutboxMessage, [row.id])
+            result.held = statements.park_followers(connection, OutboxMessage, [row.id])
         elif row.attempts >= settings().max_attempts:
             result.failed = store_failure(run, row, crash_error(), row.attempts)
         else:

@@ -57,7 +57,7 @@ class PendingRows(Source[PendingRow]):
         """See `Source.sendable`; followers of a blocked head are set to wait, and not met again."""
         blocked = [row.id for row in self._rows if row.blocked]
         if blocked:
-            result.held = statements.park(self._run.connection, OutboxMessage, blocked)
+            result.held = statements.park_followers(self._run.connection, OutboxMessage, blocked)
         self._free = [row for row in self._rows if not row.blocked]
         return self._free
 

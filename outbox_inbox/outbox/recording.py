@@ -20,7 +20,7 @@ from outbox_inbox.exceptions import DuplicateMessage, HandlerError, InvalidEvent
 from outbox_inbox.projections import applied_by
 from outbox_inbox.queues import statements, wakeup
 from outbox_inbox.queues.statements import moved
-from outbox_inbox.queues.statements.dialects import aware
+from outbox_inbox.queues.statements.dialects import as_datetime
 
 from .rows import Event, Terms, prepare_rows
 
@@ -54,7 +54,7 @@ def record_events(
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
-        moved.explain(error)
+        moved.explain_refusal(error)
         raise
     faults.point("record.after_insert")
     if settings().wake_up:
@@ -113,7 +113,7 @@ def envelope(
         version=row.schema_version,
         source=row.context,
         key=row.key,
-        time=aware(connection, recorded_at),
+        time=as_datetime(connection, recorded_at),
         correlation_id=row.correlation_id,
         causation_id=row.causation_id,
         headers=codec.decode_headers(row.headers),
@@ -133,7 +133,7 @@ def _append_and_store(
     except DuplicateMessage:
         # The id is in the outbox, but not in the stream. The caller may catch this error and commit: the
         # event would then be in the stream, and never be sent.
-        statements.delete_stored(connection, [row.message_id for row in rows])
+        statements.delete_events(connection, [row.message_id for row in rows])
         raise
 
 

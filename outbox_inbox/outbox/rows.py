@@ -21,7 +21,7 @@ from outbox_inbox.events.envelope import Handling
 from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.exceptions import HopLimitExceeded, InvalidEvent
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.statements.dialects import stamp
+from outbox_inbox.queues.statements.dialects import time_parameter
 
 Event = DomainEvent | IntegrationEvent
 
@@ -54,7 +54,7 @@ def prepare_rows(
     """
     hops = _hops(cause)
     headers = codec.encode_headers(terms.headers) if terms.headers else _NO_HEADERS
-    due_at = stamp(connection, _due(terms.at))
+    due_at = time_parameter(connection, _due(terms.at))
     rows: list[statements.EventRow] = []
     problems: list[str] = []
     for event in events:

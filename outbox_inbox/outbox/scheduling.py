@@ -10,7 +10,7 @@ from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import HandlerError, InvalidEvent, NotInAtomicBlock
 from outbox_inbox.models import OutboxMessage, OutboxState
 from outbox_inbox.projections import applied_by
-from outbox_inbox.queues.statements.moved import explained
+from outbox_inbox.queues.statements.moved import refusals_explained
 
 _MAX_REASON = 500
 
@@ -25,7 +25,7 @@ def cancel_message(message_id: UUID, context: str | Context, reason: str) -> boo
             f"where the context {home.label!r} keeps its outbox. The message must be discarded in the "
             "transaction of the state that makes it needless."
         )
-    with explained():
+    with refusals_explained():
         return withdraw_messages(home, [message_id], reason) > 0
 
 

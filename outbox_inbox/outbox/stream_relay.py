@@ -22,7 +22,7 @@ from outbox_inbox.queues.outcome import MoverCall
 from outbox_inbox.queues.relay_source import RELAY, follows_stream
 from outbox_inbox.queues.run import AttemptFailed, Lost, Run
 from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.statements.checkpoints import Stored
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.streams.subscriptions import Cursor, Lag, behind, open_cursor
 from outbox_inbox.transports import Transport
 
@@ -51,7 +51,7 @@ def send_stream(run: Run, call: MoverCall, transport: Transport) -> None:
     """
     more = run.number == 0 and follows_stream(run.context)
     if more:
-        checkpoints.require(run.connection)
+        checkpoints.require_subscriptions(run.connection)
     while more and not (run.ended or call.finished()):
         more = _send_page(run, call, transport)
 
@@ -82,7 +82,7 @@ def _leave_page_to_outbox(run: Run, page: "StreamPage", size: int) -> None:
     faults.point("relay.after_commit")
 
 
-class StreamPage(Source[Stored]):
+class StreamPage(Source[StreamRow]):
     """The next page of the stream of a run's context.
 
     Attributes:
@@ -95,9 +95,9 @@ class StreamPage(Source[Stored]):
     def __init__(self, run: Run, *, text: bool) -> None:
         self._run = run
         self._text = "CASE WHEN s.kind = 'integration' THEN {} END" if text else "NULL"
-        self._rows: Sequence[Stored] = ()
+        self._rows: Sequence[StreamRow] = ()
 
-    def read(self, size: int) -> Sequence[Stored]:
+    def read(self, size: int) -> Sequence[StreamRow]:
         """See `Source.read`.
 
         Raises:
@@ -110,7 +110,7 @@ class StreamPage(Source[Stored]):
         self._rows = cursor.read(size, unsent=True, text=self._text)
         return self._rows
 
-    def sendable(self, result: BatchResult) -> Sequence[Stored]:
+    def sendable(self, result: BatchResult) -> Sequence[StreamRow]:
         """See `Source.sendable`; earlier messages of a key may still be in the outbox."""
         keys = sorted({row.key for row in self._rows if row.key is not None})
         if not keys:
@@ -135,15 +135,15 @@ class StreamPage(Source[Stored]):
         """See `Source.close`; the checkpoint is saved in the transaction of what was sent."""
         self.cursor.save()
 
-    def leave_to_outbox(self, rows: Sequence[Stored]) -> None:
+    def leave_to_outbox(self, rows: Sequence[StreamRow]) -> None:
         """Put events into the outbox, in order."""
         run = self._run
         # A context whose source is the outbox again: what is left in the stream is older than what
         # was recorded in the outbox since, and must be sent before it.
         in_front = run.context.source != "stream"
         if in_front:
-            statements.bring_forward(run.connection, run.context.label)
+            statements.move_spilled_to_front(run.connection, run.context.label)
         positions = [row.id for row in rows]
-        statements.spill(
+        statements.spill_events(
             run.connection, positions, run.context.outbox_partitions, in_front=in_front
         )

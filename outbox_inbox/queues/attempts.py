@@ -47,11 +47,11 @@ class Verdict:
         ``holds``: the followers of its key wait for it.
         """
         if self.dead:
-            changed = statements.bury(
+            changed = statements.mark_dead(
                 connection, model, row, attempts=self.attempts, holds=holds, error=self.error
             )
         else:
-            changed = statements.back_off(
+            changed = statements.back_off_row(
                 connection,
                 model,
                 row,

@@ -71,7 +71,7 @@ def create_deliveries(
 ) -> None:
     """Create the deliveries of new inbox rows."""
     interests = [
-        statements.Interest(type_name, consumer.name, consumer.hash)
+        statements.InterestRow(type_name, consumer.name, consumer.hash)
         for type_name in sorted(types)
         for consumer in into.consumers_of(type_name)
     ]

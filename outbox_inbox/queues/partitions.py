@@ -30,7 +30,7 @@ from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 
 from . import statements
 from .relay_source import stream_is_waiting
-from .statements.dialects import dialect, gave_way
+from .statements.dialects import gave_way
 
 ROW_MODELS: dict[Queue, type[models.Model] | None] = {
     Queue.OUTBOX: OutboxMessage,
@@ -133,7 +133,7 @@ def operator_lock(
         rows = Partition.objects.using(context.database).filter(context=context.label, queue=queue)
         if numbers is not None:
             rows = rows.filter(number__in=list(numbers))
-        if dialect(connection).skip_locked:
+        if connection.features.has_select_for_update:
             list(rows.order_by("number").select_for_update().values_list("pk"))
         rows.update(run=None)  # a worker that comes back finds its token gone, and reads again
         yield connection

@@ -32,7 +32,9 @@ def follows_stream(context: Context) -> bool:
     if context.source == "stream":
         _followed[name] = True
     elif name not in _followed:
-        _followed[name] = checkpoints.exists(connections[context.database], context.label, RELAY)
+        _followed[name] = checkpoints.checkpoint_exists(
+            connections[context.database], context.label, RELAY
+        )
     return _followed[name]
 
 
@@ -43,5 +45,5 @@ def stream_is_waiting(context: Context) -> bool:
     """
     if not follows_stream(context):
         return False
-    found = checkpoints.waiting(connections[context.database], [context.label])
+    found = checkpoints.subscription_statuses(connections[context.database], [context.label])
     return all(each.ready for each in found if each.subscription == RELAY)

@@ -148,7 +148,9 @@ class Run:
         Raises:
             Lost: as `locked`.
         """
-        if not statements.claim(self.connection, self.id, self.token, self.freeze_ms, delivery):
+        if not statements.claim_delivery(
+            self.connection, self.id, self.token, self.freeze_ms, delivery
+        ):
             raise Lost
         self._session = self.connection.connection
 
@@ -181,7 +183,7 @@ class Run:
     def promote(self, model: type[models.Model]) -> None:
         """Make rows available that have come due, in a transaction that holds the lock."""
         if self.promotes():
-            statements.promote(self.connection, model, self.context.label, self.number)
+            statements.promote_due(self.connection, model, self.context.label, self.number)
             self._promoted, self._due = monotonic(), False
 
     def back_off(self, error: str, seconds: float) -> None:
@@ -217,7 +219,7 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
         yield None
         return
     try:
-        with statements.guarded(run.connection, run.freeze_ms):
+        with statements.guarded_session(run.connection, run.freeze_ms):
             yield run
     except BaseException:
         # On a new connection it is unknown what the lost one has committed: the token stays, and the
@@ -230,13 +232,7 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
 
 def _begin_run(context: Context, partition: statements.PartitionStatus) -> Run | None:
     connection, token = connections[context.database], uuid4()
-    if connection.vendor == "postgresql":
-        held = statements.begin_run(connection, partition.id, token)
-    else:
-        with transaction.atomic(using=context.database):
-            held = statements.lock_partition(connection, partition.id, _freeze_ms(), free=True)
-            if held is not None:
-                statements.set_run(connection, partition.id, token)
+    held = statements.begin_run(connection, partition.id, token, _freeze_ms())
     if held is None:
         return None
     # A token that is still there belongs to a run that crashed, and one message may be why.

@@ -20,7 +20,7 @@ from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import ConcurrencyError, DuplicateMessage, UnreadableMessage
 from outbox_inbox.models import StoredEvent
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.statements.dialects import aware
+from outbox_inbox.queues.statements.dialects import as_datetime
 
 from .subscriptions import follow as follow
 
@@ -120,7 +120,7 @@ def append_to_stream(
         if stored:
             # A part of the rows is stored. Their ids are new, since a caller's own id comes with one
             # event only, so what is deleted here was inserted by this very statement.
-            statements.delete_stored(connection, [row.message_id for row in rows])
+            statements.delete_events(connection, [row.message_id for row in rows])
         _refuse_duplicate(connection, rows)
     raise ConcurrencyError(
         f"the stream {stream!r} of {rows[0].context!r} grew {_RETRIES} times in a row while "
@@ -188,7 +188,7 @@ def recorded_event(context: Context, row: StoredEvent) -> RecordedEvent:
             version=row.schema_version,
             source=row.context,
             key=row.key,
-            time=aware(connections[context.database], row.recorded_at),
+            time=as_datetime(connections[context.database], row.recorded_at),
             correlation_id=row.correlation_id,
             causation_id=row.causation_id,
             headers=codec.decode_headers(row.headers),

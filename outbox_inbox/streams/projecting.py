@@ -23,8 +23,8 @@ from outbox_inbox.queues import announcements
 from outbox_inbox.queues.outages import back_off
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
-from outbox_inbox.queues.statements.checkpoints import Stored
-from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
+from outbox_inbox.queues.statements.dialects import as_datetime, as_uuid, as_uuid_or_none
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 from .subscriptions import Cursor, follow
 
@@ -58,7 +58,7 @@ def update_projections(
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
     call = MoverCall(limit, stop, progress)
-    if checkpoints.serves(connections[context.database]):
+    if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
             if not call.finished() and (only is None or each.name in only):
                 _update_read_model(context, each, call)
@@ -81,7 +81,7 @@ def _stop_before_failing_event(context: Context, read_model: ReadModel, call: Mo
     for _ in range(settings().batch_size):
         if call.finished():
             return
-        met: list[Stored] = []
+        met: list[StreamRow] = []
         try:
             if not _apply_page(context, read_model, call, 1, met):
                 return
@@ -97,7 +97,7 @@ def _apply_page(
     read_model: ReadModel,
     call: MoverCall,
     size: int,
-    met: list[Stored] | None = None,
+    met: list[StreamRow] | None = None,
 ) -> bool:
     """Apply one page in one transaction; return whether there is more for this call.
 
@@ -127,18 +127,18 @@ def _apply_page(
     return not cursor.caught_up
 
 
-def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[Stored]:
+def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[StreamRow]:
     """Read the next events for a read model, without the columns that it does not need."""
     return cursor.read(size, read_model.by_type, bare=not read_model.takes_envelopes)
 
 
-def place_of_event(row: Stored) -> str:
+def place_of_event(row: StreamRow) -> str:
     """Return where an event is: its stream, its position among all events, its type."""
     return f"event {row.version} of the stream {row.stream!r}, position {row.position}, {row.type}"
 
 
 def _back_off(
-    context: Context, read_model: ReadModel, error: Exception, met: Sequence[Stored]
+    context: Context, read_model: ReadModel, error: Exception, met: Sequence[StreamRow]
 ) -> None:
     with follow(context, read_model.name) as cursor:
         if cursor is None:
@@ -150,7 +150,7 @@ def _back_off(
 def raise_database_failure(context: Context, error: Exception) -> None:
     """Raise an error that a projection cannot cause: a lost connection, or a context that has moved."""
     if isinstance(error, DatabaseError):
-        moved.explain(error)
+        moved.explain_refusal(error)
     connection = connections[context.database]
     if isinstance(error, DatabaseError | InterfaceError) and not connection.is_usable():
         raise error
@@ -161,16 +161,16 @@ class _Invocation:
     """One call of a projection function, with its events."""
 
     consumer: Consumer
-    rows: list[Stored]
+    rows: list[StreamRow]
 
 
 def apply_projections(
     context: Context,
     read_model: ReadModel,
-    rows: Sequence[Stored],
+    rows: Sequence[StreamRow],
     *,
     until: Callable[[], bool] = never,
-) -> Stored | None:
+) -> StreamRow | None:
     """Call the projections with events, in the caller's transaction; return the last event applied.
 
     Arguments:
@@ -181,7 +181,7 @@ def apply_projections(
         HandlerError: a projection left its transaction unusable without an exception.
         Exception: whatever a projection raises.
     """
-    last: Stored | None = None
+    last: StreamRow | None = None
     with applying(read_model.name):
         for invocation, complete in _invocations(read_model, rows):
             faults.point("project.before_apply")
@@ -201,7 +201,7 @@ def apply_projections(
 
 
 def _invocations(
-    read_model: ReadModel, rows: Sequence[Stored]
+    read_model: ReadModel, rows: Sequence[StreamRow]
 ) -> Iterator[tuple[_Invocation, bool]]:
     """Yield the calls in order, and whether each completes its last event for all projections.
 
@@ -240,7 +240,7 @@ def _invoke(context: Context, invocation: _Invocation) -> None:
         consumer.function(event)
 
 
-def _events(consumer: Consumer, rows: Sequence[Stored]) -> Iterator[Any]:
+def _events(consumer: Consumer, rows: Sequence[StreamRow]) -> Iterator[Any]:
     """Yield the events of rows, brought to their newest versions."""
     readers = {
         name: codec.own_reader(cls, consumer.upcasters_of(cls))
@@ -250,7 +250,7 @@ def _events(consumer: Consumer, rows: Sequence[Stored]) -> Iterator[Any]:
         yield readers[row.type](row.payload or "", row.schema_version)
 
 
-def envelope(context: Context, row: Stored) -> Envelope:
+def envelope(context: Context, row: StreamRow) -> Envelope:
     """Return the envelope of a row."""
     return Envelope(
         id=as_uuid(row.message_id),
@@ -258,7 +258,7 @@ def envelope(context: Context, row: Stored) -> Envelope:
         version=row.schema_version,
         source=context.label,
         key=row.key,
-        time=aware(connections[context.database], row.recorded_at),
+        time=as_datetime(connections[context.database], row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         headers=codec.decode_headers(row.headers or "{}"),

@@ -3,7 +3,7 @@
 A subscription has a checkpoint, which is saved in the transaction of the effects. One worker at a time
 reads it: the one that holds the row lock of the checkpoint. It begins with the first event of the
 context, or with what is recorded from now on, and gets every event once, those of one stream in the
-order of their versions. ``queues/statements/checkpoints.py`` explains how an event is found that commits
+order of their versions. ``queues/statements/catch_up.py`` explains how an event is found that commits
 late.
 """
 
@@ -21,15 +21,16 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
-from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.statements.checkpoints import Mark, Stored
-from outbox_inbox.queues.statements.dialects import aware
+from outbox_inbox.queues.statements import checkpoints, stream_pages
+from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
+from outbox_inbox.queues.statements.dialects import as_datetime
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 __all__ = [
     "Begin",
     "Cursor",
     "Lag",
-    "Stored",
+    "StreamRow",
     "behind",
     "delete_checkpoint",
     "follow",
@@ -67,14 +68,14 @@ class Cursor:
     """
 
     def __init__(
-        self, connection: BaseDatabaseWrapper, context: Context, lock: checkpoints.Lock
+        self, connection: BaseDatabaseWrapper, context: Context, lock: checkpoints.LockedCheckpoint
     ) -> None:
         self.connection = connection
         self.caught_up = False
         self.paused, self.resting, self.failures = lock.paused, lock.resting, lock.failures
         self._context = context.label
         self._id = lock.id
-        self._mark = self._saved = self._page = lock.mark
+        self._mark = self._saved = self._page = lock.progress
 
     def read(
         self,
@@ -84,7 +85,7 @@ class Cursor:
         unsent: bool = False,
         text: str = "{}",
         bare: bool = False,
-    ) -> list[Stored]:
+    ) -> list[StreamRow]:
         """Return the next events, in order; that they were read is not stored before `save`.
 
         Arguments:
@@ -97,22 +98,24 @@ class Cursor:
         mark = self._mark
         fresh = mark.target is None
         if fresh:
-            taken = checkpoints.take_target(self.connection, self._context, mark)
+            taken = stream_pages.take_target(self.connection, self._context, mark)
             if taken is None:
                 self.caught_up = True
                 return []
             mark = taken
-        more = [checkpoints.of_types(sorted(types))] if types is not None else []
+        more = [stream_pages.type_condition(sorted(types))] if types is not None else []
         if unsent:
             more.append(_NOT_IN_OUTBOX)
-        rows = checkpoints.page(self.connection, self._context, mark, size, more, text, bare=bare)
+        rows = stream_pages.select_page(
+            self.connection, self._context, mark, size, more, text, bare=bare
+        )
         short = len(rows) < size
         # Behind an older target there may be more: what was committed after that target was taken.
         self.caught_up = short and fresh
         self._page, self._mark = mark, _after(mark, rows, ended=short)
         return rows
 
-    def end_page_at(self, row: Stored) -> None:
+    def end_page_at(self, row: StreamRow) -> None:
         """End the page that was read last with this event: the later ones are read again."""
         self.caught_up = False
         self._mark = self._page._replace(position=row.position)
@@ -120,7 +123,7 @@ class Cursor:
     def save(self) -> None:
         """Write how far the subscription is, in the open transaction: that of the effects."""
         if self._mark != self._saved:
-            checkpoints.save(self.connection, self._id, self._mark)
+            checkpoints.save_progress(self.connection, self._id, self._mark)
             self._saved = self._mark
 
     def discard_progress(self) -> None:
@@ -129,12 +132,14 @@ class Cursor:
 
     def back_off(self, error: str, seconds: float) -> None:
         """Note a failure, in a transaction without effects: see `outages.back_off`."""
-        checkpoints.rest(self.connection, self._id, error, seconds)
+        checkpoints.back_off_checkpoint(self.connection, self._id, error, seconds)
 
 
-def _after(mark: Mark, rows: Sequence[Stored], *, ended: bool) -> Mark:
+def _after(
+    mark: CheckpointProgress, rows: Sequence[StreamRow], *, ended: bool
+) -> CheckpointProgress:
     if ended and mark.target is not None:
-        return Mark(mark.target, None, 0, 0, 0)
+        return CheckpointProgress(mark.target, None, 0, 0, 0)
     return mark._replace(position=rows[-1].position) if rows else mark
 
 
@@ -168,12 +173,14 @@ def open_cursor(
     begin: Begin = "beginning",
 ) -> Cursor | None:
     """Do what `follow` does, in the transaction that is open."""
-    checkpoints.require(connection)
+    checkpoints.require_subscriptions(connection)
     freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
-    lock = checkpoints.lock(connection, context.label, subscription, freeze_ms)
-    if lock is None and not checkpoints.exists(connection, context.label, subscription):
-        checkpoints.create(connection, context.label, subscription, from_now=begin == "now")
-        lock = checkpoints.lock(connection, context.label, subscription, freeze_ms)
+    lock = checkpoints.lock_checkpoint(connection, context.label, subscription, freeze_ms)
+    if lock is None and not checkpoints.checkpoint_exists(connection, context.label, subscription):
+        checkpoints.create_checkpoint(
+            connection, context.label, subscription, from_now=begin == "now"
+        )
+        lock = checkpoints.lock_checkpoint(connection, context.label, subscription, freeze_ms)
     if lock is None:
         return None
     _refuse_foreign(connection, context, subscription, lock)
@@ -185,15 +192,18 @@ _trusted: WeakKeyDictionary[Any, set[tuple[str, str]]] = WeakKeyDictionary()
 
 
 def _refuse_foreign(
-    connection: BaseDatabaseWrapper, context: Context, subscription: str, lock: checkpoints.Lock
+    connection: BaseDatabaseWrapper,
+    context: Context,
+    subscription: str,
+    lock: checkpoints.LockedCheckpoint,
 ) -> None:
-    if not checkpoints.by_snapshots(connection):
+    if not uses_snapshots(connection):
         return
     known = _trusted.setdefault(connection.connection, set())
     name = (context.label, subscription)
     if name in known:
         return
-    if checkpoints.foreign(connection, context.label, lock.cluster):
+    if checkpoints.has_foreign_ids(connection, context.label, lock.cluster):
         raise ForeignCheckpoint(
             f"the stream of {context.label!r} or the checkpoint {subscription!r} comes from another "
             "PostgreSQL server, by a dump: run manage.py rebase_checkpoints before anything is "
@@ -217,14 +227,14 @@ def behind(
         kind: only domain events, or only integration events.
     """
     connection = connections[context.database]
-    more = [checkpoints.of_types(sorted(types))] if types is not None else []
+    more = [stream_pages.type_condition(sorted(types))] if types is not None else []
     if unsent:
         more.append(_NOT_IN_OUTBOX)
     if kind is not None:
         more.append(f"s.kind = '{kind.value}'")
-    checkpoints.require(connection)
-    events, since = checkpoints.behind(connection, context.label, subscription, more)
-    return Lag(events=events, since=None if since is None else aware(connection, since))
+    checkpoints.require_subscriptions(connection)
+    events, since = stream_pages.count_unhandled(connection, context.label, subscription, more)
+    return Lag(events=events, since=None if since is None else as_datetime(connection, since))
 
 
 def delete_checkpoint(context: Context, subscription: str) -> bool:
@@ -236,11 +246,10 @@ def delete_checkpoint(context: Context, subscription: str) -> bool:
 
 def rewind_checkpoint(context: Context, subscription: str) -> None:
     """Have a subscription begin anew with the first event, in the open transaction, under its lock."""
-    postgresql = connections[context.database].vendor == "postgresql"
     Checkpoint.objects.using(context.database).filter(
         context=context.label, subscription=subscription
     ).update(
-        done=checkpoints.FROM_THE_BEGINNING if postgresql else "",
+        done=catch_up(connections[context.database]).beginning,
         target=None,
         position=0,
         last=0,

@@ -16,7 +16,7 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.queues import intake, statements
 from outbox_inbox.queues.statements import moved
-from outbox_inbox.queues.statements.dialects import stamp
+from outbox_inbox.queues.statements.dialects import time_parameter
 
 from .base import OutgoingMessage, Published, Transport
 
@@ -42,7 +42,7 @@ class LocalTransport(Transport):
                 else:
                     _copy(connection, source, subscriber, wanted)
             except DatabaseError as error:
-                said = moved.refusal(error)
+                said = moved.refusal_text(error)
                 if said is None:
                     raise
                 unavailable = TransportUnavailable(said)
@@ -90,7 +90,7 @@ def _copy(
             intake.insert_messages(rows, subscriber, source.label)
             faults.point("receive.after_insert")
     except (OperationalError, InterfaceError) as error:
-        if moved.refusal(error) is not None:
+        if moved.refusal_text(error) is not None:
             raise
         raise TransportUnavailable(
             f"the database {subscriber.database!r} of {subscriber.label!r} did not take the "
@@ -114,7 +114,7 @@ def _row(
         causation_id=message.causation_id,
         hops=message.hops,
         key_hash=message.key_hash,
-        recorded_at=stamp(connections[subscriber.database], message.time),
+        recorded_at=time_parameter(connections[subscriber.database], message.time),
     )
 
 

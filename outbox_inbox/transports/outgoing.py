@@ -4,14 +4,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.queues.statements import PendingRow
-from outbox_inbox.queues.statements.checkpoints import Stored
-from outbox_inbox.queues.statements.dialects import as_uuid, as_uuid_or_none, aware
+from outbox_inbox.queues.statements.dialects import as_datetime, as_uuid, as_uuid_or_none
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 from .base import OutgoingMessage
 
 
 def outgoing(
-    context: Context, connection: BaseDatabaseWrapper, row: PendingRow | Stored
+    context: Context, connection: BaseDatabaseWrapper, row: PendingRow | StreamRow
 ) -> OutgoingMessage:
     """Return the message of a row of a context; without text if that was not fetched."""
     return OutgoingMessage(
@@ -22,11 +22,11 @@ def outgoing(
         key=row.key,
         key_hash=row.key_hash,
         partition=row.key_hash % context.outbox_partitions,
-        time=aware(connection, row.recorded_at),
+        time=as_datetime(connection, row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),
         hops=row.hops,
         headers=row.headers or "{}",
         data=row.payload or "",
-        stored=isinstance(row, Stored),
+        stored=isinstance(row, StreamRow),
     )

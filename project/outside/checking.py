@@ -82,7 +82,7 @@ def _boards() -> Iterator[tuple[str, Board]]:
         "the board",
         {row.country: (row.orders, row.revenue) for row in CountryBoard.objects.all()},
     )
-    if checkpoints.serves(connections[get_context(ORDERING).database]):
+    if checkpoints.supports_subscriptions(connections[get_context(ORDERING).database]):
         rows = OwnBoard.objects.all()
         yield "ordering's board", {row.country: (row.orders, row.revenue) for row in rows}
 

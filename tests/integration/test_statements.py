@@ -293,11 +293,11 @@ STATEMENTS = {
         ["outbox_inbox_del_ready", "outbox_inbox_del_holds"],
     ),
     "promote messages": (
-        [statements.promote, connection, OutboxMessage, "shop", 0],
+        [statements.promote_due, connection, OutboxMessage, "shop", 0],
         ["outbox_inbox_out_due"],
     ),
     "promote deliveries": (
-        [statements.promote, connection, Delivery, "shop", 0],
+        [statements.promote_due, connection, Delivery, "shop", 0],
         ["outbox_inbox_del_due"],
     ),
     "release messages": (
@@ -320,8 +320,8 @@ STATEMENTS = {
     ),
     "mark sent": ([statements.mark_sent, connection, [1, 2]], []),
     "mark done": ([statements.mark_done, connection, [1, 2]], []),
-    "park messages": ([statements.park, connection, OutboxMessage, [1, 2]], []),
-    "park deliveries": ([statements.park, connection, Delivery, [1, 2]], []),
+    "park messages": ([statements.park_followers, connection, OutboxMessage, [1, 2]], []),
+    "park deliveries": ([statements.park_followers, connection, Delivery, [1, 2]], []),
     "count an attempt": ([statements.count_attempt, connection, Delivery, 1], []),
     "texts": ([statements.select_texts, connection, [1, 2]], []),
     "move to the inbox": ([statements.move_to_inbox, connection, [1, 2], "shop", "shop"], []),
@@ -330,7 +330,7 @@ STATEMENTS = {
             statements.insert_deliveries,
             connection,
             [1, 2],
-            [statements.Interest("shop.Noted", "count", 5)],
+            [statements.InterestRow("shop.Noted", "count", 5)],
             8,
         ],
         [],
@@ -351,7 +351,7 @@ def test_a_statement_finds_its_rows_by_index(crowded, name):
 def test_a_claim_finds_its_delivery_by_its_id(crowded):
     """It is the statement that is run once a message."""
     partition = Partition.objects.get(context="shop", queue="inbox", number=0)
-    plan = explain(statements.claim, connection, partition.pk, UUID(int=0), 1_000, 1)
+    plan = explain(statements.claim_delivery, connection, partition.pk, UUID(int=0), 1_000, 1)
     assert Delivery._meta.db_table not in plan.scanned
 
 

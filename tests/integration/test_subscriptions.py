@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint
-from outbox_inbox.queues.statements import checkpoints
+from outbox_inbox.queues.statements import catch_up, checkpoints
 from outbox_inbox.streams.subscriptions import (
     behind,
     delete_checkpoint,
@@ -95,7 +95,7 @@ def test_pages_follow_each_other():
 
 def test_a_long_history_is_walked_through(monkeypatch):
     """Above a number of new events they are met on a walk along the stream: the same result."""
-    monkeypatch.setattr(checkpoints, "_FEW", 2)
+    monkeypatch.setattr(catch_up, "_FEW", 2)
     put(*steps(Noted, 5), stream="a")
     assert read_all(size=2) == versions("a", 1, 5)
     put(*steps(Noted, 5), stream="b")
@@ -208,7 +208,7 @@ def test_waiting_is_seen_without_reading():
     read_all("quick")
 
     def ready():
-        found = checkpoints.waiting(connection, [SHOP, "depot"])
+        found = checkpoints.subscription_statuses(connection, [SHOP, "depot"])
         return {each.subscription: each.ready for each in found}
 
     assert ready() == {"board": True, "quick": False}

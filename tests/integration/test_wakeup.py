@@ -183,7 +183,7 @@ def test_a_retry_is_announced(sent):
 
 def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
     """The first goes out at once, the rest as one at the end."""
-    monkeypatch.setattr(wakeup, "_PAUSE", 60)
+    monkeypatch.setattr(wakeup, "_DEBOUNCE", 60)
     with wakeup.debounced_nudges():
         for number in range(20):
             put(note(number=number))
@@ -202,7 +202,7 @@ def test_a_single_nudge_is_not_repeated_at_the_end(sent):
 
 def test_gathered_nudges_go_out_again_after_a_while(sent, monkeypatch):
     """A long piece of work goes on waking up others."""
-    monkeypatch.setattr(wakeup, "_PAUSE", 0)
+    monkeypatch.setattr(wakeup, "_DEBOUNCE", 0)
     with wakeup.debounced_nudges():
         for number in range(3):
             put(note(number=number))

@@ -11,7 +11,6 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from tests import services
-from tests.side_by_side import count
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = (
@@ -351,10 +350,17 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch):
     assert missing.problem.startswith("Redis at redis://127.0.0.1:1/0 (TEST_REDIS_URL): ")
 
 
-def test_the_counts_of_a_run_come_from_its_report(tmp_path):
-    """The closing lines count passed, failed and skipped tests; an error counts as failed."""
-    report = tmp_path / "report.xml"
-    report.write_text(
-        '<testsuites><testsuite tests="10" failures="1" errors="2" skipped="3"/></testsuites>'
-    )
-    assert count(report) == (4, 3, 3)
+def test_each_process_of_a_test_run_has_its_own_redis_database(monkeypatch):
+    """The first uses the database that is named, the others the next lower ones."""
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://:secret@host:1/2")
+    urls = [services.redis_url(worker) for worker in ("gw0", "gw1", "gw2")]
+    assert urls == [f"redis://:secret@host:1/{number}" for number in (2, 1, 0)]
+
+
+def test_too_few_redis_databases_end_a_test_run(monkeypatch):
+    """The error names the variable and the database to use."""
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://host:1/2")
+    with pytest.raises(
+        SystemExit, match=r"TEST_REDIS_URL names database 2.*name 3 or a higher one"
+    ):
+        services.redis_url("gw3")

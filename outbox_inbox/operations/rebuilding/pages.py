@@ -20,7 +20,7 @@ from outbox_inbox.streams.projecting import (
 )
 from outbox_inbox.streams.subscriptions import (
     Cursor,
-    Stored,
+    StreamRow,
     follow,
     open_cursor,
     rewind_checkpoint,
@@ -46,7 +46,7 @@ class Rebuild:
         self.name = read_model.name + BESIDE
         self._size = _PAGE  # events of the next page: fewer after one that failed
         self._doubtful = 0  # events of a page that failed which have not been taken in since
-        self._rows: list[Stored] = []  # what a projection is at work on
+        self._rows: list[StreamRow] = []  # what a projection is at work on
 
     def begin(self, *, restart: bool) -> bool:
         """Make the copies, unless they are there; tell whether they were."""
@@ -93,7 +93,7 @@ class Rebuild:
         self._doubtful = max(self._doubtful, len(self._rows))
         self._size = len(self._rows) // 2
 
-    def _failed(self, row: Stored, error: Exception) -> RebuildFailed:
+    def _failed(self, row: StreamRow, error: Exception) -> RebuildFailed:
         stored = StoredEvent.objects.using(self.connection.alias).get(position=row.position)
         failed = RebuildFailed(
             f"the projection {self.read_model.name!r} failed on {place_of_event(row)}, id "

@@ -92,7 +92,7 @@ def rebuild(
             projection raised. What comes before that event is kept for the next call, and the read
             model is as it was.
     """
-    checkpoints.require(connections[context.database])
+    checkpoints.require_subscriptions(connections[context.database])
     if in_place:
         return _in_place(context, read_model, stop, progress)
     if not read_model.models:

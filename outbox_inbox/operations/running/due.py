@@ -53,9 +53,9 @@ def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
 def _with_news(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
     """Return the contexts whose read models are behind their stream."""
     connection = connections[alias]
-    if not checkpoints.serves(connection):
+    if not checkpoints.supports_subscriptions(connection):
         return frozenset()
-    found = checkpoints.waiting(connection, labels)
+    found = checkpoints.subscription_statuses(connection, labels)
     known = {(each.context, each.subscription) for each in found}
     at_rest = {(each.context, each.subscription) for each in found if not _may_go_on(each)}
     return {
@@ -66,7 +66,7 @@ def _with_news(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
     }
 
 
-def _may_go_on(subscription: checkpoints.Waiting) -> bool:
+def _may_go_on(subscription: checkpoints.SubscriptionStatus) -> bool:
     return subscription.ready and not (subscription.paused or subscription.resting)
 
 

@@ -6,6 +6,7 @@ from django.db import connections
 
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, StoredEvent, table
+from outbox_inbox.queues.statements.dialects import dialect_class
 
 from ..rebasing import apply, unhandled
 from .route import Route
@@ -41,13 +42,13 @@ def repeat(way: Route, shift: int) -> None:
         )
         for each in Checkpoint.objects.using(way.old).filter(context=way.label)
     )
-    if connections[way.new].vendor == "postgresql":
+    if dialect_class(connections[way.new]).has_snapshots:
         apply(connections[way.new], way.label, left)
 
 
 def _position(way: Route, subscription: str, left: Sequence[int]) -> int:
     """Return behind which position all is new, and before which nothing is."""
-    if connections[way.new].vendor == "postgresql":
+    if dialect_class(connections[way.new]).has_snapshots:
         return 0
     rows = StoredEvent.objects.using(way.new).filter(context=way.label)
     if not left:

@@ -1,15 +1,18 @@
 """The hot statements: record, relay, intake, claim and mark, in raw SQL.
 
 Each function is one round trip (two where it says so) on the connection of the caller's
-transaction, and serves a whole batch. Compiling a query set costs ten times what these cost, and
-an ORM object a row halves the relay; everything that is not hot uses the ORM.
+transaction, and serves a whole batch. To compile a query set costs ten times as much, and one ORM
+object a row halves the speed of the relay; everything that is not hot uses the ORM.
+
+What differs between the databases is in ``dialects/``.
 """
 
 from .common import ATTEMPT, DELIVERY, INBOX, OUTBOX, PARTITION, STREAM
-from .dispatching import ReadyRow, claim, insert_attempt, mark_done, select_ready
+from .dialects.base import SILENCE
+from .dispatching import ReadyRow, claim_delivery, insert_attempt, mark_done, select_ready
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (
-    Interest,
+    InterestRow,
     ReceivedRow,
     insert_deliveries,
     insert_inbox,
@@ -17,19 +20,18 @@ from .intake import (
     select_payloads,
 )
 from .locking import (
-    SILENCE,
     LockedPartition,
     back_off_partition,
     begin_run,
     clear_outage,
     end_run,
-    guarded,
+    guarded_session,
     lock_partition,
     set_run,
 )
 from .recording import (
     EventRow,
-    delete_stored,
+    delete_events,
     insert_outbox,
     insert_stream,
     lock_stream,
@@ -37,20 +39,20 @@ from .recording import (
 )
 from .relaying import (
     PendingRow,
-    bring_forward,
     mark_sent,
+    move_spilled_to_front,
     select_pending,
     select_texts,
-    spill,
+    spill_events,
     unfinished_keys,
 )
 from .states import (
-    back_off,
-    bury,
+    back_off_row,
     count_attempt,
     idle_state,
-    park,
-    promote,
+    mark_dead,
+    park_followers,
+    promote_due,
     unblock_deliveries,
     unblock_messages,
 )
@@ -64,24 +66,22 @@ __all__ = [
     "SILENCE",
     "STREAM",
     "EventRow",
-    "Interest",
+    "InterestRow",
     "LockedPartition",
     "PartitionStatus",
     "PendingRow",
     "ReadyRow",
     "ReceivedRow",
     "all_partition_statuses",
-    "back_off",
     "back_off_partition",
+    "back_off_row",
     "begin_run",
-    "bring_forward",
-    "bury",
-    "claim",
+    "claim_delivery",
     "clear_outage",
     "count_attempt",
-    "delete_stored",
+    "delete_events",
     "end_run",
-    "guarded",
+    "guarded_session",
     "idle_state",
     "insert_attempt",
     "insert_deliveries",
@@ -90,18 +90,20 @@ __all__ = [
     "insert_stream",
     "lock_partition",
     "lock_stream",
+    "mark_dead",
     "mark_done",
     "mark_sent",
+    "move_spilled_to_front",
     "move_to_inbox",
-    "park",
+    "park_followers",
     "partition_statuses",
-    "promote",
+    "promote_due",
     "select_payloads",
     "select_pending",
     "select_ready",
     "select_texts",
     "set_run",
-    "spill",
+    "spill_events",
     "stream_version",
     "unblock_deliveries",
     "unblock_messages",

@@ -1,18 +1,19 @@
-"""Dispatch: what is ready in an inbox partition, its claim, and what came of it."""
+"""The statements of the dispatcher: what is ready in an inbox partition, its claim, its result."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import mysql
-from .common import ATTEMPT, DELIVERY, INBOX, PARTITION, change, fetch, fetch_hot
-from .dialects import Dialect, MySQL, dialect
+from .common import ATTEMPT, DELIVERY, INBOX, change_rows, fetch_rows
+from .dialects import dialect
 
 
 class ReadyRow(NamedTuple):
-    """One delivery that was read ahead, with its message."""
+    """A row of the table of deliveries that was read ahead, with its inbox message.
+
+    `select_ready` makes it; the dispatcher plans with it and ``inbox/delivery.py`` handles it.
+    """
 
     id: int
     consumer: str
@@ -35,15 +36,16 @@ class ReadyRow(NamedTuple):
 def select_ready(
     connection: BaseDatabaseWrapper, context: str, partition: int, size: int
 ) -> list[ReadyRow]:
-    """Read ahead what is to be handled next, in order; followers of a blocked head say so."""
-    say = dialect(connection)
-    rows = fetch(
+    """Return what is to be handled next, in order; followers of a blocked head have ``blocked``."""
+    sql = dialect(connection)
+    rows = fetch_rows(
         connection,
         "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
-        f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{say.true} AND h.id <> d.id),"
+        f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{sql.true} AND h.id <> d.id),"
         " m.message_id, m.type, m.schema_version, m.source, m.key,"
-        f" {say.utc.format('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops, m.headers, m.payload"
+        f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops,"
+        " m.headers, m.payload"
         f" FROM {DELIVERY} d JOIN {INBOX} m ON m.id = d.message_id"
         " WHERE d.context = %s AND d.partition = %s AND d.state = 'ready'"
         " AND d.due_at IS NULL ORDER BY d.id LIMIT %s",
@@ -52,52 +54,42 @@ def select_ready(
     return [ReadyRow(*row) for row in rows]
 
 
-def claim(
+def claim_delivery(
     connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int, delivery: int
 ) -> bool:
-    """Take the partition lock and mark one delivery as done, in one statement.
+    """Take the partition lock and mark one delivery as done, in the transaction of its effects.
 
-    False: somebody else is at work on the partition or was there since it was read ahead.
+    One statement (two on MySQL): a lock in a statement of its own would cost every message a trip.
+    False: another worker has the lock, or has been on the partition since the delivery was read
+    ahead. Then what was read ahead is worthless: the other worker may have handled it, or a
+    message before it may have failed and block it.
     """
-    say = dialect(connection)
-    if isinstance(say, MySQL):
-        return mysql.claim(connection, say, partition, run, delivery)
-    parameters = [str(freeze_ms), partition, say.uuid(run), delivery]
-    return bool(fetch_hot(connection, _claim(say), parameters))
-
-
-@cache
-def _claim(say: Dialect) -> str:
-    # PostgreSQL re-checks the WHERE of the UPDATE on the newest version of the row, so a delivery
-    # that another worker finished between our snapshot and our lock does not match any more.
-    return (
-        f"WITH held AS (SELECT id, {say.freeze_guard} FROM {PARTITION}"
-        f" WHERE id = %s AND run = %s AND NOT paused {say.skip_locked})"
-        f" UPDATE {DELIVERY} SET state = 'done', holds = FALSE, finished_at = {say.now}"
-        " WHERE id = %s AND state = 'ready' AND due_at IS NULL AND EXISTS (SELECT 1 FROM held)"
-        " RETURNING id"
-    )
+    return dialect(connection).claim_delivery(connection, partition, run, freeze_ms, delivery)
 
 
 def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
-    """Mark deliveries as done, in the transaction of their effects (rule O5)."""
-    say = dialect(connection)
-    return change(
+    """Mark deliveries as done, in the transaction of their effects (rule O5).
+
+    Marked in a transaction before, a crash would lose the effects; in one after, it would apply
+    them twice.
+    """
+    sql = dialect(connection)
+    return change_rows(
         connection,
-        f"UPDATE {DELIVERY}{say.by_id} SET state = 'done', holds = FALSE, finished_at = {say.now}"
-        f" WHERE id {say.among} AND state = 'ready'",
-        [say.members(ids)],
+        f"UPDATE {DELIVERY}{sql.by_id} SET state = 'done', holds = FALSE, finished_at = {sql.now}"
+        f" WHERE id {sql.among} AND state = 'ready'",
+        [sql.members(ids)],
     )
 
 
 def insert_attempt(
     connection: BaseDatabaseWrapper, delivery: int, number: int, error: str, traceback: str
 ) -> None:
-    """Keep one failed attempt."""
-    say = dialect(connection)
-    change(
+    """Store one failed attempt with its traceback."""
+    sql = dialect(connection)
+    change_rows(
         connection,
         f"INSERT INTO {ATTEMPT} (delivery_id, number, failed_at, error, traceback)"
-        f" VALUES (%s, %s, {say.now}, %s, %s)",
+        f" VALUES (%s, %s, {sql.now}, %s, %s)",
         [delivery, number, error, traceback],
     )

@@ -1,4 +1,7 @@
-"""The look around: which partitions have something to do."""
+"""Which partitions have something to do: one index probe each, and never a count.
+
+A poll that counted its queue would be slowest when the backlog is largest.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,14 +12,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.models import Delivery, OutboxMessage, table
 
-from .common import PARTITION, fetch
+from .common import PARTITION, fetch_rows
 from .dialects import Dialect, dialect
-from .locking import SILENCE
+from .dialects.base import SILENCE
 from .states import idle_state
 
 
 class PartitionStatus(NamedTuple):
-    """A partition and whether there is something to do in it now."""
+    """A row of the table of partitions, and whether there is something to do in it now.
+
+    `partition_statuses` makes it for a mover, `all_partition_statuses` for ``run_contexts``.
+    """
 
     id: int
     number: int
@@ -24,7 +30,9 @@ class PartitionStatus(NamedTuple):
     run: Any
     outages: int
     resting: bool
+    """Its transport was unavailable, and the next try is not due."""
     live: bool
+    """A run is on it, or may be between two transactions."""
     ready: bool
     due: bool
     """Some of the work has waited for its time."""
@@ -33,55 +41,57 @@ class PartitionStatus(NamedTuple):
 def partition_statuses(
     connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
 ) -> list[PartitionStatus]:
-    """Say for each partition of a queue whether there is work, without reading the queue.
+    """Return for each partition of a queue whether there is work, without reading the queue.
 
-    Partitions that were left without a clean end, or that somebody is working on, come last.
-    ``model`` is what the queue is made of; None: only the transport knows, so there may be work.
+    Partitions with the token of a run come last: it has crashed, or is at work.
+
+    Arguments:
+        model: the rows of the queue; None: only the transport knows, so there may be work.
     """
-    say = dialect(connection)
-    waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(say, model))
-    found = fetch(
+    sql = dialect(connection)
+    waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(sql, model))
+    found = fetch_rows(
         connection,
-        f"SELECT {_partition(say)}, {waits}, {due}"
+        f"SELECT {_partition_columns(sql)}, {waits}, {due}"
         f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
         " ORDER BY p.run IS NOT NULL, p.number",
         [-SILENCE, context, queue],
     )
-    return [_work(row) for row in found]
+    return [_status(row) for row in found]
 
 
 def all_partition_statuses(
     connection: BaseDatabaseWrapper, contexts: Sequence[str]
 ) -> list[tuple[str, str, PartitionStatus]]:
-    """Return context, queue and partition, as `look` does, for all queues of some contexts.
+    """Return context, queue and status of every partition of some contexts, in one statement.
 
-    The work of an intake is at the transport, so there may always be some.
+    Only the transport knows the work of an intake, so there may always be some.
     """
-    say = dialect(connection)
+    sql = dialect(connection)
     both = [
         f"CASE p.queue WHEN 'outbox' THEN {exists(OutboxMessage)}"
         f" WHEN 'inbox' THEN {exists(Delivery)} ELSE {otherwise} END"
-        for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, say), "FALSE"))
+        for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, sql), "FALSE"))
     ]
-    found = fetch(
+    found = fetch_rows(
         connection,
-        f"SELECT p.context, p.queue, {_partition(say)}, {', '.join(both)}"
-        f" FROM {PARTITION} p WHERE p.context {say.among}"
+        f"SELECT p.context, p.queue, {_partition_columns(sql)}, {', '.join(both)}"
+        f" FROM {PARTITION} p WHERE p.context {sql.among}"
         " ORDER BY p.run IS NOT NULL, p.number",
-        [-SILENCE, say.members(contexts)],
+        [-SILENCE, sql.members(contexts)],
     )
-    return [(context, queue, _work(row)) for context, queue, *row in found]
+    return [(context, queue, _status(row)) for context, queue, *row in found]
 
 
-def _partition(say: Dialect) -> str:
+def _partition_columns(sql: Dialect) -> str:
     return (
         "p.id, p.number, p.paused, p.run, p.outages,"
-        f" p.retry_at IS NOT NULL AND p.retry_at > {say.now},"
-        f" p.run IS NOT NULL AND p.last_run_at > {say.later}"
+        f" p.retry_at IS NOT NULL AND p.retry_at > {sql.now},"
+        f" p.run IS NOT NULL AND p.last_run_at > {sql.later}"
     )
 
 
-def _work(row: Sequence[Any]) -> PartitionStatus:
+def _status(row: Sequence[Any]) -> PartitionStatus:
     id_, number, paused, run, outages, resting, live, waits, due = row
     ready = bool(waits or due)
     return PartitionStatus(
@@ -93,8 +103,8 @@ def _waits(model: type[models.Model]) -> str:
     return f"EXISTS ({_idle_rows(model)} IS NULL)"
 
 
-def _is_due(say: Dialect, model: type[models.Model]) -> str:
-    return f"EXISTS ({_idle_rows(model)} <= {say.now})"
+def _is_due(sql: Dialect, model: type[models.Model]) -> str:
+    return f"EXISTS ({_idle_rows(model)} <= {sql.now})"
 
 
 def _idle_rows(model: type[models.Model]) -> str:

@@ -1,141 +1,100 @@
-"""The lock of a partition, and the token of the run that works on it."""
+"""The lock of a partition, and the token of the run that works on it.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Without the lock two workers would send or handle the messages of one key at the same time. Without
+the token a worker could not know, after its commit, that another has been on the partition since.
+"""
+
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import mysql
-from .common import PARTITION, change, fetch
-from .dialects import Dialect, MySQL, dialect
-
-SILENCE = 2.0
-"""Seconds without a sign of life after which a run that nobody ended is taken for crashed.
-
-Who works on a partition is settled by its lock alone. This only says how soon others assume a
-crash while a partition is free, so that they leave it to a worker that is between two transactions.
-"""
+from .common import PARTITION, change_rows
+from .dialects import dialect
 
 
 class LockedPartition(NamedTuple):
-    """A partition row of which this transaction has the lock."""
+    """A row of the table of partitions that is locked by this transaction.
+
+    `lock_partition` and `begin_run` make it; a `Run` (``queues/run.py``) compares the token.
+    """
 
     paused: bool
     run: Any
 
 
 def lock_partition(
-    connection: BaseDatabaseWrapper, partition: int, freeze_ms: int, *, free: bool = False
+    connection: BaseDatabaseWrapper, partition: int, freeze_ms: int
 ) -> LockedPartition | None:
-    """Take a partition's row lock; None: somebody else has it.
+    """Take a partition's row lock; None: another transaction has it.
 
-    ``free``: only if nobody is at work there, in a transaction or between two. Who is must not
-    find the row locked by somebody who had but a look.
-
-    SQLite has no row locks. There the first statement of the transaction is a write, which takes
-    the database's only write lock, also where transactions do not begin with IMMEDIATE.
+    Arguments:
+        freeze_ms: idle time within the transaction, in milliseconds, after which the server ends
+            the session and frees the lock, where it can.
     """
-    say = dialect(connection)
-    where = "WHERE id = %s" + (f" AND {_free(say)}" if free else "")
-    silence = [-SILENCE] if free else []
-    if free and isinstance(say, MySQL):
-        # InnoDB locks a row to find out that it does not fit, and unlocks it again.
-        look = f"SELECT 1 FROM {PARTITION} {where}"
-        if not fetch(connection, look, [partition, *silence]):
-            return None
-    if say.skip_locked:
-        rows = fetch(
-            connection,
-            f"SELECT paused, run, {say.freeze_guard} FROM {PARTITION} {where} {say.skip_locked}",
-            [str(freeze_ms), partition, *silence],
-        )
-    else:
-        rows = fetch(
-            connection,
-            f"UPDATE {PARTITION} SET number = number {where} RETURNING paused, run",
-            [partition, *silence],
-        )
+    rows = dialect(connection).lock_row(
+        connection, "paused, run", PARTITION, "WHERE id = %s", [partition], freeze_ms
+    )
     return LockedPartition(bool(rows[0][0]), rows[0][1]) if rows else None
 
 
-def begin_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> LockedPartition | None:
-    """Do as `lock_partition` with ``free``, and `set_run`, in one statement; PostgreSQL only.
+def begin_run(
+    connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
+) -> LockedPartition | None:
+    """Write the token of a run, in a transaction of its own; None: the partition is not free.
 
-    Outside of a transaction it is one trip instead of four. Held has the run from before.
+    It is free when no transaction has its lock, it is not paused, and no other run is between two
+    transactions on it. What is returned has the token from before: of a run that crashed, or None.
     """
-    say = dialect(connection)
-    rows = fetch(
-        connection,
-        f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {_free(say)}"
-        f" {say.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {say.now}"
-        " FROM held WHERE p.id = held.id RETURNING held.run",
-        [partition, -SILENCE, run],
-    )
+    rows = dialect(connection).begin_run(connection, partition, run, freeze_ms)
     return LockedPartition(paused=False, run=rows[0][0]) if rows else None
 
 
-def _free(say: Dialect) -> str:
-    """Return the condition that nobody is at work on a partition, nor between two transactions."""
-    return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {say.later})"
+def guarded_session(
+    connection: BaseDatabaseWrapper, freeze_ms: int
+) -> AbstractContextManager[None]:
+    """Have MariaDB and MySQL end this session, within the block, when it freezes.
 
-
-@contextmanager
-def guarded(connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
-    """Have MariaDB and MySQL throw out this session, within the block, when it freezes.
-
-    They know no such limit for one transaction, as PostgreSQL does with every lock taken.
+    They have no such limit for one transaction, as PostgreSQL gets with every lock.
     """
-    say = dialect(connection)
-    if not isinstance(say, MySQL):
-        yield
-        return
-    session = connection.connection
-    mysql.guard_session(connection, say, freeze_ms)
-    try:
-        yield
-    finally:
-        # Another session never had the limit, and a broken one has none any more.
-        if connection.connection is session and connection.is_usable():
-            mysql.unguard_session(connection, say)
+    return dialect(connection).guarded_session(connection, freeze_ms)
 
 
 def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-    """Write who is at work on a partition now, or (None) that it was left with a clean end."""
-    say = dialect(connection)
-    change(
-        connection,
-        f"UPDATE {PARTITION} SET run = %s, last_run_at = {say.now} WHERE id = %s",
-        [say.uuid(run), partition],
-    )
+    """Write which run is on a partition now, or (None) that the last one ended cleanly."""
+    dialect(connection).set_run(connection, partition, run)
 
 
 def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-    """Take away a token, unless it is another's by now; waits for who has the lock for a moment."""
-    say = dialect(connection)
-    change(
+    """Remove the token of a run, without its lock; waits for the transaction that has it.
+
+    Another worker may have taken this run for crashed and written its own token, which must stay:
+    without it that worker would give up, and a crash of it would not be noticed.
+    """
+    sql = dialect(connection)
+    change_rows(
         connection,
-        f"UPDATE {PARTITION} SET run = NULL, last_run_at = {say.now} WHERE id = %s AND run = %s",
-        [partition, say.uuid(run)],
+        f"UPDATE {PARTITION} SET run = NULL, last_run_at = {sql.now} WHERE id = %s AND run = %s",
+        [partition, sql.uuid(run)],
     )
 
 
 def back_off_partition(
     connection: BaseDatabaseWrapper, partition: int, error: str, seconds: float
 ) -> None:
-    """End a run with an outage: the partition rests for so many seconds."""
-    say = dialect(connection)
-    change(
+    """End a run with an outage: no worker tries the partition again for so many seconds."""
+    sql = dialect(connection)
+    change_rows(
         connection,
         f"UPDATE {PARTITION} SET run = NULL, outages = outages + 1, error = %s,"
-        f" retry_at = {say.later} WHERE id = %s",
+        f" retry_at = {sql.later} WHERE id = %s",
         [error, seconds, partition],
     )
 
 
 def clear_outage(connection: BaseDatabaseWrapper, partition: int) -> None:
-    """Forget an outage that is over."""
-    change(
+    """Remove an outage that is over."""
+    change_rows(
         connection,
         f"UPDATE {PARTITION} SET outages = 0, error = '', retry_at = NULL WHERE id = %s",
         [partition],

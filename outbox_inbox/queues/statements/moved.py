@@ -1,8 +1,8 @@
-"""How the refusal of a closed database is recognised: a context that was handed over lives elsewhere.
+"""Recognises the refusal of a database from which a context was handed over to another.
 
-Triggers refuse whatever a process with old settings writes for such a context
-(``operations.transfer.guards``). They cost nothing where nothing was handed over, and their error
-is the only thing that the rest of the app has to know.
+A process with old settings would go on writing to the old database, and what it writes would be
+lost. Triggers refuse it (``operations/transfer/guards.py``); they exist only where a context was
+handed over. This module turns their error into `ContextMoved`.
 """
 
 from collections.abc import Iterator
@@ -16,25 +16,25 @@ MARK = "outbox_inbox: the context "
 """What the message of every refusal begins with."""
 
 
-def refusal(error: BaseException) -> str | None:
-    """Return what a guard said, in one line; None: the error is another."""
+def refusal_text(error: BaseException) -> str | None:
+    """Return the message of a guard, in one line; None: the error is another one."""
     _, mark, said = str(error).partition(MARK)
     return mark + said.splitlines()[0] if mark else None
 
 
-def explain(error: DatabaseError) -> None:
-    """Raise the refusal of a guard as an error of its own; leave any other to the caller.
+def explain_refusal(error: DatabaseError) -> None:
+    """Raise `ContextMoved` if the error is the refusal of a guard; leave any other to the caller.
 
     Raises:
         ContextMoved: the context is closed on this database.
     """
-    said = refusal(error)
+    said = refusal_text(error)
     if said is not None:
         raise ContextMoved(said) from error
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def refusals_explained() -> Iterator[None]:
     """Run a block in which a guard may refuse.
 
     Raises:
@@ -43,5 +43,5 @@ def explained() -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        explain(error)
+        explain_refusal(error)
         raise

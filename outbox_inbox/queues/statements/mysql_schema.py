@@ -1,9 +1,9 @@
 """Bring tables on MySQL and MariaDB into the form that the queues need there.
 
-Three things differ from other vendors. Text compares without regard to case, accents and trailing
-spaces unless told otherwise, and two keys would be taken for one. MariaDB makes no constraint or
-index that is declared by expressions. And there are no indexes of a part of a table: plain ones
-that begin with the state serve the same statements.
+Without it duplicates would get in and two keys could be one. By default text compares without
+regard to case, accents and trailing spaces. MariaDB does not make constraints and indexes that are
+declared by expressions. And neither has an index of a part of a table: plain ones that begin with
+the state serve the same statements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from .dialects import mysql_dialect
+from .dialects.mysql import MySQL
 
 Indexes = Mapping[str, Mapping[str, Sequence[str]]]
 
@@ -22,8 +22,8 @@ Indexes = Mapping[str, Mapping[str, Sequence[str]]]
 class AdaptToMySQL(Operation):
     """Adapt tables of the app; does nothing on other vendors.
 
-    It may be repeated: what is there already stays. A later migration that makes tables ends with
-    another one.
+    It may be repeated: what is there already stays. Every later migration that creates tables must
+    end with one.
 
     Arguments:
         indexes: each of the models -> name of a plain index -> its columns.
@@ -45,7 +45,7 @@ class AdaptToMySQL(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Convert the text, and make what is missing."""
+        """Convert the text, and create the constraints and indexes that are missing."""
         for model in self._models(app_label, schema_editor, to_state):
             _compare_exactly(schema_editor, model)
             there = _constraints(schema_editor, model)
@@ -53,7 +53,7 @@ class AdaptToMySQL(Operation):
                 if made.name not in there:
                     schema_editor.execute(made.create_sql(model, schema_editor), params=None)
             for index in model._meta.indexes:
-                # MySQL, unlike MariaDB, has made an index of the whole table from it.
+                # Django has created it on MySQL, unlike MariaDB: as an index of the whole table.
                 if index.condition is not None and index.name in there:
                     schema_editor.execute(index.remove_sql(model, schema_editor))
 
@@ -64,19 +64,19 @@ class AdaptToMySQL(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Undo it, of which Django knows nothing; only exact text stays, which harms nobody."""
+        """Remove what Django does not know of; the exact comparison of text stays."""
         for model in self._models(app_label, schema_editor, from_state):
             there = _constraints(schema_editor, model)
             for made in self._made(schema_editor, model):
                 if made.name in there:
                     schema_editor.execute(made.remove_sql(model, schema_editor))
             for index in model._meta.indexes:
-                # The migrations before this one will remove it.
+                # The migrations before this one remove it.
                 if index.condition is not None and index.name not in there:
                     schema_editor.add_index(model, index)
 
     def describe(self) -> str:
-        """Return what is printed with --plan."""
+        """Return the line that ``migrate --plan`` prints."""
         return "Adapt the tables to MySQL and MariaDB (nothing on other databases)"
 
     def _models(
@@ -90,18 +90,18 @@ class AdaptToMySQL(Operation):
     def _made(
         self, editor: BaseDatabaseSchemaEditor, model: type[models.Model]
     ) -> list[models.UniqueConstraint | models.Index]:
-        """Return what Django does not make."""
+        """Return the constraints and indexes that Django does not create."""
         named = self.indexes[str(model._meta.model_name)]
         plain = [models.Index(fields=list(columns), name=name) for name, columns in named.items()]
         if editor.connection.features.supports_expression_indexes:
-            # On MySQL, unlike MariaDB, it makes the others: at the end of the migration.
+            # On MySQL, unlike MariaDB, it creates the others at the end of the migration.
             return [*plain]
         return [*plain, *_of_plain_columns(model)]
 
 
 def _compare_exactly(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:
     # Also the default of the table, so that a column that is changed or added later has it too.
-    collation = mysql_dialect(editor.connection).collation
+    collation = MySQL.of(editor.connection).collation
     name = editor.quote_name(model._meta.db_table)
     editor.execute(f"ALTER TABLE {name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}")
 

@@ -1,11 +1,11 @@
-"""The SQL that re-bases a checkpoint."""
+"""The statements that rebase a checkpoint: in a restored dump its transaction ids are wrong."""
 
 from collections.abc import Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .checkpoints import CLUSTER, by_snapshots
-from .common import CHECKPOINT, STREAM, change, fetch
+from .catch_up import CLUSTER, catch_up
+from .common import CHECKPOINT, STREAM, change_rows, fetch_rows
 
 
 def unhandled_positions(
@@ -15,29 +15,22 @@ def unhandled_positions(
 
     It compares transaction ids by their numbers, so it is right on any server.
     """
-    if by_snapshots(connection):
-        new = (
-            "NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND NOT (c.target IS NOT NULL"
-            " AND s.position <= c.position"
-            " AND pg_visible_in_snapshot(s.xid, c.target::pg_snapshot))"
-        )
-    else:
-        new = "s.position > c.position"
-    rows = fetch(
+    rows = fetch_rows(
         connection,
-        f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context AND {new}"
+        f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context"
+        f" AND {catch_up(connection).unhandled_at_all}"
         " WHERE c.context = %s AND c.subscription = %s ORDER BY s.position",
         [context, subscription],
     )
     return [position for (position,) in rows]
 
 
-def make_known(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
-    """Give all events of a context that have ids of no transaction of this server this id.
+def mark_events_handled(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
+    """Give this id to the events of a context whose ids are not those of transactions of this server.
 
-    PostgreSQL only: the ids of another server, and those that `mark_new` gave.
+    They came with a dump, or `mark_events_unhandled` gave them. PostgreSQL only.
     """
-    change(
+    change_rows(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE context = %s AND xid <> %s::text::xid8"
         " AND (xid > pg_current_xact_id() OR xid < '500')",
@@ -45,9 +38,11 @@ def make_known(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
     )
 
 
-def mark_new(connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int) -> None:
-    """Give events an id that snapshots can leave out; PostgreSQL only."""
-    change(
+def mark_events_unhandled(
+    connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int
+) -> None:
+    """Give events an id that a snapshot can list as not seen; PostgreSQL only."""
+    change_rows(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE position = ANY(%s)",
         [xid, list(positions)],
@@ -57,23 +52,27 @@ def mark_new(connection: BaseDatabaseWrapper, positions: Sequence[int], xid: int
 def rebase_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, new: Sequence[int]
 ) -> None:
-    """Let a subscription have handled what is committed, and what this transaction has written.
+    """Make a subscription have handled what is committed, and what this transaction has written.
 
-    PostgreSQL only. ``new``: ids, below those of all transactions, of what it has not handled.
+    PostgreSQL only.
+
+    Arguments:
+        new: the ids, below those of all transactions, of the events that it has not handled.
     """
-    ((own, until, running),) = fetch(
+    ((own, until, running),) = fetch_rows(
         connection,
         "SELECT pg_current_xact_id()::text::bigint,"
         " pg_snapshot_xmax(pg_current_snapshot())::text::bigint,"
         " ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())::text::bigint)",
         [],
     )
-    # Whoever is under way, or has begun since the last one ended, may write when we are gone.
+    # A transaction that is open, or has got its id since the last one ended, may still write events
+    # when this one has committed: were its id not listed, they would count as handled.
     others = {*running, *range(until, own)} - {own}
     unseen = sorted({*new, *others})
     end = max(until, own + 1)
     done = f"{unseen[0] if unseen else end}:{end}:{','.join(map(str, unseen))}"
-    change(
+    change_rows(
         connection,
         f"UPDATE {CHECKPOINT} SET done = %s, target = NULL, position = 0, last = 0, size = 0,"
         f" cluster = {CLUSTER} WHERE context = %s AND subscription = %s",

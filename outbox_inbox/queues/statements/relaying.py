@@ -1,6 +1,7 @@
-"""The relay of an outbox, and of a stream, which needs the outbox for what cannot be sent at once.
+"""The statements of the relay, of an outbox or of a stream.
 
-The caller holds the lock of the outbox partition.
+The caller holds the lock of the outbox partition: without it two relays would send the messages of
+a key in each other's order. A stream needs the outbox for what cannot be sent at once.
 """
 
 from collections.abc import Sequence
@@ -8,12 +9,16 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import OUTBOX, STREAM, change, event_columns, fetch
+from .common import OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import dialect
 
 
 class PendingRow(NamedTuple):
-    """One message of a batch of the relay; the text is only there when the transport needs it."""
+    """A row of the table of outbox messages that the relay is to send, with its text if needed.
+
+    `select_pending` makes it; the relay (``outbox/relay.py``) works it off, and
+    ``transports/outgoing.py`` makes of it what a transport publishes.
+    """
 
     id: int
     kind: str
@@ -42,20 +47,25 @@ def select_pending(
     text: bool,
     only: int | None = None,
 ) -> list[PendingRow]:
-    """Return what is to be sent next, in order; followers of a blocked head say so.
+    """Return what is to be sent next, in order; followers of a blocked head have ``blocked``.
 
-    ``text``: with headers and payload. ``only``: the row of this id, if it is still to be sent.
+    Rows are chosen by their state, never by "id after the last one": a transaction that got its
+    ids early may commit late, and its messages would never be sent (rule O2).
+
+    Arguments:
+        text: with the payload and headers of integration events.
+        only: the row of this id, if it is still to be sent.
     """
-    say = dialect(connection)
+    sql = dialect(connection)
     one = "" if only is None else f" AND m.id = {only:d}"
     part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
-    rows = fetch(
+    rows = fetch_rows(
         connection,
         "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
         f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
-        f" AND h.key = m.key AND h.holds{say.true} AND h.id <> m.id), m.message_id,"
+        f" AND h.key = m.key AND h.holds{sql.true} AND h.id <> m.id), m.message_id,"
         " m.schema_version, m.correlation_id, m.causation_id, m.hops, m.key_hash,"
-        f" {say.utc.format('m.recorded_at')},"
+        f" {sql.time_column('m.recorded_at')},"
         f" {part.format('payload')}, {part.format('headers')} FROM {OUTBOX} m"
         " WHERE m.context = %s AND m.partition = %s AND m.state = 'pending'"
         f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",
@@ -69,46 +79,47 @@ def select_texts(
 ) -> dict[int, tuple[str, str]]:
     """Return payload and headers of outbox messages by their row id.
 
-    ``stored``: of events of the stream by their position.
+    Arguments:
+        stored: those of events of the stream, by their position.
     """
-    say = dialect(connection)
+    sql = dialect(connection)
     name, id_ = (STREAM, "position") if stored else (OUTBOX, "id")
-    rows = fetch(
+    rows = fetch_rows(
         connection,
-        f"SELECT {id_}, payload, headers FROM {name} WHERE {id_} {say.among}",
-        [say.members(ids)],
+        f"SELECT {id_}, payload, headers FROM {name} WHERE {id_} {sql.among}",
+        [sql.members(ids)],
     )
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
 def mark_sent(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
     """Mark messages as sent, after the transport has confirmed them (rule O1)."""
-    say = dialect(connection)
-    return change(
+    sql = dialect(connection)
+    return change_rows(
         connection,
-        f"UPDATE {OUTBOX}{say.by_id} SET state = 'sent', holds = FALSE, finished_at = {say.now}"
-        f" WHERE id {say.among} AND state = 'pending'",
-        [say.members(ids)],
+        f"UPDATE {OUTBOX}{sql.by_id} SET state = 'sent', holds = FALSE, finished_at = {sql.now}"
+        f" WHERE id {sql.among} AND state = 'pending'",
+        [sql.members(ids)],
     )
 
 
 def unfinished_keys(
     connection: BaseDatabaseWrapper, context: str, partition: int, keys: Sequence[str]
 ) -> set[str]:
-    """Return those of some keys of which messages are in the outbox that later ones wait for.
+    """Return those of some keys that have a message in the outbox for which later ones must wait.
 
-    What is scheduled for the future is waited for by nobody.
+    A message that is scheduled for the future does not block its key.
     """
-    say = dialect(connection)
+    sql = dialect(connection)
     one = (
         f"SELECT key FROM {OUTBOX} WHERE context = %s AND partition = %s AND {{}}"
-        f" AND key {say.among}"
+        f" AND key {sql.among}"
     )
-    which = ("state = 'pending' AND due_at IS NULL", "state = 'waiting'", f"holds{say.true}")
-    rows = fetch(
+    which = ("state = 'pending' AND due_at IS NULL", "state = 'waiting'", f"holds{sql.true}")
+    rows = fetch_rows(
         connection,
         " UNION ".join(one.format(each) for each in which),
-        [context, partition, say.members(keys)] * 3,
+        [context, partition, sql.members(keys)] * 3,
     )
     return {key for (key,) in rows}
 
@@ -116,7 +127,7 @@ def unfinished_keys(
 _IN_FRONT = -(2**62)
 
 
-def spill(
+def spill_events(
     connection: BaseDatabaseWrapper,
     positions: Sequence[int],
     partitions: int,
@@ -125,24 +136,26 @@ def spill(
 ) -> int:
     """Put events of the stream into the outbox, in order: they are sent from there.
 
-    ``in_front``: before all that is there, which is younger; no sequence gives out such ids.
+    Arguments:
+        in_front: before all messages that are there, because they are younger: the ids are so low
+            that no sequence gives them out.
     """
-    say = dialect(connection)
-    event = f"context, {event_columns(say)}, key_hash, kind"
+    sql = dialect(connection)
+    event = f"context, {sql.event_columns}, key_hash, kind"
     id_, place = ("id, ", f"position + {_IN_FRONT}, ") if in_front else ("", "")
-    return change(
+    return change_rows(
         connection,
         f"INSERT INTO {OUTBOX} ({id_}{event}, recorded_at, partition, state, attempts, holds,"
         f" error) SELECT {place}{event}, recorded_at, key_hash %% %s, 'pending', 0, FALSE, ''"
         f" FROM {STREAM}"
-        f" WHERE position {say.among} ORDER BY position ON CONFLICT (message_id) DO NOTHING",
-        [partitions, say.members(positions)],
+        f" WHERE position {sql.among} ORDER BY position ON CONFLICT (message_id) DO NOTHING",
+        [partitions, sql.members(positions)],
     )
 
 
-def bring_forward(connection: BaseDatabaseWrapper, context: str) -> int:
-    """Put what an outbox has from the stream before all else, where `spill` would put it."""
-    return change(
+def move_spilled_to_front(connection: BaseDatabaseWrapper, context: str) -> int:
+    """Move the messages that an outbox has from the stream to where `spill_events` puts them."""
+    return change_rows(
         connection,
         f"UPDATE {OUTBOX} SET id = s.position + {_IN_FRONT} FROM {STREAM} s"
         f" WHERE s.message_id = {OUTBOX}.message_id AND NOT s.in_outbox AND {OUTBOX}.context = %s"

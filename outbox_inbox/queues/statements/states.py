@@ -1,4 +1,8 @@
-"""What both queues have: ``model`` is OutboxMessage or Delivery."""
+"""What happens to a row of either queue: ``model`` is OutboxMessage or Delivery.
+
+Every UPDATE names the state that the row must have, and the caller reads from the count whether it
+had: an operator may have discarded the row, or another worker may have finished it.
+"""
 
 from collections.abc import Sequence
 
@@ -7,9 +11,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.models import OutboxMessage, table
 
-from . import mysql
-from .common import DELIVERY, OUTBOX, change
-from .dialects import MySQL, dialect
+from .common import DELIVERY, OUTBOX, change_rows
+from .dialects import dialect
 
 
 def idle_state(model: type[models.Model]) -> str:
@@ -17,38 +20,40 @@ def idle_state(model: type[models.Model]) -> str:
     return "pending" if model is OutboxMessage else "ready"
 
 
-def promote(
+def promote_due(
     connection: BaseDatabaseWrapper, model: type[models.Model], context: str, partition: int
 ) -> int:
-    """Make rows available whose time has come, in the order of their ids."""
-    say = dialect(connection)
+    """Make the rows available that have come due, in the order of their ids."""
+    sql = dialect(connection)
     where = (
-        f"context = %s AND {say.partition} = %s"
-        f" AND state = '{idle_state(model)}' AND due_at <= {say.now}"
+        f"context = %s AND {sql.partition} = %s"
+        f" AND state = '{idle_state(model)}' AND due_at <= {sql.now}"
     )
-    if isinstance(say, MySQL):
-        return mysql.update(connection, table(model), "due_at = NULL", where, [context, partition])
-    return change(
-        connection, f"UPDATE {table(model)} SET due_at = NULL WHERE {where}", [context, partition]
-    )
+    return sql.update_rows(connection, table(model), "due_at = NULL", where, [context, partition])
 
 
-def park(connection: BaseDatabaseWrapper, model: type[models.Model], ids: Sequence[int]) -> int:
-    """Let followers of a blocked head wait (rules O3 and O6)."""
-    say = dialect(connection)
-    return change(
+def park_followers(
+    connection: BaseDatabaseWrapper, model: type[models.Model], ids: Sequence[int]
+) -> int:
+    """Set followers of a blocked head to wait (rules O3 and O6).
+
+    They leave the index of the rows that are read ahead: a backlog behind one blocked key costs
+    the next batches nothing.
+    """
+    sql = dialect(connection)
+    return change_rows(
         connection,
-        f"UPDATE {table(model)}{say.by_id} SET state = 'waiting'"
-        f" WHERE id {say.among} AND state = '{idle_state(model)}'",
-        [say.members(ids)],
+        f"UPDATE {table(model)}{sql.by_id} SET state = 'waiting'"
+        f" WHERE id {sql.among} AND state = '{idle_state(model)}'",
+        [sql.members(ids)],
     )
 
 
 def count_attempt(
     connection: BaseDatabaseWrapper, model: type[models.Model], row: int, by: int = 1
 ) -> int:
-    """Change the number of attempts of one row that is still to be worked on."""
-    return change(
+    """Change the number of attempts of one row that is not finished."""
+    return change_rows(
         connection,
         f"UPDATE {table(model)} SET attempts = attempts + %s"
         f" WHERE id = %s AND state = '{idle_state(model)}'",
@@ -56,7 +61,7 @@ def count_attempt(
     )
 
 
-def back_off(
+def back_off_row(
     connection: BaseDatabaseWrapper,
     model: type[models.Model],
     row: int,
@@ -66,17 +71,21 @@ def back_off(
     error: str,
     seconds: float,
 ) -> int:
-    """Store a failed attempt that will be followed by another."""
-    say = dialect(connection)
-    return change(
+    """Store a failed attempt; the next one follows after so many seconds.
+
+    Arguments:
+        holds: later rows of its key wait for it.
+    """
+    sql = dialect(connection)
+    return change_rows(
         connection,
-        f"UPDATE {table(model)} SET attempts = %s, holds = %s, error = %s, due_at = {say.later}"
+        f"UPDATE {table(model)} SET attempts = %s, holds = %s, error = %s, due_at = {sql.later}"
         f" WHERE id = %s AND state = '{idle_state(model)}'",
         [attempts, holds, error, seconds, row],
     )
 
 
-def bury(
+def mark_dead(
     connection: BaseDatabaseWrapper,
     model: type[models.Model],
     row: int,
@@ -85,12 +94,12 @@ def bury(
     holds: bool,
     error: str,
 ) -> int:
-    """Store the last failed attempt: the row is dead."""
-    say = dialect(connection)
-    return change(
+    """Store the last failed attempt; `holds` as for `back_off_row`."""
+    sql = dialect(connection)
+    return change_rows(
         connection,
         f"UPDATE {table(model)} SET state = 'dead', attempts = %s, holds = %s, error = %s,"
-        f" finished_at = {say.now} WHERE id = %s AND state = '{idle_state(model)}'",
+        f" finished_at = {sql.now} WHERE id = %s AND state = '{idle_state(model)}'",
         [attempts, holds, error, row],
     )
 
@@ -98,13 +107,11 @@ def bury(
 def unblock_messages(
     connection: BaseDatabaseWrapper, context: str, partition: int, keys: Sequence[str]
 ) -> int:
-    """Let the followers of keys go whose blocked head is solved."""
-    say = dialect(connection)
-    where = f"context = %s AND {say.partition} = %s AND state = 'waiting' AND {say.key} {say.among}"
-    parameters = [context, partition, say.members(keys)]
-    if isinstance(say, MySQL):
-        return mysql.update(connection, OUTBOX, "state = 'pending'", where, parameters)
-    return change(connection, f"UPDATE {OUTBOX} SET state = 'pending' WHERE {where}", parameters)
+    """Set the followers of keys to be sent again, after their blocked head was solved."""
+    sql = dialect(connection)
+    where = f"context = %s AND {sql.partition} = %s AND state = 'waiting' AND {sql.key} {sql.among}"
+    parameters = [context, partition, sql.members(keys)]
+    return sql.update_rows(connection, OUTBOX, "state = 'pending'", where, parameters)
 
 
 def unblock_deliveries(
@@ -113,14 +120,11 @@ def unblock_deliveries(
     partition: int,
     pairs: Sequence[tuple[str, str]],
 ) -> int:
-    """Let the followers of (consumer, key) pairs go whose blocked head is solved."""
-    say = dialect(connection)
-    if isinstance(say, MySQL):
-        return mysql.unblock_deliveries(connection, say, context, partition, pairs)
-    chosen = ", ".join(["(%s, %s)"] * len(pairs))
-    return change(
-        connection,
-        f"UPDATE {DELIVERY} SET state = 'ready' WHERE context = %s AND partition = %s"
-        f" AND state = 'waiting' AND (consumer, key) IN (VALUES {chosen})",
-        [context, partition, *(value for pair in pairs for value in pair)],
+    """Do as `unblock_messages`, for the followers of pairs of a consumer and a key."""
+    sql = dialect(connection)
+    where = (
+        f"context = %s AND {sql.partition} = %s AND state = 'waiting'"
+        f" AND {sql.pair_condition(('consumer', sql.key), len(pairs))}"
     )
+    parameters = [context, partition, *(value for pair in pairs for value in pair)]
+    return sql.update_rows(connection, DELIVERY, "state = 'ready'", where, parameters)

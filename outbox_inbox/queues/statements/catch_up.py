@@ -1,0 +1,195 @@
+"""How a subscription finds what is new in a stream, while other transactions write to it.
+
+"After the last position" loses events: a transaction may commit position 7 after position 8 has
+been read. To wait for every open transaction would lose none, and would let one that takes its
+time, whatever it does, stop all subscriptions. There is one class for each way that does neither.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .common import STREAM, fetch_rows
+from .dialects import dialect_class
+
+_FEW = 10_000  # new events that are looked up one by one rather than met on a walk
+
+
+class CheckpointProgress(NamedTuple):
+    """How far a subscription has read: the columns of the table of checkpoints that move.
+
+    `lock_checkpoint` reads it, a `Cursor` (``streams/subscriptions.py``) moves it, `save_progress`
+    writes it.
+    """
+
+    done: str
+    target: str | None
+    position: int
+    last: int
+    size: int
+
+
+class NewCheckpoint(NamedTuple):
+    """The SQL for a row of the table of checkpoints that is new; `create_checkpoint` inserts it."""
+
+    done: str
+    position: str
+    cluster: str
+    parameters: Sequence[Any] = ()
+
+
+class ByPosition:
+    """SQLite: positions are given out under its only write lock, so the last one says it all.
+
+    Also PostgreSQL within a ``TestCase``: everything is one transaction there, of which no snapshot
+    has seen anything; and no other transaction writes.
+
+    Attributes:
+        beginning: what ``done`` is before the first event.
+        waiting: the condition that there are new events for the checkpoint ``c``.
+        unhandled: the condition that the checkpoint ``c`` has the event ``s`` still before it.
+        unhandled_at_all: the same, for a walk over all events.
+    """
+
+    beginning = ""
+    unhandled = "s.position > c.position"
+    unhandled_at_all = unhandled
+    waiting = f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context AND {unhandled})"
+
+    def new_checkpoint(self, context: str, *, from_now: bool) -> NewCheckpoint:
+        """Return where a subscription begins: at the first event, or behind the last one."""
+        if not from_now:
+            return NewCheckpoint("''", "0", "''")
+        last = f"(SELECT COALESCE(MAX(position), 0) FROM {STREAM} WHERE context = %s)"
+        return NewCheckpoint("''", last, "''", [context])
+
+    def take_target(
+        self, connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress
+    ) -> CheckpointProgress | None:
+        """Return the progress as it is: every page is the whole of a set."""
+        return progress
+
+    def select_page(
+        self,
+        connection: BaseDatabaseWrapper,
+        columns: str,
+        context: str,
+        progress: CheckpointProgress,
+        tail: str,
+        size: int,
+    ) -> list[tuple[Any, ...]]:
+        """Return the next events behind the position."""
+        return fetch_rows(
+            connection,
+            f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s{tail}",
+            [context, progress.position, size],
+        )
+
+
+_BEYOND = "s.xid >= pg_snapshot_xmax({0}::pg_snapshot)"
+_AMONG = "s.xid = ANY(ARRAY(SELECT pg_snapshot_xip({0}::pg_snapshot)))"
+_TAKEN = (
+    "NOT (c.target IS NOT NULL AND s.position <= c.position"
+    " AND pg_visible_in_snapshot(s.xid, c.target::pg_snapshot))"
+)
+_SOME = f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context AND {{}})"
+
+CLUSTER = "(SELECT system_identifier::text FROM pg_control_system())"
+
+
+class BySnapshots(ByPosition):
+    """PostgreSQL: what is new is the difference of two snapshots.
+
+    ``done`` is a snapshot whose events have all been handled, ``target`` a later one that is being
+    worked off, in order of position. Rows carry the id of the transaction that wrote them
+    (``xid``), with an index on (context, xid, position). The set between the two snapshots is
+    fixed, so no late commit can get in behind the position that was read last: it belongs to the
+    next target. And a snapshot never holds a later commit without an earlier one that it waited
+    for, so the events of a stream come in the order of their versions, whatever the order of
+    transaction ids.
+    """
+
+    beginning = "1:1:"  # it has seen nothing: no transaction has an id below 3
+    unhandled = f"({_BEYOND.format('c.done')} OR {_AMONG.format('c.done')}) AND {_TAKEN}"
+    unhandled_at_all = f"NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND {_TAKEN}"
+    waiting = (
+        f"c.target IS NOT NULL OR {_SOME.format(_BEYOND.format('c.done'))}"
+        f" OR {_SOME.format(_AMONG.format('c.done'))}"
+    )
+
+    def new_checkpoint(self, context: str, *, from_now: bool) -> NewCheckpoint:
+        """Return a snapshot that has seen nothing, or everything that is committed."""
+        done = "pg_current_snapshot()::text" if from_now else f"'{self.beginning}'"
+        return NewCheckpoint(done, "0", CLUSTER)
+
+    def take_target(
+        self, connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress
+    ) -> CheckpointProgress | None:
+        """Return the progress with the next set to be worked off; None: there is nothing new."""
+        done = progress.done
+        if done == self.beginning:
+            # All events are new: to count them would take long and say nothing.
+            statement = (
+                f"SELECT pg_current_snapshot()::text, 0, MAX(position), {_FEW + 1}"
+                f" * (MAX(position) IS NOT NULL)::int FROM {STREAM}"
+            )
+            ((target, before, last, size),) = fetch_rows(connection, statement, [])
+        else:
+            # The count keeps PostgreSQL from walking along the primary key to the lowest position.
+            statement = (
+                "SELECT pg_current_snapshot()::text, MIN(position) - 1, MAX(position), COUNT(*)"
+                f" FROM ({_NEW_POSITIONS}) n"
+            )
+            ((target, before, last, size),) = fetch_rows(
+                connection, statement, [context, done, context, done]
+            )
+        return CheckpointProgress(done, target, before, last, size) if size else None
+
+    def select_page(
+        self,
+        connection: BaseDatabaseWrapper,
+        columns: str,
+        context: str,
+        progress: CheckpointProgress,
+        tail: str,
+        size: int,
+    ) -> list[tuple[Any, ...]]:
+        """Return the next events of the target behind the position."""
+        done, target, position, last, count = progress
+        if count > _FEW:  # walk along the primary key, up to the last one of the target
+            statement = (
+                f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s"
+                " AND s.position <= %s AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot)"
+                f" AND NOT pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
+            )
+            return fetch_rows(connection, statement, [context, position, last, target, done, size])
+        # Between few new events there may be millions of others: look them up by transaction.
+        statement = (
+            f"WITH new AS MATERIALIZED ({_NEW_POSITIONS})"
+            f" SELECT {columns} FROM new JOIN {STREAM} s ON s.position = new.position"
+            " WHERE s.position > %s AND s.position <= %s"
+            f" AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
+        )
+        return fetch_rows(
+            connection, statement, [context, done, context, done, position, last, target, size]
+        )
+
+
+_POSITION = f"SELECT position FROM {STREAM} s WHERE s.context = %s AND "
+# The events of a context that a snapshot has not seen.
+_NEW_POSITIONS = f"{_POSITION}{_BEYOND.format('%s')} UNION ALL {_POSITION}{_AMONG.format('%s')}"
+_BY_POSITION, _BY_SNAPSHOTS = ByPosition(), BySnapshots()
+
+
+def uses_snapshots(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether snapshots say what is new on a connection; otherwise positions do."""
+    if not dialect_class(connection).has_snapshots:
+        return False
+    blocks: list[Any] = connection.atomic_blocks
+    return not (blocks and getattr(blocks[0], "_from_testcase", False))
+
+
+def catch_up(connection: BaseDatabaseWrapper) -> ByPosition:
+    """Return the way in which what is new is found on a connection."""
+    return _BY_SNAPSHOTS if uses_snapshots(connection) else _BY_POSITION

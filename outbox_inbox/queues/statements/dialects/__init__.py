@@ -1,0 +1,83 @@
+"""What differs between the databases, behind one object for each vendor.
+
+A statement that was written for one vendor fails on the next, or is slow there without an error.
+So the statements ask `dialect` for the object of their connection, and call its methods; the class
+`Dialect` lists everything in which vendors differ.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.exceptions import SettingsError
+
+from .base import Dialect, Insert
+from .mysql import MySQL
+from .postgresql import PostgreSQL
+from .sqlite import SQLite
+from .values import as_datetime, as_uuid, as_uuid_or_none
+
+__all__ = [
+    "CLASSES",
+    "Dialect",
+    "Insert",
+    "as_datetime",
+    "as_uuid",
+    "as_uuid_or_none",
+    "dialect",
+    "dialect_class",
+    "gave_way",
+    "time_parameter",
+]
+
+CLASSES: dict[str, type[Dialect]] = {
+    "postgresql": PostgreSQL,
+    "sqlite": SQLite,
+    "mysql": MySQL,
+}
+"""Vendor of a Django connection -> its dialect."""
+
+
+def dialect(connection: BaseDatabaseWrapper) -> Dialect:
+    """Return the dialect of a connection; on MySQL and MariaDB it asks the server for its version.
+
+    Raises:
+        SettingsError: the queues do not work on this vendor, or on so old a version of it.
+    """
+    return dialect_class(connection).of(connection)
+
+
+def dialect_class(connection: BaseDatabaseWrapper) -> type[Dialect]:
+    """Return the class of a dialect, for what is known without a connection to the server.
+
+    Raises:
+        SettingsError: the queues do not work on this vendor.
+    """
+    try:
+        return CLASSES[connection.vendor]
+    except KeyError:
+        raise SettingsError(
+            f"the database {connection.alias!r} is {connection.vendor}; "
+            "outbox_inbox works on postgresql, sqlite and mysql (MySQL and MariaDB)"
+        ) from None
+
+
+def gave_way(connection: BaseDatabaseWrapper, error: BaseException, *, waited: bool = True) -> bool:
+    """Return whether the database ended a statement so that another transaction could go on.
+
+    It chose one of two, and nothing is wrong with what the statement was about. After a deadlock
+    the whole transaction is rolled back, savepoints included.
+
+    Arguments:
+        connection: of any vendor, also of one that the queues do not work on.
+        error: what the statement raised.
+        waited: count a statement that waited too long for a lock, too; only that one is undone.
+    """
+    vendor = CLASSES.get(connection.vendor)
+    return vendor is not None and vendor.gave_way(error, waited=waited)
+
+
+def time_parameter(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
+    """Return an aware datetime as the parameter that the database stores."""
+    return dialect_class(connection).time_parameter(connection, value)

@@ -1,0 +1,353 @@
+"""MySQL and MariaDB, which share a vendor in Django.
+
+Neither has ``ON CONFLICT DO NOTHING``. ``INSERT IGNORE`` would turn every other error into a
+warning as well, and ``ON DUPLICATE KEY UPDATE`` does not say which rows are new. So rows are
+inserted plainly, and the unique constraint decides (rule O7), also against a transaction that is
+still open: InnoDB waits for its end. Only after a refusal the known ids are read, and the other
+rows are inserted again. They are read with a lock, so that the newest committed state counts and
+not the snapshot of this transaction.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.db import IntegrityError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.exceptions import SettingsError
+
+from ..common import DELIVERY, INBOX, OUTBOX, PARTITION, STREAM, fetch_rows
+from .base import ROWS, SILENCE, Dialect, Insert, Row, Rows, insert_text
+from .values import as_uuid, stored_zone
+
+_CHARACTERS = 1_000_000  # in one INSERT; by default a server takes packets of 16 MB
+_DUPLICATE = 1062
+_DEADLOCK = {1213, 1020}  # 1020: the row has changed since this transaction's snapshot
+_WAITED_TOO_LONG = 1205
+_TRIES = 100
+
+
+class MySQL(Dialect):
+    """MySQL.
+
+    Attributes:
+        collation: compares every byte, trailing spaces included: two keys are one key only if
+            they are the same.
+        returning: INSERT can return the rows that it has stored.
+        idle_limit: the variable of a session after whose seconds without a statement the server
+            ends it: within a transaction on MariaDB, at any time on MySQL.
+    """
+
+    follows_streams = False
+    waits_for_inserts = True
+    deadlocks_roll_back = True
+
+    oldest: ClassVar[tuple[int, ...]] = (8, 0, 17)
+    collation = "utf8mb4_0900_bin"
+    returning = False
+    idle_limit = "wait_timeout"
+
+    among = "IN %s"
+    skip_locked = "FOR UPDATE SKIP LOCKED"
+    event_columns = Dialect.event_columns.replace("key", "`key`")
+    key = "`key`"
+    partition = "`partition`"
+    true = " = TRUE"
+    by_id = " FORCE INDEX (PRIMARY)"
+
+    def __init__(self, *, uuids: bool, offset: int) -> None:
+        # The server's own zone is of no use: Django stores UTC, or what its settings say.
+        self.now = (
+            f"(UTC_TIMESTAMP(6) + INTERVAL {offset} SECOND)" if offset else "UTC_TIMESTAMP(6)"
+        )
+        self.later = f"({self.now} + INTERVAL %s SECOND)"
+        self._uuids = uuids  # the server has a type for them
+
+    @classmethod
+    def of(cls, connection: Any) -> "MySQL":
+        """Return the dialect for the server, its version and the time zone of the settings.
+
+        Raises:
+            SettingsError: it cannot skip locked rows, or its collations take some keys for others.
+        """
+        kind = MariaDB if connection.mysql_is_mariadb else MySQL
+        if connection.mysql_version < kind.oldest:
+            raise SettingsError(
+                f"the database {connection.alias!r} is {connection.mysql_server_info}; "
+                "outbox_inbox needs MariaDB 10.6 or MySQL 8.0.17"
+            )
+        offset = datetime.now(stored_zone(connection)).utcoffset()
+        return _instance(
+            kind,
+            uuids=connection.features.has_native_uuid_field,
+            offset=int(offset.total_seconds()) if offset else 0,
+        )
+
+    def members(self, values: Sequence[Any]) -> Any:
+        """Return a tuple, which must not be empty."""
+        return tuple(map(self.uuid, values)) or (None,)
+
+    def uuid(self, value: Any) -> Any:
+        """Return UUIDs as text."""
+        if not isinstance(value, UUID):
+            return value
+        return str(value) if self._uuids else value.hex
+
+    # Statements
+
+    def update_rows(
+        self,
+        connection: BaseDatabaseWrapper,
+        table: str,
+        new: str,
+        where: str,
+        parameters: Sequence[Any],
+    ) -> int:
+        """Do as `Dialect.update_rows`, by the ids of rows that were found without locks.
+
+        InnoDB's UPDATE locks every row that it looks at, and waits for those that another
+        transaction has inserted and not committed: a use case that takes its time would stop the
+        movers of a whole partition.
+        """
+        changed = 0
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM {table} WHERE {where}", parameters)
+            ids = [row[0] for row in cursor.fetchall()]
+            for start in range(0, len(ids), ROWS):
+                chunk = tuple(ids[start : start + ROWS])
+                cursor.execute(f"UPDATE {table} SET {new} WHERE id IN %s", [chunk])
+                changed += cursor.rowcount
+        return changed
+
+    def pair_condition(self, names: tuple[str, str], count: int) -> str:
+        """Return a condition that uses the index for each pair, as a list of pairs would not."""
+        one, other = names
+        return f"({' OR '.join([f'({one} = %s AND {other} = %s)'] * count)})"
+
+    def consumer_rows(self, count: int) -> str:
+        """Return a query, with the collation that does not take one type for another."""
+        one = f"SELECT %s COLLATE {self.collation} AS type, %s AS consumer, %s AS hash"
+        return " UNION ALL ".join([one] * count)
+
+    # Inserting, and who was first
+
+    def insert_new(
+        self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
+    ) -> list[Row]:
+        """Do as `Dialect.insert_new`: insert, and after a refusal leave out the known ids."""
+        place = insert.columns.index("message_id")
+        returned: list[Row] = []
+        with connection.cursor() as cursor:
+            for chunk in _chunks([tuple(map(self.uuid, row)) for row in rows]):
+                # One id twice in a statement would be refused for ever: the first one stands.
+                first = {row[place]: row for row in reversed(chunk)}
+                left = [row for row in chunk if first[row[place]] is row]
+                for tries_left in reversed(range(_TRIES)):
+                    try:
+                        returned += self._insert(cursor, insert, left, shared)
+                        break
+                    except IntegrityError as error:
+                        _raise_unless_duplicate(error, tries_left)
+                    # Another transaction may store one more between this look and the next try,
+                    # which is why it is a loop.
+                    found = self._stored(cursor, "message_id", insert, left, shared, _LOCKED)
+                    known = {self.uuid(as_uuid(id_)) for (id_,) in found}
+                    left = [row for row in left if row[place] not in known]
+        return returned
+
+    def insert_in_order(
+        self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows
+    ) -> list[Row]:
+        """Do as `Dialect.insert_in_order`: stop at the first refusal."""
+        returned: list[Row] = []
+        with connection.cursor() as cursor:
+            for chunk in _chunks([tuple(map(self.uuid, row)) for row in rows]):
+                try:
+                    returned += self._insert(cursor, insert, chunk)
+                except IntegrityError as error:
+                    _raise_unless_duplicate(error)
+                    break
+        return returned
+
+    def _insert(self, cursor: Any, insert: Insert, rows: Rows, shared: Row = ()) -> list[Row]:
+        """Insert all rows, or none; return one column of them. MySQL has to be asked for that."""
+        if not rows:
+            return []
+        text = insert_text(self, insert)
+        cursor.execute(
+            f"{text.head} VALUES {', '.join([text.row] * len(rows))}"
+            + f" RETURNING {insert.returning}" * self.returning,
+            [value for row in rows for value in (*shared, *row)],
+        )
+        if self.returning:
+            return list(cursor.fetchall())
+        tail = f"ORDER BY {insert.order}"
+        return self._stored(cursor, insert.returning, insert, rows, shared, tail)
+
+    def _stored(
+        self, cursor: Any, column: str, insert: Insert, rows: Rows, shared: Row, tail: str
+    ) -> list[Row]:
+        """Return a column of those rows that are in the table."""
+        place = insert.columns.index("message_id")
+        scope = "".join(f"{name} = %s AND " for name in insert.shared)
+        cursor.execute(
+            f"SELECT {column} FROM {insert.table} WHERE {scope}message_id IN %s {tail}",
+            [*shared, tuple(row[place] for row in rows)],
+        )
+        return list(cursor.fetchall())
+
+    def move_to_inbox(
+        self,
+        connection: BaseDatabaseWrapper,
+        table: str,
+        id_: str,
+        ids: Sequence[int],
+        context: str,
+        source: str,
+    ) -> list[int]:
+        """Do as `Dialect.move_to_inbox`, in the way of `insert_new`; it never reads a stream."""
+        event = f"{self.event_columns}, key_hash, recorded_at"
+        move = (
+            f"INSERT INTO {INBOX} (context, source, {event}, received_at)"
+            f" SELECT %s, %s, {event}, {self.now} FROM {OUTBOX}"
+            " WHERE id IN %s AND message_id NOT IN %s ORDER BY id"
+        )
+        stored = (
+            f"SELECT {{}} FROM {INBOX} i JOIN {OUTBOX} o ON o.message_id = i.message_id"
+            " WHERE i.context = %s AND i.source = %s AND o.id IN %s AND i.message_id NOT IN %s {}"
+        )
+        which = [context, source, self.members(ids)]
+        known = {self.uuid(UUID(int=0))}  # a list must not be empty
+        with connection.cursor() as cursor:
+            for tries_left in reversed(range(_TRIES)):
+                try:
+                    cursor.execute(move + " RETURNING id" * self.returning, [*which, tuple(known)])
+                    break
+                except IntegrityError as error:
+                    _raise_unless_duplicate(error, tries_left)
+                cursor.execute(stored.format("i.message_id", _LOCKED), [*which, tuple(known)])
+                known |= {self.uuid(as_uuid(found)) for (found,) in cursor.fetchall()}
+            if not self.returning:
+                cursor.execute(stored.format("i.id", "ORDER BY i.id"), [*which, tuple(known)])
+            return [row[0] for row in cursor.fetchall()]
+
+    def lock_version(
+        self, connection: BaseDatabaseWrapper, context: str, stream: str, version: int
+    ) -> bool:
+        """Lock an event that every other transaction that appends behind it locks as well.
+
+        InnoDB leaves both of two insertions that it has refused with a shared lock, and whatever
+        one of them does next may be a deadlock with the other. Here the second waits, and is
+        refused nothing.
+        """
+        fetch_rows(
+            connection,
+            f"SELECT position FROM {STREAM} WHERE context = %s AND stream = %s AND version = %s"
+            " FOR UPDATE",
+            [context, stream, version],
+        )
+        return True
+
+    # The lock of a partition
+
+    def begin_run(
+        self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
+    ) -> list[Row]:
+        """Do as `Dialect.begin_run`, after a look without a lock.
+
+        InnoDB locks a row to find out that it does not fit, and unlocks it again. The worker of the
+        partition, between two transactions, would skip its own row in that moment and give up.
+        """
+        where = f"WHERE id = %s AND {self.free_condition()}"
+        if not fetch_rows(connection, f"SELECT 1 FROM {PARTITION} {where}", [partition, -SILENCE]):
+            return []
+        return super().begin_run(connection, partition, run, freeze_ms)
+
+    def claim_delivery(
+        self,
+        connection: BaseDatabaseWrapper,
+        partition: int,
+        run: Any,
+        freeze_ms: int,
+        delivery: int,
+    ) -> bool:
+        """Do as `Dialect.claim_delivery`, in two statements: an UPDATE cannot skip locked rows."""
+        where = "WHERE id = %s AND run = %s AND NOT paused"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT id FROM {PARTITION} {where} {self.skip_locked}",
+                [partition, self.uuid(run)],
+            )
+            if cursor.fetchone() is None:
+                return False
+            cursor.execute(
+                f"UPDATE {DELIVERY} SET state = 'done', holds = FALSE, finished_at = {self.now}"
+                " WHERE id = %s AND state = 'ready' AND due_at IS NULL",
+                [delivery],
+            )
+            return bool(cursor.rowcount)
+
+    @contextmanager
+    def guarded_session(self, connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
+        """Have the server end this session, within the block, when it freezes."""
+        session, limit = connection.connection, f"SESSION {self.idle_limit}"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SET @outbox_inbox_idle = @@SESSION.{self.idle_limit}, {limit} = %s",
+                [-(-freeze_ms // 1000)],
+            )
+        try:
+            yield
+        finally:
+            # Another session never had the limit, and a broken one has none any more.
+            if connection.connection is session and connection.is_usable():
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET {limit} = @outbox_inbox_idle")
+
+    @classmethod
+    def gave_way(cls, error: BaseException, *, waited: bool) -> bool:
+        """Return whether the error is a deadlock, or (if ``waited``) too long a wait for a lock."""
+        number = error.args[0] if isinstance(error, OperationalError) and error.args else None
+        return number in _DEADLOCK or (waited and number == _WAITED_TOO_LONG)
+
+
+class MariaDB(MySQL):
+    """MariaDB, where it differs from MySQL."""
+
+    oldest = (10, 6)
+    collation = "utf8mb4_nopad_bin"
+    returning = True
+    idle_limit = "idle_transaction_timeout"
+
+
+_LOCKED = "LOCK IN SHARE MODE"
+
+
+@cache
+def _instance(kind: type[MySQL], *, uuids: bool, offset: int) -> MySQL:
+    return kind(uuids=uuids, offset=offset)
+
+
+def _raise_unless_duplicate(error: IntegrityError, tries_left: int = 1) -> None:
+    """Raise an error again, unless it is a duplicate and another try is left."""
+    if error.args[:1] != (_DUPLICATE,) or not tries_left:
+        raise error
+
+
+def _chunks(rows: Rows) -> Iterator[list[Sequence[Any]]]:
+    """Yield as many rows at a time as a server takes in one packet."""
+    chunk: list[Sequence[Any]] = []
+    size = 0
+    for row in rows:
+        length = sum(len(value) for value in row if isinstance(value, str))
+        if chunk and (len(chunk) == ROWS or size + length > _CHARACTERS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += length
+    if chunk:
+        yield chunk

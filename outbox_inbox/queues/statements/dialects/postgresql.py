@@ -1,0 +1,143 @@
+"""PostgreSQL: parameters apart from the SQL, arrays, snapshots."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..common import PARTITION, fetch_rows
+from .base import SILENCE, Dialect, Insert, Row, Rows, constant_expressions, insert_text
+
+FEW = 8  # rows that are sent faster one by one than as arrays
+_CURSOR = "_outbox_inbox_cursor"  # an attribute of Django's connection
+_IN_ERROR = 3  # libpq's PQTRANS_INERROR
+
+
+class PostgreSQL(Dialect):
+    """UUIDs, lists and time stamps are parameters as they are."""
+
+    has_snapshots = True
+
+    now = "clock_timestamp()"
+    later = "(clock_timestamp() + %s * interval '1 second')"
+    among = "= ANY(%s)"
+    skip_locked = "FOR UPDATE SKIP LOCKED"
+    freeze_guard = "set_config('idle_in_transaction_session_timeout', %s, true)"
+
+    @classmethod
+    def of(cls, connection: Any) -> Dialect:
+        """Return the dialect."""
+        return _POSTGRESQL
+
+    def members(self, values: Sequence[Any]) -> Any:
+        """Return a list."""
+        return list(values)
+
+    def uuid(self, value: Any) -> Any:
+        """Return the value as it is."""
+        return value
+
+    def row_values(self, row: Sequence[Any]) -> Iterable[Any]:
+        """Return the row as it is."""
+        return row
+
+    def time_column(self, column: str) -> str:
+        """Return it as text: a thousand datetimes take longer than all their other columns."""
+        return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
+
+    @classmethod
+    def time_parameter(cls, connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
+        """Return the value as it is."""
+        return value
+
+    def fetch_fast(self, connection: Any, statement: str, parameters: Sequence[Any]) -> list[Row]:
+        """Run a statement with the parameters apart from the SQL; return its rows.
+
+        Django's cursors write all values into the text of the statement, quoted one by one. Here
+        they stay as they are, and an array of any length can be one binary parameter (``%b``), ten
+        times as fast. It is not a prepared statement, so it works behind a transaction-pooling
+        proxy.
+
+        The cursor is kept for the next time: psycopg takes as long to make one as for a short
+        statement. Time stamps come as text, for `as_datetime`.
+        """
+        connection.ensure_connection()
+        # Not there while it is in use: an execute wrapper of the project may run a statement of
+        # ours within another, and would overwrite the rows that have not been fetched yet.
+        cursor = vars(connection).pop(_CURSOR, None)
+        if cursor is None or cursor.connection is not connection.connection:
+            cursor = _new_cursor(connection.connection)
+        wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+        wrap(cursor).execute(statement, parameters)
+        rows: list[Row] = cursor.fetchall()
+        vars(connection)[_CURSOR] = cursor
+        return rows
+
+    def insert_new(
+        self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
+    ) -> list[Row]:
+        """Do as `Dialect.insert_new`; many rows go as one array a column: a third of the work."""
+        if len(rows) <= FEW:
+            return super().insert_new(connection, insert, rows, shared)
+        statement = _array_insert(self, insert)
+        returned: list[Row] = []
+        for start in range(0, len(rows), insert.batch):
+            columns = zip(*rows[start : start + insert.batch], strict=True)
+            returned += self.fetch_fast(connection, statement, [*shared, *map(list, columns)])
+        return returned
+
+    def begin_run(
+        self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
+    ) -> list[Row]:
+        """Do as `Dialect.begin_run`, in one statement: one trip to the server instead of four."""
+        return fetch_rows(
+            connection,
+            f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {self.free_condition()}"
+            f" {self.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {self.now}"
+            " FROM held WHERE p.id = held.id RETURNING held.run",
+            [partition, -SILENCE, run],
+        )
+
+    @classmethod
+    def is_aborted(cls, driver: Any) -> bool:
+        """Return whether a statement has failed since the last savepoint."""
+        return bool(driver.pgconn.transaction_status == _IN_ERROR)
+
+    def lock_tables(self, connection: BaseDatabaseWrapper, names: Sequence[str]) -> None:
+        """Keep writers away; readers may go on."""
+        quoted = ", ".join(map(connection.ops.quote_name, names))
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE")
+
+    def limit_lock_wait(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
+        """Let no statement of the open transaction wait longer for a lock."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{seconds}s'")
+
+
+_POSTGRESQL = PostgreSQL()
+
+
+def _new_cursor(driver: Any) -> Any:
+    from psycopg import Cursor
+    from psycopg.types.string import TextLoader
+
+    cursor = Cursor(driver)
+    cursor.adapters.register_loader("timestamptz", TextLoader)
+    return cursor
+
+
+@cache
+def _array_insert(sql: PostgreSQL, insert: Insert) -> str:
+    text = insert_text(sql, insert)
+    columns = ", ".join(insert.columns)
+    arrays = ", ".join(f"%b::{kind}[]" for kind in insert.types.split())
+    selected = [*["%s"] * len(insert.shared), columns, *constant_expressions(sql, insert)]
+    # Ids are given out in the order of the SELECT: without ORDER BY that is the planner's choice,
+    # and the messages of one key could be sent in another order than they were recorded in.
+    return (
+        f"{text.head} SELECT {', '.join(selected)}"
+        f" FROM unnest({arrays}) WITH ORDINALITY AS r ({columns}, n) ORDER BY n {text.tail}"
+    )

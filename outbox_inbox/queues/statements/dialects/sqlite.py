@@ -1,0 +1,61 @@
+"""SQLite: one write lock for the whole database, and neither UUIDs nor arrays."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..common import fetch_rows
+from .base import Dialect, Row
+
+
+class SQLite(Dialect):
+    """UUIDs are stored as 32 hex digits, time stamps as text."""
+
+    among = "IN (SELECT value FROM json_each(%s))"
+
+    def __init__(self, zone: str = "") -> None:
+        self.now = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now'{zone})"
+        self.later = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', %s || ' seconds'{zone})"
+
+    @classmethod
+    def of(cls, connection: Any) -> Dialect:
+        """Return the dialect for the time zone of the settings."""
+        return _UTC if settings.USE_TZ else _LOCAL
+
+    def members(self, values: Sequence[Any]) -> Any:
+        """Return a JSON array."""
+        return json.dumps([self.uuid(value) for value in values])
+
+    def uuid(self, value: Any) -> Any:
+        """Return UUIDs as hex digits."""
+        return value.hex if isinstance(value, UUID) else value
+
+    def lock_row(
+        self,
+        connection: BaseDatabaseWrapper,
+        columns: str,
+        table: str,
+        where: str,
+        parameters: Sequence[Any],
+        freeze_ms: int,
+    ) -> list[Row]:
+        """Write to a row, which takes the only write lock of the database.
+
+        A transaction that reads first and writes later is refused with "database is locked" as
+        soon as another has written in between, without waiting; so the lock comes first, also
+        where transactions do not begin with IMMEDIATE.
+        """
+        return fetch_rows(
+            connection,
+            f"UPDATE {table} SET paused = paused {where} RETURNING {columns}",
+            parameters,
+        )
+
+
+_UTC = SQLite()
+# Without USE_TZ Django stores local times; SQLite knows the same zone from the environment.
+_LOCAL = SQLite(", 'localtime'")

@@ -1,0 +1,123 @@
+"""The events of a context that a subscription reads: a page at a time, or counted."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .catch_up import CheckpointProgress, catch_up
+from .checkpoints import checkpoint_exists
+from .common import CHECKPOINT, STREAM, fetch_rows
+from .dialects import dialect
+
+_COLUMNS = (
+    "s.position, s.stream, s.version, s.message_id, s.type, s.schema_version, s.key, {payload},"
+    " {headers}, s.correlation_id, s.causation_id, s.hops, s.key_hash, s.kind, {recorded_at}"
+)
+_BARE = (
+    "s.position, s.stream, s.version, NULL, s.type, s.schema_version, NULL, {payload}, NULL, NULL,"
+    " NULL, NULL, NULL, NULL, NULL"
+)
+
+
+class StreamRow(NamedTuple):
+    """A row of the table of stored events; its text is not parsed.
+
+    `select_page` makes it, for projections (``streams/projecting.py``), the relay of a stream
+    (``outbox/stream_relay.py``) and `follow`. Of a bare page most columns are None.
+    """
+
+    position: int
+    stream: str
+    version: int
+    message_id: Any
+    type: str
+    schema_version: int
+    key: str | None
+    payload: str | None
+    headers: str | None
+    correlation_id: Any
+    causation_id: Any
+    hops: int
+    key_hash: int
+    kind: str
+    recorded_at: Any
+
+    @property
+    def id(self) -> int:
+        """Return the position: what the relay knows it by, like the id of an outbox row."""
+        return self.position
+
+
+def take_target(
+    connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress
+) -> CheckpointProgress | None:
+    """Return the progress with the next set to be worked off; None: there is nothing new.
+
+    SQLite has no sets: every page is the whole of one.
+    """
+    return catch_up(connection).take_target(connection, context, progress)
+
+
+def select_page(
+    connection: BaseDatabaseWrapper,
+    context: str,
+    progress: CheckpointProgress,
+    size: int,
+    more: Sequence[str] = (),
+    text: str = "{}",
+    *,
+    bare: bool = False,
+) -> list[StreamRow]:
+    """Return the next events of the target after the position, in order.
+
+    Arguments:
+        more: further conditions on columns of ``s``, without parameters.
+        text: what payload and headers are read by, in place of ``{}``.
+        bare: without what only an envelope or the relay needs, which takes most of the time.
+    """
+    columns = (_BARE if bare else _COLUMNS).format(
+        payload=text.format("s.payload"),
+        headers=text.format("s.headers"),
+        recorded_at=dialect(connection).time_column("s.recorded_at"),
+    )
+    tail = f"{_conditions(more)} ORDER BY s.position LIMIT %s"
+    rows = catch_up(connection).select_page(connection, columns, context, progress, tail, size)
+    return list(map(StreamRow._make, rows))
+
+
+def count_unhandled(
+    connection: BaseDatabaseWrapper, context: str, subscription: str, more: Sequence[str] = ()
+) -> tuple[int, Any]:
+    """Return how many events a subscription has still to handle, and when the first was recorded.
+
+    Arguments:
+        more: further conditions on columns of ``s``, without parameters.
+    """
+    if checkpoint_exists(connection, context, subscription):
+        rows = fetch_rows(
+            connection,
+            f"SELECT COUNT(*), MIN(s.recorded_at) FROM {CHECKPOINT} c JOIN {STREAM} s"
+            f" ON s.context = c.context AND {catch_up(connection).unhandled}{_conditions(more)}"
+            " WHERE c.context = %s AND c.subscription = %s",
+            [context, subscription],
+        )
+    else:
+        rows = fetch_rows(
+            connection,
+            f"SELECT COUNT(*), MIN(s.recorded_at) FROM {STREAM} s"
+            f" WHERE s.context = %s{_conditions(more)}",
+            [context],
+        )
+    ((count, oldest),) = rows
+    return count, oldest
+
+
+def type_condition(types: Sequence[str]) -> str:
+    """Return the condition that an event has one of these stored names."""
+    names = ", ".join("'" + name.replace("'", "''").replace("%", "%%") + "'" for name in types)
+    return f"s.type IN ({names})" if names else "FALSE"
+
+
+def _conditions(more: Sequence[str]) -> str:
+    return "".join(f" AND {each}" for each in more)
