@@ -26,18 +26,6 @@ from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up
 from outbox_inbox.queues.statements.dialects import as_datetime
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 
-__all__ = [
-    "Begin",
-    "Cursor",
-    "Lag",
-    "StreamRow",
-    "behind",
-    "delete_checkpoint",
-    "follow",
-    "rewind_checkpoint",
-    "take_over_checkpoint",
-]
-
 Begin = Literal["beginning", "now"]
 
 _NOT_IN_OUTBOX = "NOT s.in_outbox"

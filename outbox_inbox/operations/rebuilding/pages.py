@@ -12,6 +12,7 @@ from outbox_inbox.contexts import Context, ReadModel
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import StoredEvent
 from outbox_inbox.queues.attempts import error_line
+from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.streams.projecting import (
     apply_projections,
     place_of_event,
@@ -20,7 +21,6 @@ from outbox_inbox.streams.projecting import (
 )
 from outbox_inbox.streams.subscriptions import (
     Cursor,
-    StreamRow,
     follow,
     open_cursor,
     rewind_checkpoint,
