@@ -156,9 +156,9 @@ class TransferRefused(OutboxInboxError):
 class RebuildFailed(OutboxInboxError):
     """A projection failed on an event while its read model was rebuilt.
 
-    What was taken in before that event is kept, and the read model that people see is as it was.
-    Correct the projection, and call `manage.py rebuild_projection` again, which goes on with this
-    event; with `--restart` if the correction changes what the events before it come to.
+    The events before it are handled, and the live read model is unchanged. Correct the projection,
+    and call `manage.py rebuild_projection` again, which continues with this event; with `--restart`
+    if the correction changes the result of the events before it.
 
     Attributes:
         position: of the event, in the stream of all events of its context.
@@ -166,9 +166,14 @@ class RebuildFailed(OutboxInboxError):
         message_id: its id.
     """
 
-    position: int
-    type: str
-    message_id: UUID
+    def __init__(self, message: str, position: int, type_name: str, message_id: UUID) -> None:
+        super().__init__(message, position, type_name, message_id)
+        self.position = position
+        self.type = type_name
+        self.message_id = message_id
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TransportUnavailable(OutboxInboxError):

@@ -14,7 +14,7 @@ from outbox_inbox.models import (
     OutboxState,
     Queue,
 )
-from outbox_inbox.operations import MoverTurn, QueueStats, queue_stats, rounds
+from outbox_inbox.operations import MoverTurn, QueueStats, mover_turns, queue_stats
 from outbox_inbox.queues.outcome import Outcome
 
 from .clock import bring_next
@@ -54,7 +54,7 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
 
     Raises:
         DrainFailed: an attempt failed, a transport is out of reach, or something is left in a
-            queue since a partition is paused, resting or in use. Never with ``raise_errors=False``.
+            queue since a partition is paused, backing off or in use. Never with ``raise_errors=False``.
     """
     if until is not None and timezone.is_naive(until):
         raise ValueError(f"until={until!r}; expected an aware datetime")
@@ -71,7 +71,7 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
 def _drain(*, raise_errors: bool) -> Outcome:
     seen = _last_attempts()
     total = Outcome()
-    for step in rounds(contexts(), patience=_PATIENCE):
+    for step in mover_turns(contexts(), patience=_PATIENCE):
         total += step.outcome
         if raise_errors:
             _check(step, seen)
@@ -83,7 +83,7 @@ def _drain(*, raise_errors: bool) -> Outcome:
 def _check(step: MoverTurn, seen: dict[str, int]) -> None:
     if step.unreachable:
         raise DrainFailed(f"the transport of {step.context.label!r}: {step.unreachable}", [])
-    if step.work == "project" and step.outcome.failed:
+    if step.mover == "project" and step.outcome.failed:
         failures = list(_projections(step.context))
         raise DrainFailed(f"{len(failures)} projections failed in {step.context.label!r}", failures)
     if step.outcome.failed or step.outcome.dead:
@@ -108,8 +108,8 @@ def _left(stats: QueueStats) -> Iterator[str]:
         yield f"{stats.context} {stats.queue.value}: {idle} left: {why}"
     for each in stats.partitions:
         # What there is to be received is unknown while nobody may ask.
-        if each.queue == Queue.INTAKE and each.state == "resting":
-            yield f"{stats.context} intake: partition {each.number} is resting: {each.reason}"
+        if each.queue == Queue.INTAKE and each.state == "backing off":
+            yield f"{stats.context} intake: partition {each.number} is backing off: {each.reason}"
 
 
 def _projections(context: Context) -> Iterator[str]:

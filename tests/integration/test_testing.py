@@ -171,7 +171,7 @@ def test_drain_raises_when_a_transport_is_out_of_reach(monkeypatch):
     monkeypatch.setattr(LocalTransport, "publish", publish)
     put(Checked(order="a", number=1))
 
-    with pytest.raises(DrainFailed, match="resting: TransportUnavailable: no route"):
+    with pytest.raises(DrainFailed, match="backing off: TransportUnavailable: no route"):
         drain()
 
 

@@ -1,4 +1,4 @@
-"""A day of business told in figures, to a person or to a program."""
+"""The report of a business day: as text, or as JSON for a program."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from outbox_inbox.operations import QueueStats
 
-from .business import Day
-from .deployed import SHIPPING, here
+from .business_day import BusinessDay
+from .deployment import SHIPPING, is_deployed
 from .hops import Hop
 
-if TYPE_CHECKING:  # the model can be imported where shipping is deployed only
+if TYPE_CHECKING:  # at run time the model can only be imported where shipping is deployed
     from context_b.models import CountryBoard
 
 
-def board() -> "Sequence[CountryBoard] | None":
-    """Return shipping's country board, the highest revenue first; None where shipping is not."""
-    if not here(SHIPPING):
+def country_board() -> "Sequence[CountryBoard] | None":
+    """Return shipping's country board, the highest revenue first; None where shipping is not deployed."""
+    if not is_deployed(SHIPPING):
         return None
     from context_b.models import CountryBoard
 
@@ -25,21 +25,21 @@ def board() -> "Sequence[CountryBoard] | None":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """What there was to do, and what came of it.
+class DayReport:
+    """The orders of a business day, and its results.
 
     Fields:
         orders: how many orders the day had.
         day: what the use cases changed.
         seconds: how long it took.
-        before, after: what had come through each hop.
-        board: shipping's country board, see `board`.
-        queues: what is left to be done.
+        before, after: how many had passed each hop.
+        board: shipping's country board, see `country_board`.
+        queues: their state at the end.
         problems: what is not as it should be; empty when all is well.
     """
 
     orders: int
-    day: Day
+    day: BusinessDay
     seconds: float
     before: Mapping[Hop, int]
     after: Mapping[Hop, int]
@@ -53,7 +53,7 @@ class Report:
         return sum((row.revenue for row in self.board or ()), Decimal(0))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report for a program; money is text, so that nothing is rounded.
+        """Return the report for a program; money is text, so that it is not rounded.
 
         There are no keys for the board where shipping is not deployed.
         """
@@ -81,7 +81,7 @@ class Report:
         }
 
     def as_text(self) -> str:
-        """Return the report for a person."""
+        """Return the report as text."""
         parts = [self._summary(), self._hop_table(), self._board_table(), self._queue_lines()]
         return "\n\n".join(filter(None, map("\n".join, parts)))
 

@@ -1,7 +1,7 @@
-"""CSV files of strangers, read strictly: every mistake is found, and named by file, line, column.
+"""Reads CSV files strictly: every mistake is reported by file, line and column.
 
-A mistake is noted, and a harmless value takes its place, so that reading goes on and all mistakes
-are found together. Whoever reads must look at the problems before using any value.
+A mistake is noted and replaced by a harmless value, so that reading goes on and all mistakes are
+reported together. The caller must check the problems before it uses any value.
 """
 
 import csv
@@ -23,7 +23,7 @@ _BROKEN = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: where it stands (`line` counts from 1, `column` is a name), and what it is."""
+    """One mistake: where it is (`line` counts from 1, `column` is a name), and what is wrong."""
 
     file: str
     line: int | None
@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Row:
-    """One record of a table; hands out its values checked, and notes what is wrong with them."""
+    """One record of a table; returns checked values, and notes what is wrong with them."""
 
     file: str
     line: int
@@ -56,7 +56,7 @@ class Row:
         """Return a text of 1 to 100 printable characters."""
         value = self.cells[column]
         if not value:
-            self.refuse(column, "there is nothing")
+            self.refuse(column, "the value is empty")
         elif len(value) > MAX_TEXT:
             self.refuse(column, f"{_shown(value)} is longer than {MAX_TEXT} characters")
         elif control := next((one for one in value if unicodedata.category(one) == "Cc"), None):
@@ -87,23 +87,23 @@ class Row:
             if _DATE.fullmatch(value):
                 return date.fromisoformat(value)
         except ValueError:
-            pass  # the form is right, but there is no such day
+            pass  # the form is right, but the calendar does not have this day
         self.refuse(column, f"{_shown(value)} is not a date, such as 2016-07-04")
         return date.min
 
     def day_or_none(self, column: str) -> date | None:
-        """Return a day of the calendar, or None when there is nothing."""
+        """Return a day of the calendar, or None when the value is empty."""
         return self.day(column) if self.cells[column] else None
 
 
 def read_table(path: Path, columns: Sequence[str], problems: list[Problem]) -> list[Row]:
     """Read the rows of a CSV file (UTF-8, commas, a header) that has at least these columns.
 
-    Mistakes are added to `problems`; what cannot be read at all gives no rows.
+    Mistakes are added to `problems`; a file that cannot be read at all has no rows.
     """
     name = str(path)
     try:
-        # What is not UTF-8 is let through as surrogates, to be reported with line and column.
+        # Bytes that are not UTF-8 become surrogates, to be reported with line and column.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             records = _records(csv.reader(file, strict=True), name, problems)
             _, header = next(records, (1, []))
@@ -123,7 +123,7 @@ def read_table(path: Path, columns: Sequence[str], problems: list[Problem]) -> l
 def _records(
     reader: Iterator[list[str]], name: str, problems: list[Problem]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Give each record that is not blank with the line it begins on, its cells trimmed."""
+    """Yield each record that is not blank with the line it begins on, its cells trimmed."""
     while True:
         line: int = reader.line_num + 1  # type: ignore[attr-defined]  # csv's reader has it
         try:
@@ -182,5 +182,5 @@ def _shown(value: str) -> str:
 
 
 def _printable(text: str) -> str:
-    # A stranger's text may hold characters that a terminal would obey.
+    # A terminal would execute control characters in a name.
     return text if text.isprintable() else repr(text)

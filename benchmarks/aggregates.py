@@ -6,20 +6,20 @@ from typing import Final
 
 from django.db import connection
 
-from benchmarks.filling import STREAM, clear
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import FIRST, Bought, bought
+from benchmarks.tables import STREAM, clear_tables
 from outbox_inbox.aggregates import Repository, snapshots
 from outbox_inbox.events import codec
 
 _EVENTS: Final = 1_000
-_SINCE: Final = 10  # events that came after the snapshot
+_AFTER_SNAPSHOT: Final = 10  # events that came after the snapshot
 _NAME: Final = "customer-1"
 
 
 @dataclass
 class Customer:
-    """What a customer has bought, added up."""
+    """The sum of a customer's purchases."""
 
     number: str
     purchases: int = 0
@@ -27,7 +27,7 @@ class Customer:
     last: Bought | None = None
 
     def apply(self, event: Bought) -> None:
-        """Take in the next purchase."""
+        """Add the next purchase."""
         self.purchases += 1
         self.total += event.total
         self.last = event
@@ -39,16 +39,16 @@ SHORT: Final = Repository(
     start=Customer,
     fold=Customer.apply,
     stream="customer-{}",
-    snapshot_every=_EVENTS - _SINCE,
+    snapshot_every=_EVENTS - _AFTER_SNAPSHOT,
 )
 
 
 def fill(_: float) -> None:
-    """Make the stream, with a snapshot shortly before its end."""
-    clear()
+    """Create the stream, with a snapshot shortly before its end."""
+    clear_tables()
     snapshots.forget("store")
     events = [bought(number, order="1") for number in range(FIRST, FIRST + _EVENTS)]
-    for part in (events[:-_SINCE], events[-_SINCE:]):
+    for part in (events[:-_AFTER_SNAPSHOT], events[-_AFTER_SNAPSHOT:]):
         with SHORT.atomic():
             SHORT.load("1").append(*part)
 

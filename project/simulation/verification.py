@@ -1,6 +1,6 @@
-"""Holds what the contexts show against what was asked of them.
+"""Compares what the contexts show with the orders that were given to them.
 
-The models are imported where they are needed: a context may be deployed elsewhere.
+The models are imported within the functions: a context may be deployed elsewhere.
 """
 
 from collections import Counter, defaultdict
@@ -13,29 +13,29 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.operations import QueueStats
 from outbox_inbox.queues.statements import checkpoints
 
-from .deployed import ORDERING
-from .orders import OutsideOrder
+from .customer_order import CustomerOrder
+from .deployment import ORDERING
 
 
-def unfinished(queues: Sequence[QueueStats]) -> Iterator[str]:
-    """Say what a drain could not bring to its end, and what to do about it."""
+def unfinished_queues(queues: Sequence[QueueStats]) -> Iterator[str]:
+    """Yield what a drain could not finish, and what to do about it."""
     for stats in queues:
         place = f"the {stats.queue} of {stats.context}"
         if stats.dead:
             yield (
-                f"{stats.dead} dead in {place}, {stats.depth['waiting']} waiting behind them: find "
-                f"the reason, run manage.py retry_messages --context {stats.context} --all, and this "
+                f"{stats.dead} dead in {place}, {stats.depth['waiting']} waiting behind them: correct "
+                f"the cause, run manage.py retry_messages --context {stats.context} --all, and this "
                 "command again"
             )
         elif stats.unfinished:
             yield (
-                f"{stats.unfinished} not finished in {place}: see manage.py queue_stats, and go on "
-                "with the same command"
+                f"{stats.unfinished} not finished in {place}: see manage.py queue_stats, and run "
+                "the same command again"
             )
 
 
-def wrong_orders(orders: Sequence[OutsideOrder]) -> Iterator[str]:
-    """Say which orders do not stand in both contexts as the outside world knows them."""
+def wrong_orders(orders: Sequence[CustomerOrder]) -> Iterator[str]:
+    """Yield the orders that one of the two contexts does not show as they should be."""
     from context_a.models import OrderSummary
     from context_b.models import Shipment
 
@@ -48,19 +48,19 @@ def wrong_orders(orders: Sequence[OutsideOrder]) -> Iterator[str]:
             summary and (summary.status, summary.total, summary.shipped_on),
             shipment and (shipment.status, shipment.dispatched_on),
         )
-        wanted = _wanted(order)
+        wanted = _expected(order)
         if found != wanted:
             yield f"order {order.order_id} should be {wanted} and is {found}"
 
 
 def wrong_countries() -> Iterator[str]:
-    """Say where a board is not the sum of ordering's orders, less the cancelled ones."""
+    """Yield the countries whose board is not the sum of the orders without the cancelled ones."""
     from context_a.models import OrderSummary
 
     orders: Counter[str] = Counter()
     revenue: dict[str, Decimal] = defaultdict(Decimal)
-    standing = OrderSummary.objects.exclude(status=OrderSummary.Status.CANCELLED)
-    for country, total in standing.values_list("country", "total").iterator():
+    valid = OrderSummary.objects.exclude(status=OrderSummary.Status.CANCELLED)
+    for country, total in valid.values_list("country", "total").iterator():
         orders[country] += 1
         revenue[country] += total
     for name, board in _boards():
@@ -87,7 +87,7 @@ def _boards() -> Iterator[tuple[str, Board]]:
         yield "ordering's board", {row.country: (row.orders, row.revenue) for row in rows}
 
 
-def _wanted(order: OutsideOrder) -> tuple[object, object]:
+def _expected(order: CustomerOrder) -> tuple[object, object]:
     from context_a.models import OrderSummary
     from context_b.models import Shipment
 

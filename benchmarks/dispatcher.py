@@ -1,4 +1,4 @@
-"""The dispatcher, in its three ways of handling, against loops without any of its care."""
+"""The dispatcher, in its three ways of handling, against loops without its safety."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 
-from benchmarks.filling import DELIVERY, INBOX, clear, fill_inbox, settle, store
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import Bought, BoughtListed, BoughtTogether
 from benchmarks.store.models import Purchase
+from benchmarks.tables import DELIVERY, INBOX, analyze_tables, clear_tables, fill_inbox, store
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Partition, table
 from outbox_inbox.queues.partitions import ensure_partitions
@@ -49,10 +49,10 @@ def ours(cls: type[Bought]) -> Callable[[int], Work]:
 
 
 def _fill(count: int, cls: type[Bought]) -> None:
-    clear()
+    clear_tables()
     ensure_partitions("default")
     fill_inbox(cls, count)
-    settle()
+    analyze_tables()
 
 
 def _bare(count: int, cls: type[Bought], handle: Callable[[int, int], int]) -> Work:
@@ -155,9 +155,9 @@ def _mark(rows: Rows) -> None:
         )
 
 
-def _run(sql: str, *parameters: Any) -> list[Any]:
+def _run(statement: str, *parameters: Any) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
+        cursor.execute(statement, parameters)
         return list(cursor.fetchall())
 
 

@@ -1,13 +1,21 @@
-"""The relay: from the outbox into the own inbox, with one delivery a message."""
+"""The relay: from the outbox into the context's own inbox, with one delivery a message."""
 
 from typing import Final
 
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from benchmarks.filling import DELIVERY, INBOX, OUTBOX, clear, fill_outbox, settle, store
 from benchmarks.harness import Comparison, Reading, Work
 from benchmarks.store.events import Bought
+from benchmarks.tables import (
+    DELIVERY,
+    INBOX,
+    OUTBOX,
+    analyze_tables,
+    clear_tables,
+    fill_outbox,
+    store,
+)
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.partitions import ensure_partitions
 from outbox_inbox.queues.statements.dialects import dialect
@@ -39,7 +47,7 @@ def our_relay(count: int) -> Work:
 
 
 def statements_a_message(count: int) -> float:
-    """Return how many statements the relay needs a message, BEGIN and COMMIT included."""
+    """Return the relay's statements per message, BEGIN and COMMIT included."""
     work = our_relay(count)
     with CaptureQueriesContext(connection) as queries:
         work()
@@ -47,10 +55,10 @@ def statements_a_message(count: int) -> float:
 
 
 def _fill(count: int) -> None:
-    clear()
+    clear_tables()
     ensure_partitions("default")
     fill_outbox(Bought, count)
-    settle()
+    analyze_tables()
 
 
 def _move_batch() -> int:

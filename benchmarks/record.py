@@ -5,10 +5,10 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from benchmarks.filling import OUTBOX, clear
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import FIRST, NOTE, Bought, bought
 from benchmarks.store.models import Purchase
+from benchmarks.tables import OUTBOX, clear_tables
 from outbox_inbox import record
 from outbox_inbox.events import codec
 from outbox_inbox.queues.statements.dialects import dialect
@@ -24,8 +24,8 @@ _INSERT: Final = (
 
 
 def business_row_alone(count: int) -> Work:
-    """Return the work of use cases that tell nobody."""
-    clear()
+    """Return the work of use cases that record no event."""
+    clear_tables()
 
     def work() -> int:
         for number in range(FIRST, FIRST + count):
@@ -37,8 +37,8 @@ def business_row_alone(count: int) -> Work:
 
 
 def business_row_and_event(count: int) -> Work:
-    """Return the work of use cases that record an event of what they did."""
-    clear()
+    """Return the work of use cases that record an event."""
+    clear_tables()
 
     def work() -> int:
         for number in range(FIRST, FIRST + count):
@@ -60,11 +60,11 @@ def business_row_and_event(count: int) -> Work:
 
 
 def business_row_and_ready_made_row(count: int) -> Work:
-    """Return the work of use cases that insert a row of the outbox without working anything out.
+    """Return the work of use cases that insert an outbox row whose values are ready.
 
-    It goes through the driver alone, by a cursor that is kept: no less can be done in a statement.
+    By the driver alone, on a cursor that stays open: an insert cannot cost less.
     """
-    clear()
+    clear_tables()
     rows = iter([_ready_made(number) for number in range(FIRST, FIRST + count)])
     insert = f"{_INSERT.format(now=dialect(connection).now)} RETURNING recorded_at"
     cursor = _driver_cursor()
@@ -82,7 +82,7 @@ def business_row_and_ready_made_row(count: int) -> Work:
 
 def many_by_executemany(count: int) -> Work:
     """Return the work of inserting ready-made rows, a hundred a transaction."""
-    clear()
+    clear_tables()
     rows = [_ready_made(number) for number in range(FIRST, FIRST + count)]
     insert = _INSERT.format(now=dialect(connection).now)
 
@@ -97,7 +97,7 @@ def many_by_executemany(count: int) -> Work:
 
 def many_by_record(count: int) -> Work:
     """Return the work of recording a hundred events a transaction."""
-    clear()
+    clear_tables()
     events = [bought(number) for number in range(FIRST, FIRST + count)]
 
     def work() -> int:
@@ -122,17 +122,17 @@ def _buy(number: int) -> Purchase:
 
 
 def _driver_cursor() -> Any:
-    """Return a cursor without what Django puts around it."""
+    """Return a cursor of the driver, without Django's wrapper."""
     connection.ensure_connection()
     if connection.vendor != "postgresql":
         return connection.create_cursor()
-    from psycopg import Cursor  # Django's own writes the values into the statement
+    from psycopg import Cursor  # Django's cursor would interpolate the values into the statement
 
     return Cursor(connection.connection)
 
 
 def _ready_made(number: int) -> tuple[object, ...]:
-    """Return the values of a row, as the database takes them: nothing is left to be worked out."""
+    """Return the values of a row in the form that the database takes."""
     event = bought(number)
     message_id = dialect(connection).uuid(UUID(int=number))
     about = ("store", message_id, "store.Bought", 1, event.order, codec.encode(event), "{}")

@@ -1,4 +1,4 @@
-"""Orders out of nothing, for a machine that has no real ones: seeded, so they can be made again."""
+"""Generated orders, for a machine without real ones; the same seed gives the same orders."""
 
 from datetime import date, timedelta
 from decimal import Decimal
@@ -6,7 +6,7 @@ from random import Random
 
 from context_a.services import OrderLine
 
-from .orders import OutsideOrder
+from .customer_order import CustomerOrder
 
 CUSTOMERS = (
     ("Blåbär & Söner", "Sweden"),
@@ -35,26 +35,26 @@ PRODUCTS = (
 DISCOUNTS = (Decimal(0), Decimal(0), Decimal(0), Decimal("0.05"), Decimal("0.15"), Decimal("0.2"))
 
 
-def make_orders(count: int, seed: int) -> list[OutsideOrder]:
-    """Make orders with the ids `demo-<seed>-1` to `demo-<seed>-<count>`.
+def generate_orders(count: int, seed: int) -> list[CustomerOrder]:
+    """Generate orders with the ids `demo-<seed>-1` to `demo-<seed>-<count>`.
 
     The same seed gives the same orders, and a larger count begins with those of a smaller one.
-    One in twenty is cancelled; of the others, nine in ten leave the house.
+    One in twenty is cancelled; of the others, nine in ten are dispatched.
     """
-    return [_make_order(f"demo-{seed}-{number}", number) for number in range(1, count + 1)]
+    return [_generate_order(f"demo-{seed}-{number}", number) for number in range(1, count + 1)]
 
 
-def _make_order(order_id: str, number: int) -> OutsideOrder:
-    random = Random(order_id)  # noqa: S311  orders to play with: to be repeated, not to be secret
+def _generate_order(order_id: str, number: int) -> CustomerOrder:
+    random = Random(order_id)  # noqa: S311  repeatable, not secret
     customer, country = random.choice(CUSTOMERS)
     ordered_on = date(2024, 1, 1) + timedelta(days=random.randrange(366))
     cancelled = number % 20 == 5
     leaves = not cancelled and random.random() < 0.9
-    return OutsideOrder(
+    return CustomerOrder(
         order_id=order_id,
         customer=customer,
         country=country,
-        lines=tuple(_make_line(random) for _ in range(random.randint(1, 5))),
+        lines=tuple(_generate_line(random) for _ in range(random.randint(1, 5))),
         ordered_on=ordered_on,
         required_on=ordered_on + timedelta(days=28),
         shipped_on=ordered_on + timedelta(days=random.randint(1, 20)) if leaves else None,
@@ -62,7 +62,7 @@ def _make_order(order_id: str, number: int) -> OutsideOrder:
     )
 
 
-def _make_line(random: Random) -> OrderLine:
+def _generate_line(random: Random) -> OrderLine:
     product, unit_price = random.choice(PRODUCTS)
     return OrderLine(
         product=product,

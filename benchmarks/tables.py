@@ -1,4 +1,4 @@
-"""Fills the tables with messages by a few statements, so that preparing a round takes no time."""
+"""Fills the tables with messages in a few statements, so that a round is prepared quickly."""
 
 from typing import Final
 
@@ -19,30 +19,30 @@ _ORDER, _NUMBER = "@order@", 987654321
 
 
 def store() -> Context:
-    """Return the context of the benchmarks, as it is deployed now."""
+    """Return the context of the benchmarks, with the present settings."""
     return get_context("store")
 
 
-def run(using: str, sql: str, *parameters: object) -> None:
+def execute(using: str, statement: str, *parameters: object) -> None:
     """Execute a statement."""
     with connections[using].cursor() as cursor:
-        cursor.execute(sql, parameters)
+        cursor.execute(statement, parameters)
 
 
-def clear(using: str = "default") -> None:
+def clear_tables(using: str = "default") -> None:
     """Empty all tables but the partitions'."""
     tables = (PURCHASE, DELIVERY, INBOX, OUTBOX, STREAM)
     if connections[using].vendor == "postgresql":
-        run(using, f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+        execute(using, f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
     else:
         for name in tables:
-            run(using, f"DELETE FROM {name}")
+            execute(using, f"DELETE FROM {name}")
 
 
-def settle(using: str = "default") -> None:
-    """Let the planner know what is in the tables now, as autovacuum does sooner or later."""
+def analyze_tables(using: str = "default") -> None:
+    """Update the planner's statistics, as autovacuum does sooner or later."""
     for name in (OUTBOX, INBOX, DELIVERY):
-        run(using, f"ANALYZE {name}")
+        execute(using, f"ANALYZE {name}")
 
 
 def fill_outbox(
@@ -58,16 +58,16 @@ def fill_outbox(
     """Put messages of one event into the outbox of its context.
 
     Arguments:
-        first: the number of the first; numbers make the message ids.
-        key: one key for all; default: a thousand different ones.
-        partitions: over how many they are spread.
+        first: the number of the first one; the message ids are made of the numbers.
+        key: one key for all; default: a thousand different keys.
+        partitions: how many partitions they are spread over.
     """
     sql = dialect(connections[using])
     context, kind = (
         context_of(cls),
         "integration" if issubclass(cls, IntegrationEvent) else "domain",
     )
-    run(
+    execute(
         using,
         f"{_series(using)} INSERT INTO {OUTBOX} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, kind, partition, recorded_at, state,"
@@ -84,7 +84,7 @@ def fill_stream(
 ) -> None:
     """Put events into the stream of their context, each key a stream, and not into the outbox."""
     sql, context = dialect(connections[using]), context_of(cls)
-    run(
+    execute(
         using,
         f"{_series(using)} INSERT INTO {STREAM} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, kind, recorded_at, stream, version,"
@@ -109,7 +109,7 @@ def fill_inbox(
     """Put messages of one event into the inbox, with one delivery each; see `fill_outbox`."""
     sql = dialect(connections[using])
     (consumer,) = store().consumers_of(f"store.{cls.__name__}")
-    run(
+    execute(
         using,
         f"{_series(using)} INSERT INTO {INBOX} (context, message_id, type, schema_version, key,"
         " payload, headers, correlation_id, hops, key_hash, recorded_at, source, received_at)"
@@ -118,7 +118,7 @@ def fill_inbox(
         " FROM series",
         *(first, first + count - 1, f"store.{cls.__name__}", key, _template(cls), key),
     )
-    run(
+    execute(
         using,
         f"INSERT INTO {DELIVERY} (message_id, context, consumer, partition, key, state, attempts,"
         f" holds, error) SELECT id, context, %s, key_hash %% {partitions}, key, %s, 0, FALSE, ''"
@@ -156,7 +156,7 @@ def _template(cls: type[Bought] | type[Sold]) -> str:
 
 
 def check_size() -> None:
-    """Make sure that the event has the size that the report speaks of."""
+    """Check that the event has the size that the report states."""
     size = len(codec.encode(bought(FIRST)).encode())
     if size != BYTES:
         raise AssertionError(f"the event has {size} bytes, not {BYTES}")

@@ -1,4 +1,4 @@
-"""An order as the outside world knows it: what was wanted, and what became of it."""
+"""An order as the customer knows it: what was ordered, and when it was shipped."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -8,8 +8,8 @@ from context_a.services import OrderLine
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutsideOrder:
-    """One order of a customer; `shipped_on` is empty when it never left the house."""
+class CustomerOrder:
+    """One order of a customer; `shipped_on` is None when it was never dispatched."""
 
     order_id: str
     customer: str
@@ -22,7 +22,7 @@ class OutsideOrder:
 
     @property
     def total(self) -> Decimal:
-        """What the order is worth. Reckoned anew: whoever checks ordering must not ask it."""
+        """What the order is worth, calculated here: a check of ordering must not ask ordering."""
         with localcontext(prec=100):
             lines = [one.unit_price * one.quantity * (1 - one.discount) for one in self.lines]
             return sum(lines, Decimal(0)).quantize(Decimal("0.01"), ROUND_HALF_UP)

@@ -1,19 +1,19 @@
-"""Two CSV files, orders and their lines, made into orders: all of them or none."""
+"""Reads orders from two CSV files, orders and their lines: all of them or none."""
 
 from collections import defaultdict
 from pathlib import Path
 
 from context_a.services import OrderLine
 
-from .orders import OutsideOrder
-from .tables import Problem, Row, read_table
+from .csv_table import Problem, Row, read_table
+from .customer_order import CustomerOrder
 
 ORDER_COLUMNS = ("order_id", "customer", "country", "ordered_on", "required_on", "shipped_on")
 LINE_COLUMNS = ("order_id", "product", "unit_price", "quantity", "discount")
 
 
-class WrongFiles(Exception):
-    """The files are not what they should be; `problems` has every mistake, by file and line."""
+class InvalidFiles(Exception):
+    """The files have mistakes; `problems` lists all of them, by file and line."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)
@@ -23,10 +23,11 @@ class WrongFiles(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
-def read_orders(orders: Path, lines: Path) -> list[OutsideOrder]:
-    """Read both files completely, in the order of the orders' file.
+def read_orders(orders: Path, lines: Path) -> list[CustomerOrder]:
+    """Read both files completely; return the orders in the order of the first one.
 
-    Raises WrongFiles when anything is wrong in either of them.
+    Raises:
+        InvalidFiles: one of them has a mistake.
     """
     problems: list[Problem] = []
     order_rows = read_table(orders, ORDER_COLUMNS, problems)
@@ -34,12 +35,14 @@ def read_orders(orders: Path, lines: Path) -> list[OutsideOrder]:
     complete = not problems
     lines_of: dict[str, list[OrderLine]] = defaultdict(list)
     for row in line_rows:
-        lines_of[row.text("order_id")].append(_line(row))
-    read = [_order(row, tuple(lines_of[row.cells["order_id"]])) for row in order_rows]
-    if complete:  # else rows are missing, and nothing can be said about what refers to them
+        lines_of[row.text("order_id")].append(_order_line(row))
+    read = [_customer_order(row, tuple(lines_of[row.cells["order_id"]])) for row in order_rows]
+    if complete:  # otherwise rows are missing, and every reference to them would be reported
         _check_references(order_rows, line_rows, str(orders), str(lines), problems)
     if problems:
-        raise WrongFiles(sorted(problems, key=lambda one: (one.file != str(orders), one.line or 0)))
+        raise InvalidFiles(
+            sorted(problems, key=lambda one: (one.file != str(orders), one.line or 0))
+        )
     return read
 
 
@@ -56,7 +59,7 @@ def _check_references(
     for row in order_rows:
         first = known.setdefault(row.cells["order_id"], row)
         if first is not row:
-            row.refuse("order_id", f"this order stands on line {first.line} already")
+            row.refuse("order_id", f"line {first.line} has this order already")
     with_lines = {row.cells["order_id"] for row in line_rows}
     for row in line_rows:
         if row.cells["order_id"] not in known:
@@ -66,7 +69,7 @@ def _check_references(
             row.refuse("order_id", f"this order has no lines in {lines}")
 
 
-def _line(row: Row) -> OrderLine:
+def _order_line(row: Row) -> OrderLine:
     return OrderLine(
         product=row.text("product"),
         unit_price=row.number("unit_price"),
@@ -75,8 +78,8 @@ def _line(row: Row) -> OrderLine:
     )
 
 
-def _order(row: Row, lines: tuple[OrderLine, ...]) -> OutsideOrder:
-    return OutsideOrder(
+def _customer_order(row: Row, lines: tuple[OrderLine, ...]) -> CustomerOrder:
+    return CustomerOrder(
         order_id=row.text("order_id"),
         customer=row.text("customer"),
         country=row.text("country"),

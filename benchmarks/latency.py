@@ -1,4 +1,4 @@
-"""What it takes to look when there is nothing, and to get one message through when there is."""
+"""The cost of an idle poll, and the time that one message takes through relay and dispatcher."""
 
 from statistics import median, quantiles
 from time import perf_counter
@@ -6,9 +6,9 @@ from typing import Final
 
 from django.db import transaction
 
-from benchmarks.filling import clear, store
 from benchmarks.harness import Reading
 from benchmarks.store.events import FIRST, bought
+from benchmarks.tables import clear_tables, store
 from outbox_inbox import record
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.outbox.relay import relay_outbox
@@ -16,9 +16,9 @@ from outbox_inbox.queues.partitions import ensure_partitions
 
 
 def idle_poll(count: int) -> float:
-    """Return the median time (ms) of a look into the outbox and the inbox of an idle context."""
-    _start_empty()
-    return median(_pass() for _ in range(count))
+    """Return the median time (ms) of a poll of the outbox and the inbox of an idle context."""
+    _empty_queues()
+    return median(_relay_and_dispatch() for _ in range(count))
 
 
 def median_latency(count: int) -> float:
@@ -34,24 +34,24 @@ def high_latency(count: int) -> float:
 def latencies(count: int) -> list[float]:
     """Return times (ms) from the commit of a use case until its event was relayed and handled.
 
-    In this process and at once: what a wake-up takes comes on top.
+    In this process and at once: the time of a wake-up is not included.
     """
-    _start_empty()
+    _empty_queues()
     found = []
     for number in range(FIRST, FIRST + max(count, 2)):
         with transaction.atomic():
             record(bought(number))
-        found.append(_pass())
+        found.append(_relay_and_dispatch())
     return found
 
 
-def _start_empty() -> None:
-    clear()
+def _empty_queues() -> None:
+    clear_tables()
     ensure_partitions("default")
-    _pass()
+    _relay_and_dispatch()
 
 
-def _pass() -> float:
+def _relay_and_dispatch() -> float:
     context = store()
     began = perf_counter()
     relay_outbox(context)

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 
-from benchmarks.filling import STREAM, run
 from benchmarks.harness import Comparison, Reading, Work
+from benchmarks.tables import STREAM, execute
 from context_a.models import CountryBoard
 from outbox_inbox.events import codec
 from outbox_inbox.models import Checkpoint, table
-from outbox_inbox.operations.rebuilding import find, rebuild
+from outbox_inbox.operations.rebuilding import find_read_model, rebuild
 from outbox_inbox.queues.statements.dialects import dialect
 
 _EVENTS: Final = 1_000_000
@@ -39,23 +39,23 @@ def raw_rebuild(count: int) -> Work:
 def our_rebuild(count: int) -> Work:
     """Return the work of ``rebuild_projection country_board``."""
     _fill(count)
-    return lambda: rebuild(*find("country_board"), restart=True).events
+    return lambda: rebuild(*find_read_model("country_board"), restart=True).events
 
 
 def memory(count: int) -> float:
-    """Return by how many megabytes a rebuild makes the process grow."""
+    """Return by how many megabytes the process grows during a rebuild."""
     import resource
 
     _fill(count)
-    rebuild(*find("country_board"), restart=True, stop=_after(2))
+    rebuild(*find_read_model("country_board"), restart=True, stop=_after(2))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    rebuild(*find("country_board"))
+    rebuild(*find_read_model("country_board"))
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def _after(pages: int) -> Any:
-    left = iter(range(pages))
-    return lambda: next(left, None) is None
+    remaining = iter(range(pages))
+    return lambda: next(remaining, None) is None
 
 
 def _fill(count: int) -> None:
@@ -63,10 +63,10 @@ def _fill(count: int) -> None:
     global _filled  # noqa: PLW0603
     if _filled == count:
         return
-    run("default", f"TRUNCATE {STREAM} RESTART IDENTITY CASCADE")
+    execute("default", f"TRUNCATE {STREAM} RESTART IDENTITY CASCADE")
     Checkpoint.objects.all().delete()
     sql = dialect(connection)
-    run(
+    execute(
         "default",
         f"INSERT INTO {STREAM} (context, message_id, type, schema_version, key, payload, headers,"
         " correlation_id, hops, key_hash, kind, recorded_at, stream, version, in_outbox)"
@@ -76,7 +76,7 @@ def _fill(count: int) -> None:
         f" 'domain', {sql.now}, 'order-' || n, 1, TRUE FROM generate_series(1, %s) n",
         *(_template(), ",".join(_COUNTRIES), count),
     )
-    run("default", f"VACUUM ANALYZE {STREAM}")
+    execute("default", f"VACUUM ANALYZE {STREAM}")
     _filled = count
 
 

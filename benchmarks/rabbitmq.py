@@ -1,6 +1,6 @@
 """RabbitMQ: out of an outbox with confirmations, against Redis and against publishing without any.
 
-The bare sides are psycopg and kombu's AMQP driver by themselves, with the same statements, the same
+The bare sides use psycopg and kombu's AMQP driver directly, with the same statements, the same
 messages and batches of the same size.
 """
 
@@ -12,15 +12,14 @@ from typing import Any, Final
 from django.conf import settings
 from django.test import override_settings
 
-from benchmarks import carrying
-from benchmarks.carrying import _fill, _psycopg, bare_relay
-from benchmarks.filling import OUTBOX
+from benchmarks import redis_streams
+from benchmarks.bare_outbox import connect_psycopg, locked_batch, refill_outbox
 from benchmarks.harness import Comparison, Work
+from benchmarks.redis_streams import bare_relay
 from outbox_inbox.contexts import get_context
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.transports import transport
 
-_BATCH: Final = 500
 _PREFIX: Final = f"bench-outbox-inbox-{os.getpid()}"
 _QUEUE: Final = f"{_PREFIX}-inbox.branch"
 _EXCHANGE: Final = f"{_PREFIX}.mall"
@@ -28,7 +27,7 @@ _EXCHANGE: Final = f"{_PREFIX}.mall"
 Send = Callable[[Any, Any, str], None]
 
 
-def hindrance() -> str | None:
+def unavailable_reason() -> str | None:
     """Return why nothing here can be measured, or None."""
     from kombu.exceptions import OperationalError
 
@@ -37,13 +36,13 @@ def hindrance() -> str | None:
             server.connect()
     except (OperationalError, OSError) as error:
         return f"RabbitMQ does not answer: {error}"
-    return carrying.hindrance()
+    return redis_streams.unavailable_reason()
 
 
 def our_relay(count: int) -> Work:
     """Return the work of the relay."""
-    _fill(count)
-    _empty()
+    refill_outbox(count)
+    _empty_queue()
 
     def work() -> int:
         with override_settings(OUTBOX_INBOX=_deployment()):
@@ -62,7 +61,7 @@ def unconfirmed(count: int) -> Work:
 
 
 def confirmed_each(count: int) -> Work:
-    """Return the same with a confirmation that is waited for after each message, as kombu does."""
+    """Return the same work, waiting for a confirmation after each message, as kombu does."""
 
     def send(channel: Any, message: Any, kind: str) -> None:
         channel.basic_publish_confirm(message, _EXCHANGE, kind, mandatory=True)
@@ -71,9 +70,9 @@ def confirmed_each(count: int) -> Work:
 
 
 def _bare(count: int, send: Send) -> Work:
-    _fill(count)
-    _empty()
-    database, server = _psycopg(), _rabbit()
+    refill_outbox(count)
+    _empty_queue()
+    database, server = connect_psycopg(), _rabbit()
     channel = server.default_channel
 
     def work() -> int:
@@ -90,13 +89,7 @@ def _bare(count: int, send: Send) -> Work:
 def _send_batch(database: Any, channel: Any, send: Send) -> int:
     from amqp.basic_message import Message
 
-    with database.transaction():
-        rows = database.execute(
-            f"SELECT id, message_id, type, schema_version, key, payload, correlation_id,"
-            f" recorded_at FROM {OUTBOX} WHERE context = 'mall' AND partition = 0"
-            " AND state = 'pending' AND due_at IS NULL ORDER BY id LIMIT %s FOR UPDATE",
-            [_BATCH],
-        ).fetchall()
+    with locked_batch(database) as rows:
         for _, id_, type_, version, key, payload, correlation, time in rows:
             kind = f"{type_}.v{version}"
             headers = {
@@ -117,15 +110,11 @@ def _send_batch(database: Any, channel: Any, send: Send) -> int:
                 application_headers=headers,
             )
             send(channel, message, kind)
-        database.execute(
-            f"UPDATE {OUTBOX} SET state = 'sent', finished_at = now() WHERE id = ANY(%s)",
-            [[row[0] for row in rows]],
-        )
         return len(rows)
 
 
-def _empty() -> None:
-    """Make the exchange and the queue, if they are not there, and empty the queue."""
+def _empty_queue() -> None:
+    """Create the exchange and the queue, unless they exist, and empty the queue."""
     with override_settings(OUTBOX_INBOX=_deployment()):
         branch = get_context("branch")
         with transport("amqp").attached(branch):
@@ -153,7 +142,7 @@ def _url() -> str:
 
 
 def _deployment() -> dict[str, Any]:
-    """Return OUTBOX_INBOX with RabbitMQ in the place of Redis."""
+    """Return OUTBOX_INBOX with RabbitMQ instead of Redis."""
     given: dict[str, Any] = settings.OUTBOX_INBOX
     options = {"PREFIX": _PREFIX, "QUEUE_PREFIX": f"{_PREFIX}-inbox"}
     rabbit = {"LOCATION": _url(), "OPTIONS": options}

@@ -1,4 +1,4 @@
-"""Streams: reading on in them, and relaying from them."""
+"""Streams: subscriptions that read them, and the relay that sends from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,17 @@ from typing import Final
 from django.db import connection, transaction
 from django.test.utils import override_settings
 
-from benchmarks.filling import STREAM, clear, fill_outbox, fill_stream, run, settle, store
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import Bought
+from benchmarks.tables import (
+    STREAM,
+    analyze_tables,
+    clear_tables,
+    execute,
+    fill_outbox,
+    fill_stream,
+    store,
+)
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.partitions import ensure_partitions
@@ -46,15 +54,15 @@ def our_reading(count: int) -> Work:
 
 def relay_from_the_outbox(count: int) -> Work:
     """Return the work of the relay of a context with an outbox."""
-    clear()
+    clear_tables()
     ensure_partitions("default")
     fill_outbox(Bought, count)
-    settle()
+    analyze_tables()
     return lambda: relay_outbox(store()).done
 
 
 def relay_from_the_stream(count: int) -> Work:
-    """Return the work of the relay of a context without one."""
+    """Return the work of the relay of a context whose source is the stream."""
     _fill(count)
     ensure_partitions("default")
 
@@ -66,10 +74,10 @@ def relay_from_the_stream(count: int) -> Work:
 
 
 def _fill(count: int) -> None:
-    clear()
+    clear_tables()
     Checkpoint.objects.all().delete()
     fill_stream(Bought, count)
-    run("default", f"ANALYZE {STREAM}")
+    execute("default", f"ANALYZE {STREAM}")
 
 
 def _read_after(last: int) -> list[tuple[int, ...]]:
@@ -90,7 +98,7 @@ def _read_after(last: int) -> list[tuple[int, ...]]:
 def _read_page() -> int:
     with follow(store(), "bench") as cursor:
         if cursor is None:
-            raise AssertionError("somebody else reads")
+            raise AssertionError("another process reads the stream")
         found = len(cursor.read(_PAGE))
         cursor.save()
         return found

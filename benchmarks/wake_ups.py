@@ -1,4 +1,4 @@
-"""How long a commit waits for another process that has nothing to do, and what a nudge costs."""
+"""How long a commit waits for another, idle process, and what a nudge costs."""
 
 import json
 import random
@@ -15,12 +15,12 @@ from django.conf import settings
 from django.db import connection, connections, transaction
 from django.test.utils import override_settings
 
-from benchmarks.carrying import delete_streams
-from benchmarks.filling import clear
 from benchmarks.harness import Comparison, Reading, Work
 from benchmarks.mall.contracts import Sold
-from benchmarks.recording import business_row_and_event
+from benchmarks.record import business_row_and_event
+from benchmarks.redis_streams import delete_streams
 from benchmarks.store.events import FIRST, NOTE, WHEN, Bought, bought
+from benchmarks.tables import clear_tables
 from outbox_inbox import record
 from outbox_inbox.queues.partitions import ensure_partitions
 from outbox_inbox.queues.statements import DELIVERY
@@ -29,10 +29,10 @@ from outbox_inbox.queues.wakeup import notifier
 Waits = tuple[float, float]
 
 _NOTIFIED: Final = (0.1, 0.3)
-"""Between how many seconds there is nothing to do between two messages."""
+"""Seconds between two messages: a random time in this range."""
 _POLLED: Final = (2.0, 3.0)
-"""The same for a process that has to fall asleep first."""
-_GLANCE: Final = 0.0002  # seconds between two looks at what the other process has committed
+"""The same for a process that polls: its pauses must grow first."""
+_POLL_PAUSE: Final = 0.0002  # seconds between two queries for what the other process has committed
 _PATIENCE: Final = 10.0
 
 
@@ -58,7 +58,7 @@ def _measure(
     waits: Waits,
     count: int,
 ) -> list[float]:
-    clear()
+    clear_tables()
     ensure_partitions("default")
     found = []
     with override_settings(OUTBOX_INBOX=settings.OUTBOX_INBOX | {"WAKE_UP": wake_up}):
@@ -66,14 +66,14 @@ def _measure(
             for label in labels:
                 workers.enter_context(_worker(label))
             for number in range(1, 2 + max(count, 2)):
-                found.append(_time(make(FIRST + number), handled_by, number))
+                found.append(_time_until_handled(make(FIRST + number), handled_by, number))
                 time.sleep(random.uniform(*waits))
         notifier.end_senders()
-    return found[1:]  # the first one found nothing prepared yet
+    return found[1:]  # the first one includes the start of the worker
 
 
-def _time(event: Bought | Sold, handled_by: str, number: int) -> float:
-    """Record an event, and wait until so many were handled."""
+def _time_until_handled(event: Bought | Sold, handled_by: str, number: int) -> float:
+    """Record an event, and return the time (ms) until so many were handled."""
     done = f"SELECT COUNT(*) FROM {DELIVERY} WHERE context = %s AND state = 'done'"
     with transaction.atomic():
         record(event)
@@ -83,7 +83,7 @@ def _time(event: Bought | Sold, handled_by: str, number: int) -> float:
             cursor.execute(done, [handled_by])
             if cursor.fetchone()[0] == number:
                 return (perf_counter() - began) * 1000
-            time.sleep(_GLANCE)
+            time.sleep(_POLL_PAUSE)
     raise AssertionError(f"number {number} was not handled within {_PATIENCE:.0f} s")
 
 
@@ -96,7 +96,7 @@ def _sold(number: int) -> Sold:
 
 @contextmanager
 def _worker(label: str) -> Iterator[None]:
-    """Have a process run a context, deployed as it is here."""
+    """Start a process that runs a context with the same settings."""
     keys = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
     databases = {
         alias: {key: connections[alias].settings_dict[key] for key in keys} for alias in connections
@@ -123,12 +123,12 @@ def _worker(label: str) -> Iterator[None]:
         process.stdout.close()
 
 
-def _high(found: list[float]) -> float:
+def _percentile_99(found: list[float]) -> float:
     return quantiles(found, n=100, method="inclusive")[-1]
 
 
 def nudging(count: int) -> Work:
-    """Return the work of use cases that record an event, and notify whoever listens."""
+    """Return the work of use cases that record an event, and notify the listeners."""
     work = business_row_and_event(count)
 
     def nudged() -> int:
@@ -163,7 +163,7 @@ BENCHMARKS: Final = (
     Reading(
         name="wake-notify-p99",
         title="from commit to handled in an idle process, notified, 99 of 100",
-        take=lambda count: _high(latencies("notify", _NOTIFIED, count)),
+        take=lambda count: _percentile_99(latencies("notify", _NOTIFIED, count)),
         target=40,
         **_QUICK,
     ),
@@ -177,7 +177,7 @@ BENCHMARKS: Final = (
     Reading(
         name="wake-redis-p99",
         title="from commit to handled by another context over Redis, idle, 99 of 100",
-        take=lambda count: _high(redis_latencies(count)),
+        take=lambda count: _percentile_99(redis_latencies(count)),
         target=40,
         **_QUICK,
     ),

@@ -1,8 +1,8 @@
 """Redis Streams: out of an outbox, and into an inbox, against bare loops that move the same rows.
 
-The bare sides are psycopg and redis-py by themselves. They write the same entries and the same
-rows, in batches of the same size, and leave out all that is not moving: no partition lock, no look
-for held keys, no reading of what has come from outside.
+The bare sides use psycopg and redis-py directly. They write the same entries and the same rows, in
+batches of the same size, and do nothing else: no partition lock, no check for blocked keys, no
+validation of received messages.
 """
 
 import multiprocessing
@@ -16,23 +16,20 @@ from django.conf import settings
 from django.db import connection, connections
 from django.test import override_settings
 
-from benchmarks.filling import DELIVERY, INBOX, OUTBOX, clear, fill_outbox, settle
+from benchmarks.bare_outbox import BATCH, connect_psycopg, locked_batch, refill_outbox
 from benchmarks.harness import Comparison, Work
-from benchmarks.mall.contracts import Sold
+from benchmarks.tables import DELIVERY, INBOX
 from outbox_inbox.contexts import get_context
 from outbox_inbox.inbox.receiver import receive_messages
-from outbox_inbox.models import Partition
 from outbox_inbox.outbox.relay import relay_outbox
-from outbox_inbox.queues.partitions import ensure_partitions
 
-_BATCH: Final = 500
 _COLUMNS: Final = (
     "message_id, type, schema_version, key, payload, headers, correlation_id, causation_id, hops,"
     " key_hash, recorded_at"
 )
 
 
-def hindrance() -> str | None:
+def unavailable_reason() -> str | None:
     """Return why nothing here can be measured, or None."""
     if connection.vendor != "postgresql":
         return "the bare sides speak to PostgreSQL"
@@ -55,7 +52,7 @@ def delete_streams() -> None:
 def bare_relay(count: int) -> Work:
     """Return the work of SELECT … FOR UPDATE, pipelined XADD and UPDATE, in batches of 500."""
     _fill(count)
-    database, server = _psycopg(), _redis()
+    database, server = connect_psycopg(), _redis()
 
     def work() -> int:
         done = 0
@@ -86,7 +83,7 @@ def two_relays(count: int) -> Work:
 def bare_receiver(count: int) -> Work:
     """Return the work of XREADGROUP, INSERT, INSERT … SELECT of deliveries, and XACK."""
     _fill_stream(count)
-    database, server = _psycopg(), _redis()
+    database, server = connect_psycopg(), _redis()
 
     def work() -> int:
         done = 0
@@ -105,30 +102,18 @@ def our_receiver(count: int) -> Work:
 
 
 def _fill(count: int, partitions: int = 1) -> None:
-    clear()
     delete_streams()
-    Partition.objects.all().delete()
-    ensure_partitions("default")
-    fill_outbox(Sold, count, partitions=partitions)
-    settle()
+    refill_outbox(count, partitions)
 
 
 def _fill_stream(count: int) -> None:
-    """Let the stream hold what the relay sends, with a group that has read nothing."""
+    """Fill the stream with the relay's messages, and create a group that has read none of them."""
     our_relay(count)()
     _redis().xgroup_create(_stream(), "branch", id="0")
 
 
 def _send_batch(database: Any, server: Any) -> int:
-    with database.transaction():
-        rows = database.execute(
-            f"SELECT id, message_id, type, schema_version, key, payload, correlation_id,"
-            f" recorded_at FROM {OUTBOX} WHERE context = 'mall' AND partition = 0"
-            " AND state = 'pending' AND due_at IS NULL ORDER BY id LIMIT %s FOR UPDATE",
-            [_BATCH],
-        ).fetchall()
-        if not rows:
-            return 0
+    with locked_batch(database) as rows:
         sending, stream = server.pipeline(transaction=False), _stream()
         for _, id_, type_, version, key, payload, correlation, time in rows:
             entry = {
@@ -144,17 +129,14 @@ def _send_batch(database: Any, server: Any) -> int:
                 "data": payload,
             }
             sending.xadd(stream, entry)
-        sending.execute()
-        database.execute(
-            f"UPDATE {OUTBOX} SET state = 'sent', finished_at = now() WHERE id = ANY(%s)",
-            [[row[0] for row in rows]],
-        )
+        if rows:
+            sending.execute()
         return len(rows)
 
 
 def _receive_batch(database: Any, server: Any) -> int:
     stream = _stream()
-    found = server.xreadgroup("branch", "bare", {stream: ">"}, count=_BATCH)
+    found = server.xreadgroup("branch", "bare", {stream: ">"}, count=BATCH)
     if not found:
         return 0
     entries = found[0][1]
@@ -187,11 +169,11 @@ def _receive_batch(database: Any, server: Any) -> int:
 
 
 def _relays(count: int, processes: int) -> Work:
-    """Return the work of relay processes that are already there and wait for the start."""
+    """Return the work of relay processes that have been started and wait for a signal."""
     deployment = {**settings.OUTBOX_INBOX, "PARTITIONS": {"outbox": 2}}
     with override_settings(OUTBOX_INBOX=deployment):
         _fill(count, partitions=2)
-        connections.close_all()  # no two processes may share one
+        connections.close_all()  # two processes must not share one
         workers = [_start_relay() for _ in range(processes)]
 
     def work() -> int:
@@ -203,12 +185,12 @@ def _relays(count: int, processes: int) -> Work:
 
 
 def _start_relay() -> Connection:
-    """Start a process that relays when it is told to, and then says how much it has sent."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_serve, args=[there], daemon=True)
+    """Start a process that relays on a signal, and then reports how much it has sent."""
+    parent, child = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_serve, args=[child], daemon=True)
     process.start()
-    there.close()
-    return here
+    child.close()
+    return parent
 
 
 def _serve(orders: Connection) -> None:
@@ -216,22 +198,6 @@ def _serve(orders: Connection) -> None:
     orders.recv()
     orders.send(relay_outbox(get_context("mall")).done)
     connections.close_all()
-
-
-def _psycopg() -> Any:
-    """Return a connection to the same tables, with nothing of Django's on it."""
-    import psycopg
-
-    given = connection.settings_dict
-    return psycopg.connect(
-        host=given["HOST"],
-        port=given["PORT"],
-        user=given["USER"],
-        password=given["PASSWORD"],
-        dbname=given["NAME"],
-        options=given["OPTIONS"]["options"],
-        autocommit=True,
-    )
 
 
 def _redis() -> Any:
