@@ -2,8 +2,8 @@
 
     python -m benchmarks [NAME ...] [--rounds 5] [--quick] [--format text|json]
 
-Everything runs in a database of its own, which is made before and dropped after. Only what is
-measured in one run can be compared, and only on a machine that does nothing else.
+Everything runs in a new database, which is dropped afterwards. Compare only figures of one run, on a
+machine that does nothing else.
 """
 
 import argparse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Benchmark, Result
 
 QUICK = 0.01
-"""The share of the work that --quick does: enough to see that everything runs."""
+"""The share of the work that --quick does: enough to show that everything runs."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,14 +30,16 @@ def main(arguments: Sequence[str]) -> int:
         try:
             return _run(options)
         finally:
-            _tidy_up()
+            _delete_streams()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which benchmarks; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--quick", action="store_true", help="one round in miniature: no figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="one small round: the figures mean nothing"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--database", choices=("postgres", "sqlite"), default="postgres")
     parser.add_argument(
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--redis",
         default=os.environ.get("TEST_REDIS_URL") or "redis://127.0.0.1:6379/15",
-        help="a Redis on which streams can be made; they are deleted again",
+        help="a Redis on which streams can be created; they are deleted afterwards",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 3 if a target is missed")
     return parser
@@ -56,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from benchmarks import report
-    from benchmarks.filling import check_size
     from benchmarks.machine import machine
+    from benchmarks.tables import check_size
 
     check_size()
     known, left_out = _known(options.database)
@@ -87,38 +89,38 @@ def _run(options: argparse.Namespace) -> int:
 def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
     """Return all benchmarks by name, and why some of them cannot be measured here."""
     from benchmarks import (
+        aggregates,
         backlog,
-        carrying,
-        dispatching,
-        following,
-        loading,
-        queueing,
-        rebuilding,
-        recording,
-        relaying,
-        waiting,
-        waking,
+        dispatcher,
+        latency,
+        rabbitmq,
+        rebuild,
+        record,
+        redis_streams,
+        relay,
+        subscriptions,
+        wake_ups,
     )
 
     modules = [
-        recording,
-        relaying,
-        following,
-        carrying,
-        queueing,
-        dispatching,
+        record,
+        relay,
+        subscriptions,
+        redis_streams,
+        rabbitmq,
+        dispatcher,
         backlog,
-        waiting,
-        loading,
+        latency,
+        aggregates,
     ]
     if database == "postgres":
-        modules += [rebuilding, waking]
+        modules += [rebuild, wake_ups]
     known = {each.name: each for module in modules for each in module.BENCHMARKS}
-    return known, _left_out(carrying) | _left_out(queueing)
+    return known, _left_out(redis_streams) | _left_out(rabbitmq)
 
 
 def _measured(name: str, benchmark: "Benchmark", rounds: int, share: float) -> "Result":
-    """Measure one benchmark, and tell of each round on stderr."""
+    """Measure one benchmark, and report each round on stderr."""
     from benchmarks.harness import Result, measure
 
     result = Result(benchmark=benchmark)
@@ -127,16 +129,16 @@ def _measured(name: str, benchmark: "Benchmark", rounds: int, share: float) -> "
     return result
 
 
-def _tidy_up() -> None:
-    from benchmarks import carrying
+def _delete_streams() -> None:
+    from benchmarks import redis_streams
 
-    if carrying.hindrance() is None:
-        carrying.delete_streams()
+    if redis_streams.unavailable_reason() is None:
+        redis_streams.delete_streams()
 
 
 def _left_out(module: ModuleType) -> dict[str, str]:
     """Return the benchmarks of a module that cannot be measured here, and why."""
-    reason = module.hindrance()
+    reason = module.unavailable_reason()
     return {each.name: reason for each in module.BENCHMARKS} if reason else {}
 
 

@@ -1,6 +1,6 @@
-"""A past that should cost nothing: messages parked behind one key, and finished rows.
+"""Old rows that should cost nothing: messages parked behind one key, and finished rows.
 
-The other side is the same mover on tables that hold nothing but its work. Each side has tables of
+The other side is the same mover on tables that only have the rows it moves. Each side has tables of
 its own, so that they can take turns.
 """
 
@@ -11,10 +11,10 @@ from typing import Final
 
 from django.db import connections
 
-from benchmarks import filling
-from benchmarks.filling import DELIVERY, INBOX, OUTBOX, fill_inbox, fill_outbox, run
+from benchmarks import tables
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import Seen
+from benchmarks.tables import DELIVERY, INBOX, OUTBOX, execute, fill_inbox, fill_outbox
 from outbox_inbox.contexts import Context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Partition
@@ -24,7 +24,7 @@ from outbox_inbox.queues.partitions import ensure_partitions
 _PARKED: Final = 100_000
 _FINISHED: Final = 1_000_000
 _OLD: Final = 10_000_000
-"""The numbers of what is there before, far from those of the work."""
+"""The first number of the old rows, far from those of the work."""
 
 _blocks: Final = numbers(1)
 
@@ -34,19 +34,19 @@ Prepare = Callable[[int], Work]
 def park_behind_one_key(share: float) -> None:
     """Fill outbox and inbox with messages that wait for a dead one of their key."""
     count, using = int(_PARKED * share), "parked"
-    filling.clear(using)
+    tables.clear_tables(using)
     fill_outbox(Seen, count, using=using, first=_OLD, state="waiting", key="stuck")
     fill_inbox(Seen, count, using=using, first=_OLD, state="waiting", key="stuck", partitions=1)
     for name in (OUTBOX, DELIVERY):
         head = f"id = (SELECT MIN(id) FROM {name})"
-        run(using, f"UPDATE {name} SET state = 'dead', holds = TRUE WHERE {head}")
+        execute(using, f"UPDATE {name} SET state = 'dead', holds = TRUE WHERE {head}")
     _vacuum(using)
 
 
 def finish_many(share: float) -> None:
     """Fill outbox and inbox with messages that were sent and handled."""
     count, using = int(_FINISHED * share), "finished"
-    filling.clear(using)
+    tables.clear_tables(using)
     fill_outbox(Seen, count, using=using, first=_OLD, state="sent")
     fill_inbox(Seen, count, using=using, first=_OLD, state="done", partitions=1)
     _vacuum(using)
@@ -56,7 +56,7 @@ def relay_on(using: str) -> Prepare:
     """Return what prepares the work of the relay on the tables of an alias."""
 
     def prepare(count: int) -> Work:
-        context = _tidied_up(using)
+        context = _cleared_store(using)
         fill_outbox(Seen, count, using=using, first=_block(count))
         return lambda: relay_outbox(context).done
 
@@ -67,20 +67,20 @@ def dispatch_on(using: str) -> Prepare:
     """Return what prepares the work of the dispatcher, all in the partition of the parked key."""
 
     def prepare(count: int) -> Work:
-        context = _tidied_up(using)
+        context = _cleared_store(using)
         fill_inbox(Seen, count, using=using, first=_block(count), partitions=1)
         return lambda: dispatch_inbox(context).done
 
     return prepare
 
 
-def _tidied_up(using: str) -> Context:
-    """Take away what the turn before has left, and return the store as if it lived there."""
+def _cleared_store(using: str) -> Context:
+    """Remove what the previous turn has left, and return the store with this database."""
     if using == "default":
-        filling.clear()
-    run(using, f"UPDATE {DELIVERY} SET state = 'done' WHERE state = 'ready'")
+        tables.clear_tables()
+    execute(using, f"UPDATE {DELIVERY} SET state = 'done' WHERE state = 'ready'")
     _copy_partitions(using)
-    return replace(filling.store(), database=using)
+    return replace(tables.store(), database=using)
 
 
 def _copy_partitions(using: str) -> None:
@@ -96,10 +96,10 @@ def _block(count: int) -> int:
 
 
 def _vacuum(using: str) -> None:
-    """Leave the tables as autovacuum leaves them."""
+    """Vacuum and analyze the tables, as autovacuum does sooner or later."""
     postgresql = connections[using].vendor == "postgresql"
     for name in (OUTBOX, INBOX, DELIVERY):
-        run(using, f"VACUUM (ANALYZE) {name}" if postgresql else f"ANALYZE {name}")
+        execute(using, f"VACUUM (ANALYZE) {name}" if postgresql else f"ANALYZE {name}")
 
 
 def _comparisons() -> Iterator[Comparison]:

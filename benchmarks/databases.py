@@ -1,4 +1,4 @@
-"""A database of the benchmarks' own: made before, dropped after, whatever happens between."""
+"""The database of a run: created before it, and dropped after it, also after an error."""
 
 import os
 import tempfile
@@ -13,12 +13,12 @@ from django.conf import settings
 
 DEFAULT_URL = "postgres://postgres@127.0.0.1:5432/postgres"
 ALIASES = ("default", "parked", "finished")
-"""Three sets of the same tables: empty ones, and two with a past (see ``backlog.py``)."""
+"""Three sets of the same tables: empty ones, and two with old rows (see ``backlog.py``)."""
 
 
 @contextmanager
 def prepared(vendor: str, url: str, redis: str) -> Iterator[None]:
-    """Configure Django with a new database, and drop that in the end."""
+    """Configure Django with a new database, and drop it at the end."""
     with _postgresql(url) if vendor == "postgres" else _sqlite() as databases:
         configure(databases, ("context_a",), **_deployment(redis))
         _migrate()
@@ -29,7 +29,7 @@ def prepared(vendor: str, url: str, redis: str) -> Iterator[None]:
 
 
 def _deployment(redis: str) -> dict[str, Any]:
-    """Return OUTBOX_INBOX: only the contexts that a transport is measured with use it."""
+    """Return OUTBOX_INBOX: only the contexts of the transport benchmarks use Redis."""
     options = {"PREFIX": f"bench-outbox-inbox-{os.getpid()}"}
     return {
         "TRANSPORTS": {"default": "local://", "redis": {"LOCATION": redis, "OPTIONS": options}},
@@ -40,7 +40,7 @@ def _deployment(redis: str) -> dict[str, Any]:
 def configure(databases: dict[str, Any], more: Sequence[str] = (), **outbox_inbox: Any) -> None:
     """Set Django up on some databases, with more apps; the rest are keys of OUTBOX_INBOX."""
     settings.configure(
-        SECRET_KEY="of no use",
+        SECRET_KEY="unused",
         DATABASES=databases,
         INSTALLED_APPS=[
             "outbox_inbox",

@@ -1,4 +1,4 @@
-"""How is measured: two sides that take turns, several rounds, medians."""
+"""How the benchmarks measure: two sides take turns, in several rounds, and medians are compared."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -6,21 +6,21 @@ from statistics import median
 from time import perf_counter
 
 Work = Callable[[], int]
-"""What is timed; returns how much it has done."""
+"""The function that is timed; returns how much it has done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One thing that the app does, against the least that anybody would have to do for it.
+    """One task of the app, against the least work that the task needs.
 
     Fields:
         name: chooses it on the command line.
         title: what is compared, in a line.
         unit: what is counted a second.
         bare, ours: prepare so much work, which is not timed, and return the work.
-        against: what the other side is called.
-        target: the least ratio of ours to the other.
-        size: how much one turn does.
+        against: the name of the other side.
+        target: the lowest acceptable ratio of ours to the other.
+        size: how much work one turn does.
         turns: turns of each side in a round.
         set_up: called once, before the first round, with the size of a turn's share of the whole.
     """
@@ -39,11 +39,11 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A figure that needs no other to be judged by.
+    """A figure that is not compared with another side.
 
     Fields:
         take: returns the figure of one round, for so much work.
-        target: the most that it may be; None: just to know.
+        target: the highest acceptable figure; None: for information only.
     """
 
     name: str
@@ -59,11 +59,11 @@ Benchmark = Comparison | Reading
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What the rounds came to.
+    """The results of the rounds.
 
     Fields:
-        ours: of each round, what is done in a second, or the figure itself.
-        bare: of each round, what the other side does in a second; empty for a reading.
+        ours: for each round, the work done in a second, or the figure itself.
+        bare: for each round, the other side's work in a second; empty for a reading.
     """
 
     benchmark: Benchmark
@@ -72,17 +72,17 @@ class Result:
 
     @property
     def ratios(self) -> list[float]:
-        """Of each round, ours to the other side."""
+        """For each round, the ratio of ours to the other side."""
         return [ours / bare for ours, bare in zip(self.ours, self.bare, strict=bool(self.bare))]
 
     @property
     def value(self) -> float:
-        """What is judged: the ratio of the medians, or the median of the figure."""
+        """The result: the ratio of the medians, or the median of the figure."""
         return median(self.ours) / (median(self.bare) if self.bare else 1)
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None: there is none."""
+        """Whether the target is met; None: the benchmark has no target."""
         target = self.benchmark.target
         if target is None:
             return None
@@ -112,10 +112,10 @@ def measure(benchmark: Benchmark, rounds: int, share: float) -> Iterator[Result]
 
 
 def _round(benchmark: Comparison, size: int, number: int) -> tuple[float, float]:
-    """Let both sides take turns; return what each has done in a second."""
+    """Let both sides take turns; return how much each has done in a second."""
     clocks = {"bare": _Clock(), "ours": _Clock()}
     for turn in range(number, number + benchmark.turns):
-        # Each side is first as often as the other, so neither always finds the warmer caches.
+        # Each side is first as often as the other: the second one finds warmer caches.
         for side in ("bare", "ours") if turn % 2 else ("ours", "bare"):
             work = benchmark.bare(size) if side == "bare" else benchmark.ours(size)
             clocks[side].time(work, size)

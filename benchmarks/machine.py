@@ -1,4 +1,4 @@
-"""Where the figures come from: they mean nothing without it."""
+"""The machine that the figures come from: without it they mean nothing."""
 
 import os
 import platform
@@ -31,21 +31,21 @@ def _postgresql() -> dict[str, str]:
     import psycopg
 
     return {
-        "database": f"PostgreSQL {_ask('SHOW server_version')}, psycopg {psycopg.__version__}",
-        "synchronous_commit": _ask("SHOW synchronous_commit"),
-        "fsync": _ask("SHOW fsync"),
+        "database": f"PostgreSQL {_fetch_value('SHOW server_version')}, psycopg {psycopg.__version__}",
+        "synchronous_commit": _fetch_value("SHOW synchronous_commit"),
+        "fsync": _fetch_value("SHOW fsync"),
     }
 
 
 def _sqlite() -> dict[str, str]:
     return {
-        "database": f"SQLite {_ask('SELECT sqlite_version()')}",
-        "journal_mode": _ask("PRAGMA journal_mode"),
-        "synchronous": _ask("PRAGMA synchronous"),
+        "database": f"SQLite {_fetch_value('SELECT sqlite_version()')}",
+        "journal_mode": _fetch_value("PRAGMA journal_mode"),
+        "synchronous": _fetch_value("PRAGMA synchronous"),
     }
 
 
-def _ask(sql: str) -> str:
+def _fetch_value(statement: str) -> str:
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(statement)
         return str(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""The report: for people a table, for programs one JSON document."""
+"""The report: a table as text, or one JSON document."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _WIDTH = 100
 
 
 def heading(machine: dict[str, str], rounds: int) -> str:
-    """Return the lines that say where the figures come from."""
+    """Return the lines that describe the machine and the run."""
     about = {**machine, "rounds": f"{rounds}, of which medians are shown; the sides take turns"}
     widest = max(map(len, about))
     return "\n".join(f"{name:<{widest}}  {value}" for name, value in about.items())
@@ -33,7 +33,7 @@ def lines(result: Result) -> str:
 
 
 def document(machine: dict[str, str], rounds: int, results: list[Result]) -> dict[str, Any]:
-    """Return everything as what becomes one JSON document."""
+    """Return all results, for one JSON document."""
     return {
         "machine": machine,
         "rounds": rounds,

@@ -1,6 +1,6 @@
 """A process that runs contexts on the database of a benchmark: python -m benchmarks.worker.
 
-Reads one JSON document from standard input, with ``databases``, ``outbox_inbox`` and the label of
+Reads one JSON document from standard input with ``databases``, ``outbox_inbox`` and the label of
 the ``context``; ends with SIGTERM.
 """
 

@@ -1,6 +1,10 @@
-"""Ordering, a bounded context: takes orders, and knows what became of them. Event-sourced.
+"""Ordering, a bounded context: takes orders, and follows them until they are shipped. Event-sourced.
 
-Read it in this order: `events`, `order`, `services` (what it does), `handlers`, `processes` (what it
-watches over), `projections`, `models` (what it shows), `contracts`, `acl` (what it tells others, and
-hears from them), `apps` (what it declares).
+Read it in this order:
+
+- `events`, `order`, `services`: the domain events, the aggregate and the use cases;
+- `handlers`, `projections`, `models`: what happens after an event, and the read models;
+- `processes`: what ordering waits for;
+- `contracts`, `acl`: what it publishes to other contexts, and what it understands of theirs;
+- `apps`: what it declares.
 """

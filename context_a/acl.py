@@ -1,6 +1,6 @@
-"""Where ordering's language meets the others': pure functions, one event in, one event out.
+"""The anti-corruption layer of ordering: pure functions that translate one event into another.
 
-Whatever changes inside ordering, or in a foreign contract, ends here.
+A change inside ordering, or in another context's contract, is absorbed here.
 """
 
 from outbox_inbox import inbound, outbound
@@ -10,14 +10,13 @@ from .contracts.shipping import ShipmentDispatched
 from .events import Cancelled, GoodsLeft, Overdue, Placed
 
 
-# One translator for all, so that a cancellation never overtakes its order on the way out.
-@outbound(Placed)
-@outbound(Cancelled)
-@outbound(Overdue)
+# One translator for the three events. Two would be two consumers, each at its own pace: if the first
+# failed, a cancellation could be published before its order.
+@outbound(Placed, Cancelled, Overdue)
 def announce(
     event: Placed | Cancelled | Overdue,
 ) -> OrderPlaced | OrderCancelled | OrderOverdue:
-    """Tell the others about an order."""
+    """Publish what happened to an order."""
     match event:
         case Placed():
             return OrderPlaced(
@@ -35,6 +34,6 @@ def announce(
 
 
 @inbound(ShipmentDispatched)
-def hear_of_departure(event: ShipmentDispatched) -> GoodsLeft:
-    """Take shipping's reference for what it is to us: the id of an order."""
+def note_departure(event: ShipmentDispatched) -> GoodsLeft:
+    """Translate shipping's reference into the id of an order."""
     return GoodsLeft(order_id=event.reference, on=event.dispatched_on)

@@ -1,4 +1,4 @@
-"""Ordering's read models in the admin: to look at, since only events change them."""
+"""Ordering's read models in the admin: read-only, since only events change them."""
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -8,7 +8,7 @@ from .models import CountryBoard, OrderSummary
 
 @admin.register(OrderSummary)
 class OrderSummaryAdmin(admin.ModelAdmin):
-    """Orders to look at, to filter and to search."""
+    """Orders: read-only, with filters and search."""
 
     list_display = (
         "order_id",
@@ -23,33 +23,33 @@ class OrderSummaryAdmin(admin.ModelAdmin):
     search_fields = ("order_id", "customer")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """An order is placed through the use case."""
+        """Refuse: an order is placed through the use case."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: OrderSummary | None = None) -> bool:
-        """What has happened does not change."""
+        """Refuse: only events change an order."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: OrderSummary | None = None) -> bool:
-        """What has happened does not go away."""
+        """Refuse: the events of the order would remain."""
         return False
 
 
 @admin.register(CountryBoard)
 class CountryBoardAdmin(admin.ModelAdmin):
-    """The board to look at."""
+    """The board: read-only."""
 
     list_display = ("country", "orders", "revenue")
     search_fields = ("country",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Only events fill it."""
+        """Refuse: only events fill the board."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: CountryBoard | None = None) -> bool:
-        """Only events change it."""
+        """Refuse: only events change the board."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: CountryBoard | None = None) -> bool:
-        """A rebuild empties it."""
+        """Refuse: a rebuild empties the board."""
         return False

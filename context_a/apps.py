@@ -1,4 +1,4 @@
-"""What ordering declares to the world."""
+"""What ordering declares: its label, and the contracts that it publishes and subscribes to."""
 
 from outbox_inbox.contexts import ContextConfig
 

@@ -1,4 +1,4 @@
-"""Private facts of ordering: its streams consist of them, and nobody else ever sees one."""
+"""The domain events of ordering: private facts, of which its streams consist."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -9,7 +9,7 @@ from outbox_inbox import DomainEvent
 
 @dataclass(frozen=True, kw_only=True)
 class OrderLine:
-    """So many pieces of a product, each at `unit_price` less `discount` (0 to 1)."""
+    """`quantity` pieces of a product, each at `unit_price` less `discount` (0 to 1)."""
 
     product: str
     unit_price: Decimal
@@ -18,7 +18,7 @@ class OrderLine:
 
 
 class Placed(DomainEvent, key="order_id"):
-    """A customer has ordered."""
+    """A customer has placed an order."""
 
     order_id: str
     customer: str
@@ -30,10 +30,10 @@ class Placed(DomainEvent, key="order_id"):
 
 
 class Cancelled(DomainEvent, key="order_id"):
-    """The customer has changed their mind in time.
+    """The customer has cancelled the order before it was shipped.
 
-    It repeats what the order was worth and where it would have gone, so that whoever counted the
-    order can take it out again without asking.
+    The event repeats the order's country and total, so that a board that has counted the order can
+    subtract it without asking ordering.
     """
 
     order_id: str
@@ -49,14 +49,14 @@ class Shipped(DomainEvent, key="order_id"):
 
 
 class Overdue(DomainEvent, key="order_id"):
-    """The order was not on its way when the day was over on which it was required."""
+    """The order was not shipped by the end of the day on which it was required."""
 
     order_id: str
     required_on: date
 
 
 class GoodsLeft(DomainEvent, key="order_id"):
-    """Shipping's news in ordering's own words. It is heard, not decided: no stream has it."""
+    """Shipping has dispatched the goods. It is not decided here, so no stream contains it."""
 
     order_id: str
     on: date

@@ -1,4 +1,4 @@
-"""What ordering does when something has happened: it keeps its read model, and ships orders."""
+"""What ordering does after an event: update the order summary, and mark orders as shipped."""
 
 from outbox_inbox import PermanentError, handles
 
@@ -7,14 +7,13 @@ from .models import OrderSummary
 from .services import OrderRefused, mark_shipped
 
 
-# One handler for the three events, not three: the events of an order reach one consumer in the
-# order they were recorded in, but two consumers go their own pace.
-# Its effects are all in this database, so many events may share a transaction.
-@handles(Placed, transaction="batch")
-@handles(Cancelled, transaction="batch")
-@handles(Shipped, transaction="batch")
-def summarise(event: Placed | Cancelled | Shipped) -> None:
-    """Keep the summary of an order."""
+# One handler for the three events, not three. One consumer gets the events of an order in the order
+# in which they were recorded; of three consumers, each at its own pace, the one that updates a summary
+# could run before the one that creates it.
+# All effects are in this database, so many events may share a transaction.
+@handles(Placed, Cancelled, Shipped, transaction="batch")
+def update_summary(event: Placed | Cancelled | Shipped) -> None:
+    """Create or update the summary of an order."""
     summary = OrderSummary.objects.filter(order_id=event.order_id)
     match event:
         case Placed():
@@ -38,6 +37,6 @@ def ship_order(event: GoodsLeft) -> None:
     try:
         mark_shipped(event.order_id, event.on)
     except OrderRefused as refusal:
-        # The goods of a cancelled order left before shipping heard of it. Trying again will not
-        # bring them back: among the dead letters a person finds it, and calls the customer.
+        # The goods of a cancelled order had left before shipping was informed. A retry would not
+        # change that: as a dead letter it is found by an operator, who calls the customer.
         raise PermanentError(str(refusal)) from refusal

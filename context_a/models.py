@@ -1,20 +1,20 @@
-"""The read models of ordering: what people look at. The truth is in the streams."""
+"""The read models of ordering, for display. Decisions are made on the streams only."""
 
 from django.db import models
 
 
 class OrderSummary(models.Model):
-    """One order at a glance, kept up to date by `handlers.summarise`."""
+    """One order in one row, updated by `handlers.update_summary`."""
 
     class Status(models.TextChoices):
         """How far an order is."""
 
         OPEN = "open"
-        """Placed, and not on its way yet."""
+        """Placed, and not shipped yet."""
         SHIPPED = "shipped"
         """On its way to the customer."""
         CANCELLED = "cancelled"
-        """Will never be on its way."""
+        """Will not be shipped."""
 
     order_id = models.CharField(max_length=100, primary_key=True)
     customer = models.CharField(max_length=100)
@@ -35,7 +35,7 @@ class OrderSummary(models.Model):
 class CountryBoard(models.Model):
     """How many orders each country has placed, and what they are worth.
 
-    Kept from ordering's stream by `projections.count_by_country`, and rebuilt from it by
+    Updated from ordering's stream by `projections.count_by_country`, and rebuilt from it by
     ``manage.py rebuild_projection country_board``.
     """
 

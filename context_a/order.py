@@ -1,7 +1,7 @@
-"""The aggregate: decides what may happen to an order, from what has happened to it.
+"""The aggregate: decides what may happen to an order, from the events that it has already.
 
-Plain Python: no database, no clock, no framework. A decision returns the event it leads to, or
-None when it has been taken before, so a use case may safely be called twice.
+Plain Python: no database, no clock, no framework. A decision returns the event that it leads to, or
+None if the order has had this event already: so a use case may safely be called twice.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from outbox_inbox import DomainEvent
 from .events import Cancelled, OrderLine, Placed, Shipped
 
 MAX_TEXT = 100
-"""Characters that an order id, a customer and a country may have; the read models have room."""
+"""Characters that an order id, a customer and a country may have: as many as the read models store."""
 
 
 class OrderRefused(Exception):
-    """The order cannot do this, now or ever; the message says why."""
+    """The order cannot do this, and a retry will not help; the message says why."""
 
 
 @dataclass
 class Order:
-    """One order, as far as its decisions need to know it."""
+    """One order: the state that its decisions need."""
 
     order_id: str
     placed: Placed | None = None
@@ -31,7 +31,7 @@ class Order:
     shipped: bool = False
 
     def apply(self, event: DomainEvent) -> None:
-        """Take in the next event of the stream."""
+        """Change the state by the next event of the stream."""
         match event:
             case Placed():
                 self.placed = event
@@ -49,7 +49,7 @@ class Order:
         ordered_on: date,
         required_on: date,
     ) -> Placed | None:
-        """Decide whether the order can be placed; the same order a second time changes nothing."""
+        """Decide whether the order can be placed; placed again with the same content, it stays as it is."""
         wanted = Placed(
             order_id=self.order_id,
             customer=customer,
@@ -67,7 +67,7 @@ class Order:
         return wanted
 
     def cancel(self) -> Cancelled | None:
-        """Decide whether the order can be cancelled: not when it is on its way."""
+        """Decide whether the order can be cancelled: not when it has been shipped."""
         placed = self._require_placed()
         if self.shipped:
             raise OrderRefused(f"order {self.order_id} has been shipped, it cannot be cancelled")
@@ -91,8 +91,8 @@ class Order:
 
 
 def total_of(lines: Sequence[OrderLine]) -> Decimal:
-    """Return what the lines cost together, rounded half up to cents once, at the end."""
-    with localcontext(prec=100):  # so many digits that nothing is rounded before
+    """Return the total of the lines, rounded half up to cents once, at the end."""
+    with localcontext(prec=100):  # enough digits to round nothing before the end
         exact = sum(
             (line.unit_price * line.quantity * (1 - line.discount) for line in lines), Decimal(0)
         )

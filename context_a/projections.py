@@ -1,4 +1,4 @@
-"""What ordering reads off its own stream: rebuilt from it whenever somebody has a better idea."""
+"""Projections of ordering's stream: read models that can be rebuilt from it after a change."""
 
 from collections import Counter, defaultdict
 from decimal import Decimal
@@ -11,11 +11,10 @@ from .events import Cancelled, Placed
 from .models import CountryBoard
 
 
-# It gets many events at once, so a country costs one UPDATE for all of them.
-@projects(Placed, into="country_board", batch=True)
-@projects(Cancelled, into="country_board", batch=True)
+# It gets many events at once, so it needs one UPDATE a country for all of them.
+@projects(Placed, Cancelled, into="country_board", many=True)
 def count_by_country(events: list[Placed | Cancelled]) -> None:
-    """Keep the board: an order placed counts, an order cancelled no longer does."""
+    """Update the board: a placed order is added, a cancelled one is subtracted."""
     orders: Counter[str] = Counter()
     revenue: dict[str, Decimal] = defaultdict(Decimal)
     for event in events:

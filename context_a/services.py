@@ -1,11 +1,11 @@
-"""The use cases of ordering: all that the outside world can ask of it.
+"""The use cases of ordering: everything that other code may ask of it.
 
-Each one loads the order from its stream, lets it decide, and appends the decision at the version
-the decision was made on. When somebody else was faster, nothing is stored, and it decides again
-on what the order has become. (Within somebody else's transaction that is theirs to do: they get
-the `ConcurrencyError`.)
+Each one loads the order from its stream, lets it decide, and appends the event at the version that
+the decision was based on. If another process has appended an event meanwhile, nothing is stored,
+and the use case decides again on the new state. (Called within an open transaction it cannot do
+that: the caller gets the `ConcurrencyError`.)
 
-All of them are idempotent and say whether they changed anything.
+All of them are idempotent, and return whether they changed anything.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,12 +46,12 @@ def place_order(
 
 
 def cancel_order(order_id: str) -> bool:
-    """Cancel an order. Raises OrderRefused when it is on its way, or was never placed."""
+    """Cancel an order. Raises OrderRefused when it has been shipped, or was never placed."""
     return _decide(order_id, Order.cancel)
 
 
 def mark_shipped(order_id: str, on: date) -> bool:
-    """Note that an order is on its way. Raises OrderRefused when it is cancelled."""
+    """Mark an order as shipped. Raises OrderRefused when it is cancelled, or was never placed."""
     return _decide(order_id, lambda order: order.ship(on))
 
 

@@ -1,7 +1,11 @@
-"""Shipping, a bounded context: books shipments for orders and sends them off. Plain Django models.
+"""Shipping, a bounded context: books shipments for orders and dispatches them. Plain Django models.
 
-It could be another team's service: it knows ordering by two contracts, and imports none of it.
+It could be another team's service: it knows three contracts of ordering, and imports no code of it.
 
-Read it in this order: `models`, `services`, `events`, `handlers` (what it does), `contracts`,
-`acl` (what it tells others, and hears from them), `apps` (what it declares).
+Read it in this order:
+
+- `models`, `services`: its state and its use case;
+- `events`, `handlers`: its domain events, and what happens after them;
+- `contracts`, `acl`: what it publishes to other contexts, and what it understands of theirs;
+- `apps`: what it declares.
 """

@@ -1,6 +1,6 @@
-"""Where shipping's language meets the others': pure functions, one event in, one event out.
+"""The anti-corruption layer of shipping: pure functions that translate one event into another.
 
-Whatever changes inside shipping, or in a foreign contract, ends here.
+A change inside shipping, or in another context's contract, is absorbed here.
 """
 
 from outbox_inbox import inbound, outbound
@@ -10,14 +10,13 @@ from .contracts.ordering import OrderCancelled, OrderOverdue, OrderPlaced
 from .events import HandedToCarrier, RequestUrged, RequestWithdrawn, ShipmentRequested
 
 
-# One translator for all, so that a withdrawal never overtakes its request on the way in.
-@inbound(OrderPlaced)
-@inbound(OrderCancelled)
-@inbound(OrderOverdue)
-def understand(
+# One translator for the three contracts, so that a withdrawal never overtakes its request: each of
+# several translators would be a consumer at its own pace.
+@inbound(OrderPlaced, OrderCancelled, OrderOverdue)
+def translate_order(
     event: OrderPlaced | OrderCancelled | OrderOverdue,
 ) -> ShipmentRequested | RequestWithdrawn | RequestUrged:
-    """Take an order for what it is to us: goods to be sent to a country."""
+    """Translate an order into what shipping knows: goods to be sent to a country."""
     match event:
         case OrderPlaced():
             return ShipmentRequested(
@@ -31,5 +30,5 @@ def understand(
 
 @outbound(HandedToCarrier)
 def announce_departure(event: HandedToCarrier) -> ShipmentDispatched:
-    """Tell the others that goods have left the house."""
+    """Publish that goods have left the warehouse."""
     return ShipmentDispatched(reference=event.reference, dispatched_on=event.on)

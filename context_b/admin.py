@@ -1,4 +1,4 @@
-"""Shipping's shipments and board in the admin: to look at, since only events change them."""
+"""Shipping's shipments and board in the admin: read-only, since only events change them."""
 
 from django.contrib import admin
 from django.db.models import Model
@@ -7,25 +7,25 @@ from django.http import HttpRequest
 from .models import CountryBoard, Shipment
 
 
-class LookOnly(admin.ModelAdmin):
-    """No add, no change, no delete."""
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Refuses to add, change or delete."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Shipments are booked, and orders counted, when an event says so."""
+        """Refuse: events book shipments and count orders."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """A shipment leaves through the use case."""
+        """Refuse: a shipment is dispatched through the use case."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """What has happened does not go away."""
+        """Refuse: the events would remain."""
         return False
 
 
 @admin.register(Shipment)
-class ShipmentAdmin(LookOnly):
-    """Shipments to look at, to filter and to search."""
+class ShipmentAdmin(ReadOnlyAdmin):
+    """Shipments, with filters and search."""
 
     list_display = ("reference", "destination", "status", "due_on", "dispatched_on")
     list_filter = ("status", "destination")
@@ -33,8 +33,8 @@ class ShipmentAdmin(LookOnly):
 
 
 @admin.register(CountryBoard)
-class CountryBoardAdmin(LookOnly):
-    """The board, the best customers first."""
+class CountryBoardAdmin(ReadOnlyAdmin):
+    """The board, the highest revenue first."""
 
     list_display = ("country", "orders", "revenue")
     ordering = ("-revenue", "country")

@@ -1,4 +1,4 @@
-"""Private facts of shipping, in its own words: an order is a reference here, a country a place."""
+"""The domain events of shipping: private facts in its own words (an order is a reference here)."""
 
 from datetime import date
 
@@ -6,7 +6,7 @@ from outbox_inbox import DomainEvent
 
 
 class ShipmentRequested(DomainEvent, key="reference"):
-    """Somebody wants goods sent."""
+    """Goods are to be sent."""
 
     reference: str
     destination: str
@@ -14,19 +14,19 @@ class ShipmentRequested(DomainEvent, key="reference"):
 
 
 class RequestWithdrawn(DomainEvent, key="reference"):
-    """Somebody no longer wants them sent."""
+    """Goods are not to be sent any more."""
 
     reference: str
 
 
 class RequestUrged(DomainEvent, key="reference"):
-    """Somebody should have had them by now."""
+    """Goods are late and should be sent at once."""
 
     reference: str
 
 
 class HandedToCarrier(DomainEvent, key="reference"):
-    """The goods have left the house."""
+    """The goods have left the warehouse."""
 
     reference: str
     on: date

@@ -1,4 +1,4 @@
-"""What shipping does when something has happened: it keeps its shipments and its board."""
+"""What shipping does after an event: update its shipments and its board."""
 
 from collections import Counter, defaultdict
 from decimal import Decimal
@@ -12,20 +12,18 @@ from .events import RequestUrged, RequestWithdrawn, ShipmentRequested
 from .models import CountryBoard, Shipment
 
 
-# One handler for all of them: only so does a withdrawal never overtake its request.
-@handles(ShipmentRequested, transaction="batch")
-@handles(RequestWithdrawn, transaction="batch")
-@handles(RequestUrged, transaction="batch")
-def keep_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -> None:
-    """Book what is requested, call off what is withdrawn, mark what is late."""
+# One handler for the three events, so that a withdrawal never overtakes its request.
+@handles(ShipmentRequested, RequestWithdrawn, RequestUrged, transaction="batch")
+def update_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -> None:
+    """Book a requested shipment, call off a withdrawn one, mark a late one as urgent."""
     match event:
         case ShipmentRequested():
             Shipment.objects.create(
                 reference=event.reference, destination=event.destination, due_on=event.due_on
             )
         case RequestWithdrawn():
-            # Only what is still in the house: nobody stops a lorry. The customer's order learns
-            # from our `shipment_dispatched` that it was too late.
+            # Only what has not been dispatched: a lorry on the road cannot be stopped. Ordering learns
+            # from `shipment_dispatched` that the withdrawal was too late.
             Shipment.objects.filter(
                 reference=event.reference, status=Shipment.Status.BOOKED
             ).update(status=Shipment.Status.CALLED_OFF)
@@ -33,20 +31,18 @@ def keep_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -
             Shipment.objects.filter(reference=event.reference).update(urgent=True)
 
 
-# Straight from ordering's contracts, without a translator: the board counts orders as they are.
-# It gets many at once, so a country costs one UPDATE for all of them.
-@handles(OrderPlaced, batch=True)
-@handles(OrderCancelled, batch=True)
+# It handles ordering's contracts directly, without a translator: the board counts orders as ordering
+# sees them. It gets many events at once, so it needs one UPDATE a country for all of them.
+@handles(OrderPlaced, OrderCancelled, many=True)
 def count_orders(events: list[OrderPlaced | OrderCancelled]) -> None:
-    """Keep the board: an order placed counts, an order cancelled no longer does."""
+    """Update the board: a placed order is added, a cancelled one is subtracted."""
     orders: Counter[str] = Counter()
     revenue: dict[str, Decimal] = defaultdict(Decimal)
     for event in events:
         sign = 1 if isinstance(event, OrderPlaced) else -1
         orders[event.country] += sign
         revenue[event.country] += sign * event.total
-    # In the order of their names: two workers that lock the same rows do not wait for each other
-    # in a circle.
+    # Sorted: two workers that lock the same countries in different orders would deadlock.
     for country in sorted(orders):
         CountryBoard.objects.get_or_create(country=country)
         CountryBoard.objects.filter(country=country).update(

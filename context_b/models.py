@@ -4,17 +4,17 @@ from django.db import models
 
 
 class Shipment(models.Model):
-    """Goods that have to go, or went, to a country."""
+    """Goods to be sent, or already sent, to a country."""
 
     class Status(models.TextChoices):
         """How far a shipment is."""
 
         BOOKED = "booked"
-        """Wanted, and still in the house."""
+        """Requested, and not dispatched yet."""
         DISPATCHED = "dispatched"
-        """Left the house."""
+        """Left the warehouse."""
         CALLED_OFF = "called off"
-        """No longer wanted, and never left the house."""
+        """Withdrawn before it left the warehouse."""
 
     reference = models.CharField(max_length=100, unique=True)
     destination = models.CharField(max_length=100)
@@ -22,17 +22,17 @@ class Shipment(models.Model):
     dispatched_on = models.DateField(null=True)
     status = models.CharField(max_length=10, choices=Status, default=Status.BOOKED)
     urgent = models.BooleanField(default=False, db_default=False)
-    """It should have left before; told by ordering, so perhaps after it has left."""
+    """It is late, as ordering has reported: possibly after it was dispatched."""
 
     def __str__(self) -> str:
         return f"shipment {self.reference} to {self.destination} ({self.status})"
 
 
 class CountryBoard(models.Model):
-    """How many orders each country has placed, and what they are worth: the board on the wall.
+    """How many orders each country has placed, and what they are worth.
 
-    A read model built from another context's events. Shipping plans its lorries by it, and goes
-    on doing so while ordering is down.
+    A read model built from another context's events: shipping plans its lorries with it, also while
+    ordering is down.
     """
 
     country = models.CharField(max_length=100, primary_key=True)

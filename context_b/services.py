@@ -1,4 +1,4 @@
-"""The use case of shipping: all that the outside world can ask of it."""
+"""The use case of shipping: everything that other code may ask of it."""
 
 from datetime import date
 
@@ -14,14 +14,14 @@ __all__ = ["ShipmentRefused", "dispatch_shipment"]
 
 
 class ShipmentRefused(Exception):
-    """The shipment cannot do this, now or ever; the message says why."""
+    """The shipment cannot be dispatched, and a retry will not help; the message says why."""
 
 
 def dispatch_shipment(reference: str, on: date) -> bool:
-    """Send a shipment off, and say whether that changed anything: it leaves the house once.
+    """Dispatch a shipment, and return whether that changed anything: it is dispatched once.
 
     Raises:
-        Shipment.DoesNotExist: nobody has booked it, or the request is still on its way here.
+        Shipment.DoesNotExist: it has not been booked, or the request has not arrived yet.
         ShipmentRefused: it has been called off.
     """
     with transaction.atomic(using=get_context("shipping").database):

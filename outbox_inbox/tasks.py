@@ -1,11 +1,11 @@
 """Celery tasks: each carries a wake-up, never a message.
 
-The work stands in the tables, so a task that is lost, late, doubled or run beside another one does
-no harm: whoever finds a partition taken goes on to the next or ends. What goes from one task to
-the next is again a wake-up (``wakeup.nudge``), sent at once when ``WAKE_UP`` is "celery"; without
-it, and when it gets lost, the next tick of beat finds the work.
+The messages are in the tables, so a task that is lost, late, duplicated or run beside another one
+does no harm: a task that finds a partition locked goes on to the next one, or ends. From task to
+task goes again only a wake-up (``queues.wakeup.nudge``), sent at once when ``WAKE_UP`` is "celery".
+Without it, and when it gets lost, the next tick of beat finds the messages.
 
-Importing this module needs Celery; nothing else of the app does.
+Importing this module needs Celery; no other module of the app does.
 """
 
 from collections.abc import Callable
@@ -15,20 +15,20 @@ from typing import Any
 
 from celery import shared_task
 
-from outbox_inbox.transports.routing import receivers
-
 from . import contexts, operations
 from .contexts import Context
-from .inbox import dispatcher
-from .inbox import receiver as receiving
+from .inbox import dispatcher, receiver
 from .outbox import relay
 from .queues.wakeup import TASKS, gathered, nudge
 from .streams import projecting
+from .transports.routing import receivers
 
 PRUNE = "outbox_inbox.prune_messages"
 
-_SPELL = timedelta(seconds=20)
-"""How long a task works on; a worker that is told to stop waits no longer for it."""
+_RUN_TIME = timedelta(seconds=20)
+"""How long a task runs at most, and so how long a worker that is stopped waits for it."""
+
+Stop = Callable[[], bool]
 
 
 def beat_schedule(
@@ -36,12 +36,13 @@ def beat_schedule(
 ) -> dict[str, dict[str, Any]]:
     """Return the entries for ``CELERY_BEAT_SCHEDULE``.
 
-    A tick that no worker took until the next one is dropped. The clocks of the machines that run
-    beat and workers must not differ by more than ``every``.
+    A tick that no worker took until the next one expires: a stopped worker would otherwise find
+    thousands of them. The clocks of the machines that run beat and workers must not differ by more
+    than ``every``.
 
     Arguments:
-        every: how often to look for work, default 1 s; the most that a message waits at each step
-            when nobody was nudged.
+        every: how often to look for messages, default 1 s; the most that a message waits at each
+            step when no worker was nudged.
         prune_every: how often to remove what is older than ``RETENTION``; default one hour.
     """
     ticks = {**dict.fromkeys(TASKS.values(), every), PRUNE: prune_every}
@@ -55,75 +56,67 @@ def beat_schedule(
     }
 
 
-@shared_task(name=TASKS["relay"], ignore_result=True, acks_late=True)
-def relay_outbox(context: str | None = None) -> None:
-    """Send what is due in the outbox of a context (None: of all), and wake up who gets it."""
+def _task(name: str) -> Callable[[Callable[[Context, Stop], None]], Any]:
+    """Register a function of one context as a task for the context of a label (None: for all)."""
 
-    def work(owner: Context, stop: Callable[[], bool]) -> None:
-        if relay.relay_outbox(owner, stop=stop).done:
-            for receiver, next_work in receivers(owner):
-                nudge(receiver, next_work)
+    def register(function: Callable[[Context, Stop], None]) -> Any:
+        def task(context: str | None = None) -> None:
+            _call_for_each(context, function)
 
-    _for_each(context, work)
+        task.__name__, task.__qualname__ = function.__name__, function.__qualname__
+        task.__module__, task.__doc__ = function.__module__, function.__doc__
+        # acks_late: acknowledged first, the wake-up of a worker that is killed would be lost.
+        return shared_task(name=name, ignore_result=True, acks_late=True)(task)
 
-
-@shared_task(name=TASKS["receive"], ignore_result=True, acks_late=True)
-def receive_messages(context: str | None = None) -> None:
-    """Receive what the transport has for a context (None: for all), and wake up its dispatcher."""
-
-    def work(owner: Context, stop: Callable[[], bool]) -> None:
-        if receiving.receive_messages(owner, stop=stop).done:
-            nudge(owner, "dispatch")
-
-    _for_each(context, work)
+    return register
 
 
-@shared_task(name=TASKS["dispatch"], ignore_result=True, acks_late=True)
-def dispatch_inbox(context: str | None = None) -> None:
-    """Handle what is due in the inbox of a context (None: of all).
-
-    What the handlers record wakes up the relay by itself.
-    """
-
-    def work(owner: Context, stop: Callable[[], bool]) -> None:
-        dispatcher.dispatch_inbox(owner, stop=stop)
-
-    _for_each(context, work)
+@_task(TASKS["relay"])
+def relay_outbox(context: Context, stop: Stop) -> None:
+    """Send what is due in the outbox, and wake up the receivers."""
+    if relay.relay_outbox(context, stop=stop).done:
+        for subscriber, mover in receivers(context):
+            nudge(subscriber, mover)
 
 
-@shared_task(name=TASKS["project"], ignore_result=True, acks_late=True)
-def update_projections(context: str | None = None) -> None:
-    """Bring the read models of a context (None: of all) up to date with its stream."""
-
-    def work(owner: Context, stop: Callable[[], bool]) -> None:
-        projecting.update_projections(owner, stop=stop)
-
-    _for_each(context, work)
+@_task(TASKS["receive"])
+def receive_messages(context: Context, stop: Stop) -> None:
+    """Receive the messages that the transport has, and wake up the dispatcher."""
+    if receiver.receive_messages(context, stop=stop).done:
+        nudge(context, "dispatch")
 
 
-@shared_task(name=PRUNE, ignore_result=True, acks_late=True)
-def prune_messages(context: str | None = None) -> None:
-    """Remove what is older than ``RETENTION`` from the queues of a context (None: of all)."""
-
-    def work(owner: Context, stop: Callable[[], bool]) -> None:
-        operations.prune([owner], stop=stop)
-
-    _for_each(context, work)
+@_task(TASKS["dispatch"])
+def dispatch_inbox(context: Context, stop: Stop) -> None:
+    """Handle what is due in the inbox; what the handlers record wakes up the relay."""
+    dispatcher.dispatch_inbox(context, stop=stop)
 
 
-def _for_each(label: str | None, work: Callable[[Context, Callable[[], bool]], None]) -> None:
-    """Do the work of one context or of all; one that fails does not keep the others waiting."""
+@_task(TASKS["project"])
+def update_projections(context: Context, stop: Stop) -> None:
+    """Update the read models from the stream."""
+    projecting.update_projections(context, stop=stop)
+
+
+@_task(PRUNE)
+def prune_messages(context: Context, stop: Stop) -> None:
+    """Remove what is older than ``RETENTION`` from the queues."""
+    operations.prune([context], stop=stop)
+
+
+def _call_for_each(label: str | None, function: Callable[[Context, Stop], None]) -> None:
+    """Call the function for one context or for all; one that fails does not block the others."""
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
-    deadline = monotonic() + _SPELL.total_seconds()
+    deadline = monotonic() + _RUN_TIME.total_seconds()
     errors: list[Exception] = []
     with gathered():
         for context in chosen:
             try:
-                work(context, lambda: monotonic() > deadline)
+                function(context, lambda: monotonic() > deadline)
             except Exception as error:  # noqa: BLE001  raised below
-                error.add_note(f"while working for the context {context.label!r}")
+                error.add_note(f"in the context {context.label!r}")
                 errors.append(error)
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise ExceptionGroup("several contexts could not be worked for", errors)
+        raise ExceptionGroup("several contexts failed", errors)

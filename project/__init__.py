@@ -1,4 +1,4 @@
-"""The example project: the settings, the addresses and the processes around its two contexts."""
+"""The example project: the settings, URLs and processes of its two contexts."""
 
 from project.celery import app as celery_app
 

@@ -1,7 +1,7 @@
-"""The Celery application: workers that are woken up, and a beat as the floor.
+"""The Celery application: workers that are woken up by commits, and by beat at the latest.
 
-Tasks carry a wake-up, never a message: the queues are tables, so a lost, late or doubled task
-does no harm. Nothing here runs unless somebody starts a worker.
+Tasks carry a wake-up, never a message: the queues are tables, so a lost, late or duplicated task
+does no harm. It is only used if a worker is started.
 """
 
 import os
@@ -17,7 +17,7 @@ app.autodiscover_tasks()
 
 @app.on_after_finalize.connect
 def schedule_beat(sender: Celery, **_: object) -> None:
-    """Let beat tick for every context; imported here because tasks need the app registry."""
+    """Schedule the ticks of beat; imported here because tasks need the app registry."""
     from outbox_inbox.tasks import beat_schedule
 
     sender.conf.beat_schedule = beat_schedule()

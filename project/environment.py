@@ -1,7 +1,7 @@
-"""What the environment says, read with django-environ into typed values.
+"""Reads environment variables with django-environ into typed values.
 
-A variable that is not set, or empty, means the default. Nonsense is refused at start, with an
-error that names the variable, what it holds and what it should hold.
+A variable that is not set, or empty, means the default. A wrong value is refused at start, with an
+error that names the variable, its value and what is expected.
 """
 
 import re
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 env = environ.Env()
 
-# A file that several processes write to. IMMEDIATE takes the write lock at BEGIN, where waiting
-# for it works; a transaction that has read and then wants to write fails at once. WAL lets the
-# others read meanwhile. synchronous=FULL makes a commit survive a power cut: NORMAL, the usual
-# advice with WAL, may lose the last commits, and with them messages that were already sent on.
+# For a file that several processes write to. IMMEDIATE takes the write lock at BEGIN, where SQLite
+# waits for it; a transaction that has read first and then writes would fail at once. WAL lets other
+# processes read meanwhile. synchronous=FULL makes a commit survive a power cut: NORMAL, the usual
+# advice with WAL, may lose the last commits, and the record of messages that were sent already.
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
@@ -37,7 +37,7 @@ def text(name: str, default: str = "") -> str:
 
 
 def yes_or_no(name: str, *, default: bool) -> bool:
-    """Return the variable `name` as a boolean; a misspelt "ture" is refused, not taken for no."""
+    """Return the variable `name` as a boolean; a misspelt "ture" is an error, not a no."""
     value = text(name).lower()
     if value and value not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
         _refuse(name, value, "yes or no (also: true, false, on, off, 1, 0)")
@@ -61,7 +61,7 @@ def words(name: str) -> list[str]:
 
 
 def chosen(name: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the known words that the variable `name` has; all when it is not set."""
+    """Return the known words that are listed in the variable `name`; all when it is not set."""
     given = words(name)
     for word in given:
         if word not in known:
@@ -74,12 +74,12 @@ def chosen(name: str, known: Sequence[str]) -> tuple[str, ...]:
 def transport(name: str, prefix: str) -> str | dict[str, Any]:
     """Return the entry of TRANSPORTS for the URL in the variable `name`; default: local://.
 
-    With the variable `prefix`, all names at the broker begin with what it holds.
+    All names at the broker begin with the value of the variable `prefix`.
     """
     url, begin = text(name, "local://"), text(prefix)
     if not begin:
         return url
-    # RabbitMQ has names of two sorts: exchanges and queues.
+    # RabbitMQ has two kinds of names: exchanges and queues.
     options = ["PREFIX", "QUEUE_PREFIX"] if url.startswith("amqp") else ["PREFIX"]
     return {"LOCATION": url, "OPTIONS": dict.fromkeys(options, begin)}
 
@@ -97,7 +97,7 @@ def database(name: str, default: str = "") -> dict[str, Any]:
     try:
         entry: dict[str, Any] = environ.Env.db_url_config(url)
     except ValueError as error:
-        # The URL itself stays out of the message: it may hold a password.
+        # The URL is not part of the message: it may contain a password.
         raise ImproperlyConfigured(f"{name} is not a database URL: {error}.") from error
     if scheme == "sqlite":
         entry["OPTIONS"] = SQLITE_OPTIONS | entry.get("OPTIONS", {})
@@ -130,7 +130,7 @@ def duration(name: str, value: str) -> timedelta:
 
 
 def word(_name: str, value: str) -> str:
-    """Return the value as it is; the app knows which words it takes."""
+    """Return the value unchanged; outbox_inbox checks it."""
     return value
 
 
@@ -156,10 +156,10 @@ NESTED = "PARTITIONS", "BACKOFF"
 
 
 def outbox_inbox(given: Iterable[str]) -> dict[str, Any]:
-    """Return the setting OUTBOX_INBOX as far as variables OUTBOX_INBOX_… give it.
+    """Return the part of the setting OUTBOX_INBOX that is given by variables OUTBOX_INBOX_….
 
     Arguments:
-        given: the names of all variables; one that starts like ours and is unknown is refused.
+        given: the names of all variables; an unknown one that begins with the prefix is refused.
     """
     setting: dict[str, Any] = {}
     for name in sorted(given):

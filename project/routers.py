@@ -1,4 +1,7 @@
-"""Each context's tables live on the database that its configuration names."""
+"""Routes each context's tables to the database that its configuration names.
+
+Without the router, `migrate` would create the tables of every context on every database.
+"""
 
 from typing import Any
 
@@ -15,15 +18,15 @@ class ContextRouter:
     """
 
     def db_for_read(self, model: type[Model], **_hints: Any) -> str | None:
-        """Return the database of the model's context; None for a model of no context."""
+        """Return the database of the model's context; None if it does not belong to a context."""
         return _databases().get(model._meta.app_label)
 
     def db_for_write(self, model: type[Model], **_hints: Any) -> str | None:
-        """Return the database of the model's context; None for a model of no context."""
+        """Return the database of the model's context; None if it does not belong to a context."""
         return _databases().get(model._meta.app_label)
 
     def allow_migrate(self, db: str, app_label: str, **_hints: Any) -> bool | None:
-        """Say whether the app's tables belong on the database; None when nobody cares."""
+        """Return whether the app's tables belong on the database; None: no opinion."""
         moved = {label: alias for label, alias in _databases().items() if alias != "default"}
         if app_label in moved:
             return moved[app_label] == db

@@ -1,16 +1,16 @@
-"""Settings of the example project, from the environment; with nothing set it runs as it is.
+"""Settings of the example project, from the environment; every variable has a default.
 
 CONTEXTS                the contexts of this deployment, separated by commas, such as "ordering";
                         default: all, as one monolith
 DATABASE_URL            the main database; default: the SQLite file db.sqlite3 beside manage.py
 ORDERING_SOURCE         "stream": the context "ordering" does without an outbox; default: "outbox"
-SHIPPING_DATABASE_URL   a database of its own for the context "shipping", where that is deployed
+SHIPPING_DATABASE_URL   a database of its own for the context "shipping", where it is deployed
 TRANSPORT_URL           what carries integration events; default local://
-TRANSPORT_PREFIX        the first part of all names at the broker, for several systems on one
+TRANSPORT_PREFIX        the first part of all names at the broker, where systems share one
 SIGNING_KEYS            keys for signatures, as id:secret,id:secret; the first one signs, and all of
-                        them are accepted; with none given nothing is signed
-SIGNATURES_REQUIRED     whether what is not signed is quarantined; default: yes, once there are keys
-BUSINESS_DAY            what day it is for ordering, such as 2018-05-06; default: the real one
+                        them are accepted; without keys messages are not signed
+SIGNATURES_REQUIRED     whether unsigned messages are quarantined; default: yes, if there are keys
+BUSINESS_DAY            the date of the business in ordering, such as 2018-05-06; default: today
 CELERY_BROKER_URL       Celery's broker; when given, commits wake up its workers
 SECRET_KEY              required when DEBUG is off
 DEBUG                   default: on while no SECRET_KEY is given, off as soon as there is one
@@ -29,13 +29,13 @@ from project import environment, signing
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 SECRET_KEY = environment.text("SECRET_KEY")
-# Local play needs no configuration, and a deployment cannot be left in debug mode by omission:
-# it must give a SECRET_KEY, and that switches DEBUG off.
+# Local use needs no configuration, and a deployment cannot stay in debug mode by omission: it must
+# give a SECRET_KEY, and that switches DEBUG off.
 DEBUG = environment.yes_or_no("DEBUG", default=not SECRET_KEY)
 if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured("DEBUG is off, so the variable SECRET_KEY must be set.")
-    SECRET_KEY = "known to everybody, for local play only"  # noqa: S105  that is what it says
+    SECRET_KEY = "public, for local use only"  # noqa: S105
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS")
 
 # ----------------------------------------------------------------------------------- contexts
@@ -89,8 +89,8 @@ DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{BASE_D
 DATABASE_ROUTERS = ["project.routers.ContextRouter"]
 
 if DATABASES["default"]["ENGINE"].endswith("mysql"):
-    # Ordering's board is kept from its stream, which MariaDB and MySQL cannot serve: there it stays
-    # empty, and everything else works.
+    # Ordering's board is a projection of its stream, which MariaDB and MySQL cannot serve: there it
+    # stays empty, and everything else works.
     SILENCED_SYSTEM_CHECKS = ["outbox_inbox.E010"]
 
 # ------------------------------------------------------------------------------- outbox_inbox
@@ -111,16 +111,16 @@ if contexts := signing.entries(contexts, CONTEXTS):
 BUSINESS_DAY = environment.day("BUSINESS_DAY")
 
 # ------------------------------------------------------------------------------------- Celery
-# Without a broker nothing is ever sent to Celery: the drain commands and run_contexts do it all.
-# memory:// keeps a worker that is started by mistake away from a stranger's RabbitMQ.
+# Without a broker nothing is sent to Celery: run_contexts and the drain commands move the messages.
+# memory:// keeps a worker that is started by mistake away from another system's RabbitMQ.
 CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL", "memory://")
 if CELERY_BROKER_URL != "memory://":
     OUTBOX_INBOX.setdefault("WAKE_UP", "celery")
 if CELERY_BROKER_URL.startswith(("redis://", "rediss://")):
-    # A wake-up whose worker died is given to another after this many seconds.
+    # A wake-up whose worker was killed is redelivered after this many seconds.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 300}
-# Deployments that share a broker have a queue each: a worker could not do a task for a context
-# that it does not have.
+# Deployments that share a broker have a queue each: a worker fails on a task for a context that it
+# does not have.
 CELERY_TASK_DEFAULT_QUEUE = "celery"
 if environment.text("CONTEXTS"):
     CELERY_TASK_DEFAULT_QUEUE = ".".join(["celery", *CONTEXTS])
@@ -129,7 +129,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"
 CELERY_TASK_IGNORE_RESULT = True
-# A wake-up that is reserved by a busy worker wakes nobody: take one at a time.
+# A wake-up that a busy worker has prefetched wakes no idle one: prefetch one at a time.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 
 # ------------------------------------------------------------------------------------ logging

@@ -1,4 +1,4 @@
-"""Signatures of the example: one ring of keys for all of its contexts, from the environment."""
+"""Signatures of the example: one set of keys for all of its contexts, from the environment."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,18 +11,18 @@ KEYS = "SIGNING_KEYS"
 REQUIRED = "SIGNATURES_REQUIRED"
 
 SOURCES = {"ordering": ("shipping",), "shipping": ("ordering",)}
-"""Context -> those that it listens to."""
+"""Context -> the contexts whose contracts it subscribes to."""
 
 
 def entries(given: dict[str, Any], labels: Iterable[str] = tuple(SOURCES)) -> dict[str, Any]:
-    """Return OUTBOX_INBOX["CONTEXTS"] with what the variables say, if they say anything.
+    """Return OUTBOX_INBOX["CONTEXTS"] with signatures, if the variables give keys.
 
     Arguments:
         given: the entries so far, by label.
         labels: the contexts of this deployment.
 
     Raises:
-        ImproperlyConfigured: SIGNING_KEYS is no list of ``id:secret``.
+        ImproperlyConfigured: SIGNING_KEYS is not a list of ``id:secret``.
     """
     keys = _keys()
     if not keys:
@@ -45,7 +45,7 @@ def _keys() -> dict[str, str]:
     for number, word in enumerate(environment.words(KEYS), start=1):
         keyid, separator, secret = word.partition(":")
         if not (separator and keyid and secret):
-            # The word itself stays out of the message: it may be the secret.
+            # The word is not part of the message: it may be the secret.
             raise ImproperlyConfigured(
                 f"The variable {KEYS}: entry {number} is not an id and a secret, as in "
                 "2026-11:…,2026-10:… (the first one signs)."

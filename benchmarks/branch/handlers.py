@@ -1,4 +1,4 @@
-"""What the branch does with what it hears of."""
+"""What the branch does with the messages it receives."""
 
 from benchmarks.mall.contracts import Sold
 from outbox_inbox import handles

@@ -1,4 +1,4 @@
-"""One event for each way of handling it, all with the same fields: 400 bytes of JSON."""
+"""One event for each way of handling, all with the same fields: 400 bytes of JSON."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ E = TypeVar("E")
 
 BYTES: Final = 400
 FIRST: Final = 100_000
-"""The smallest number of a purchase; all that are measured have six digits."""
+"""The smallest number of a purchase: six digits, so that all events have the same size."""
 WHEN: Final = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 NOTE: Final = "Leave it with the neighbours, please; they are at home all day. ".ljust(270, "x")
 
@@ -36,7 +36,7 @@ class BoughtListed(Bought):
 
 
 class Seen(Bought):
-    """Handled by one who does nothing, so that the claim is all there is."""
+    """Handled by a handler that does nothing, so that only the claim costs time."""
 
 
 def bought(number: int, cls: Callable[..., E] = Bought, order: str | None = None) -> E:

@@ -1,4 +1,4 @@
-"""The consumers: what a handler of this app looks like, once in each way."""
+"""The consumers: one handler for each way of handling."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from .models import Purchase
 
 @handles(Bought)
 def enter(event: Bought) -> None:
-    """Make a row, in a transaction of its own."""
+    """Create a row, in a transaction of its own."""
     Purchase.objects.create(**_row(event))
 
 
 @handles(BoughtTogether, transaction="batch")
 def enter_together(event: BoughtTogether) -> None:
-    """Make a row, in a transaction with others."""
+    """Create a row, in a transaction with others."""
     Purchase.objects.create(**_row(event))
 
 
-@handles(BoughtListed, batch=True)
+@handles(BoughtListed, many=True)
 def enter_list(events: list[BoughtListed]) -> None:
-    """Make the rows of many events at once."""
+    """Create the rows of many events at once."""
     Purchase.objects.bulk_create([Purchase(**_row(event)) for event in events])
 
 

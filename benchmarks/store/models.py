@@ -1,10 +1,10 @@
-"""The business row: what a use case writes, and what the handlers make of an event."""
+"""The business row, which use cases and handlers write."""
 
 from django.db import models
 
 
 class Purchase(models.Model):
-    """Somebody bought something."""
+    """One purchase."""
 
     id = models.BigAutoField(primary_key=True)
     order = models.CharField(max_length=50)

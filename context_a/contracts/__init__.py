@@ -1,6 +1,7 @@
-"""The published language of ordering: the only thing others may know of it. Imports no models.
+"""The contracts that ordering publishes: the only part of it that other contexts may know.
 
-What it understands of others stands beside, a module for each: `shipping`.
+Imports no models. Each other context whose contracts ordering understands has a module here:
+`shipping`.
 """
 
 from datetime import date
@@ -10,7 +11,7 @@ from outbox_inbox import IntegrationEvent
 
 
 class OrderPlaced(IntegrationEvent, name="ordering.order_placed", version=1, key="order_id"):
-    """A customer has committed to buy. What exactly, and at which prices, stays in ordering."""
+    """A customer has placed an order. Its lines and their prices stay private to ordering."""
 
     order_id: str
     customer: str
@@ -21,14 +22,14 @@ class OrderPlaced(IntegrationEvent, name="ordering.order_placed", version=1, key
 
 
 class OrderOverdue(IntegrationEvent, name="ordering.order_overdue", version=1, key="order_id"):
-    """An order was not dispatched in time. It is told once, also of one that has left since."""
+    """An order was not shipped in time. Published once, even if the order has been shipped since."""
 
     order_id: str
     required_on: date
 
 
 class OrderCancelled(IntegrationEvent, name="ordering.order_cancelled", version=1, key="order_id"):
-    """An order announced before will not be. It says what the order was counted with."""
+    """An order published before is cancelled. Country and total are those of the order."""
 
     order_id: str
     country: str

@@ -1,6 +1,7 @@
-"""Ordering's view of shipping's contracts: only the fields it needs, so that either can move out.
+"""Ordering's view of shipping's contracts: only the fields that it needs.
 
-Not an import of shipping's own class: that class may grow or move, and ordering need not know.
+Shipping's own class is not imported: either context can move to another process, and shipping can
+add fields, without a change here.
 """
 
 from datetime import date
@@ -9,7 +10,7 @@ from outbox_inbox import IntegrationEvent
 
 
 class ShipmentDispatched(IntegrationEvent, name="shipping.shipment_dispatched", version=1):
-    """The goods have left the house."""
+    """The goods have left the warehouse."""
 
     reference: str
     dispatched_on: date

@@ -1,6 +1,7 @@
-"""The published language of shipping: the only thing others may know of it. Imports no models.
+"""The contract that shipping publishes: the only part of it that other contexts may know.
 
-What it understands of others stands beside, a module for each: `ordering`.
+Imports no models. Each other context whose contracts shipping understands has a module here:
+`ordering`.
 """
 
 from datetime import date
@@ -11,7 +12,7 @@ from outbox_inbox import IntegrationEvent
 class ShipmentDispatched(
     IntegrationEvent, name="shipping.shipment_dispatched", version=1, key="reference"
 ):
-    """The goods have left the house. The reference is the one they were requested with."""
+    """The goods have left the warehouse. The reference is that of the request."""
 
     reference: str
     dispatched_on: date

@@ -1,6 +1,7 @@
-"""Shipping's view of ordering's contracts: only the fields it needs, so that either can move out.
+"""Shipping's view of ordering's contracts: only the fields that it needs.
 
-Not an import of ordering's own classes: those may grow or move, and shipping need not know.
+Ordering's own classes are not imported: either context can move to another process, and ordering
+can add fields, without a change here.
 """
 
 from datetime import date
@@ -10,7 +11,7 @@ from outbox_inbox import IntegrationEvent
 
 
 class OrderPlaced(IntegrationEvent, name="ordering.order_placed", version=1):
-    """A customer has committed to buy."""
+    """A customer has placed an order."""
 
     order_id: str
     country: str
@@ -19,13 +20,13 @@ class OrderPlaced(IntegrationEvent, name="ordering.order_placed", version=1):
 
 
 class OrderOverdue(IntegrationEvent, name="ordering.order_overdue", version=1):
-    """An order was not dispatched in time."""
+    """An order was not shipped in time."""
 
     order_id: str
 
 
 class OrderCancelled(IntegrationEvent, name="ordering.order_cancelled", version=1):
-    """An order announced before will not be."""
+    """An order published before is cancelled."""
 
     order_id: str
     country: str

@@ -1,4 +1,4 @@
-"""What an operator sees of the queues and streams: to list, inspect, solve and pause."""
+"""The pages on which an operator lists, inspects, retries, discards, releases and pauses."""
 
 from .deliveries import DeliveryAdmin, DeliveryAttemptAdmin
 from .inbox import InboxMessageAdmin

@@ -1,10 +1,10 @@
-"""Retry and discard from the admin: one log entry for each row that changed.
+"""Retry and discard rows, and log who changed which.
 
-``outbox_inbox.operations`` does the work; here are the permissions, the question for a reason, the
-log and the report.
+``outbox_inbox.operations`` changes the rows. Here each change is one transaction with its log
+entries: without that, a crash would leave changed rows of which the history says nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -26,64 +26,71 @@ from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import DeliveryState, OutboxState
 
 from .base import QueueAdmin
-from .databases import PARAMETER, chosen
-from .listing import MOST
+from .databases import PARAMETER, chosen_database
+from .listing import MOST_LISTED
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
-SAMPLE = 20  # rows shown beside the question for a reason
+SAMPLE = 20  # rows shown on the confirmation page
 FINISHED = {OutboxState.SENT, OutboxState.DISCARDED, DeliveryState.DONE, DeliveryState.DISCARDED}
 UNFINISHED = sorted({*OutboxState.values, *DeliveryState.values} - {*FINISHED})
 
 Rows = QuerySet[Any]
+Batch = tuple[Rows, Callable[[], object]]
+"""Rows, and the operation that changes them."""
 
 
-class ReasonForm(forms.Form):
+class DiscardForm(forms.Form):
     """Why messages are discarded."""
 
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
-        help_text=gettext_lazy("It is kept with each of them and in its history."),
+        help_text=gettext_lazy("The reason is stored with each message and in its history."),
         max_length=500,
-        error_messages={"required": gettext_lazy("Say why: whoever finds it later wants to know.")},
+        error_messages={
+            "required": gettext_lazy("Enter a reason: the next operator will need to know why.")
+        },
         widget=forms.Textarea(attrs={"rows": 3, "cols": 60, "autofocus": True}),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
-    """What is done to rows, and how it is reported.
+class Change:
+    """How a change of rows is recognised and reported.
 
     Fields:
-        apply: the operation; it takes a query set.
-        becomes: the states of a row that was changed.
-        entry: what stands in the history of each row.
+        trace: what the change leaves on a row; None: the row does not look changed.
+        entry: the entry in the history of each changed row.
         done: the report, with room for "3 deliveries".
-        nothing: the report when no row was changed.
+        nothing: the report if no row was changed.
     """
 
-    apply: Callable[[Rows], object]
-    becomes: frozenset[str]
+    trace: Callable[[Any], object]
     entry: str
     done: str
     nothing: str
 
-    def mark(self, row: Any) -> tuple[Any, ...] | None:
-        """Return what shows that the operation was carried out on a row, if it may have been."""
-        if row.state not in self.becomes:
+
+def trace_of(*states: str) -> Callable[[Any], object]:
+    """Return the trace of a change that sets rows to one of these states."""
+
+    def trace(row: Any) -> tuple[Any, ...] | None:
+        if row.state not in states:
             return None
         return tuple(getattr(row, name, None) for name in ("state", "attempts", "due_at", "holds"))
 
+    return trace
 
-class ActingAdmin(QueueAdmin):
-    """Rows that a permitted user may act on."""
 
-    def may(self, request: HttpRequest, verb: str) -> bool:
-        """Tell whether the user has the permission for a verb, such as "retry"."""
+class OperatorAdmin(QueueAdmin):
+    """Rows that a permitted user may change by actions."""
+
+    def has_permission_to(self, request: HttpRequest, verb: str) -> bool:
+        """Return whether the user has the permission for a verb, such as "retry"."""
         user: Any = request.user
         return bool(user.has_perm(f"{self.opts.app_label}.{verb}_{self.opts.model_name}"))
 
-    def back(self, request: HttpRequest) -> HttpResponse | None:
-        """Return to where the action was taken: the inspect page, or (None) the list."""
+    def response_to(self, request: HttpRequest) -> HttpResponse | None:
+        """Return the way back to where the action was taken: the inspect page, or (None) the list."""
         if "inspect" not in request.POST:
             return None
         row = quote(request.POST.get(ACTION_CHECKBOX_NAME, ""))
@@ -95,97 +102,97 @@ class ActingAdmin(QueueAdmin):
         """Return a number of rows in words: "3 deliveries"."""
         return f"{count:,} {model_ngettext(self.opts, count)}"
 
-    def tell(self, request: HttpRequest, done: int, some: str, none: str) -> None:
-        """Report what was done, or that nothing was.
-
-        Arguments:
-            some: the report, with room for "3 deliveries".
-            none: the report when no row was changed.
-        """
+    def change_rows(
+        self, request: HttpRequest, batches: Iterable[Batch], change: Change
+    ) -> HttpResponse | None:
+        """Change rows batch by batch, log each changed row, report, and return to the page."""
+        done = 0
+        try:
+            for rows, operation in batches:
+                done += self._change_batch(request, rows, operation, change)
+        except OutboxInboxError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            if not done:
+                return self.response_to(request)
         if done:
-            self.message_user(request, some % self.counted(done), messages.SUCCESS)
+            self.message_user(request, change.done % self.counted(done), messages.SUCCESS)
         else:
-            self.message_user(request, none, messages.WARNING)
+            self.message_user(request, change.nothing, messages.WARNING)
+        return self.response_to(request)
 
-    def carry_out(
-        self,
-        request: HttpRequest,
-        rows: Rows,
-        operation: Callable[[], object],
-        mark: Callable[[Any], object],
-        entry: str,
+    def _change_batch(
+        self, request: HttpRequest, rows: Rows, operation: Callable[[], object], change: Change
     ) -> int:
-        """Run an operation and log the rows that it changed, in one transaction; return how many.
-
-        Arguments:
-            mark: what the operation leaves on a row; None: the row does not look like it.
-            entry: what stands in the history of each row that changed.
-        """
-        before = {row.pk: mark(row) for row in rows}
-        # By their keys: what has changed may not pass the filter any more that it was chosen by.
+        before = {row.pk: change.trace(row) for row in rows}
+        # By their keys: a changed row may no longer pass the filter by which it was selected.
         same: Rows = self.model.objects.using(rows.db).filter(pk__in=before).defer(*self.unlisted)
         with transaction.atomic(using=rows.db):
             operation()
-            changed = [row for row in same if mark(row) not in (None, before[row.pk])]
+            changed = [row for row in same if change.trace(row) not in (None, before[row.pk])]
             if changed:
                 user: Any = request.user
                 entries: Any = LogEntry.objects
-                entries.log_actions(user.pk, changed, CHANGE, entry)
+                entries.log_actions(user.pk, changed, CHANGE, change.entry)
         return len(changed)
 
 
-class DiscardingAdmin(ActingAdmin):
-    """Discard, after asking for the reason.
+class DiscardAdmin(OperatorAdmin):
+    """Discard rows, after asking for the reason.
 
     Attributes:
-        unfinished: the states in which a row may be acted on.
-        discarding: the operation that discards the rows of a query set.
-        order: in which they are acted on.
-        explanation: what it means, for the question.
+        unfinished: the states in which a row may be changed.
+        discard_operation: the operation that discards the rows of a query set.
+        order: the order in which rows are changed.
+        explanation: what discarding means, for the confirmation page.
     """
 
     unfinished: ClassVar[Sequence[str]] = UNFINISHED
-    discarding: ClassVar[str] = "discard_rows"
-    # Heads last: a head that is discarded lets its followers go, and those that are selected as
-    # well must be discarded before a worker sees them.
+    discard_operation: ClassVar[str] = "discard_rows"
+    # Heads last: discarding a head unblocks its followers. Those that are selected as well must be
+    # discarded before a worker takes them.
     order: ClassVar[Sequence[str]] = ("holds", "pk")
     explanation: ClassVar[Any] = gettext_lazy(
-        "What is discarded is never sent or handled, and the later ones of its key go on without "
-        "it. This cannot be undone."
+        "Discarded messages are never sent or handled. "
+        "The later messages of the same key continue without them. "
+        "This cannot be undone."
     )
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may discard."""
-        return self.may(request, "discard")
+        """Return whether the user may discard."""
+        return self.has_permission_to(request, "discard")
 
     def buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
-        """Return what this user may do to this row; a finished one stays as it is."""
+        """Return the actions on this row; a finished row has none."""
         return super().buttons(request, row) if row.state in self.unfinished else []
 
     @admin.action(permissions=["discard"], description=gettext_lazy("Discard…"))
     def discard(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
-        """Set what is unfinished aside for good, after asking for the reason."""
-        asked = "reason" in request.POST
-        total = queryset.filter(state__in=self.unfinished).order_by()[: MOST + 1].count()
-        form = ReasonForm(request.POST if asked else None)
-        # Between question and answer more may have become dead, or have been solved.
-        changed = asked and request.POST.get("total", str(total)) != str(total)
+        """Discard unfinished rows for good, after asking for the reason."""
+        answered = "reason" in request.POST
+        total = queryset.filter(state__in=self.unfinished).order_by()[: MOST_LISTED + 1].count()
+        form = DiscardForm(request.POST if answered else None)
+        # Between question and answer, more rows may have died, or an operator may have retried some.
+        changed = answered and request.POST.get("total", str(total)) != str(total)
         if total and (changed or not form.is_valid()):
-            return self._ask(request, queryset, form, total, changed=changed)
+            return self._confirmation(request, queryset, form, total, changed=changed)
         reason = form.cleaned_data["reason"] if total else ""
-        verb = Verb(
-            apply=lambda rows: getattr(operations, self.discarding)(rows, reason),
-            becomes=frozenset({OutboxState.DISCARDED}),
+        change = Change(
+            trace=trace_of(OutboxState.DISCARDED),
             entry=_("Discarded: %s") % reason,
-            done=_("Discarded: %s."),
-            nothing=_("Nothing was discarded: all of the selected are finished."),
+            done=_("Discarded %s."),
+            nothing=_("Nothing discarded: all selected rows are already finished."),
         )
-        self.solve(request, queryset, verb)
-        return self.back(request)
+        batches = self.batches(
+            request,
+            queryset,
+            lambda rows: getattr(operations, self.discard_operation)(rows, reason),
+        )
+        return self.change_rows(request, batches, change)
 
-    def _ask(
-        self, request: HttpRequest, queryset: Rows, form: ReasonForm, total: int, *, changed: bool
+    def _confirmation(
+        self, request: HttpRequest, queryset: Rows, form: DiscardForm, total: int, *, changed: bool
     ) -> HttpResponse:
+        counted = self.counted(min(total, MOST_LISTED))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Discard"),
@@ -195,57 +202,46 @@ class DiscardingAdmin(ActingAdmin):
             "explanation": self.explanation,
             "changed": changed,
             "total": total,
-            "what": self.counted(total)
-            if total <= MOST
-            else _("more than %s") % self.counted(MOST),
+            "what": counted if total <= MOST_LISTED else _("more than %s") % counted,
             "rows": queryset.filter(state__in=self.unfinished)[:SAMPLE],
             "more": total > SAMPLE,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "checkbox": ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across", "0"),
             "inspect": "inspect" in request.POST,
-            "back": getattr(self.back(request), "url", request.get_full_path()),
+            "back": getattr(self.response_to(request), "url", request.get_full_path()),
         }
         return TemplateResponse(request, "admin/outbox_inbox/discard.html", context)
 
-    def solve(self, request: HttpRequest, queryset: Rows, verb: Verb) -> None:
-        """Apply a verb to the rows, chunk by chunk, with its log entries, and report."""
-        done = 0
-        try:
-            for rows in self._chunks(queryset.using(chosen(request, self.model))):
-                operation = partial(verb.apply, rows)
-                done += self.carry_out(request, rows, operation, verb.mark, verb.entry)
-        except OutboxInboxError as error:
-            self.message_user(request, str(error), messages.ERROR)
-            if not done:
-                return
-        self.tell(request, done, verb.done, verb.nothing)
-
-    def _chunks(self, rows: Rows) -> Iterator[Rows]:
-        chosen = rows.filter(state__in=self.unfinished).order_by(*self.order)
-        ids = list(chosen.values_list("pk", flat=True))
+    def batches(
+        self, request: HttpRequest, queryset: Rows, operation: Callable[[Rows], object]
+    ) -> Iterator[Batch]:
+        """Yield the unfinished rows in chunks, with the operation on each."""
+        rows = queryset.using(chosen_database(request, self.model))
+        unfinished = rows.filter(state__in=self.unfinished).order_by(*self.order)
+        ids = list(unfinished.values_list("pk", flat=True))
         for start in range(0, len(ids), CHUNK):
-            yield rows.filter(pk__in=ids[start : start + CHUNK])
+            chunk = rows.filter(pk__in=ids[start : start + CHUNK])
+            yield chunk, partial(operation, chunk)
 
 
-class SolvingAdmin(DiscardingAdmin):
+class DeadLetterAdmin(DiscardAdmin):
     """Retry and discard, for messages of the outbox and for deliveries."""
 
     actions = ("retry", "discard")
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may retry."""
-        return self.may(request, "retry")
+        """Return whether the user may retry."""
+        return self.has_permission_to(request, "retry")
 
     @admin.action(permissions=["retry"], description=gettext_lazy("Retry"))
     def retry(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
-        """Try what is dead or backing off again, at once and with all its attempts."""
-        verb = Verb(
-            apply=operations.retry_rows,
-            becomes=frozenset({OutboxState.PENDING, DeliveryState.READY}),
+        """Retry rows that are dead or backing off, at once and with all their attempts."""
+        change = Change(
+            trace=trace_of(OutboxState.PENDING, DeliveryState.READY),
             entry=_("Retried."),
-            done=_("Retried: %s."),
-            nothing=_("Nothing was retried: none of the selected is dead or backing off."),
+            done=_("Retried %s."),
+            nothing=_("Nothing retried: none of the selected rows is dead or backing off."),
         )
-        self.solve(request, queryset, verb)
-        return self.back(request)
+        batches = self.batches(request, queryset, operations.retry_rows)
+        return self.change_rows(request, batches, change)

@@ -1,4 +1,8 @@
-"""What all pages of the queues have in common: to look at, and never to edit."""
+"""List, search and inspect stored rows, and never edit them.
+
+A row that an operator could edit, add or delete would be a message that was lost, handled twice or
+out of order.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,8 +19,9 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, StoredEvent
 
-from .databases import DatabaseFilter, chosen, query, with_query
-from .listing import BoundedChangeList, BoundedPaginator, first_found
+from . import rendering
+from .databases import DatabaseFilter, chosen_database, database_query, with_query
+from .listing import BoundedChangeList, BoundedPaginator, first_match
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -26,33 +31,32 @@ else:
     ModelAdmin = admin.ModelAdmin
     TabularInline = admin.TabularInline
 
-
-PLACES = (
+ID_LINKS = (
     (_("outbox"), OutboxMessage),
     (_("inbox"), InboxMessage),
     (_("deliveries"), Delivery),
     (_("stream"), StoredEvent),
 )
-"""Where the same message may be found."""
+"""The lists that may have a message of an id."""
 
 
 class ReadOnly:
-    """No add, no change, no delete: neither by a page nor by an action."""
+    """Refuse to add, change and delete, on pages and in actions."""
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
-        """Rows are made by ``record()`` and by the movers only."""
+        """Refuse: only ``record()`` and the workers make rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """What was recorded is never changed."""
+        """Refuse: what was recorded never changes."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Rows go away by ``prune_messages`` only."""
+        """Refuse: only ``prune_messages`` removes rows."""
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        """Return all that is shown."""
+        """Return all fields."""
         page: Any = self
         return [str(name) for name in flatten_fieldsets(page.get_fieldsets(request, obj))]
 
@@ -61,7 +65,7 @@ class QueueAdmin(ReadOnly, ModelAdmin):
     """List, filter, search and inspect the rows of one table.
 
     Attributes:
-        unlisted: names of the wide columns that a list does not fetch.
+        unlisted: names of the wide columns that a list does not read.
     """
 
     unlisted: ClassVar[Sequence[str]] = ("payload", "headers")
@@ -74,7 +78,8 @@ class QueueAdmin(ReadOnly, ModelAdmin):
     paginator = BoundedPaginator
     sortable_by = ()
     search_help_text = _(
-        "A message id, a correlation id or a key, in full; key:… for a key only; #… for a row."
+        "Search for a message id, a correlation id or a key, in full. "
+        "Type key:… to search for a key only, or #… for a row number."
     )
     change_form_template = "admin/outbox_inbox/inspect.html"
 
@@ -82,25 +87,25 @@ class QueueAdmin(ReadOnly, ModelAdmin):
         css = {"all": ("outbox_inbox/admin.css",)}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return the list that does not read what it does not show."""
+        """Return the list that reads only what it shows."""
         return BoundedChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the rows of the database that the page shows."""
-        return super().get_queryset(request).using(chosen(request, self.model))
+        """Return the rows of the chosen database."""
+        return super().get_queryset(request).using(chosen_database(request, self.model))
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        """Return the filters, that of the database before all others."""
+        """Return the filters, with that of the database first."""
         return [DatabaseFilter, *super().get_list_filter(request)]
 
     def lookups(self, term: str) -> Iterable[Q]:
-        """Return the exact look-ups for what was typed, those that an index serves first."""
+        """Return the exact look-ups for a search term, those that an index serves first."""
         return ()
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Return the rows with exactly this id or key; nothing is searched for a part of a text."""
+        """Return the rows with exactly this id or key; a search never matches part of a text."""
         term = search_term.strip()
         if not term or not self.search_fields:
             return queryset, False
@@ -108,35 +113,44 @@ class QueueAdmin(ReadOnly, ModelAdmin):
             number = term[1:]
             valid = number.isascii() and number.isdigit() and len(number) < 19
             return (queryset.filter(pk=int(number)) if valid else queryset.none()), False
-        return first_found(queryset, self.lookups(term)), False
+        return first_match(queryset, self.lookups(term)), False
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Show one row, with buttons for what this user may do to it."""
+        """Show one row, with a button for each action that the user may take on it."""
         row = context.get("original")
         if row is not None:
             context["buttons"] = self.buttons(request, row)
-            context["list_address"] = self.address(self.model, "changelist", **query(row))
+            context["list_address"] = self.list_address(self.model, row)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
-        """Return the actions that this user may take on a row, as (name, label)."""
+        """Return the actions that the user may take on a row, as (name, label)."""
         return [(name, str(label)) for name, label in self.get_action_choices(request, [])]
 
-    def address(self, model: type[Model], page: str, *args: Any, **query: Any) -> str:
+    def address(self, model: type[Model], page: str, *args: Any, **parameters: Any) -> str:
         """Return the address of a page of this admin site: "changelist", or "change" with a key."""
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
-        return with_query(reverse(name, args=args, current_app=self.admin_site.name), query)
+        return with_query(reverse(name, args=args, current_app=self.admin_site.name), parameters)
 
-    def identity(self, number: UUID, row: Model) -> SafeString:
-        """Show an id with links to the lists in which it may be found."""
+    def list_address(self, model: type[Model], row: Model, **filters: Any) -> str:
+        """Return the address of a filtered list on the database of a row."""
+        return self.address(model, "changelist", **filters, **database_query(row))
+
+    def row_link(self, row: Model, text: object = None) -> SafeString:
+        """Link to the page of a row, with a text that is by default the row's own."""
+        address = self.address(type(row), "change", row.pk, **database_query(row))
+        return rendering.link(address, row if text is None else text)
+
+    def id_links(self, number: UUID, row: Model) -> SafeString:
+        """Show an id with a link to each list that may have a message of this id."""
         links = format_html_join(
             " · ",
-            '<a href="{}">{}</a>',
+            "{}",
             (
-                (self.address(model, "changelist", q=number, **query(row)), place)
-                for place, model in PLACES
+                (rendering.link(self.list_address(model, row, q=number), name),)
+                for name, model in ID_LINKS
                 if self.admin_site.is_registered(model)
             ),
         )

@@ -1,4 +1,4 @@
-"""Deliveries in the admin: one message for one consumer, with its failed attempts."""
+"""Deliveries: one message for one consumer, with its failed attempts."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,46 +6,39 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.models import Delivery, DeliveryAttempt, InboxMessage
 
 from . import rendering
-from .actions import SolvingAdmin
-from .columns import (
-    IDENTITY,
-    PROGRESS,
-    TEXTS,
-    InstanceColumns,
-    KeyColumns,
-    MessageColumns,
-    ProgressColumns,
-)
-from .databases import query
+from .actions import DeadLetterAdmin
+from .columns import IDS, PROGRESS, TEXTS, MessageColumns, QueuedColumns, column
 from .listing import (
+    BlockedKeyFilter,
     ConsumerFilter,
     ContextFilter,
     FailedConsumerFilter,
     FailedContextFilter,
-    ParkedFilter,
     ProgressFilter,
 )
 
 SHOWN_ATTEMPTS = 10
-"""Attempts that stand on the page of their delivery; the list of attempts has them all."""
+"""Attempts on the page of their delivery; the list of attempts has all of them."""
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ProgressColumns, KeyColumns, InstanceColumns, MessageColumns, SolvingAdmin):
+class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
     """Deliveries."""
 
     path = "message__"
     unlisted = ("message__payload", "message__headers")
-    list_display = ("named", "progress", "typed", "key", "received", "trouble")
-    list_filter = (ProgressFilter, ContextFilter, ParkedFilter, ConsumerFilter)
+    list_display = (
+        "consumer_name", "progress", "event_type", "key", "receive_time", "error_excerpt",
+    )  # fmt: skip
+    list_filter = (ProgressFilter, ContextFilter, BlockedKeyFilter, ConsumerFilter)
     list_select_related = ("message",)
+    consumer_name = column(_("consumer"), rendering.dotted_name, "consumer")
     fieldsets = (
         (None, {"fields": PROGRESS}),
         (
@@ -54,8 +47,8 @@ class DeliveryAdmin(ProgressColumns, KeyColumns, InstanceColumns, MessageColumns
                 "fields": (
                     "consumer",
                     ("message_link", "context", "key"),
-                    *IDENTITY,
-                    ("recorded", "received", "partition"),
+                    *IDS,
+                    ("record_time", "receive_time", "partition"),
                 )
             },
         ),
@@ -66,7 +59,7 @@ class DeliveryAdmin(ProgressColumns, KeyColumns, InstanceColumns, MessageColumns
         return row.message
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the sections; the texts of the message for those who may view messages."""
+        """Return the sections; the texts of the message only if the user may view messages."""
         sections = super().get_fieldsets(request, obj)
         return [*sections, *TEXTS] if may_view(request, InboxMessage) else sections
 
@@ -81,24 +74,14 @@ class DeliveryAdmin(ProgressColumns, KeyColumns, InstanceColumns, MessageColumns
                 (each, rendering.moment(each.failed_at), rendering.preformatted(each.traceback))
                 for each in failures
             ]
-            context["all_failures"] = self.address(
-                DeliveryAttempt, "changelist", delivery__id__exact=row.pk, **query(row)
-            )
+            same = {"delivery__id__exact": row.pk}
+            context["all_failures"] = self.list_address(DeliveryAttempt, row, **same)
         return super().render_change_form(request, context, *args, **kwargs)
-
-    @admin.display(description=_("consumer"))
-    def named(self, row: Any) -> SafeString:
-        """Show the consumer."""
-        return rendering.name(row.consumer)
 
     @admin.display(description=_("message"))
     def message_link(self, row: Any) -> SafeString:
         """Link to the message in the inbox."""
-        return format_html(
-            '<a href="{}">{}</a>',
-            self.address(InboxMessage, "change", row.message_id, **query(row)),
-            self.typed(row),
-        )
+        return self.row_link(row.message, self.event_type(row))
 
 
 @admin.register(DeliveryAttempt)
@@ -107,71 +90,37 @@ class DeliveryAttemptAdmin(MessageColumns):
 
     path = "delivery__message__"
     unlisted = ("traceback",)
-    list_display = ("numbered", "failed", "consumer", "key", "context", "excerpt")
+    list_display = (
+        "attempt_number", "failure_time", "consumer", "key", "context", "error_excerpt",
+    )  # fmt: skip
     list_filter = (FailedContextFilter, FailedConsumerFilter)
     list_select_related = ("delivery",)
     fieldsets = (
-        (None, {"fields": ("delivery_link", ("number", "failed"), "full_error")}),
-        (_("Traceback"), {"fields": ("trace",), "classes": ("oi-wide",)}),
+        (None, {"fields": ("delivery_link", ("number", "failure_time"), "full_error")}),
+        (_("Traceback"), {"fields": ("traceback_text",), "classes": ("oi-wide",)}),
     )
+    consumer = column(_("consumer"), rendering.dotted_name, "delivery.consumer")
+    key = column(_("key"), lambda key: key, "delivery.key")
+    context = column(_("context"), str, "delivery.context")
+    attempt_number = column(_("attempt"), "#{}".format, "number")
+    failure_time = column(_("failed"), rendering.moment, "failed_at")
+    error_excerpt = column(_("error"), rendering.excerpt, "error")
+    full_error = column(_("error"), rendering.preformatted, "error")
+    traceback_text = column(_("traceback"), rendering.preformatted, "traceback")
 
     def lookups(self, term: str) -> Iterable[Q]:
-        """Look for the ids of the delivery's message, else for its key."""
+        """Look for the ids of the delivery's message, then for its key."""
         *indexed, _key = super().lookups(term)
         yield from indexed
         yield Q(delivery__key=term.removeprefix("key:"))
 
-    @admin.display(description=_("attempt"))
-    def numbered(self, row: Any) -> str:
-        """Show which attempt it was."""
-        return f"#{row.number}"
-
-    @admin.display(description=_("failed"))
-    def failed(self, row: Any) -> SafeString:
-        """Show when it failed."""
-        return rendering.moment(row.failed_at)
-
-    @admin.display(description=_("consumer"))
-    def consumer(self, row: Any) -> str:
-        """Show the consumer of the delivery."""
-        return str(row.delivery.consumer)
-
-    @admin.display(description=_("key"))
-    def key(self, row: Any) -> Any:
-        """Show the key of the delivery."""
-        return row.delivery.key
-
-    @admin.display(description=_("context"))
-    def context(self, row: Any) -> str:
-        """Show the context of the delivery."""
-        return str(row.delivery.context)
-
-    @admin.display(description=_("error"))
-    def excerpt(self, row: Any) -> str:
-        """Show the error in short."""
-        return rendering.excerpt(row.error)
-
-    @admin.display(description=_("error"))
-    def full_error(self, row: Any) -> SafeString:
-        """Show the error in full."""
-        return rendering.preformatted(row.error)
-
-    @admin.display(description=_("traceback"))
-    def trace(self, row: Any) -> SafeString:
-        """Show the traceback."""
-        return rendering.preformatted(row.traceback)
-
     @admin.display(description=_("delivery"))
     def delivery_link(self, row: Any) -> SafeString:
         """Link to the delivery that failed."""
-        return format_html(
-            '<a href="{}">{}</a>',
-            self.address(Delivery, "change", row.delivery_id, **query(row)),
-            row.delivery,
-        )
+        return self.row_link(row.delivery)
 
 
 def may_view(request: HttpRequest, model: type[InboxMessage] | type[DeliveryAttempt]) -> bool:
-    """Tell whether the user may see rows of a model."""
+    """Return whether the user may view rows of a model."""
     user: Any = request.user
     return bool(user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"))

@@ -1,13 +1,17 @@
-"""Lists over tables of any size: no page reads, counts or sorts a whole table if it can help it."""
+"""List and filter tables of any size.
 
-from collections.abc import Callable, Iterable
+Django's own change list counts and sorts the whole table, and its filters read it. With millions of
+finished messages such a page would time out, and load the database of a system in trouble.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Exists, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -17,7 +21,7 @@ from outbox_inbox.contexts import contexts
 from outbox_inbox.models import OutboxMessage, QuarantineReason
 from outbox_inbox.queues.statements import idle_state
 
-from .databases import query, with_query
+from .databases import database_query, with_query
 
 if TYPE_CHECKING:
     _Paginator = Paginator[Any]
@@ -25,129 +29,158 @@ else:
     # Django's class takes no type arguments when the program runs.
     _Paginator = Paginator
 
-MOST = 10_000
-"""Rows that are counted and can be paged through; a filter or a search leads to the others."""
-
-
+MOST_LISTED = 10_000
+"""Rows that a list counts and pages through; a filter or a search leads to the others."""
 IDLE_STATES = ("pending", "ready")
-"""The states of what waits for its mover only, or for a time."""
+"""The states of a row that a worker takes next, or when it is due."""
 
 
 class BoundedPaginator(_Paginator):
-    """Count up to `MOST` rows and no further: an exact count reads the whole table."""
+    """Count at most `MOST_LISTED` rows: an exact count reads the whole table."""
 
     @cached_property
     def count(self) -> int:
-        """The number of rows, at most `MOST`."""
-        return min(self._counted, MOST)
+        """The number of rows, at most `MOST_LISTED`."""
+        return min(self._counted, MOST_LISTED)
 
     @cached_property
     def there_are_more(self) -> bool:
         """Whether there are rows beyond those that can be paged through."""
-        return self._counted > MOST
+        return self._counted > MOST_LISTED
 
     @cached_property
     def _counted(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by()[: MOST + 1].count())
+        return int(rows.order_by()[: MOST_LISTED + 1].count())
 
 
 class BoundedChangeList(ChangeList):
-    """Leave the wide columns where they are, and keep the order of the index."""
+    """List rows without their wide columns, in the order of an index."""
 
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
     ) -> QuerySet[Any]:
-        """Return the rows to list, without the texts that only the inspect page shows."""
+        """Return the rows to list, without the texts that only an inspect page shows."""
         rows = super().get_queryset(request, exclude_parameters)
         return rows.defer(*getattr(self.model_admin, "unlisted", ()))
 
     def url_for_result(self, result: Any) -> str:
-        """Return the address of a row's page, on the database of the row."""
-        return with_query(super().url_for_result(result), query(result))
+        """Return the address of a row's page, with the database of the row."""
+        return with_query(super().url_for_result(result), database_query(result))
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order that an index serves; ``?o=`` could sort the whole table."""
         return list(self.model_admin.get_ordering(request))
 
 
-class KnownValues(SimpleListFilter):
-    """Filter by a column, offering what the project declares; the table is not asked.
+class DeclaredFilter(SimpleListFilter):
+    """Filter by a column, offering what the project declares without reading the table.
 
-    ``class TypeFilter(KnownValues, field="type")``; the address is that of Django's own filters,
-    ``?type__exact=…``, and also takes a value that is no longer declared.
+    ``class TypeFilter(DeclaredFilter, field="type", title=…, values=…)``. The address is that of
+    Django's own filters, ``?type__exact=…``. It also takes a value that is no longer declared.
     """
 
     field: ClassVar[str]
     values: ClassVar[Callable[[], Iterable[str]]]
 
-    def __init_subclass__(cls, field: str) -> None:
+    def __init_subclass__(cls, field: str, title: Any, values: Callable[[], Iterable[str]]) -> None:
         super().__init_subclass__()
-        cls.field = field
-        # Django lets an address filter across a relation by the very name only.
+        cls.field, cls.title, cls.values = field, title, values
+        # In an address, Django accepts a field of a related table by its plain name only.
         cls.parameter_name = field if "__" in field else f"{field}__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the declared values, and the one asked for."""
+        """Return the declared values, and the one that the address has."""
         asked = [value for value in [self.value()] if value]
         return [(value, value) for value in sorted({*type(self).values(), *asked})]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        """Return the rows with the value asked for."""
+        """Return the rows with the chosen value."""
         value = self.value()
-        if value is None:
-            return queryset
-        return _equal(queryset, self.field, value)
+        return queryset if value is None else _equal(queryset, self.field, value)
 
 
 def _equal(rows: QuerySet[Any], field: str, value: str) -> QuerySet[Any]:
-    # PostgreSQL's text holds no NUL, and its driver refuses to look for one.
+    # PostgreSQL's text cannot contain NUL, and its driver refuses to look for one.
     return rows.none() if "\0" in value else rows.filter(**{field: value})
 
 
-class ContextFilter(KnownValues, field="context"):
+def _context_labels() -> Iterable[str]:
+    return (context.label for context in contexts())
+
+
+def _consumer_names() -> Iterable[str]:
+    return (name for context in contexts() for name in context.consumers)
+
+
+class ContextFilter(DeclaredFilter, field="context", title=_("context"), values=_context_labels):
     """By bounded context."""
 
-    title = _("context")
 
-    @staticmethod
-    def values() -> Iterable[str]:
-        """Return the labels of the project's contexts."""
-        return (context.label for context in contexts())
+class TypeFilter(
+    DeclaredFilter,
+    field="type",
+    title=_("type"),
+    values=lambda: (name for context in contexts() for name in context.events),
+):
+    """By the stored name of the event's class."""
 
 
-class FailedContextFilter(ContextFilter, field="delivery__context"):
+class ConsumerFilter(DeclaredFilter, field="consumer", title=_("consumer"), values=_consumer_names):
+    """By consumer."""
+
+
+class FailedContextFilter(
+    DeclaredFilter, field="delivery__context", title=_("context"), values=_context_labels
+):
     """By the bounded context of the delivery that failed."""
 
 
-class TypeFilter(KnownValues, field="type"):
-    """By the stored name of the event's class."""
-
-    title = _("type")
-
-    @staticmethod
-    def values() -> Iterable[str]:
-        """Return the stored names of the events that the contexts know."""
-        return (name for context in contexts() for name in context.events)
-
-
-class ConsumerFilter(KnownValues, field="consumer"):
-    """By consumer."""
-
-    title = _("consumer")
-
-    @staticmethod
-    def values() -> Iterable[str]:
-        """Return the names of all consumers."""
-        return (name for context in contexts() for name in context.consumers)
-
-
-class FailedConsumerFilter(ConsumerFilter, field="delivery__consumer"):
+class FailedConsumerFilter(
+    DeclaredFilter, field="delivery__consumer", title=_("consumer"), values=_consumer_names
+):
     """By the consumer of the delivery that failed."""
 
 
+class ReasonFilter(
+    DeclaredFilter, field="reason", title=_("reason"), values=lambda: QuarantineReason.values
+):
+    """By the reason for which a message was quarantined."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the reasons with their names."""
+        return [(each.value, str(each.label)) for each in QuarantineReason]
+
+
+class ConditionFilter(SimpleListFilter):
+    """Filter by conditions with names.
+
+    Attributes:
+        conditions: value in the address -> what the page calls it, and the condition.
+    """
+
+    conditions: ClassVar[Mapping[str, tuple[Any, Q | Exists]]]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [(value, label) for value, (label, _condition) in self.conditions.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows that the chosen condition is true for."""
+        chosen = self.conditions.get(self.value() or "")
+        return queryset if chosen is None else queryset.filter(chosen[1])
+
+
+class BlockedKeyFilter(ConditionFilter):
+    """The messages or deliveries that block the later ones of their key."""
+
+    title = _("key")
+    parameter_name = "holds__exact"
+    conditions: ClassVar = {"1": (_("blocks its key"), Q(holds=True))}
+
+
 class StateFilter(SimpleListFilter):
-    """By state, in a form that the partial indexes serve."""
+    """By state, with conditions that the partial indexes serve."""
 
     title = _("state")
     parameter_name = "state__exact"
@@ -157,31 +190,31 @@ class StateFilter(SimpleListFilter):
         return list(model_admin.opts.get_field("state").flatchoices)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        """Return the rows in the state asked for."""
+        """Return the rows in the chosen state."""
         value = self.value()
         if value is None:
             return queryset
         rows = _equal(queryset, "state", value)
         if value not in IDLE_STATES:
             return rows
-        # Always true. There is one index on what is due at once and one on what is due at a time;
-        # put like this, the planner sees that the two together hold all that is asked for.
+        # Always true. One index has the rows that are due at once, another those with a due time;
+        # written like this, the planner sees that the two together have all of them.
         return rows.filter(Q(due_at__isnull=True) | Q(due_at__isnull=False))
 
 
 class ProgressFilter(StateFilter):
-    """By state; and of what is due at a time, what was never tried and what has failed."""
+    """By state; rows with a due time are scheduled, or backing off after a failure."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[Any]:
-        """Return the states of the model, and what such a row waits for."""
+        """Return the states of the model, and the two with a due time."""
         idle, *others = super().lookups(request, model_admin)
-        later = [("backing_off", _("backing off"))]
-        if model_admin.model is OutboxMessage:  # a delivery is given a time by a failure only
-            later.insert(0, ("scheduled", _("scheduled")))
-        return [idle, *later, *others]
+        timed = [("backing_off", _("backing off"))]
+        if model_admin.model is OutboxMessage:  # only a failure gives a delivery a due time
+            timed.insert(0, ("scheduled", _("scheduled")))
+        return [idle, *timed, *others]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        """Return the rows in the state asked for."""
+        """Return the rows in the chosen state."""
         idle = idle_state(queryset.model)
         match self.value():
             case "backing_off":
@@ -191,48 +224,18 @@ class ProgressFilter(StateFilter):
         return super().queryset(request, queryset)
 
 
-class ReasonFilter(KnownValues, field="reason"):
-    """By why a message was kept aside."""
-
-    title = _("reason")
-
-    @staticmethod
-    def values() -> Iterable[str]:
-        """Return all reasons."""
-        return QuarantineReason.values
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the reasons with their names."""
-        return [(each.value, str(each.label)) for each in QuarantineReason]
-
-
-class ParkedFilter(SimpleListFilter):
-    """The messages or deliveries that others of their key wait for."""
-
-    title = _("key")
-    parameter_name = "holds__exact"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[Any]:
-        """Return the one choice: what has to be solved for the others to go on."""
-        return [("1", _("head of a parked key"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        """Return the heads of parked keys, if asked for."""
-        return queryset.filter(holds=True) if self.value() == "1" else queryset
-
-
 def as_uuid(term: str) -> UUID | None:
-    """Return the UUID that a term is, in any usual form (braces, no hyphens, urn:uuid:)."""
+    """Return a term as a UUID, if it is one in any usual form (braces, no hyphens, urn:uuid:)."""
     try:
         return UUID(term)
     except ValueError:
         return None
 
 
-def first_found(rows: QuerySet[Model], lookups: Iterable[Q]) -> QuerySet[Model]:
+def first_match(rows: QuerySet[Model], lookups: Iterable[Q]) -> QuerySet[Model]:
     """Return the rows of the first look-up that finds any.
 
-    The look-ups an index serves come first, so that a table is read from end to end only when
+    The look-ups that an index serves come first, so that the table is read from end to end only if
     none of them finds anything.
     """
     *indexed, last = lookups

@@ -1,41 +1,31 @@
-"""The outbox in the admin: what contexts recorded and have to send on."""
+"""The outbox: what contexts have recorded and the relay sends."""
 
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.models import OutboxMessage
 
-from .actions import SolvingAdmin
-from .columns import (
-    IDENTITY,
-    PROGRESS,
-    TEXTS,
-    InstanceColumns,
-    KeyColumns,
-    MessageColumns,
-    ProgressColumns,
-)
-from .listing import ContextFilter, ParkedFilter, ProgressFilter, TypeFilter
+from .actions import DeadLetterAdmin
+from .columns import IDS, PROGRESS, TEXTS, QueuedColumns
+from .listing import BlockedKeyFilter, ContextFilter, ProgressFilter, TypeFilter
 
 
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(
-    ProgressColumns, KeyColumns, InstanceColumns, MessageColumns, SolvingAdmin
-):
+class OutboxMessageAdmin(QueuedColumns, DeadLetterAdmin):
     """Messages of the outbox."""
 
-    list_display = ("typed", "progress", "key", "context", "recorded", "trouble")
-    list_filter = (ProgressFilter, ContextFilter, ParkedFilter, "kind", TypeFilter)
+    list_display = ("event_type", "progress", "key", "context", "record_time", "error_excerpt")
+    list_filter = (ProgressFilter, ContextFilter, BlockedKeyFilter, "kind", TypeFilter)
     fieldsets = (
         (None, {"fields": PROGRESS}),
         (
             _("Message"),
             {
                 "fields": (
-                    ("typed", "kind"),
+                    ("event_type", "kind"),
                     ("context", "key"),
-                    *IDENTITY,
-                    ("recorded", "hops", "partition"),
+                    *IDS,
+                    ("record_time", "hops", "partition"),
                 )
             },
         ),

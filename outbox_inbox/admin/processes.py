@@ -1,8 +1,8 @@
-"""Processes in the admin: what each instance remembers, what it waits for, and where it is stuck."""
+"""Process instances: what each one stores, which time-outs are pending, and where it is stuck."""
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q
@@ -16,61 +16,42 @@ from outbox_inbox.models import Delivery, ProcessState
 
 from . import rendering
 from .base import QueueAdmin
-from .databases import query
-from .listing import BoundedChangeList, ContextFilter, KnownValues
-from .process_links import failed_deliveries, kept_early, processes, stuck, time_outs
+from .columns import column
+from .listing import BoundedChangeList, ConditionFilter, ContextFilter, DeclaredFilter
+from .process_links import STUCK, early_messages, failed_deliveries, pending_time_outs, processes
 
 LATE = timedelta(minutes=1)
-"""After its time a time-out is on its way for a moment; after a longer one nobody moves it."""
+"""A time-out takes a moment from its due time to its process; after this, no worker moves it."""
 
 _EARLY = "pretty_early"
 
 
-class StandingFilter(admin.SimpleListFilter):
-    """Those that are stuck, that run, that have finished, or that wait for their start."""
+def _process_names() -> Iterable[str]:
+    return (each.name for each in processes())
 
-    title = _("standing")
+
+class InstanceStateFilter(ConditionFilter):
+    """Those that are stuck, run, have finished, or have not started."""
+
+    title = _("state")
     parameter_name = "standing"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return [
-            ("stuck", _("stuck")),
-            ("running", _("running")),
-            ("finished", _("finished")),
-            ("early", _("not started")),
-        ]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Return the rows of the choice."""
-        match self.value():
-            case "stuck":
-                return stuck(queryset)
-            case "running":
-                return queryset.filter(finished_at=None, started_at__isnull=False)
-            case "finished":
-                return queryset.filter(finished_at__isnull=False)
-            case "early":
-                return queryset.filter(started_at=None)
-        return queryset
+    conditions: ClassVar = {
+        "stuck": (_("stuck"), STUCK),
+        "running": (_("running"), Q(finished_at=None, started_at__isnull=False)),
+        "finished": (_("finished"), Q(finished_at__isnull=False)),
+        "early": (_("not started"), Q(started_at=None)),
+    }
 
 
-class ProcessFilter(KnownValues, field="process"):
+class ProcessFilter(DeclaredFilter, field="process", title=_("process"), values=_process_names):
     """By the name of the process."""
-
-    title = _("process")
-
-    @staticmethod
-    def values() -> Iterable[str]:
-        """Return the names of all processes."""
-        return (each.name for each in processes())
 
 
 class ProcessChangeList(BoundedChangeList):
-    """A list of instances with what keeps them: one more query a page."""
+    """List instances with what blocks them: one more query a page."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Find the page's instances, and the deliveries of theirs that have failed."""
+        """Read the instances of the page, and their failed deliveries."""
         super().get_results(request)
         self.result_list: Any = list(self.result_list)
         failed = failed_deliveries(self.result_list)
@@ -83,69 +64,80 @@ class ProcessStateAdmin(QueueAdmin):
     """Instances of processes."""
 
     unlisted = ("state", "early")
-    list_display = ("process", "key", "context", "standing", "waits", "started", "finished")
-    list_filter = (StandingFilter, ContextFilter, ProcessFilter)
+    list_display = (
+        "process", "key", "context", "state_badge", "time_out_names", "start_time", "finish_time",
+    )  # fmt: skip
+    list_filter = (InstanceStateFilter, ContextFilter, ProcessFilter)
     search_fields = ("key",)
-    search_help_text = _("The key of an instance, in full; #… for a row.")
+    search_help_text = _("Search for the key of an instance, in full. Type #… for a row number.")
     fieldsets = (
         (
             None,
-            {"fields": ("standing", "waits_for", ("context", "process", "key"), "deliveries")},
+            {
+                "fields": (
+                    "state_badge",
+                    "time_out_links",
+                    ("context", "process", "key"),
+                    "deliveries",
+                )
+            },
         ),
-        (_("Times"), {"fields": (("started", "changed", "finished"),)}),
-        (_("Came before the start"), {"fields": (_EARLY,), "classes": ("oi-wide",)}),
-        (_("State"), {"fields": ("pretty_state",), "classes": ("oi-wide",)}),
+        (_("Times"), {"fields": (("start_time", "step_time", "finish_time"),)}),
+        (_("Received before the start"), {"fields": (_EARLY,), "classes": ("oi-wide",)}),
+        (_("Stored state"), {"fields": ("pretty_state",), "classes": ("oi-wide",)}),
     )
+    start_time = column(_("started"), rendering.moment, "started_at")
+    step_time = column(_("last step"), rendering.moment, "changed_at")
+    finish_time = column(_("finished"), rendering.moment, "finished_at")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return the list that also looks for what has failed."""
+        """Return the list that also reads the failed deliveries."""
         return ProcessChangeList
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the sections, without an empty one."""
+        """Return the sections, without that of early messages if there are none."""
         sections = super().get_fieldsets(request, obj)
         if obj is None or obj.early != "[]":
             return sections
         return [each for each in sections if _EARLY not in each[1]["fields"]]
 
     def lookups(self, term: str) -> Iterable[Q]:
-        """Look for a key; with the names of contexts and processes the index serves it."""
+        """Look for a key; an index serves it, since contexts and processes are named."""
         yield Q(
             context__in=[context.label for context in contexts()],
             process__in=[each.name for each in processes()],
             key=term.removeprefix("key:"),
         )
 
-    @admin.display(description=_("standing"))
-    def standing(self, row: Any) -> SafeString:
-        """Show how far it is, and which delivery keeps it from going on."""
+    @admin.display(description=_("state"))
+    def state_badge(self, row: Any) -> SafeString:
+        """Show whether it runs, and which failed delivery blocks it."""
         if row.finished_at is not None:
-            standing = rendering.state("done", _("finished"))
+            badge = rendering.badge("done", _("finished"))
         elif row.started_at is not None:
-            standing = rendering.state("running", _("running"))
+            badge = rendering.badge("running", _("running"))
         else:
-            standing = rendering.state("waiting", _("not started"))
+            badge = rendering.badge("waiting", _("not started"))
         failed = row.failed if hasattr(row, "failed") else failed_deliveries([row]).get(row.pk)
-        return standing if failed is None else format_html("{} {}", standing, self._failed(failed))
+        return badge if failed is None else format_html("{} {}", badge, self._failed(failed))
 
     def _failed(self, delivery: Delivery) -> SafeString:
-        dead = delivery.state == "dead"
-        state = delivery.state if dead else "resting"
         return format_html(
-            '{} <a class="oi-due" href="{}">{}</a>',
-            rendering.state(state, delivery.get_state_display() if dead else _("backing off")),
-            self.address(Delivery, "change", delivery.pk, **query(delivery)),
-            rendering.name(delivery.message.type),
+            '{} <span class="oi-due">{}</span>',
+            rendering.badge("dead", delivery.get_state_display())
+            if delivery.state == "dead"
+            else rendering.badge("backing-off", _("backing off")),
+            self.row_link(delivery, rendering.dotted_name(delivery.message.type)),
         )
 
-    @admin.display(description=_("waits for"))
-    def waits(self, row: ProcessState) -> SafeString:
-        """Show the time-outs that are set."""
+    @admin.display(description=_("pending time-outs"))
+    def time_out_names(self, row: ProcessState) -> SafeString:
+        """Show the pending time-outs."""
         return self._time_outs(row, links=False)
 
-    @admin.display(description=_("waits for"))
-    def waits_for(self, row: ProcessState) -> SafeString:
-        """Show the time-outs that are set, with links to their messages."""
+    @admin.display(description=_("pending time-outs"))
+    def time_out_links(self, row: ProcessState) -> SafeString:
+        """Show the pending time-outs, with links to their messages."""
         return self._time_outs(row, links=True)
 
     def _time_outs(self, row: ProcessState, *, links: bool) -> SafeString:
@@ -153,58 +145,37 @@ class ProcessStateAdmin(QueueAdmin):
             (
                 each.name,
                 rendering.moment(each.at) if each.at else "",
-                rendering.state("waiting", _("late")) if _late(each.at) else "",
-                self.identity(each.message, row) if links and each.message else "",
+                rendering.badge("waiting", _("late")) if _is_late(each.at) else "",
+                self.id_links(each.message, row) if links and each.message else "",
             )
-            for each in time_outs(row.time_outs)
+            for each in pending_time_outs(row.time_outs)
         )
         line = '<div class="oi-line"><code>{}</code> {} {} {}</div>'
-        return format_html_join("", line, shown) or rendering.NOTHING
+        return format_html_join("", line, shown) or rendering.EMPTY
 
     @admin.display(description=_("deliveries"))
     def deliveries(self, row: ProcessState) -> SafeString:
-        """Link to the deliveries by which it has taken its steps."""
-        address = self.address(
-            Delivery,
-            "changelist",
-            context__exact=row.context,
-            consumer__exact=row.process,
-            q=f"key:{row.key}",
-            **query(row),
-        )
-        return format_html('<a href="{}">{}</a>', address, _("all steps of this instance"))
-
-    @admin.display(description=_("started"))
-    def started(self, row: ProcessState) -> SafeString:
-        """Show when its first event came."""
-        return rendering.moment(row.started_at)
-
-    @admin.display(description=_("last step"))
-    def changed(self, row: ProcessState) -> SafeString:
-        """Show when it took its last step."""
-        return rendering.moment(row.changed_at)
-
-    @admin.display(description=_("finished"))
-    def finished(self, row: ProcessState) -> SafeString:
-        """Show when it came to its end."""
-        return rendering.moment(row.finished_at)
+        """Link to the deliveries to this instance, one for each step."""
+        same = {"context__exact": row.context, "consumer__exact": row.process}
+        address = self.list_address(Delivery, row, q=f"key:{row.key}", **same)
+        return rendering.link(address, _("all deliveries to this instance"))
 
     @admin.display(description=_("state"))
     def pretty_state(self, row: ProcessState) -> SafeString:
-        """Show what it remembers, and which version of the class wrote it."""
+        """Show the stored state, and which version of the class wrote it."""
         version = _("Written by version %s of the process.") % row.schema_version
         return format_html('{}<p class="help">{}</p>', rendering.document(row.state), version)
 
     @admin.display(description=_("messages"))
     def pretty_early(self, row: ProcessState) -> SafeString:
-        """Show what came before its start and waits for it."""
+        """Show the messages that were received before its start, and wait for it."""
         links = format_html_join(
             "",
             '<div class="oi-line">{} {}</div>',
-            ((kind, self.identity(number, row)) for kind, number in kept_early(row.early)),
+            ((kind, self.id_links(number, row)) for kind, number in early_messages(row.early)),
         )
         return format_html("{}{}", links, rendering.document(row.early))
 
 
-def _late(at: Any) -> bool:
-    return at is not None and rendering.ahead(at) < -LATE
+def _is_late(at: Any) -> bool:
+    return at is not None and rendering.time_until(at) < -LATE

@@ -1,4 +1,4 @@
-"""The quarantine in the admin: what came from outside and may not get in, as it came."""
+"""The quarantine: messages from outside that failed a check, exactly as they came."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,128 +16,123 @@ from outbox_inbox.inbox import quarantine
 from outbox_inbox.models import QuarantinedMessage, QuarantineState
 
 from . import rendering, untrusted
-from .actions import DiscardingAdmin, Rows, Verb
+from .actions import Change, DiscardAdmin, Rows, trace_of
+from .columns import column
 from .listing import ContextFilter, ReasonFilter, StateFilter
 
 
 @admin.register(QuarantinedMessage)
-class QuarantinedMessageAdmin(DiscardingAdmin):
-    """Messages that were kept aside."""
+class QuarantinedMessageAdmin(DiscardAdmin):
+    """Quarantined messages."""
 
     unlisted = ("attributes", "data")
     actions = ("release", "discard")
     unfinished: ClassVar[Sequence[str]] = (QuarantineState.QUARANTINED,)
-    discarding = "discard_quarantined_rows"
+    discard_operation = "discard_quarantined_rows"
     order = ("pk",)
     explanation = gettext_lazy(
-        "What is discarded is never handled, unless it is sent again and passes. This cannot be "
-        "undone."
+        "A discarded message is never handled, unless its sender sends it again and it passes the "
+        "checks. This cannot be undone."
     )
-    list_display = ("named", "standing", "why", "trouble", "context", "came", "identifier")
+    list_display = (
+        "message_type", "state_badge", "reason_name", "error_excerpt", "context", "receive_time",
+        "identifier",
+    )  # fmt: skip
     list_filter = (StateFilter, ContextFilter, ReasonFilter)
     search_fields = ("message_id", "type", "source")
-    search_help_text = gettext_lazy("An id, a type or a source, in full; #… for a row.")
+    search_help_text = gettext_lazy(
+        "Search for an id, a type or a source, in full. Type #… for a row number."
+    )
     fieldsets = (
-        (None, {"fields": ("standing", "why", "full_error", "kept", ("finished", "note"))}),
         (
-            gettext_lazy("Message, as its sender calls it"),
-            {"fields": (("named", "origin"), "identifier", ("context", "came"))},
+            None,
+            {
+                "fields": (
+                    "state_badge",
+                    "reason_name",
+                    "full_error",
+                    "stored_size",
+                    ("finish_time", "note"),
+                )
+            },
         ),
-        (gettext_lazy("Attributes"), {"fields": ("table",), "classes": ("oi-wide",)}),
+        (
+            gettext_lazy("Message, as described by its sender"),
+            {
+                "fields": (
+                    ("message_type", "message_source"),
+                    "identifier",
+                    ("context", "receive_time"),
+                )
+            },
+        ),
+        (gettext_lazy("Attributes"), {"fields": ("attribute_table",), "classes": ("oi-wide",)}),
         (gettext_lazy("Payload"), {"fields": ("payload",), "classes": ("oi-wide",)}),
     )
+    message_type = column(gettext_lazy("type"), untrusted.type_name, "type")
+    message_source = column(gettext_lazy("source"), untrusted.text_or_dash, "source")
+    identifier = column(gettext_lazy("message id"), untrusted.text_or_dash, "message_id")
+    receive_time = column(gettext_lazy("received"), rendering.moment, "received_at")
+    finish_time = column(gettext_lazy("released or discarded"), rendering.moment, "finished_at")
+    error_excerpt = column(gettext_lazy("error"), rendering.excerpt, "error")
+    full_error = column(gettext_lazy("error"), rendering.preformatted, "error")
+    attribute_table = column(gettext_lazy("attributes"), untrusted.attributes, "attributes")
 
     def lookups(self, term: str) -> Iterable[Q]:
-        """Look for an id, else for a type or a source."""
+        """Look for an id, then for a type or a source."""
         yield Q(message_id=term)
         yield Q(type=term) | Q(source=term)
 
     def has_release_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may release."""
-        return self.may(request, "release")
+        """Return whether the user may release."""
+        return self.has_permission_to(request, "release")
 
     @admin.action(permissions=["release"], description=gettext_lazy("Release"))
     def release(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
-        """Judge messages again, and let into the inbox what passes."""
-        stay: Counter[str] = Counter()
+        """Check messages again, and put those that pass into the inbox."""
+        remaining: Counter[str] = Counter()
 
-        def apply(rows: Rows) -> None:
+        def operation(rows: Rows) -> None:
             found = operations.release_rows(rows)
-            stay.update({str(reason.label): count for reason, count in found.kept.items()})
+            remaining.update({str(reason.label): count for reason, count in found.kept.items()})
 
-        verb = Verb(
-            apply=apply,
-            becomes=frozenset({QuarantineState.RELEASED}),
+        change = Change(
+            trace=trace_of(QuarantineState.RELEASED),
             entry=_("Released."),
-            done=_("Released: %s."),
-            nothing=_("Nothing was released."),
+            done=_("Released %s."),
+            nothing=_("Nothing released."),
         )
-        self.solve(request, queryset, verb)
-        if stay:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(stay.items()))
-            self.message_user(request, _("Still aside: %s.") % reasons, messages.WARNING)
-        return self.back(request)
-
-    @admin.display(description=gettext_lazy("type"))
-    def named(self, row: QuarantinedMessage) -> str:
-        """Show the type, which may be missing."""
-        return untrusted.line(row.type) or "-"
-
-    @admin.display(description=gettext_lazy("source"))
-    def origin(self, row: QuarantinedMessage) -> str:
-        """Show where it says it comes from."""
-        return untrusted.line(row.source) or "-"
-
-    @admin.display(description=gettext_lazy("message id"))
-    def identifier(self, row: QuarantinedMessage) -> str:
-        """Show its id, which may be anything."""
-        return untrusted.line(row.message_id) or "-"
+        response = self.change_rows(request, self.batches(request, queryset, operation), change)
+        if remaining:
+            reasons = ", ".join(
+                f"{count:,} {reason}" for reason, count in sorted(remaining.items())
+            )
+            self.message_user(request, _("Still quarantined: %s.") % reasons, messages.WARNING)
+        return response
 
     @admin.display(description=gettext_lazy("state"))
-    def standing(self, row: QuarantinedMessage) -> SafeString:
+    def state_badge(self, row: QuarantinedMessage) -> SafeString:
         """Show the state."""
-        return rendering.state(row.state, row.get_state_display())
+        return rendering.badge(row.state, row.get_state_display())
 
     @admin.display(description=gettext_lazy("reason"))
-    def why(self, row: QuarantinedMessage) -> str:
-        """Show why it was kept aside."""
+    def reason_name(self, row: QuarantinedMessage) -> str:
+        """Show why it was quarantined."""
         return row.get_reason_display()
 
-    @admin.display(description=gettext_lazy("received"))
-    def came(self, row: QuarantinedMessage) -> SafeString:
-        """Show when it came."""
-        return rendering.moment(row.received_at)
-
-    @admin.display(description=gettext_lazy("released or discarded"))
-    def finished(self, row: QuarantinedMessage) -> SafeString:
-        """Show when somebody solved it."""
-        return rendering.moment(row.finished_at)
-
-    @admin.display(description=gettext_lazy("error"))
-    def trouble(self, row: QuarantinedMessage) -> str:
-        """Show what is wrong with it, in short."""
-        return rendering.excerpt(row.error)
-
-    @admin.display(description=gettext_lazy("error"))
-    def full_error(self, row: QuarantinedMessage) -> SafeString:
-        """Show what is wrong with it."""
-        return rendering.preformatted(row.error)
-
-    @admin.display(description=gettext_lazy("kept"))
-    def kept(self, row: QuarantinedMessage) -> str:
-        """Show how much of it was kept, and what follows if that is not all."""
+    @admin.display(description=gettext_lazy("stored"))
+    def stored_size(self, row: QuarantinedMessage) -> str:
+        """Show how much of it is stored, and what follows if that is not all."""
         size = _("%s bytes") % f"{row.size:,}"
         if quarantine.restore_message(row) is not None:
             return size
-        gone = row.size - len(row.data)
-        what = _("%s of them cut") % f"{gone:,}" if gone else _("attributes cut")
-        hint = _("it cannot be released; have it sent again")
-        return f"{size}, {what}: {hint}"
-
-    @admin.display(description=gettext_lazy("attributes"))
-    def table(self, row: QuarantinedMessage) -> SafeString:
-        """Show all attributes."""
-        return untrusted.attributes(row.attributes)
+        cut = row.size - len(row.data)
+        if cut:
+            lost = _("The last %s bytes of the payload are not stored.") % f"{cut:,}"
+        else:
+            lost = _("Some attributes are not stored.")
+        hint = _("It cannot be released: ask its sender to send it again.")
+        return f"{size}. {lost} {hint}"
 
     @admin.display(description=gettext_lazy("payload"))
     def payload(self, row: QuarantinedMessage) -> SafeString:

@@ -25,7 +25,7 @@ from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.models import ProcessState
 from outbox_inbox.outbox import recording, scheduling
 from outbox_inbox.outbox.rows import Terms, prepare
-from outbox_inbox.processes import Process, Route, TimedOut, begin
+from outbox_inbox.processes import Process, Route, TimedOut, begin_step
 from outbox_inbox.queues import wakeup
 from outbox_inbox.queues.statements.dialects import as_uuid_or_none
 
@@ -126,7 +126,7 @@ class _Step:
 
     def _call_method(self, method: str, *arguments: Any) -> None:
         process = self._decode_state()
-        asked = begin(process, self.row.key)
+        asked = begin_step(process, self.row.key)
         getattr(process, method)(*arguments)
         asked.over = True
         row = self.row

@@ -1,8 +1,15 @@
-"""Values that the commands take: durations, counts."""
+"""The options that several commands share, and the types of their values.
+
+Each type refuses a wrong value with what it expects, before a command has changed anything.
+"""
 
 import re
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
+
+from outbox_inbox.contexts import Context, contexts, get_context
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -11,59 +18,74 @@ def duration(text: str) -> timedelta:
     """Return a duration such as ``90s``, ``15m``, ``12h``, ``7d``, ``2w``, or ``1d12h``.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: the text is not a duration.
     """
     if not re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
         raise ArgumentTypeError(
-            f"{text!r} is no duration; expected a number with its unit: 90s, 15m, 12h, 7d, 2w"
+            f"{text!r} is not a duration; expected a number with its unit: 90s, 15m, 12h, 7d, 2w"
         )
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
     try:
         return sum((timedelta(**{_UNITS[unit]: float(n)}) for n, unit in parts), timedelta())
     except OverflowError as error:
-        raise ArgumentTypeError(f"{text!r} is longer than can be reckoned with") from error
+        raise ArgumentTypeError(f"{text!r} is too long a duration") from error
 
 
-def positive(text: str) -> int:
-    """Return a whole number from 1.
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return a type that takes a whole number from ``least``, which is 0 or more."""
 
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r}; expected a whole number from 1")
-    return int(text)
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < least:
+            raise ArgumentTypeError(f"{text!r}; expected a whole number from {least}")
+        return int(text)
 
-
-def from_zero(text: str) -> int:
-    """Return a whole number from 0.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise ArgumentTypeError(f"{text!r}; expected a whole number from 0")
-    return int(text)
+    return number
 
 
 def seconds(text: str) -> float:
     """Return a number of seconds above 0, such as ``0.25``.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: the text is not such a number.
     """
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or float(text) <= 0:
         raise ArgumentTypeError(f"{text!r}; expected a number of seconds above 0, such as 0.25")
     return float(text)
 
 
-def shown(seconds: float | None) -> str:
-    """Return an age in a form for people: ``0.4 s``, ``12 s``, ``3 min``, ``5.2 h``, ``4.1 d``."""
-    if seconds is None:
-        return "-"
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} d"
+def add_contexts(parser: ArgumentParser) -> None:
+    """Add an option that chooses contexts; without it, all are chosen."""
+    parser.add_argument(
+        "--context",
+        action="append",
+        metavar="LABEL",
+        help="work on this context; repeat the option for several; default: all contexts",
+    )
+
+
+def chosen_contexts(options: dict[str, Any]) -> tuple[Context, ...]:
+    """Return the chosen contexts, each once.
+
+    Raises:
+        NotAContext: a chosen context does not exist.
+    """
+    given: list[str] | str | None = options["context"]
+    labels = [given] if isinstance(given, str) else given
+    return contexts() if not labels else tuple(map(get_context, dict.fromkeys(labels)))
+
+
+def add_format(parser: ArgumentParser) -> None:
+    """Add an option that chooses between text and JSON."""
+    parser.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="print text, or one JSON document and nothing else; default: text",
+    )
+
+
+def add_dry_run(parser: Any) -> None:
+    """Add an option that reports what the command would do."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="change nothing, and report what would change"
+    )

@@ -1,4 +1,4 @@
-"""The commands that work a queue empty: drain_outbox, drain_inbox and receive_messages."""
+"""The commands that drain: drain_outbox, drain_inbox, receive_messages and update_projections."""
 
 import time
 from argparse import ArgumentParser
@@ -10,161 +10,156 @@ from django.core.management.base import CommandError
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
-from outbox_inbox.operations import Drained, PartitionState, QueueStats, drain, due, queue_stats
+from outbox_inbox.operations import (
+    Drained,
+    PartitionState,
+    QueueStats,
+    drain,
+    due_count,
+    queue_stats,
+)
 from outbox_inbox.operations.running import Interrupt
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.queues.wakeup import MoverName
 
-from .arguments import positive, seconds
-from .base import QueueCommand, add_contexts, chosen_contexts, counted
-from .progress import shown_progress
+from .arguments import add_contexts, chosen_contexts, seconds, whole_number
+from .base import QueueCommand
+from .progress import progress_display
+from .wording import counted, state_text
 
 
 class DrainCommand(QueueCommand):
-    """Work until there is nothing left to be done now, and sum up in one line.
+    """Work until nothing is due, and print a summary in one line.
 
-    Messages that are dead or failed are told and are no error: whoever watches for them calls
-    ``queue_stats --fail-over``. A transport that is out of reach is one.
+    Dead and failed messages are in the summary, and are not an error: to monitor them, call
+    ``queue_stats --fail-over``. An unavailable transport is an error.
+
+    Attributes:
+        mover: the worker that drains.
+        queue: the queue that it drains; None: the streams.
+        done: what it has done to a message, such as "Sent".
+        noun, nouns: what the summary counts.
     """
 
     mover: ClassVar[MoverName]
+    queue: ClassVar[Queue | None] = None
     done: ClassVar[str]
     noun: ClassVar[str] = "message"
     nouns: ClassVar[str] = "messages"
-    queue: ClassVar[Queue | None] = None
-    """The queue that is worked empty; None: it is the transport's."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add --context, --limit and --wait."""
         add_contexts(parser)
         parser.add_argument(
-            "--limit", type=positive, metavar="N", help="stop after N; default: until empty"
+            "--limit",
+            type=whole_number(1),
+            metavar="N",
+            help=f"stop after N {self.nouns}; default: drain everything that is due",
         )
         parser.add_argument(
             "--wait",
             type=seconds,
             default=30.0,
             metavar="SECONDS",
-            help="how long to wait for partitions that another process is at; default: 30",
+            help="wait this long for partitions that another process is using; default: 30",
         )
 
     def work(self, options: dict[str, Any]) -> None:
-        """Drain, and sum up."""
-        owners = chosen_contexts(options)
+        """Drain, and print a summary."""
+        chosen = chosen_contexts(options)
         begin = time.monotonic()
         with Interrupt().installed() as stop:
-            drained = self._drain(owners, options, stop)
+            drained = self._drain(chosen, options, stop)
         total = sum((each.total for each in drained), Outcome())
-        left = [] if self.queue is None else self._left(owners, self.queue)
-        intakes = _intakes(owners) if self.mover == "receive" else []
-        parts = [
-            self._moved(total.done, time.monotonic() - begin),
-            *_troubles(total),
-            *self._told(left, total, stopped=stop()),
-            *(f"the intake of {label} is {each.state}" for label, each in intakes),
+        found = [] if self.queue is None else queue_stats(chosen)
+        left = [each for each in found if each.queue == self.queue and _due(each)]
+        partitions = [
+            (stats.context, each)
+            for stats in found
+            for each in stats.partitions
+            if each.queue == self.queue and (stats in left or self.queue == Queue.INTAKE)
         ]
-        self.say("; ".join(parts) + ".", options, good=len(parts) == 1)
+        parts = [
+            self._done_text(total.done, time.monotonic() - begin),
+            *_failures(total),
+            *(["stopped by a signal"] if stop() else []),
+            *_remaining(total, left, partitions),
+        ]
+        self.print_summary("; ".join(parts) + ".", options, good=len(parts) == 1)
         if stop():
-            raise CommandError("stopped by a signal before all was done")
-        unreachable = [*_unreachable(drained), *_resting(left), *_at_rest(intakes, drained)]
-        if unreachable:
-            raise CommandError("not all could be done: " + "; ".join(unreachable))
+            raise CommandError("stopped by a signal before everything was done")
+        if unavailable := list(_unavailable(drained, partitions)):
+            raise CommandError("not everything could be done: " + "; ".join(unavailable))
 
     def _drain(
-        self, owners: Sequence[Context], options: dict[str, Any], stop: Interrupt
+        self, chosen: Sequence[Context], options: dict[str, Any], stop: Interrupt
     ) -> list[Drained]:
-        total = None if self.queue is None else sum(due(context, self.queue) for context in owners)
-        if total is not None and options["limit"] is not None:
-            total = min(total, options["limit"])
+        total = None
+        if self.queue in (Queue.OUTBOX, Queue.INBOX):
+            total = sum(due_count(context, self.queue) for context in chosen)
+            total = total if options["limit"] is None else min(total, options["limit"])
 
-        def waiting(busy: int) -> None:
-            self.note(f"waiting for another process: {_partitions(busy)} in use", options)
+        def note_busy(busy: int) -> None:
+            in_use = counted(busy, "partition")
+            self.print_note(f"waiting for another process: {in_use} in use", options)
 
-        with shown_progress(self._title, total, self.stderr, options) as advance:
+        title = type(self).__module__.rpartition(".")[2]
+        with progress_display(title, total, self.stderr, options) as advance:
             return drain(
-                owners,
+                chosen,
                 (self.mover,),
                 limit=options["limit"],
                 stop=stop,
-                progress=lambda _owner, _work, count: advance(count),
-                on_busy=waiting,
+                progress=lambda _context, _mover, count: advance(count),
+                on_busy=note_busy,
                 patience=timedelta(seconds=options["wait"]),
             )
 
-    @property
-    def _title(self) -> str:
-        return type(self).__module__.rpartition(".")[2]
-
-    def _moved(self, done: int, took: float) -> str:
-        what = f"{self.done} {counted(done, self.noun, self.nouns)}"
-        return f"{what} in {took:.1f} s ({done / took:,.0f}/s)" if done and took >= 1 else what
-
-    def _left(self, owners: Sequence[Context], queue: Queue) -> list[QueueStats]:
-        return [
-            stats
-            for stats in queue_stats(owners)
-            if stats.queue == queue and (stats.depth.get("pending") or stats.depth.get("ready"))
-        ]
-
-    def _told(self, left: Sequence[QueueStats], total: Outcome, *, stopped: bool) -> Iterator[str]:
-        if stopped:
-            yield "stopped by a signal"
-        if total.busy:
-            yield f"{_partitions(total.busy)} left to another process"
-        for stats in left:
-            idle = stats.depth.get("pending", 0) + stats.depth.get("ready", 0)
-            why = ", ".join(
-                f"partition {each.number} is {each.state}"
-                for each in stats.partitions
-                if each.queue == stats.queue
-            )
-            yield f"{idle:,} left in {stats.context}" + (f" ({why})" if why else "")
+    def _done_text(self, done: int, took: float) -> str:
+        text = f"{self.done} {counted(done, self.noun, self.nouns)}"
+        return f"{text} in {took:.1f} s ({done / took:,.0f}/s)" if done and took >= 1 else text
 
 
-def _partitions(count: int) -> str:
-    return counted(count, "partition")
+def _due(stats: QueueStats) -> int:
+    return stats.depth.get("pending", 0) + stats.depth.get("ready", 0)
 
 
-def _troubles(total: Outcome) -> Iterator[str]:
+def _failures(total: Outcome) -> Iterator[str]:
     if total.dead:
         yield f"{total.dead:,} dead"
     if total.failed:
-        yield f"{counted(total.failed, 'attempt')} failed and will be made again"
+        yield f"{counted(total.failed, 'failed attempt')}, to be retried"
     if total.held:
-        yield f"{total.held:,} wait behind them"
+        yield f"{total.held:,} blocked behind them"
 
 
-def _unreachable(drained: Sequence[Drained]) -> Iterator[str]:
-    for each in drained:
-        if each.unreachable:
-            yield f"{each.context}: {each.unreachable}"
-
-
-def _resting(left: Sequence[QueueStats]) -> Iterator[str]:
-    for stats in left:
-        for each in stats.partitions:
-            if each.state == "resting" and each.until is not None:
-                yield (
-                    f"partition {each.number} of the {stats.queue.value} of {stats.context} "
-                    f"rests until {each.until:%H:%M:%S} UTC: {each.reason}"
-                )
-
-
-def _intakes(owners: Sequence[Context]) -> list[tuple[str, PartitionState]]:
-    """Return the intakes that rest or are paused, with the labels of their contexts."""
-    return [
-        (stats.context, each)
-        for stats in queue_stats(owners)
-        for each in stats.partitions
-        if each.queue == Queue.INTAKE
-    ]
-
-
-def _at_rest(
-    intakes: Sequence[tuple[str, PartitionState]], drained: Sequence[Drained]
+def _remaining(
+    total: Outcome, left: Sequence[QueueStats], partitions: Sequence[tuple[str, PartitionState]]
 ) -> Iterator[str]:
-    """Tell of intakes that were not asked for, since they rest; the others have told already."""
-    asked = {each.context for each in drained if each.unreachable}
-    for label, each in intakes:
-        if each.until is not None and label not in asked:
-            yield f"the intake of {label} rests until {each.until:%H:%M:%S} UTC: {each.reason}"
+    if total.busy:
+        yield f"{counted(total.busy, 'partition')} in use by another process"
+    for stats in left:
+        states = ", ".join(
+            f"partition {each.number} is {state_text(each.state)}"
+            for label, each in partitions
+            if label == stats.context
+        )
+        yield f"{_due(stats):,} left in {stats.context}" + (f" ({states})" if states else "")
+    for label, each in partitions:
+        if each.queue == Queue.INTAKE:
+            yield f"the intake of {label} is {state_text(each.state)}"
+
+
+def _unavailable(
+    drained: Sequence[Drained], partitions: Sequence[tuple[str, PartitionState]]
+) -> Iterator[str]:
+    """Yield why contexts could not be drained: their transport, or a partition that backs off."""
+    reported = {each.context: each.unreachable for each in drained if each.unreachable}
+    for label, reason in reported.items():
+        yield f"{label}: {reason}"
+    for label, each in partitions:
+        if each.until is not None and label not in reported:
+            yield (
+                f"{each.queue.value} partition {each.number} of {label} is "
+                f"{state_text(each.state, each.until)}: {each.reason}"
+            )

@@ -1,4 +1,4 @@
-"""Progress of a drain: a bar on a terminal where rich is installed, plain lines elsewhere."""
+"""Show the progress of a command: a bar on a terminal if rich is installed, else plain lines."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,57 +8,51 @@ from typing import Any
 
 from django.core.management.base import OutputWrapper
 
-EVERY = 2.0
+LINE_INTERVAL = 2.0
 """Seconds between two plain lines."""
 
 Advance = Callable[[int], None]
 
 
-def shown_progress(
+def progress_display(
     title: str, total: int | None, stderr: OutputWrapper, options: dict[str, Any]
 ) -> AbstractContextManager[Advance]:
-    """Return a block in which progress is shown on standard error, with rate and time left.
+    """Return a block in which standard error shows progress, with rate and time left.
 
-    It yields a function that is told how many more are done.
+    It yields a function to call with the number of items that were done since the last call.
 
     Arguments:
         title: what is done.
-        total: how many there are to begin with; None when nobody knows.
+        total: how many items there are at the start; None: unknown.
         stderr: the command's standard error.
         options: the command's options; ``--verbosity 0`` shows nothing, ``--no-color`` no colour.
     """
     if options["verbosity"] < 1:
-        return _nothing()
+        return _no_display()
     if stderr.isatty() and find_spec("rich"):
-        return _bar(title, total, no_color=options["no_color"])
-    return _lines(title, total, stderr)
+        return _bar_display(title, total, no_color=options["no_color"])
+    return _line_display(title, total, stderr)
 
 
 @contextmanager
-def _nothing() -> Iterator[Advance]:
+def _no_display() -> Iterator[Advance]:
     yield lambda _count: None
 
 
 @contextmanager
-def _bar(title: str, total: int | None, *, no_color: bool) -> Iterator[Advance]:
+def _bar_display(title: str, total: int | None, *, no_color: bool) -> Iterator[Advance]:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
     )
     console = Console(stderr=True, no_color=no_color or None, soft_wrap=True)
-    with Progress(*columns, console=console, transient=True) as progress:
+    with bars.Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=total, rate="")
         count = _Count(total)
 
@@ -70,14 +64,14 @@ def _bar(title: str, total: int | None, *, no_color: bool) -> Iterator[Advance]:
 
 
 @contextmanager
-def _lines(title: str, total: int | None, stderr: OutputWrapper) -> Iterator[Advance]:
+def _line_display(title: str, total: int | None, stderr: OutputWrapper) -> Iterator[Advance]:
     count = _Count(total)
     last = time.monotonic()
 
     def advance(more: int) -> None:
         nonlocal last
         count.add(more)
-        if time.monotonic() - last >= EVERY:
+        if time.monotonic() - last >= LINE_INTERVAL:
             last = time.monotonic()
             stderr.write(f"{title}: {count}", style_func=str)
 
@@ -85,7 +79,7 @@ def _lines(title: str, total: int | None, stderr: OutputWrapper) -> Iterator[Adv
 
 
 class _Count:
-    """How many are done, how fast, and how many are left."""
+    """How many items are done, how fast, and how many are left."""
 
     def __init__(self, total: int | None) -> None:
         self.done = 0
@@ -95,7 +89,7 @@ class _Count:
     def add(self, more: int) -> None:
         self.done += more
         if self.total is not None:
-            # What is handled makes new work: the end moves, it is never passed.
+            # Handling a message may make new ones: the end moves, and is never passed.
             self.total = max(self.total, self.done)
 
     @property

@@ -1,4 +1,4 @@
-"""The events of a stream as lines for people, and as the parts of a JSON document."""
+"""Write the events of a stream as lines for people, and as parts of a JSON document."""
 
 import json
 import textwrap
@@ -12,55 +12,55 @@ from outbox_inbox.operations import StreamEntry
 
 from .escaping import json_line, visible
 
-MOST = 2_000
-"""Characters of one value that people are shown; the JSON document has all of them."""
+MOST_OF_VALUE = 2_000
+"""Characters of one value in a line for people; the JSON document has all of them."""
 
-_NARROWEST = 40
+_LEAST_WIDTH = 40
 
 
-def lines(seen: StreamEntry, digits: int, width: int) -> Iterator[str]:
+def event_lines(entry: StreamEntry, digits: int, width: int) -> Iterator[str]:
     """Yield the lines about one event.
 
     Arguments:
-        digits: how many the versions have.
-        width: how many characters a line may have.
+        digits: of the longest version.
+        width: characters of a line.
     """
     margin = " " * (digits + 2)
-    when = f"{seen.time:%Y-%m-%d %H:%M:%S}"
-    head = f"{seen.version:>{digits}}  {when}  {visible(seen.type)} v{seen.schema_version}"
+    when = f"{entry.time:%Y-%m-%d %H:%M:%S}"
+    head = f"{entry.version:>{digits}}  {when}  {visible(entry.type)} v{entry.schema_version}"
     yield from _wrapped(head, width, margin, first="")
-    if seen.data is not None:
-        yield from _wrapped("  ".join(_fields(seen.data)), width, margin)
+    if entry.data is not None:
+        yield from _wrapped("  ".join(_fields(entry.data)), width, margin)
     else:
-        yield from _wrapped(f"cannot be read: {visible(seen.problem or '')}", width, margin)
-        yield from _wrapped(f"payload {_cut(visible(seen.payload))}", width, margin)
-    cause = f"  caused by {_short(seen.causation_id)}" if seen.causation_id else ""
-    key = "" if seen.key is None else f"key {_cut(visible(seen.key))}  "
-    yield from _wrapped(f"{key}correlation {_short(seen.correlation_id)}{cause}", width, margin)
+        yield from _wrapped(f"cannot be read: {visible(entry.problem or '')}", width, margin)
+        yield from _wrapped(f"payload {_shortened(visible(entry.payload))}", width, margin)
+    cause = f"  caused by {_short_id(entry.causation_id)}" if entry.causation_id else ""
+    key = "" if entry.key is None else f"key {_shortened(visible(entry.key))}  "
+    yield from _wrapped(f"{key}correlation {_short_id(entry.correlation_id)}{cause}", width, margin)
 
 
-def document(seen: StreamEntry) -> str:
+def event_json(entry: StreamEntry) -> str:
     """Return one event as JSON on one line."""
     found: dict[str, Any] = {
-        "version": seen.version,
-        "position": seen.position,
-        "time": seen.time.isoformat(),
-        "id": str(seen.id),
-        "type": seen.type,
-        "schema_version": seen.schema_version,
-        "key": seen.key,
-        "correlation_id": str(seen.correlation_id),
-        "causation_id": None if seen.causation_id is None else str(seen.causation_id),
-        "headers": _headers(seen.headers),
+        "version": entry.version,
+        "position": entry.position,
+        "time": entry.time.isoformat(),
+        "id": str(entry.id),
+        "type": entry.type,
+        "schema_version": entry.schema_version,
+        "key": entry.key,
+        "correlation_id": str(entry.correlation_id),
+        "causation_id": None if entry.causation_id is None else str(entry.causation_id),
+        "headers": _headers(entry.headers),
     }
-    if seen.data is not None:
-        return json_line({**found, "data": json.loads(seen.data)})
-    return json_line({**found, "data": None, "problem": seen.problem, "payload": seen.payload})
+    if entry.data is not None:
+        return json_line({**found, "data": json.loads(entry.data)})
+    return json_line({**found, "data": None, "problem": entry.problem, "payload": entry.payload})
 
 
 def _fields(data: str) -> Iterator[str]:
     for name, value in json.loads(data).items():
-        yield f"{name} {_cut(json_line(value))}"
+        yield f"{name} {_shortened(json_line(value))}"
 
 
 def _headers(stored: str) -> dict[str, str] | str:
@@ -73,7 +73,7 @@ def _headers(stored: str) -> dict[str, str] | str:
 def _wrapped(text: str, width: int, margin: str, first: str | None = None) -> list[str]:
     return textwrap.wrap(
         text,
-        max(width, _NARROWEST),
+        max(width, _LEAST_WIDTH),
         initial_indent=margin if first is None else first,
         subsequent_indent=margin,
         drop_whitespace=True,
@@ -81,10 +81,14 @@ def _wrapped(text: str, width: int, margin: str, first: str | None = None) -> li
     )
 
 
-def _short(number: UUID | None) -> str:
-    # The end of it: UUIDs of one minute begin alike.
+def _short_id(number: UUID | None) -> str:
+    # Its end: UUIDs of the same minute begin alike.
     return f"…{str(number)[-8:]}"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MOST else f"{text[:MOST]}… ({len(text):,} characters)"
+def _shortened(text: str) -> str:
+    return (
+        text
+        if len(text) <= MOST_OF_VALUE
+        else f"{text[:MOST_OF_VALUE]}… ({len(text):,} characters)"
+    )

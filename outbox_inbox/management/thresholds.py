@@ -1,78 +1,81 @@
-"""The limits of ``queue_stats --fail-over``: what may not be exceeded."""
+"""The thresholds of ``queue_stats --fail-over``, by which monitoring finds a queue in trouble."""
 
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.operations import QueueStats, ReadModelStats
 
-from .arguments import duration, shown
+from .arguments import duration
+from .wording import age_text
 
-_MEASURES: dict[str, tuple[str, Callable[[QueueStats], float]]] = {
-    "depth": ("unfinished", lambda stats: stats.unfinished),
-    "dead": ("dead", lambda stats: stats.dead),
-    "quarantined": ("quarantined", lambda stats: stats.quarantined),
-    "parked": ("parked keys", lambda stats: stats.parked_keys),
-    "age": ("the oldest", lambda stats: stats.oldest or 0.0),
+_MEASURES = {
+    "depth": ("unfinished", "{} unfinished"),
+    "dead": ("dead", "{} dead"),
+    "quarantined": ("quarantined", "{} quarantined"),
+    "parked": ("parked_keys", "{} parked keys"),
+    "age": ("oldest", "the oldest is {} old"),
+    "lag": ("lag", "{} events behind"),
 }
-
-
-_LAG = "lag"
+"""Name of a measure -> the attribute of the stats that has it, and what a report says."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """The most that a queue, or a read model, may have of something.
+class Threshold:
+    """The most that a queue or a read model may have of something.
 
     Fields:
-        name: depth (unfinished messages; what is scheduled for later is none), dead, quarantined,
-            parked (keys), age (of the oldest, seconds), or lag (events that a read model has not
-            taken in).
-        most: what is still allowed.
+        name: depth (unfinished messages, without those scheduled for later), dead, quarantined,
+            parked (keys), age (of the oldest, in seconds), or lag (events that a read model has
+            not handled).
+        most: the largest value that is not reported.
     """
 
     name: str
     most: float
 
 
-def limit(text: str) -> Limit:
-    """Return a limit: ``100`` or ``depth=100``, ``dead=0``, ``quarantined=0``, ``parked=3``, ``age=15m``, ``lag=1000``.
+def threshold(text: str) -> Threshold:
+    """Return a threshold, such as ``100``, ``depth=100``, ``dead=0``, ``age=15m``, ``lag=1000``.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: the text is not a threshold.
     """
     name, _, value = (text if "=" in text else f"depth={text}").partition("=")
-    if name not in (*_MEASURES, _LAG):
+    if name not in _MEASURES:
         raise ArgumentTypeError(
-            f"{text!r}: there is no measure {name!r}{suggestion(name, (*_MEASURES, _LAG))}"
+            f"{text!r}: there is no measure {name!r}{suggestion(name, _MEASURES)}"
         )
     if name == "age":
-        return Limit(name, duration(value).total_seconds())
+        return Threshold(name, duration(value).total_seconds())
     if not value.isdecimal():
         raise ArgumentTypeError(
             f"{text!r}; expected a whole number, such as 100 or dead=0, or age=15m"
         )
-    return Limit(name, int(value))
+    return Threshold(name, int(value))
 
 
 def exceeded(
-    limits: Sequence[Limit], found: Sequence[QueueStats], kept: Sequence[ReadModelStats] = ()
+    thresholds: Sequence[Threshold],
+    queues: Sequence[QueueStats],
+    read_models: Sequence[ReadModelStats] = (),
 ) -> Iterator[str]:
-    """Yield a sentence for each limit that a queue or a read model exceeds."""
-    for each in limits:
-        if each.name == _LAG:
-            for stats in kept:
-                if stats.lag > each.most:
-                    named = f"{stats.context} projection {stats.name}"
-                    yield f"{named}: {stats.lag:,} events behind (limit {each.most:,.0f})"
-            continue
-        noun, measure = _MEASURES[each.name]
-        for queue_stats in found:
-            value = measure(queue_stats)
+    """Yield a sentence for each threshold that a queue or a read model exceeds."""
+    for each in thresholds:
+        attribute, sentence = _MEASURES[each.name]
+        for stats in read_models if each.name == "lag" else queues:
+            value = getattr(stats, attribute) or 0
             if value > each.most:
-                queue = f"{queue_stats.context} {queue_stats.queue.value}"
-                if each.name == "age":
-                    yield f"{queue}: the oldest is {shown(value)} old (limit {shown(each.most)})"
-                else:
-                    yield f"{queue}: {value:,.0f} {noun} (limit {each.most:,.0f})"
+                found, most = _shown(each, value), _shown(each, each.most)
+                yield f"{_subject(stats)}: {sentence.format(found)} (limit {most})"
+
+
+def _shown(threshold: Threshold, value: float) -> str:
+    return age_text(value) if threshold.name == "age" else f"{value:,.0f}"
+
+
+def _subject(stats: QueueStats | ReadModelStats) -> str:
+    if isinstance(stats, ReadModelStats):
+        return f"{stats.context} projection {stats.name}"
+    return f"{stats.context} {stats.queue.value}"

@@ -1,9 +1,9 @@
 """What operators do with the queues; commands and admin call these functions and report."""
 
-from .counting import due, queue_stats
-from .dead_letters import Report, discard, discard_rows, retry, retry_rows
-from .draining import WORK, Drained, MoverTurn, Progress, drain, drain_all, rounds
-from .pausing import pause, resume
+from .counting import due_count, queue_stats
+from .dead_letters import ChangedRows, discard, discard_rows, retry, retry_rows
+from .draining import MOVERS, Drained, MoverTurn, drain, mover_turns
+from .pausing import pause, pause_read_models, resume, resume_read_models
 from .pruning import Pruned, prune
 from .quarantine import (
     QuarantineSelection,
@@ -14,38 +14,37 @@ from .quarantine import (
     release,
     release_rows,
 )
-from .read_models import ReadModelStats, pause_read_models, read_model_stats, resume_read_models
+from .read_models import ReadModelStats, read_model_stats
 from .rebasing import Rebased, rebase
-from .repartitioning import Spread, repartition
-from .selection import Selection, rows
+from .repartitioning import Repartitioned, repartition
+from .selection import Selection
 from .stats import ParkedKey, PartitionState, QueueStats
-from .streams import StreamEntry, holders, read_entries, similar
+from .streams import StreamEntry, contexts_with_stream, read_entries, suggest_stream
 
 __all__ = [
-    "WORK",
+    "MOVERS",
+    "ChangedRows",
     "Drained",
     "MoverTurn",
     "ParkedKey",
     "PartitionState",
-    "Progress",
     "Pruned",
     "QuarantineSelection",
     "QueueStats",
     "ReadModelStats",
     "Rebased",
     "Released",
-    "Report",
+    "Repartitioned",
     "Selection",
-    "Spread",
     "StreamEntry",
+    "contexts_with_stream",
     "discard",
     "discard_quarantined",
     "discard_quarantined_rows",
     "discard_rows",
     "drain",
-    "drain_all",
-    "due",
-    "holders",
+    "due_count",
+    "mover_turns",
     "pause",
     "pause_read_models",
     "prune",
@@ -61,7 +60,5 @@ __all__ = [
     "resume_read_models",
     "retry",
     "retry_rows",
-    "rounds",
-    "rows",
-    "similar",
+    "suggest_stream",
 ]

@@ -1,9 +1,8 @@
-"""Retry and discard: the two ways in which a person solves a message that failed.
+"""Retry and discard: the two ways in which an operator solves a message that failed.
 
-States are changed under the lock of the partitions, a thousand rows a transaction, so that no
-worker is in the middle of what changes, and none waits long. Each change is conditional on the
-state once more, so both may be called again, and by two people at a time: what is solved already
-is not counted.
+States change under the lock of the partitions, a thousand rows a transaction: no worker is handling
+what changes, and none waits long. Each change checks the state again, so both functions may be
+called again, and by two operators at a time: what is solved already is not counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,6 @@ from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import Context, get_context
-from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxState, Queue
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
@@ -25,15 +23,25 @@ from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.wakeup import nudge
 
-from .selection import IDLE, MODELS, Rows, Selection, Which, condition, rows
+from .selection import (
+    IDLE,
+    MODELS,
+    Rows,
+    Selection,
+    StateGroup,
+    checked_reason,
+    has_state,
+    rows_by_context,
+    selected_rows,
+)
 
 _CHUNK = 1000  # rows whose state changes in one transaction
 
-Change = Callable[[BaseDatabaseWrapper, Context, Queue, Rows], int]
+RowChange = Callable[[BaseDatabaseWrapper, Context, Queue, Rows], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ChangedRows:
     """How many rows were changed, or (dry run) would be.
 
     Fields:
@@ -50,7 +58,7 @@ class Report:
         return self.outbox + self.inbox
 
 
-def retry(selection: Selection, *, dry_run: bool = False) -> Report:
+def retry(selection: Selection, *, dry_run: bool = False) -> ChangedRows:
     """Try the selected messages again at once, with all their attempts.
 
     Selected are those that failed: dead, or backing off. The followers of a key go on waiting
@@ -62,13 +70,13 @@ def retry(selection: Selection, *, dry_run: bool = False) -> Report:
     Raises:
         NotAContext: there is no such context.
     """
-    return _apply(selection, "failed", _retry, dry_run=dry_run)
+    return _change_selected(selection, "failed", _retry_rows, dry_run=dry_run)
 
 
 def discard(
     selection: Selection, reason: str, *, unfinished: bool = False, dry_run: bool = False
-) -> Report:
-    """Set the selected messages aside for good, and let those go that waited behind them.
+) -> ChangedRows:
+    """Give the selected messages up for good, and unblock the messages that waited behind them.
 
     Selected are the dead ones; a message selected by its id may be in any unfinished state.
     Runs in transactions of its own.
@@ -83,8 +91,8 @@ def discard(
         NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
-    which: Which = "unfinished" if unfinished or selection.id is not None else "dead"
-    return _apply(selection, which, _discarding(reason), dry_run=dry_run)
+    states: StateGroup = "unfinished" if unfinished or selection.id is not None else "dead"
+    return _change_selected(selection, states, _discard_for(reason), dry_run=dry_run)
 
 
 def retry_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery]) -> int:
@@ -94,7 +102,7 @@ def retry_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery]) -> int:
         NotAContext: a row's context does not exist any more.
         OutboxInboxError: a row's context has been moved to another database.
     """
-    return _apply_to_rows(chosen, "failed", _retry)
+    return _change_rows(chosen, "failed", _retry_rows)
 
 
 def discard_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: str) -> int:
@@ -104,90 +112,86 @@ def discard_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: s
         NotAContext, OutboxInboxError: as `retry_rows`.
         ValueError: the reason is empty.
     """
-    return _apply_to_rows(chosen, "unfinished", _discarding(reason))
+    return _change_rows(chosen, "unfinished", _discard_for(reason))
 
 
-def _apply(selection: Selection, which: Which, change: Change, *, dry_run: bool) -> Report:
+def _change_selected(
+    selection: Selection, states: StateGroup, change: RowChange, *, dry_run: bool
+) -> ChangedRows:
     context = get_context(selection.context)
     counts = {}
-    for queue, chosen in rows(selection, which):
-        found = chosen.count() if dry_run else _in_chunks(context, queue, chosen, which, change)
-        counts[queue.value] = found
-    return Report(**counts)
+    for queue, chosen in selected_rows(selection, states):
+        counts[queue.value] = (
+            chosen.count() if dry_run else _change_in_chunks(context, queue, chosen, states, change)
+        )
+    return ChangedRows(**counts)
 
 
-def _apply_to_rows(chosen: Rows, which: Which, change: Change) -> int:
+def _change_rows(chosen: Rows, states: StateGroup, change: RowChange) -> int:
     queue = Queue.OUTBOX if issubclass(chosen.model, OutboxMessage) else Queue.INBOX
-    labels = sorted(set(chosen.order_by().values_list("context", flat=True)))
-    total = 0
-    for context in map(get_context, labels):
-        # Ids mean something in their own database only.
-        if context.database != chosen.db:
-            raise OutboxInboxError(
-                f"these messages are in the database {chosen.db!r}, and the context "
-                f"{context.label!r} lives on {context.database!r} now; select them there"
-            )
-        mine = chosen.filter(condition(queue, which), context=context.label)
-        total += _in_chunks(context, queue, mine, which, change)
-    return total
+    return sum(
+        _change_in_chunks(context, queue, rows.filter(has_state(queue, states)), states, change)
+        for context, rows in rows_by_context(chosen)
+    )
 
 
-def _in_chunks(context: Context, queue: Queue, chosen: Rows, which: Which, change: Change) -> int:
-    model = MODELS[queue]
+def _change_in_chunks(
+    context: Context, queue: Queue, chosen: Rows, states: StateGroup, change: RowChange
+) -> int:
     count = 0
     for partitions, ids in _chunks(chosen):
         with refusals_explained(), operator_lock(context, queue, partitions) as connection:
-            # The state is asked for again, now that nobody else can change it.
-            held = model.objects.using(context.database).filter(
-                condition(queue, which), pk__in=ids, partition__in=partitions
-            )
+            rows = MODELS[queue].objects.using(context.database)
+            # Before the lock a worker, or another operator, may have changed the state.
+            locked = rows.filter(has_state(queue, states), pk__in=ids, partition__in=partitions)
             if dialect(connection).waits_for_inserts:
-                # By the ids alone, so that no row is waited for that somebody is inserting.
-                here = model.objects.using(context.database)
-                held = here.filter(pk__in=list(held.values_list("pk", flat=True)))
-            count += change(connection, context, queue, held)
+                # By ids alone: a range of an index would wait for rows that others are inserting.
+                locked = rows.filter(pk__in=list(locked.values_list("pk", flat=True)))
+            count += change(connection, context, queue, locked)
     return count
 
 
 def _chunks(chosen: Rows) -> Iterator[tuple[set[int], list[int]]]:
-    # Heads last: a head that is discarded lets its followers go, and those that are selected
-    # as well must be discarded before a worker sees them.
+    # Heads last: discarding a head unblocks its followers, and a worker would handle those that are
+    # selected as well before the next chunk discards them.
     found = list(chosen.order_by("holds", "pk").values_list("pk", "partition"))
     for start in range(0, len(found), _CHUNK):
         chunk = found[start : start + _CHUNK]
         yield {partition for _, partition in chunk}, [pk for pk, _ in chunk]
 
 
-def _retry(_connection: BaseDatabaseWrapper, context: Context, queue: Queue, held: Rows) -> int:
+def _retry_rows(
+    _connection: BaseDatabaseWrapper, context: Context, queue: Queue, locked: Rows
+) -> int:
     nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
-    # `holds` stays: the followers wait until this attempt has succeeded.
-    return held.update(state=IDLE[queue], attempts=0, due_at=None, finished_at=None)
+    # `holds` stays: released now, the followers would overtake a head that fails again.
+    return locked.update(state=IDLE[queue], attempts=0, due_at=None, finished_at=None)
 
 
-def _discarding(reason: str) -> Change:
-    text = reason.strip()
-    if not text:
-        raise ValueError("a reason must be given: whoever finds the message later wants to know")
+def _discard_for(reason: str) -> RowChange:
+    text = checked_reason(reason)
 
-    def change(connection: BaseDatabaseWrapper, context: Context, queue: Queue, held: Rows) -> int:
-        heads = _heads(queue, held)
+    def change(
+        connection: BaseDatabaseWrapper, context: Context, queue: Queue, locked: Rows
+    ) -> int:
+        heads = _blocking_heads(queue, locked)
         state = OutboxState.DISCARDED if queue == Queue.OUTBOX else DeliveryState.DISCARDED
         now = RawSQL(dialect(connection).now, ())
-        count = held.update(state=state, error=text, holds=False, due_at=None, finished_at=now)
-        _release(connection, context, queue, heads)
+        count = locked.update(state=state, error=text, holds=False, due_at=None, finished_at=now)
+        _unblock_followers(connection, context, queue, heads)
         return count
 
     return change
 
 
-def _heads(queue: Queue, held: Rows) -> list[tuple[Any, ...]]:
-    """Return the partition of each row that others wait for, and what they have in common."""
+def _blocking_heads(queue: Queue, locked: Rows) -> list[tuple[Any, ...]]:
+    """Return partition and key (in an inbox: and consumer) of each row that blocks its followers."""
     shared = ("key",) if queue == Queue.OUTBOX else ("consumer", "key")
-    waited_for = held.filter(holds=True, key__isnull=False).order_by("partition")
-    return list(waited_for.values_list("partition", *shared))
+    heads = locked.filter(holds=True, key__isnull=False).order_by("partition")
+    return list(heads.values_list("partition", *shared))
 
 
-def _release(
+def _unblock_followers(
     connection: BaseDatabaseWrapper,
     context: Context,
     queue: Queue,

@@ -1,14 +1,14 @@
-"""Work through the queues of many contexts until all is quiet: what drains and tests are made of.
+"""Drain: run the movers of many contexts in turn until the queues are empty.
 
-One process does everything in turn: relay, receive, dispatch, project, context after context, round after
-round, since what one context handles is often what the next one has to send.
+One process runs relay, receiver, dispatcher and projections, context after context, round after
+round: what one context handles is often what the next one has to send.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
@@ -20,20 +20,20 @@ from outbox_inbox.queues.wakeup import MoverName, gathered
 from outbox_inbox.streams.projecting import update_projections
 
 PATIENCE = timedelta(seconds=30)
-"""How long a drain waits for others to go on with the partitions they are at."""
+"""How long a drain waits for other workers to finish with the partitions that they hold."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at a busy partition
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts on a busy partition
 
 
 class Progress(Protocol):
-    """Is told how many messages were moved just now."""
+    """Is called with the number of messages that were just moved."""
 
-    def __call__(self, context: Context, work: MoverName, count: int, /) -> None:
-        """Take note of ``count`` more messages."""
+    def __call__(self, context: Context, mover: MoverName, count: int, /) -> None:
+        """Count ``count`` more messages."""
 
 
 class Mover(Protocol):
-    """The relay, the receiver, the dispatcher, or what keeps the read models."""
+    """The relay, the receiver, the dispatcher, or the updater of the read models."""
 
     def __call__(
         self,
@@ -46,41 +46,60 @@ class Mover(Protocol):
         """Move what is due in one context."""
 
 
-WORK: Mapping[MoverName, Mover] = {
+MOVERS: Mapping[MoverName, Mover] = {
     "relay": relay_outbox,
     "receive": receive_messages,
     "dispatch": dispatch_inbox,
     "project": update_projections,
 }
-"""What there is to do for a context, in the order in which a message meets it."""
+"""The movers of a context, in the order in which they move a message."""
+
+
+class DrainOptions(TypedDict, total=False):
+    """The options of `drain`.
+
+    Keys:
+        limit: move at most so many messages; default: until the queues are empty.
+        stop: called between batches; true ends the drain.
+        progress: called with what each batch has moved.
+        on_busy: called with the number of partitions that other workers hold, when the drain
+            begins to wait for them.
+        patience: how long it waits for them while nothing moves; default 30 s.
+    """
+
+    limit: int | None
+    stop: Callable[[], bool]
+    progress: Progress
+    on_busy: Callable[[int], None]
+    patience: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoverTurn:
-    """One mover's turn at one context.
+    """One mover's turn in one context.
 
     Fields:
-        owner: the context.
-        work: which mover.
+        context: the context.
+        mover: which mover.
         outcome: what it did.
-        unreachable: why the transport could not be asked, or empty.
+        unreachable: why the transport could not be reached, or empty.
     """
 
     context: Context
-    work: MoverName
+    mover: MoverName
     outcome: Outcome
     unreachable: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Drained:
-    """What a drain did for one context.
+    """What a drain did in one context.
 
     Fields:
         context: its label.
-        relayed, received, dispatched, projected: what the movers did; `busy` says how many partitions
-            were left to others, at the last look.
-        unreachable: why the transport could not be asked, or empty.
+        relayed, received, dispatched, projected: what the movers did; ``busy`` is the number of
+            partitions that other workers held at the last attempt.
+        unreachable: why the transport could not be reached, or empty.
     """
 
     context: str
@@ -95,15 +114,15 @@ class Drained:
         """All of them together."""
         return self.relayed + self.received + self.dispatched + self.projected
 
-    def add(self, step: MoverTurn) -> None:
-        """Count one step."""
-        name = _DID[step.work]
+    def add(self, turn: MoverTurn) -> None:
+        """Count one turn."""
+        name = _COUNTED_IN[turn.mover]
         before: Outcome = getattr(self, name)
-        setattr(self, name, replace(before + step.outcome, busy=step.outcome.busy))
-        self.unreachable = step.unreachable or self.unreachable
+        setattr(self, name, replace(before + turn.outcome, busy=turn.outcome.busy))
+        self.unreachable = turn.unreachable or self.unreachable
 
 
-_DID: Mapping[MoverName, str] = {
+_COUNTED_IN: Mapping[MoverName, str] = {
     "relay": "relayed",
     "receive": "received",
     "dispatch": "dispatched",
@@ -111,140 +130,95 @@ _DID: Mapping[MoverName, str] = {
 }
 
 
-def _to_nobody(context: Context, work: MoverName, count: int, /) -> None:
-    """Report to nobody."""
-
-
-def _not_waiting(busy: int, /) -> None:
-    """Tell nobody."""
-
-
-def drain_all(
-    *,
-    limit: int | None = None,
-    stop: Callable[[], bool] = never,
-    progress: Progress = _to_nobody,
-    on_busy: Callable[[int], None] = _not_waiting,
-    patience: timedelta = PATIENCE,
+def drain(
+    chosen: Iterable[Context] | None = None,
+    movers: Sequence[MoverName] = tuple(MOVERS),
+    **options: Unpack[DrainOptions],
 ) -> list[Drained]:
-    """Relay, receive, dispatch and project everywhere until nothing is left to be done now.
+    """Run movers until nothing is due any more.
 
-    What is scheduled, backing off, parked, paused or resting is not waited for.
+    What is scheduled, backing off, parked or paused is not waited for.
 
     Arguments:
-        limit: move at most so many messages; default: until all is quiet.
-        stop: asked between batches; true ends the drain.
-        progress: told what each batch has moved.
-        on_busy: told how many partitions others are at, when the drain begins to wait for them.
-        patience: how long it waits for them without anything moving; default 30 s.
+        chosen: which contexts; None (default) means all.
+        movers: which movers; default: all.
+        options: see `DrainOptions`.
 
     Returns:
         One entry a context, by label.
     """
-    return drain(
-        None, limit=limit, stop=stop, progress=progress, on_busy=on_busy, patience=patience
-    )
-
-
-def drain(
-    chosen: Iterable[Context] | None,
-    works: Sequence[MoverName] = tuple(WORK),
-    *,
-    limit: int | None = None,
-    stop: Callable[[], bool] = never,
-    progress: Progress = _to_nobody,
-    on_busy: Callable[[int], None] = _not_waiting,
-    patience: timedelta = PATIENCE,
-) -> list[Drained]:
-    """Do as `drain_all`, for some contexts (None: all) and with some of the movers."""
-    owners = contexts() if chosen is None else tuple(chosen)
-    found = {context.label: Drained(context=context.label) for context in owners}
-    steps = rounds(owners, works, limit=limit, stop=stop, progress=progress, on_busy=on_busy,
-                   patience=patience)  # fmt: skip
-    for step in steps:
-        found[step.context.label].add(step)
+    wanted = contexts() if chosen is None else tuple(chosen)
+    found = {context.label: Drained(context=context.label) for context in wanted}
+    for turn in mover_turns(wanted, movers, **options):
+        found[turn.context.label].add(turn)
     return list(found.values())
 
 
-def rounds(
-    owners: Sequence[Context],
-    works: Sequence[MoverName] = tuple(WORK),
-    *,
-    limit: int | None = None,
-    stop: Callable[[], bool] = never,
-    progress: Progress = _to_nobody,
-    on_busy: Callable[[int], None] = _not_waiting,
-    patience: timedelta = PATIENCE,
+def mover_turns(
+    chosen: Sequence[Context],
+    movers: Sequence[MoverName] = tuple(MOVERS),
+    **options: Unpack[DrainOptions],
 ) -> Iterator[MoverTurn]:
-    """Yield the steps of a drain as they are done; see `drain_all`."""
-    left = limit
-    waiting = _Waiting(patience, on_busy)
+    """Do as `drain`, and yield each turn when it is over."""
+    stop, remaining = options.get("stop", never), options.get("limit")
+    progress = options.get("progress", _ignore_progress)
+    wait = _BusyWait(options.get("patience", PATIENCE), options.get("on_busy", ignore))
     while not stop():
         moved, busy = False, 0
-        for step in _round(owners, works, left, stop, progress):
-            yield step
-            moved, busy = moved or step.outcome.steps > 0, busy + step.outcome.busy
-            left = None if left is None else left - _touched(step.outcome)
-            if left is not None and left <= 0:
+        for context, mover in ((each, name) for each in chosen for name in movers):
+            if stop():
                 return
+            turn = _take_turn(context, mover, remaining, stop, progress)
+            yield turn
+            moved, busy = moved or turn.outcome.steps > 0, busy + turn.outcome.busy
+            if remaining is not None:
+                remaining -= turn.outcome.done + turn.outcome.failed + turn.outcome.dead
+                if remaining <= 0:
+                    return
         if moved:
-            waiting.begin_anew()
-        elif not busy or not waiting.go_on(busy):
+            wait.reset()
+        elif not busy or not wait.pause(busy):
             return
 
 
-def _round(
-    owners: Sequence[Context],
-    works: Sequence[MoverName],
-    left: int | None,
-    stop: Callable[[], bool],
-    progress: Progress,
-) -> Iterator[MoverTurn]:
-    for context in owners:
-        for work in works:
-            if stop():
-                return
-            step = _step(context, work, left, stop, progress)
-            left = None if left is None else left - _touched(step.outcome)
-            yield step
+def _ignore_progress(context: Context, mover: MoverName, count: int, /) -> None:
+    """Do nothing: the default of ``progress``."""
 
 
-def _step(
+def _take_turn(
     context: Context,
-    work: MoverName,
-    left: int | None,
+    mover: MoverName,
+    limit: int | None,
     stop: Callable[[], bool],
     progress: Progress,
 ) -> MoverTurn:
-    def told(count: int) -> None:
-        progress(context, work, count)
-
     try:
         with gathered():
-            outcome = WORK[work](context, limit=left, stop=stop, progress=told)
+            outcome = MOVERS[mover](
+                context,
+                limit=limit,
+                stop=stop,
+                progress=lambda count: progress(context, mover, count),
+            )
     except TransportUnavailable as error:
-        return MoverTurn(context=context, work=work, outcome=Outcome(), unreachable=str(error))
-    return MoverTurn(context=context, work=work, outcome=outcome)
+        return MoverTurn(context=context, mover=mover, outcome=Outcome(), unreachable=str(error))
+    return MoverTurn(context=context, mover=mover, outcome=outcome)
 
 
-def _touched(outcome: Outcome) -> int:
-    return outcome.done + outcome.failed + outcome.dead
-
-
-class _Waiting:
-    """Waits for others, longer each time, until nothing has moved for too long."""
+class _BusyWait:
+    """Waits for other workers, longer each time, until nothing has moved for too long."""
 
     def __init__(self, patience: timedelta, on_busy: Callable[[int], None]) -> None:
         self._patience = patience.total_seconds()
         self._on_busy = on_busy
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         self._since: float | None = None
         self._pause = _FIRST_PAUSE
 
-    def go_on(self, busy: int) -> bool:
-        """Pause a moment; false when it has lasted long enough."""
+    def pause(self, busy: int) -> bool:
+        """Pause a moment; return False instead when it has lasted long enough."""
         now = time.monotonic()
         if self._since is None:
             self._since = now

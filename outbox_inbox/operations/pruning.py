@@ -1,13 +1,14 @@
-"""Prune: remove what is finished and old enough, and never anything else.
+"""Prune: remove rows that are finished and old enough, and no others.
 
-The tables are walked by id from the old end, a thousand rows a transaction, so nobody waits for
-it. Rows are as old as their ids, nearly: a stretch in which nothing is old enough ends the walk,
-so the young part of a big table is not read. It may run at any time, several times at once.
+The tables are walked by id from the old end, a thousand rows a transaction, so that no other
+transaction waits long. Ids grow nearly with age: the walk ends at a thousand rows none of which
+is old enough, so the young part of a large table is not read. It may run at any time, also several
+times at once.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,39 +30,22 @@ from outbox_inbox.models import (
     TransferState,
 )
 from outbox_inbox.queues.outcome import never
-from outbox_inbox.queues.statements.dialects import as_datetime, dialect
 
-_CHUNK = 1000  # rows looked at in one statement, and removed in one transaction
+from .database_time import database_time
 
-_SENT = (OutboxState.SENT, OutboxState.DISCARDED)
-_MODELS: dict[
-    str,
-    type[OutboxMessage]
-    | type[Delivery]
-    | type[InboxMessage]
-    | type[QuarantinedMessage]
-    | type[ProcessState],
-] = {
-    "outbox": OutboxMessage,
-    "deliveries": Delivery,
-    "inbox": InboxMessage,
-    "quarantine": QuarantinedMessage,
-    "processes": ProcessState,
-}
-_SOLVED = (QuarantineState.RELEASED, QuarantineState.DISCARDED)
-_DONE = (DeliveryState.DONE, DeliveryState.DISCARDED)
+_CHUNK = 1000  # rows read in one statement, and removed in one transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What was removed of one context, or (dry run) would be.
+    """How many rows of one context were removed, or (dry run) would be.
 
     Fields:
         context: label of the context.
         outbox: messages of the outbox, sent or discarded.
         deliveries: deliveries, done or discarded; their failed attempts went with them.
-        inbox: messages of the inbox without deliveries; with them goes the memory of their ids.
-        quarantine: messages that had been kept aside, released or discarded.
+        inbox: messages of the inbox without deliveries; their ids are not recognised any more.
+        quarantine: quarantined messages, released or discarded.
         processes: instances of processes that have finished.
     """
 
@@ -85,17 +69,17 @@ def prune(
     dry_run: bool = False,
     stop: Callable[[], bool] = never,
 ) -> list[Pruned]:
-    """Remove finished messages and deliveries, and ids that need not be remembered any more.
+    """Remove finished messages and deliveries, and ids that no duplicate can have any more.
 
-    A message of the inbox is the memory of its id: it stays for ``DEDUPLICATION``, whatever
-    ``older_than`` says (rule O8). Stored events of streams are never removed, and no message
-    that is still quarantined.
+    A message of the inbox is what makes a duplicate recognisable: it stays for ``DEDUPLICATION``,
+    whatever ``older_than`` says (rule O8). Stored events of streams are never removed, nor is a
+    message that is still quarantined.
 
     Arguments:
         chosen: which contexts; None (default) means all.
         older_than: age since they were finished; default ``RETENTION``.
         dry_run: remove nothing, and count.
-        stop: asked between transactions; true ends the call.
+        stop: called between transactions; true ends the call.
 
     Returns:
         One entry a context.
@@ -104,80 +88,70 @@ def prune(
     age = settings().retention if older_than is None else older_than
     found: Counter[tuple[str, str]] = Counter()
     for using in sorted({context.database for context in wanted}):
-        # What is being compared with its copy on another database must not change.
-        moving = _moving(using)
-        labels = [
-            each.label for each in wanted if each.database == using and each.label not in moving
-        ]
-        for name, walk in _walks(using, labels, age):
-            for gone in walk:
+        labels = {each.label for each in wanted if each.database == using}
+        # A transfer compares these rows with their copies: they must not disappear meanwhile.
+        labels -= _labels_in_transfer(using)
+        for name, rows, created, before, finished in _prunable_tables(using, age):
+            chosen_rows = rows.filter(context__in=labels)
+            for chunk in _finished_chunks(chosen_rows, created, before, finished):
                 if stop():
                     break
-                found.update((label, name) for label in gone.values())
+                found.update((label, name) for label in chunk.values())
                 if not dry_run:
-                    _remove(using, name, list(gone))
+                    _remove(rows, list(chunk))
     return [
-        Pruned(
-            context=context.label,
-            **{name: found[context.label, name] for name in _MODELS},
-        )
+        Pruned(context=context.label, **{name: found[context.label, name] for name in _NAMES})
         for context in wanted
     ]
 
 
-Walk = Iterator[dict[int, str]]
-"""Ids of rows to be removed -> their context, a chunk at a time."""
+_NAMES = [each.name for each in fields(Pruned) if each.name != "context"]
 
 
-def _walks(using: str, labels: list[str], age: timedelta) -> Iterator[tuple[str, Walk]]:
-    now = _clock(using)
+def _prunable_tables(
+    using: str, age: timedelta
+) -> Iterator[tuple[str, QuerySet[Any], str, datetime, Q]]:
+    """Yield a name, the rows, the column of their age, the age to prune, and what is finished."""
+    now = database_time(connections[using])
     before, forgotten = now - age, now - settings().deduplication
-    sent = Q(state__in=_SENT, finished_at__lte=before)
-    done = Q(state__in=_DONE, finished_at__lte=before)
-    kept = Delivery.objects.using(using).filter(message=OuterRef("pk")).exclude(done)
-    outbox = OutboxMessage.objects.using(using).filter(context__in=labels)
-    yield "outbox", _walk(outbox, "recorded_at", before, sent)
-    deliveries = Delivery.objects.using(using).filter(context__in=labels)
-    yield "deliveries", _walk(deliveries, "message__received_at", before, done)
-    inbox = InboxMessage.objects.using(using).filter(context__in=labels)
+    old = Q(finished_at__lte=before)
+    sent = old & Q(state__in=(OutboxState.SENT, OutboxState.DISCARDED))
+    done = old & Q(state__in=(DeliveryState.DONE, DeliveryState.DISCARDED))
+    solved = old & Q(state__in=(QuarantineState.RELEASED, QuarantineState.DISCARDED))
+    deliveries = Delivery.objects.using(using)
+    kept = deliveries.filter(message=OuterRef("pk")).exclude(done)
     unused = Q(~Exists(kept), received_at__lte=forgotten)
-    yield "inbox", _walk(inbox, "received_at", forgotten, unused)
-    solved = Q(state__in=_SOLVED, finished_at__lte=before)
-    aside = QuarantinedMessage.objects.using(using).filter(context__in=labels)
-    yield "quarantine", _walk(aside, "received_at", before, solved)
-    processes = ProcessState.objects.using(using).filter(context__in=labels)
-    yield "processes", _walk(processes, "created_at", before, Q(finished_at__lte=before))
+    yield "outbox", OutboxMessage.objects.using(using), "recorded_at", before, sent
+    yield "deliveries", deliveries, "message__received_at", before, done
+    yield "inbox", InboxMessage.objects.using(using), "received_at", forgotten, unused
+    yield "quarantine", QuarantinedMessage.objects.using(using), "received_at", before, solved
+    yield "processes", ProcessState.objects.using(using), "created_at", before, old
 
 
-def _walk(rows: QuerySet[Any], came: str, before: datetime, wanted: Q) -> Walk:
-    """Yield what is wanted, until a stretch in which every row came later than ``before``."""
+def _finished_chunks(
+    rows: QuerySet[Any], created: str, before: datetime, finished: Q
+) -> Iterator[dict[int, str]]:
+    """Yield the ids of finished rows with their contexts, until all rows of a stretch are young."""
     last = 0
     while True:
-        stretch = rows.filter(pk__gt=last).order_by("pk").values_list("pk", came)[:_CHUNK]
+        stretch = rows.filter(pk__gt=last).order_by("pk").values_list("pk", created)[:_CHUNK]
         found = list(stretch)
         if not found or all(stamp > before for _, stamp in found):
             return
         ids = [pk for pk, _ in found]
-        yield dict(rows.filter(wanted, pk__in=ids).values_list("pk", "context"))
+        yield dict(rows.filter(finished, pk__in=ids).values_list("pk", "context"))
         last = ids[-1]
 
 
-def _remove(using: str, name: str, ids: list[int]) -> None:
+def _remove(rows: QuerySet[Any], ids: list[int]) -> None:
     if not ids:
         return
-    with transaction.atomic(using=using):
-        # Only the keys: what goes with a row is looked up, and its text is not needed for that.
-        _MODELS[name].objects.using(using).filter(pk__in=ids).only("pk").delete()
+    with transaction.atomic(using=rows.db):
+        # Only the keys: Django reads the rows to find those that refer to them, but not their text.
+        rows.filter(pk__in=ids).only("pk").delete()
 
 
-def _moving(using: str) -> set[str]:
-    """Return the contexts that are, or were, being handed over from or to a database."""
+def _labels_in_transfer(using: str) -> set[str]:
+    """Return the contexts that are, or were, being transferred from or to a database."""
     rows = Transfer.objects.using(using).exclude(state=TransferState.OPEN)
     return set(rows.values_list("context", flat=True))
-
-
-def _clock(using: str) -> datetime:
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {dialect(connection).now}", [])
-        return as_datetime(connection, cursor.fetchone()[0])

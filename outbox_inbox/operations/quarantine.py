@@ -1,7 +1,7 @@
-"""Release and discard: what a person does with messages that were kept aside.
+"""Release and discard: the two ways in which an operator solves a quarantined message.
 
-Both work under the lock of the context's intake partition, a chunk a transaction, so that no
-receiver is at work meanwhile, and may be called again, and by two people at a time.
+Both run under the lock of the context's intake partition, a chunk a transaction, so that no
+receiver is active meanwhile. They may be called again, and by two operators at a time.
 """
 
 from collections import Counter
@@ -14,7 +14,6 @@ from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import Context, get_context
-from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.inbox import quarantine, receiver
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason, QuarantineState, Queue
 from outbox_inbox.queues.partitions import operator_lock
@@ -22,23 +21,23 @@ from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.wakeup import nudge
 from outbox_inbox.transports import ReceivedMessage
 
-from .selection import ASIDE, as_written
+from .selection import QUARANTINED, checked_reason, raw_condition, rows_by_context
 
-_CHUNK = 100  # rows judged in one transaction: each may have MAX_PAYLOAD bytes
+_CHUNK = 100  # rows checked in one transaction: each may have MAX_PAYLOAD bytes
 
 Rows = QuerySet[QuarantinedMessage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineSelection:
-    """Which quarantined messages an operator means; what is left out does not restrict.
+    """Which quarantined messages an operator selects; a field that is None does not restrict.
 
     Fields:
-        context: label of the context that kept them aside.
-        id: their id, as their sender calls it.
-        reason: why they were kept aside.
-        source: where they say they come from, with or without the slash before it.
-        type: what they say they are, with the version (``shop.sold.v1``) or without.
+        context: label of the context that received them.
+        id: the id that their sender gave them.
+        reason: why they were quarantined.
+        source: the source that they claim, with or without the slash before it.
+        type: the type that they claim, with the version (``shop.sold.v1``) or without.
     """
 
     context: str
@@ -50,12 +49,12 @@ class QuarantineSelection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What came of judging messages again, or (dry run) would come of it.
+    """What a second check of messages came to, or (dry run) would come to.
 
     Fields:
         released: how many passed; they are in the inbox.
-        kept: how many stay aside, by the reason that they have now.
-        cut: how many of these were too long to be kept whole, and so can never pass.
+        kept: how many stay quarantined, by the reason that they have now.
+        cut: how many of these were too long to be stored whole, and so can never pass.
     """
 
     released: int = 0
@@ -64,17 +63,18 @@ class Released:
 
     @property
     def staying(self) -> int:
-        """How many stay aside."""
+        """How many stay quarantined."""
         return sum(self.kept.values())
 
 
 def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Released:
-    """Judge the selected messages again, with the code and the settings of now.
+    """Check the selected messages again, with the present code and settings.
 
-    What passes goes to the end of the inbox, behind what was received since, and is released;
-    one whose id is there already, with the same payload, has come again meanwhile, and counts as
-    released. What does not pass stays aside with the reason that it has now. Of a message that
-    was cut the rest is gone: its sender has to send it again. Runs in transactions of its own.
+    A message that passes goes to the end of the inbox, behind those received since, and is
+    released. One whose id is in the inbox already, with the same payload, was received again
+    meanwhile, and counts as released. A message that does not pass stays quarantined, with the
+    reason that it has now. A message that was cut is incomplete: its sender has to send it again.
+    Runs in transactions of its own.
 
     Arguments:
         dry_run: change nothing, and count.
@@ -89,7 +89,7 @@ def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Release
 def discard_quarantined(
     selection: QuarantineSelection, reason: str, *, dry_run: bool = False
 ) -> int:
-    """Set the selected messages aside for good; return how many.
+    """Give the selected messages up for good; return how many.
 
     Runs in transactions of its own.
 
@@ -101,42 +101,42 @@ def discard_quarantined(
         NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
-    context, text = get_context(selection.context), _reason(reason)
+    context, text = get_context(selection.context), checked_reason(reason)
     chosen = quarantined(selection)
     return chosen.count() if dry_run else _discard(context, chosen, text)
 
 
 def release_rows(chosen: Rows) -> Released:
-    """Judge the rows of a query set again, of any contexts, as `release` does.
+    """Check the rows of a query set again, of any contexts, as `release` does.
 
     Raises:
         NotAContext: a row's context does not exist any more.
         OutboxInboxError: a row's context has been moved to another database.
     """
     total = Released()
-    for context, mine in _by_context(chosen):
+    for context, mine in rows_by_context(chosen):
         total = _sum(total, _release(context, mine))
     return total
 
 
 def discard_quarantined_rows(chosen: Rows, reason: str) -> int:
-    """Set the rows of a query set aside for good, as `discard_quarantined`; return how many.
+    """Give the rows of a query set up for good, as `discard_quarantined`; return how many.
 
     Raises:
         NotAContext, OutboxInboxError: as `release_rows`.
         ValueError: the reason is empty.
     """
-    text = _reason(reason)
-    return sum(_discard(context, mine, text) for context, mine in _by_context(chosen))
+    text = checked_reason(reason)
+    return sum(_discard(context, mine, text) for context, mine in rows_by_context(chosen))
 
 
 def quarantined(selection: QuarantineSelection) -> Rows:
-    """Return the selected messages that are still aside, as a query set.
+    """Return the selected messages that are still quarantined, as a query set.
 
     Raises:
         NotAContext: there is no such context.
     """
-    rows = _aside(get_context(selection.context)).filter(context=selection.context)
+    rows = _quarantined_rows(get_context(selection.context)).filter(context=selection.context)
     if selection.id is not None:
         rows = rows.filter(message_id=selection.id)
     if selection.reason is not None:
@@ -149,26 +149,14 @@ def quarantined(selection: QuarantineSelection) -> Rows:
     return rows
 
 
-def _aside(context: Context) -> Rows:
-    # With the constant of the partial index, so that finished rows are never looked at.
+def _quarantined_rows(context: Context) -> Rows:
+    # With the constant of the partial index: otherwise finished rows are read as well.
     rows = QuarantinedMessage.objects.using(context.database)
-    return rows.filter(as_written(ASIDE))
-
-
-def _by_context(chosen: Rows) -> Iterator[tuple[Context, Rows]]:
-    for label in sorted(set(chosen.order_by().values_list("context", flat=True))):
-        context = get_context(label)
-        # Ids mean something in their own database only.
-        if context.database != chosen.db:
-            raise OutboxInboxError(
-                f"these messages are in the database {chosen.db!r}, and the context "
-                f"{context.label!r} lives on {context.database!r} now; select them there"
-            )
-        yield context, chosen.filter(context=label)
+    return rows.filter(raw_condition(QUARANTINED))
 
 
 def _chunks(chosen: Rows) -> Iterator[list[int]]:
-    # As they came, so that those of a key keep their order among themselves.
+    # In the order in which they were received, so that messages of a key keep their order.
     ids = list(chosen.order_by("pk").values_list("pk", flat=True))
     for start in range(0, len(ids), _CHUNK):
         yield ids[start : start + _CHUNK]
@@ -178,9 +166,9 @@ def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Releas
     total = Released()
     for ids in _chunks(chosen):
         with operator_lock(context, Queue.INTAKE):
-            # The state is asked for again, now that nobody else can change it.
-            held = list(_aside(context).filter(pk__in=ids).order_by("pk"))
-            total = _sum(total, _judge(context, held))
+            # Read again under the lock: before it another operator may have solved some of them.
+            rows = list(_quarantined_rows(context).filter(pk__in=ids).order_by("pk"))
+            total = _sum(total, _check_again(context, rows))
             if total.released:
                 nudge(context, "dispatch")
             if dry_run:
@@ -188,8 +176,8 @@ def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Releas
     return total
 
 
-def _judge(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
-    """Let in what passes, and write beside the others why they do not."""
+def _check_again(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
+    """Admit the messages that pass, and store with each of the others why it does not."""
     whole: list[tuple[QuarantinedMessage, ReceivedMessage]] = []
     staying: list[QuarantinedMessage] = []
     for row in rows:
@@ -199,11 +187,11 @@ def _judge(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
         else:
             whole.append((row, message))
     cut = len(staying)
-    why = _admit(context, [message for _, message in whole])
-    passed = [row.pk for row, message in whole if id(message) not in why]
+    refused = _admit(context, [message for _, message in whole])
+    passed = [row.pk for row, message in whole if id(message) not in refused]
     for row, message in whole:
-        if id(message) in why:
-            row.reason, row.error = why[id(message)]
+        if id(message) in refused:
+            row.reason, row.error = refused[id(message)]
             row.save(using=context.database, update_fields=["reason", "error"])
             staying.append(row)
     _finish(context, passed, state=QuarantineState.RELEASED)
@@ -214,16 +202,16 @@ def _judge(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
 def _admit(
     context: Context, messages: Sequence[ReceivedMessage]
 ) -> dict[int, tuple[QuarantineReason, str]]:
-    """Let in what passes; return why the others do not, by the identity of the message."""
+    """Admit the messages that pass; return the reasons of the others, by the message's identity."""
     kept, ignored = receiver.admit(context, messages)
-    why = {id(each.message): (each.reason, quarantine.cut_text(each.error)) for each in kept}
+    refused = {id(each.message): (each.reason, quarantine.cut_text(each.error)) for each in kept}
     for message in ignored:
         name = quarantine.attribute_text(message, "type")
-        why[id(message)] = (
+        refused[id(message)] = (
             QuarantineReason.UNKNOWN_TYPE,
             f"{context.label!r} does not subscribe to {name}",
         )
-    return why
+    return refused
 
 
 def _discard(context: Context, chosen: Rows, reason: str) -> int:
@@ -236,14 +224,7 @@ def _discard(context: Context, chosen: Rows, reason: str) -> int:
 
 def _finish(context: Context, ids: Sequence[int], **changes: Any) -> int:
     now = RawSQL(dialect(connections[context.database]).now, ())
-    return _aside(context).filter(pk__in=ids).update(finished_at=now, **changes)
-
-
-def _reason(reason: str) -> str:
-    text = reason.strip()
-    if not text:
-        raise ValueError("a reason must be given: whoever finds the message later wants to know")
-    return text
+    return _quarantined_rows(context).filter(pk__in=ids).update(finished_at=now, **changes)
 
 
 def _sum(one: Released, other: Released) -> Released:

@@ -1,7 +1,7 @@
-"""Repartition: spread what is unfinished over another number of partitions.
+"""Repartition: spread the unfinished rows over another number of partitions.
 
-Every row of a key moves together, since its partition follows from the key alone; so the order
-of a key, and who waits for whom, is the same before and after.
+All rows of a key move together, since its partition follows from the key alone: so the order
+within a key is kept, and every follower still waits behind its head.
 """
 
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, par
 from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.statements.moved import refusals_explained
 
-from .selection import MODELS, condition, sql
-from .table_locks import lock, patiently
+from .selection import MODELS, has_state, state_sql
+from .table_locks import lock_tables, retry_until_locked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class Repartitioned:
     """What happened to one queue.
 
     Fields:
@@ -41,14 +41,16 @@ class Spread:
     moved: int
 
 
-def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) -> list[Spread]:
+def repartition(
+    chosen: Iterable[Context] | None = None, *, dry_run: bool = False
+) -> list[Repartitioned]:
     """Spread the unfinished rows of each queue over the partitions that the settings name.
 
-    One transaction a context and queue, under the locks of all its partitions: workers stop
-    meanwhile. So do writers on PostgreSQL, since what they commit later would be where nobody
-    looks for it; transactions that have written are waited for. Call it when every process runs
-    with the new ``PARTITIONS``; what a process with the old ones wrote after that (on MySQL also a
-    transaction that was open) is put right by a second call, which changes nothing otherwise.
+    One transaction a context and queue, under the locks of all its partitions: workers wait
+    meanwhile. On PostgreSQL writers wait as well, and transactions that have written are waited
+    for: they would commit rows to partitions that no worker reads any more. Call it when every
+    process runs with the new ``PARTITIONS``. Rows that a process with the old ones wrote later (on
+    MySQL also a transaction that was open) are moved by a second call, which changes nothing else.
 
     Arguments:
         chosen: which contexts; None (default) means all.
@@ -57,36 +59,43 @@ def repartition(chosen: Iterable[Context] | None = None, *, dry_run: bool = Fals
     Raises:
         OutboxInboxError: some partitions of a queue are paused and others are not; or a
             transaction that has written to a queue stays open for a minute; or the stream was the
-            source of a context, and is not sent to its end.
+            source of a context, and has events that are not sent yet.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     for using in sorted({context.database for context in wanted}):
         ensure_partitions(using)
-    return [_spread(context, queue, dry_run=dry_run) for context in wanted for queue in MODELS]
+    return [
+        _repartition_queue(context, queue, dry_run=dry_run)
+        for context in wanted
+        for queue in MODELS
+    ]
 
 
-def _spread(context: Context, queue: Queue, *, dry_run: bool) -> Spread:
+def _repartition_queue(context: Context, queue: Queue, *, dry_run: bool) -> Repartitioned:
     after = partition_count(context, queue)
     if queue == Queue.OUTBOX and after > 1 and unsent(context).events:
         raise OutboxInboxError(
             f"the stream of {context.label!r}, which was its source, has events that are not sent yet. "
-            "With several partitions they could be overtaken: give the outbox one partition until "
-            "manage.py drain_outbox has sent them, and spread it then"
+            "With several partitions later events could overtake them: give the outbox one partition "
+            "until manage.py drain_outbox has sent them, and repartition it then"
         )
 
     def spread(connection: BaseDatabaseWrapper) -> tuple[int, int]:
         with operator_lock(context, queue):
             if not dry_run:
-                lock(connection, [MODELS[queue]])
+                # A row committed after the UPDATE would stay in a partition that no worker reads.
+                lock_tables(connection, [MODELS[queue]])
             before = _change_partitions(context, queue, after)
-            moved = _move(connection, context, queue, after)
+            moved = _reassign_rows(connection, context, queue, after)
             if dry_run:
                 transaction.set_rollback(True, using=context.database)
         return before, moved
 
     with refusals_explained():
-        before, moved = patiently(context.database, spread)
-    return Spread(context=context.label, queue=queue, before=before, after=after, moved=moved)
+        before, moved = retry_until_locked(context.database, spread)
+    return Repartitioned(
+        context=context.label, queue=queue, before=before, after=after, moved=moved
+    )
 
 
 def _change_partitions(context: Context, queue: Queue, after: int) -> int:
@@ -109,8 +118,10 @@ def _change_partitions(context: Context, queue: Queue, after: int) -> int:
     return len(paused)
 
 
-def _move(connection: BaseDatabaseWrapper, context: Context, queue: Queue, after: int) -> int:
-    name, unfinished = table(MODELS[queue]), sql(queue, "unfinished")
+def _reassign_rows(
+    connection: BaseDatabaseWrapper, context: Context, queue: Queue, after: int
+) -> int:
+    name, unfinished = table(MODELS[queue]), state_sql(queue, "unfinished")
     column = dialect(connection).partition
     if queue == Queue.OUTBOX:
         return dialect(connection).update_rows(
@@ -120,18 +131,18 @@ def _move(connection: BaseDatabaseWrapper, context: Context, queue: Queue, after
             f"context = %s AND {column} <> key_hash %% {after:d} AND ({unfinished})",
             [context.label],
         )
-    # A consumer that does not exist any more has deliveries all the same.
+    # From the rows: a consumer that does not exist any more may still have deliveries.
     deliveries = Delivery.objects.using(context.database)
-    rows = deliveries.filter(condition(queue, "unfinished"), context=context.label)
+    rows = deliveries.filter(has_state(queue, "unfinished"), context=context.label)
     names = rows.order_by().values_list("consumer", flat=True).distinct()
-    return sum(_move_deliveries(connection, context, name, after) for name in list(names))
+    return sum(_reassign_deliveries(connection, context, name, after) for name in list(names))
 
 
-def _move_deliveries(
+def _reassign_deliveries(
     connection: BaseDatabaseWrapper, context: Context, consumer: str, after: int
 ) -> int:
     hashed = crc32(consumer.encode())
-    # As when they were made: XOR, written as (a | b) - (a & b), which every database has.
+    # The same hash as in the INSERT: XOR, as (a | b) - (a & b), which every database has.
     deliveries, column = table(Delivery), dialect(connection).partition
     target = (
         f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
@@ -141,7 +152,7 @@ def _move_deliveries(
         connection,
         deliveries,
         f"{column} = {target}",
-        f"context = %s AND consumer = %s AND ({sql(Queue.INBOX, 'unfinished')})"
+        f"context = %s AND consumer = %s AND ({state_sql(Queue.INBOX, 'unfinished')})"
         f" AND {column} <> {target}",
         [context.label, consumer],
     )

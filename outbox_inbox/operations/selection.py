@@ -1,7 +1,7 @@
 """Which messages an operator means: by context, queue, type, key, id or consumer.
 
 The conditions on states are written as the partial indexes have them, with constants instead of
-parameters, so that the databases find the few unfinished rows without reading the finished ones.
+parameters: otherwise the databases read the finished rows to find the few unfinished ones.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,18 @@ from uuid import UUID
 from django.db.models import BooleanField, Lookup, QuerySet
 from django.db.models.expressions import RawSQL
 
-from outbox_inbox.contexts import get_context
+from outbox_inbox.contexts import Context, get_context
+from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 
-Model = type[OutboxMessage] | type[Delivery]
 Rows = QuerySet[Any]
-Which = Literal["failed", "dead", "unfinished"]
+StateGroup = Literal["failed", "dead", "unfinished"]
+"""Failed: dead, or backing off after a failed attempt."""
 
-MODELS: dict[Queue, Model] = {Queue.OUTBOX: OutboxMessage, Queue.INBOX: Delivery}
+MODELS: dict[Queue, type[OutboxMessage] | type[Delivery]] = {
+    Queue.OUTBOX: OutboxMessage,
+    Queue.INBOX: Delivery,
+}
 
 IDLE = {Queue.OUTBOX: "pending", Queue.INBOX: "ready"}
 """Queue -> the state in which a row waits for its mover."""
@@ -28,9 +32,9 @@ DUE = "state = '{idle}' AND due_at IS NULL"
 TIMED = "state = '{idle}' AND due_at IS NOT NULL"
 WAITING = "state = 'waiting'"
 DEAD = "state = 'dead'"
-ASIDE = "state = 'quarantined'"
+QUARANTINED = "state = 'quarantined'"
 
-_WHICH: dict[Which, tuple[str, ...]] = {
+_CONDITIONS: dict[StateGroup, tuple[str, ...]] = {
     "failed": (DEAD, f"{TIMED} AND attempts > 0"),
     "dead": (DEAD,),
     "unfinished": (DUE, TIMED, WAITING, DEAD),
@@ -39,7 +43,7 @@ _WHICH: dict[Which, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What an operator selects; what is left out does not restrict.
+    """Which messages an operator selects; a field that is None does not restrict.
 
     Fields:
         context: label of the context.
@@ -59,18 +63,15 @@ class Selection:
 
     @property
     def queues(self) -> tuple[Queue, ...]:
-        """The queues that are looked through."""
+        """The queues that are searched."""
         chosen = tuple(MODELS) if self.queue is None else (self.queue,)
         if self.consumer is not None:
             return tuple(queue for queue in chosen if queue == Queue.INBOX)
         return chosen
 
 
-def rows(selection: Selection, which: Which) -> Iterator[tuple[Queue, Rows]]:
+def selected_rows(selection: Selection, states: StateGroup) -> Iterator[tuple[Queue, Rows]]:
     """Yield the selected rows of each queue, as query sets.
-
-    Arguments:
-        which: "failed" (dead, or backing off after a failed attempt), "dead", or "unfinished".
 
     Raises:
         NotAContext: there is no such context.
@@ -78,7 +79,37 @@ def rows(selection: Selection, which: Which) -> Iterator[tuple[Queue, Rows]]:
     using = get_context(selection.context).database
     for queue in selection.queues:
         chosen = MODELS[queue].objects.using(using).filter(**_filters(selection, queue))
-        yield queue, chosen.filter(condition(queue, which))
+        yield queue, chosen.filter(has_state(queue, states))
+
+
+def rows_by_context(chosen: Rows) -> Iterator[tuple[Context, Rows]]:
+    """Split a query set by context.
+
+    Raises:
+        NotAContext: a row's context does not exist any more.
+        OutboxInboxError: a row's context has been moved to another database.
+    """
+    for label in sorted(set(chosen.order_by().values_list("context", flat=True))):
+        context = get_context(label)
+        # An id identifies a row in its own database only: elsewhere it is another message.
+        if context.database != chosen.db:
+            raise OutboxInboxError(
+                f"these messages are in the database {chosen.db!r}, and the context "
+                f"{context.label!r} lives on {context.database!r} now; select them there"
+            )
+        yield context, chosen.filter(context=label)
+
+
+def checked_reason(reason: str) -> str:
+    """Return the reason of a discard without white space around it.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    text = reason.strip()
+    if not text:
+        raise ValueError("a reason must be given: it is kept with the message")
+    return text
 
 
 if TYPE_CHECKING:
@@ -88,7 +119,7 @@ else:
     _Lookup = Lookup
 
 
-class AsWritten(_Lookup):
+class RawCondition(_Lookup):
     """A condition in SQL. Django lets MySQL compare other expressions with TRUE, without index."""
 
     prepare_rhs = False
@@ -98,19 +129,19 @@ class AsWritten(_Lookup):
         return self.process_lhs(compiler, connection)
 
 
-def as_written(text: str) -> AsWritten:
+def raw_condition(text: str) -> RawCondition:
     """Return a condition in SQL as one that query sets take."""
-    return AsWritten(RawSQL(f"({text})", (), BooleanField()), rhs=True)
+    return RawCondition(RawSQL(f"({text})", (), BooleanField()), rhs=True)
 
 
-def condition(queue: Queue, which: Which) -> AsWritten:
+def has_state(queue: Queue, states: StateGroup) -> RawCondition:
     """Return the condition on the state of a queue's rows."""
-    return as_written(sql(queue, which))
+    return raw_condition(state_sql(queue, states))
 
 
-def sql(queue: Queue, which: Which) -> str:
+def state_sql(queue: Queue, states: StateGroup) -> str:
     """Return the same condition as text."""
-    return " OR ".join(f"({part.format(idle=IDLE[queue])})" for part in _WHICH[which])
+    return " OR ".join(f"({part.format(idle=IDLE[queue])})" for part in _CONDITIONS[states])
 
 
 def _filters(selection: Selection, queue: Queue) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The figures that `queue_stats` returns."""
+"""What `queue_stats` returns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from outbox_inbox.models import QuarantineReason, Queue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedKey:
-    """A key whose messages wait until a person has solved the dead one in front.
+    """A key whose messages wait until an operator has solved the dead one in front.
 
     Fields:
         key: the key.
@@ -22,15 +22,15 @@ class ParkedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionState:
-    """A partition on which nobody works at the moment, or may.
+    """A partition that workers leave alone at the moment.
 
     Fields:
         queue: outbox, inbox, or intake (where messages are received).
         number: its number.
-        state: "paused" by an operator, "resting" after an outage, or "missing": messages name it,
+        state: "paused" by an operator, "backing off" after an outage, or "missing": rows name it
             and it does not exist, since a process wrote them with another number of partitions.
         reason: the outage's error, or empty.
-        until: when a resting one is tried again.
+        until: when one that is backing off is tried again.
     """
 
     queue: Queue
@@ -50,14 +50,14 @@ class QueueStats:
         database: alias of the database.
         depth: unfinished messages (in an inbox: deliveries) by state; every state is there:
             "pending" (in an inbox "ready"), "backing_off", "waiting", "dead".
-        scheduled: how many lie in the future and were never tried, such as time-outs of processes;
-            they are not stuck, and not unfinished. One that has come due is pending.
+        scheduled: how many are due in the future and were never tried, such as time-outs of
+            processes; they do not count as unfinished. One that has come due is pending.
         oldest: age in seconds of the oldest unfinished one, by the database's clock; for one that
-            was scheduled since it was due; None when there is none.
+            was scheduled since it was due; None when all are finished.
         parked_keys: how many keys are parked.
         parked: the first few of them.
-        partitions: those that are paused, resting or missing.
-        aside: in an inbox, how many messages are quarantined, by reason; of an outbox none is.
+        partitions: those that are paused, backing off or missing.
+        quarantine: in an inbox, how many messages are quarantined, by reason; empty in an outbox.
     """
 
     context: str
@@ -69,16 +69,16 @@ class QueueStats:
     parked_keys: int
     parked: Sequence[ParkedKey]
     partitions: Sequence[PartitionState]
-    aside: Mapping[QuarantineReason, int] = field(default_factory=dict)
+    quarantine: Mapping[QuarantineReason, int] = field(default_factory=dict)
 
     @property
     def quarantined(self) -> int:
         """How many messages are quarantined."""
-        return sum(self.aside.values())
+        return sum(self.quarantine.values())
 
     @property
     def unfinished(self) -> int:
-        """All that should have been done by now, dead ones included, scheduled ones not."""
+        """How many should have been finished by now; dead ones count, scheduled ones do not."""
         return sum(self.depth.values())
 
     @property

@@ -1,10 +1,8 @@
-"""Find a stream by its name, and look at its events, also at those that cannot be read any more."""
+"""Read the events of a stream for an operator, also those that cannot be decoded any more."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import SequenceMatcher
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +10,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from outbox_inbox import streams
+from outbox_inbox.conf.section import did_you_mean
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import OutboxInboxError
@@ -21,19 +20,17 @@ from outbox_inbox.queues.statements.dialects import as_datetime
 CHUNK = 500  # rows in memory at once
 
 _NEIGHBOURS = 10
-_PREFIXES = 50
-_CLOSE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEntry:
-    """One event of a stream, as somebody looks at it.
+    """One event of a stream, as an operator reads it.
 
     Fields:
         version, position, id, type, schema_version, key, time, correlation_id, causation_id:
             as it was stored.
-        data: its fields as JSON text, brought to the newest version; None: it cannot be read.
-        problem: why it cannot be read, in one line; None: it can.
+        data: its fields as JSON text, in the newest version; None: it cannot be decoded.
+        problem: why it cannot be decoded, in one line; None: it can.
         payload, headers: the texts that are stored.
     """
 
@@ -52,9 +49,20 @@ class StreamEntry:
     headers: str
 
 
-def holders(owners: Sequence[Context], stream: str) -> list[Context]:
+def contexts_with_stream(chosen: Sequence[Context], stream: str) -> list[Context]:
     """Return which of the contexts have a stream of this name."""
-    return [each for each in owners if _rows(each).filter(stream=stream).exists()]
+    return [each for each in chosen if _rows(each).filter(stream=stream).exists()]
+
+
+def suggest_stream(chosen: Sequence[Context], stream: str) -> str:
+    """Return ``; did you mean 'x'?`` when a stream beside this name in the index is close to it."""
+    names: set[str] = set()
+    for context in chosen:
+        # Each stream has one first event, so this finds every name once.
+        found = _rows(context).filter(version=1).order_by("stream").values_list("stream", flat=True)
+        names.update(found.filter(stream__gt=stream)[:_NEIGHBOURS])
+        names.update(found.filter(stream__lt=stream).reverse()[:_NEIGHBOURS])
+    return did_you_mean(stream, sorted(names))
 
 
 def read_entries(
@@ -66,73 +74,26 @@ def read_entries(
         after: skip the events up to and including this version; default 0, none.
         limit: how many at most; default None, all.
     """
-    # Page by page: drivers of MySQL bring all rows of a result at once, whatever they are asked.
+    # Page by page: drivers of MySQL load all rows of a result, also with iterator().
     rows = _rows(context).filter(stream=stream).order_by("version")
     left = limit
     while left is None or left > 0:
         size = CHUNK if left is None else min(CHUNK, left)
         page = list(rows.filter(version__gt=after)[:size])
         for row in page:
-            yield _seen(context, row)
+            yield _entry(context, row)
         if len(page) < size:
             return
         after = page[-1].version
         left = None if left is None else left - size
 
 
-def similar(owners: Sequence[Context], stream: str, most: int = 3) -> list[str]:
-    """Return names of streams that are like this one, the likeliest first.
-
-    It looks where an index leads: at the neighbours in alphabetical order, and at the same end
-    behind other beginnings, such as ``order-10248`` for ``oder-10248``.
-    """
-    found = {name: _likeness(name, stream) for each in owners for name in _near(each, stream)}
-    close = [name for name in found if found[name] >= _CLOSE]
-    return sorted(close, key=lambda name: (-found[name], name))[:most]
-
-
 def _rows(context: Context) -> QuerySet[StoredEvent]:
     return StoredEvent.objects.using(context.database).filter(context=context.label)
 
 
-def _near(context: Context, stream: str) -> Iterator[str]:
-    # Each stream has one first event, so this is its name without DISTINCT.
-    names = _rows(context).filter(version=1).order_by("stream").values_list("stream", flat=True)
-    yield from names.filter(stream__gt=stream)[:_NEIGHBOURS]
-    yield from names.filter(stream__lt=stream).reverse()[:_NEIGHBOURS]
-    beginning, end = _split(stream)
-    prefixes = list(_beginnings(names)) if end else []
-    yield from names.filter(stream__in=[f"{each}{end}" for each in prefixes])
-    for each in prefixes:
-        if _likeness(each, beginning) >= _CLOSE:
-            yield from names.filter(stream__gte=f"{each}{end}")[:_NEIGHBOURS]
-
-
-def _beginnings(names: "QuerySet[StoredEvent, str]") -> Iterator[str]:
-    """Yield the beginnings of names, such as ``order-``, by leaps from one to the next."""
-    last = ""
-    for _ in range(_PREFIXES):
-        name = names.filter(stream__gt=last).first()
-        if name is None:
-            return
-        beginning, end = _split(name)
-        if end:
-            yield beginning
-        last = f"{beginning}\U0010ffff" if end else name
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Return the beginning of a name with the sign that ends it, and the rest."""
-    found = re.search(r"[\W_]", name)
-    return (name[: found.end()], name[found.end() :]) if found else (name, "")
-
-
-def _likeness(one: str, other: str) -> float:
-    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
-
-
-def _seen(context: Context, row: StoredEvent) -> StreamEntry:
-    data, problem = _read(context, row)
+def _entry(context: Context, row: StoredEvent) -> StreamEntry:
+    data, problem = _decode(context, row)
     return StreamEntry(
         version=row.version,
         position=row.position,
@@ -150,7 +111,7 @@ def _seen(context: Context, row: StoredEvent) -> StreamEntry:
     )
 
 
-def _read(context: Context, row: StoredEvent) -> tuple[str | None, str | None]:
+def _decode(context: Context, row: StoredEvent) -> tuple[str | None, str | None]:
     try:
         event: Any = streams.recorded(context, row).event
         return codec.encode(event), None

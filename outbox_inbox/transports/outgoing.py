@@ -1,4 +1,4 @@
-"""A message as a transport gets it: from a row of the outbox, or from the stream."""
+"""The message that a transport gets, made from a row of the outbox or of the stream."""
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -13,7 +13,7 @@ from .base import OutgoingMessage
 def outgoing(
     context: Context, connection: BaseDatabaseWrapper, row: PendingRow | StreamRow
 ) -> OutgoingMessage:
-    """Return the message of a row of a context; without text if that was not fetched."""
+    """Return the message of a row of a context; without text if the text was not fetched."""
     stored = isinstance(row, StreamRow)
     return OutgoingMessage(
         row=row.position if isinstance(row, StreamRow) else row.id,

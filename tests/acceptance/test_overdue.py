@@ -11,8 +11,8 @@ from django.test import override_settings
 from context_a.services import place_order
 from context_b.models import Shipment
 from outbox_inbox.testing import advance, drain, recorded
-from project.outside.business import dispatch_shipment
-from project.outside.order_files import read_orders
+from project.simulation.business_day import dispatch_shipment
+from project.simulation.order_files import read_orders
 from tests.acceptance.conftest import Processes
 from tests.acceptance.orders import NORTHWIND
 from tests.acceptance.store import Store

@@ -136,7 +136,7 @@ def finish(processes: Processes, apart: Apart, orders: Orders, steps: int) -> No
 def test_orders_go_on_while_contexts_move_out(
     processes: Processes, apart: Apart, tmp_path: Path
 ) -> None:
-    """Old workers run through the hand-over of two contexts: the figures are those of a quiet day."""
+    """Old workers run through the transfer of two contexts: the figures are those of a quiet day."""
     new = deployed(apart)
     worker = processes.start_worker()
     processes.succeed(*write_steps(3))

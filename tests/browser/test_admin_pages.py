@@ -16,7 +16,7 @@ from tests.support import rows
 pytestmark = [pytest.mark.browser, pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
 SWITCHES = [
-    "--no-sandbox",  # there is none for root, which is who tests in a container
+    "--no-sandbox",  # Chromium has none for root, the user of a test container
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -34,7 +34,7 @@ READABLE = 4.5  # contrast of small text, WCAG 2 level AA
 def browser() -> Iterator[Browser]:
     """Chromium, once for all tests of this module."""
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        # Playwright runs an event loop in this thread, where Django expects nobody to wait for it.
+        # Playwright runs an event loop in this thread, in which Django refuses to wait for the database.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         chromium = playwright.chromium.launch(executable_path=services.CHROMIUM.url, args=SWITCHES)
         yield chromium
@@ -62,19 +62,19 @@ def test_an_operator_finds_a_dead_message_and_retries_it(page):
     page.get_by_role("row", name="stuck").get_by_role("checkbox").check()
     page.get_by_role("combobox", name="Action").select_option("Retry")
     page.get_by_role("button", name="Go").click()
-    expect(page.locator(".messagelist .success")).to_have_text("Retried: 1 outbox message.")
+    expect(page.locator(".messagelist .success")).to_have_text("Retried 1 outbox message.")
     dead.refresh_from_db()
     assert dead.state == OutboxState.PENDING
 
 
 def test_an_operator_discards_from_the_inspect_page(page):
-    """A button, a reason, and the history tells who and why."""
+    """A button, a reason, and the history names the operator and the reason."""
     row = rows.dead_delivery(key="stuck")
     page.goto(f"/admin/outbox_inbox/delivery/{row.pk}/change/")
     page.get_by_role("button", name="Discard…").click()
     page.get_by_label("Reason").fill("shipped by hand")
     page.get_by_role("button", name="Discard").click()
-    expect(page.locator(".field-standing .oi-state")).to_have_text("discarded")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("discarded")
     page.get_by_role("link", name="History").click()
     expect(page.locator("#change-history")).to_contain_text("Discarded: shipped by hand")
 
@@ -94,7 +94,7 @@ def test_a_search_leads_from_a_message_to_its_conversation(page):
     row = rows.outbox_message(key="first")
     rows.outbox_message(key="second", correlation_id=row.correlation_id)
     page.goto(f"/admin/outbox_inbox/outboxmessage/{row.pk}/change/")
-    page.locator(".field-correlation").get_by_role("link", name="outbox").click()
+    page.locator(".field-correlation_links").get_by_role("link", name="outbox").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(2)
 
 
@@ -141,8 +141,8 @@ def test_an_operator_releases_what_can_be_read_by_now(page):
     page.get_by_role("link", name="Quarantined messages").first.click()
     page.get_by_role("link", name="shop.sold.v2").click()
     page.get_by_role("button", name="Release").click()
-    expect(page.locator(".messagelist")).to_contain_text("Still aside: 1 malformed.")
-    expect(page.locator(".field-why")).to_contain_text("malformed")
+    expect(page.locator(".messagelist")).to_contain_text("Still quarantined: 1 malformed.")
+    expect(page.locator(".field-reason_name")).to_contain_text("malformed")
 
 
 def test_a_strict_content_security_policy_has_nothing_to_refuse(page):
@@ -180,10 +180,20 @@ LONG = "PermanentError: the calendar service said 410 Gone for " + "x" * 200
 
 
 @pytest.mark.parametrize(
-    "table", ["outboxmessage", "delivery", "checkpoint", "processstate", "snapshot", "partition"]
+    "table",
+    [
+        "outboxmessage",
+        "delivery",
+        "deliveryattempt",
+        "checkpoint",
+        "processstate",
+        "quarantinedmessage",
+        "snapshot",
+        "partition",
+    ],
 )
 def test_a_list_shows_all_its_columns_on_a_small_screen(page, table):
-    """Nobody has to scroll sideways for the reason, whatever the names and the error are like."""
+    """Names and errors of any length leave the reason in sight, without scrolling sideways."""
     fill()
     page.set_viewport_size({"width": 1400, "height": 900})
     page.goto(f"/admin/outbox_inbox/{table}/")
@@ -198,7 +208,9 @@ def fill() -> None:
     message = rows.inbox_message(context="ordering", type="ordering.Shipped", key=key)
     failed = {"state": "dead", "holds": True, "attempts": 12, "error": LONG}
     rows.delivery(message, consumer="ordering.watch", **failed)
-    rows.delivery(message, consumer="ordering.handlers.keep_shipments", **failed)
+    delivery = rows.delivery(message, consumer="ordering.handlers.keep_shipments", **failed)
+    rows.attempt(delivery, error=LONG)
+    rows.quarantined(message_id=f"{message.message_id}", error=LONG)
     rows.snapshot(stream="order-01a21241-f9b1-76d0-a4a6-35fee2b17549")
     rows.partition(context="elsewhere", retry_at=now, outages=12, error=LONG)
     Checkpoint.objects.create(
@@ -221,22 +233,22 @@ def test_an_operator_finds_out_what_keeps_a_process(page):
     fill()
     page.get_by_role("link", name="Processes").first.click()
     page.get_by_role("link", name="stuck", exact=True).click()
-    page.locator(".field-standing a").click()
+    page.locator(".field-state_badge a").click()
     page.get_by_role("button", name="Retry").click()
-    expect(page.locator(".messagelist .success")).to_have_text("Retried: 1 delivery.")
+    expect(page.locator(".messagelist .success")).to_have_text("Retried 1 delivery.")
     page.locator(".field-instance a").click()
-    expect(page.locator(".field-standing .oi-state")).to_have_text("running")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("running")
 
 
 def test_an_operator_resumes_a_read_model_that_failed(page):
-    """The page says why and until when it rests; a button ends it, and says so."""
+    """The page shows why it backs off and until when; a button ends it, and the page reports it."""
     fill()
     page.get_by_role("link", name="Checkpoints").first.click()
     page.get_by_role("link", name="ordering country_board").click()
-    expect(page.locator(".field-standing .oi-state")).to_have_text("backing off")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("backing off")
     page.get_by_role("button", name="Resume").click()
-    expect(page.locator(".messagelist .success")).to_have_text("Resumed: 1 checkpoint.")
-    expect(page.locator(".field-standing .oi-state")).to_have_text("working")
+    expect(page.locator(".messagelist .success")).to_have_text("Resumed 1 checkpoint.")
+    expect(page.locator(".field-state_badge .oi-state")).to_have_text("working")
 
 
 def colours(element) -> list[list[int]]:

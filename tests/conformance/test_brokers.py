@@ -14,7 +14,7 @@ from tests.support.movers import eventually
 
 LEAVE = """
 import os, sys
-from tests.brokers import RedisServer
+from tests.support.brokers import RedisServer
 server = RedisServer()
 server.start()
 print(server.port, server.folder, flush=True)

@@ -173,18 +173,18 @@ def test_queue_stats_says_that_both_sides_rest_and_why(outage):
         (stats.context, each.queue): each for stats in queue_stats() for each in stats.partitions
     }
     for place in (("shop", Queue.OUTBOX), ("depot", Queue.INTAKE)):
-        assert found[place].state == "resting"
+        assert found[place].state == "backing off"
         assert outage.why in found[place].reason
         assert found[place].until is not None
     text = output("queue_stats")
-    assert "shop outbox: partition 0 is resting until" in text
-    assert "depot intake: partition 0 is resting until" in text
+    assert "shop outbox: partition 0 is backing off until" in text
+    assert "depot intake: partition 0 is backing off until" in text
     assert text.count(outage.why) >= 2
     told = json.loads(output("queue_stats", "--format", "json"))["contexts"]
     (outbox,) = told["shop"]["outbox"]["partitions"]
     (intake,) = [each for each in told["depot"]["inbox"]["partitions"] if each["queue"] == "intake"]
     for each in (outbox, intake):
-        assert each["state"] == "resting"
+        assert each["state"] == "backing off"
         assert outage.why in each["reason"]
         assert each["until"]
     outage.end()
@@ -232,7 +232,7 @@ def test_a_drain_of_a_test_does_not_call_that_quiet(outage):
     with pytest.raises(DrainFailed, match="transport of"):
         drain()
     drain(raise_errors=False)
-    with pytest.raises(DrainFailed, match="depot intake: partition 0 is resting"):
+    with pytest.raises(DrainFailed, match="depot intake: partition 0 is backing off"):
         drain()
 
 

@@ -70,7 +70,7 @@ def viewer():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_stranger_is_sent_to_the_login(client, model):
-    """Nobody sees a list without having logged in."""
+    """A list requires a login."""
     assert client.get(address(model)).status_code == 302
 
 
@@ -97,7 +97,7 @@ def test_a_viewer_sees_the_inspect_page(viewer, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_nobody_can_add(admin_client, model):
-    """There is no page to add a row, not even for a superuser."""
+    """Even a superuser has no page to add a row."""
     assert admin_client.get(address(model, "add")).status_code == 403
 
 
@@ -111,7 +111,7 @@ def test_nobody_can_change(admin_client, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_nobody_can_delete(admin_client, model):
-    """There is no page to delete a row, not even for a superuser."""
+    """Even a superuser has no page to delete a row."""
     row = MODELS[model]()
     response = admin_client.post(address(model, "delete", row.pk), {"post": "yes"})
     assert response.status_code == 403
@@ -199,7 +199,7 @@ def test_a_key_finds_its_attempts(admin_client):
 
 
 def test_a_key_may_look_like_an_id(admin_client):
-    """A UUID that is no message's id is looked for as a key."""
+    """A UUID that no message has as its id is looked for as a key."""
     row = rows.outbox_message(key=str(NUMBER))
     assert listed(admin_client, "outboxmessage", q=str(NUMBER)) == {row.pk}
 
@@ -326,14 +326,14 @@ def test_a_list_cannot_be_sorted_by_a_column_without_index(admin_client):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_column_offers_to_be_sorted_by(admin_client, model):
-    """The headings of a list are no links."""
+    """The headings of a list are not links."""
     MODELS[model]()
     assert b"sortable" not in admin_client.get(address(model)).content
 
 
 def test_a_long_list_says_that_there_is_more(admin_client, monkeypatch):
     """Beyond the rows that can be paged through, the list points to filters and search."""
-    monkeypatch.setattr(listing, "MOST", 3)
+    monkeypatch.setattr(listing, "MOST_LISTED", 3)
     for _ in range(4):
         rows.outbox_message()
     shown = admin_client.get(address("outboxmessage")).content.decode()
@@ -341,8 +341,8 @@ def test_a_long_list_says_that_there_is_more(admin_client, monkeypatch):
 
 
 def test_all_of_an_uncounted_list_cannot_be_selected(admin_client, monkeypatch):
-    """Nobody is offered to select rows that nobody has counted."""
-    monkeypatch.setattr(listing, "MOST", 60)
+    """The list offers to select only rows that it has counted."""
+    monkeypatch.setattr(listing, "MOST_LISTED", 60)
     for _ in range(61):
         rows.outbox_message()
     assert b"Select all 60" not in admin_client.get(address("outboxmessage")).content
@@ -471,7 +471,7 @@ def test_what_lies_in_the_future_is_told_from_what_has_failed(admin_client):
     shown = {name: page(admin_client, "outboxmessage", row) for name, row in kept.items()}
     for name, each in shown.items():
         label = name.replace("_", " ")
-        assert f">{label}</span>" in each.split('field-standing"')[1].split("</div>")[0]
+        assert f">{label}</span>" in each.split('field-state_badge"')[1].split("</div>")[0]
     for name in ("scheduled", "backing_off"):
         assert listed(admin_client, "outboxmessage", state__exact=name) == {kept[name].pk}
     everything = {row.pk for row in kept.values()}
@@ -487,11 +487,11 @@ def test_deliveries_that_back_off_are_found(admin_client):
 
 
 def test_the_head_of_a_parked_key_leads_to_its_followers(admin_client):
-    """A message that parks its key says how many wait for it."""
+    """A message that blocks its key shows how many others it blocks."""
     head = rows.dead_message(key="a")
     for key in "aab":
         rows.outbox_message(key=key, state="waiting")
-    assert "2 wait behind it" in page(admin_client, "outboxmessage", head)
+    assert "blocks 2 others" in page(admin_client, "outboxmessage", head)
 
 
 def test_a_waiting_message_leads_to_the_head_of_its_key(admin_client):
@@ -499,7 +499,7 @@ def test_a_waiting_message_leads_to_the_head_of_its_key(admin_client):
     head = rows.dead_message(key="a")
     row = rows.outbox_message(key="a", state="waiting")
     shown = page(admin_client, "outboxmessage", row)
-    assert f'waits behind <a href="{address("outboxmessage", "change", head.pk)}">' in shown
+    assert f'blocked by <a href="{address("outboxmessage", "change", head.pk)}">' in shown
 
 
 def test_a_waiting_delivery_leads_to_the_head_of_its_consumer(admin_client):
@@ -508,7 +508,7 @@ def test_a_waiting_delivery_leads_to_the_head_of_its_consumer(admin_client):
     head = rows.dead_delivery(key="a")
     row = rows.delivery(key="a", state="waiting")
     shown = page(admin_client, "delivery", row)
-    assert f'waits behind <a href="{address("delivery", "change", head.pk)}">' in shown
+    assert f'blocked by <a href="{address("delivery", "change", head.pk)}">' in shown
 
 
 def test_the_page_of_an_event_leads_to_its_stream(admin_client):
@@ -557,6 +557,6 @@ def test_a_snapshot_is_found_by_its_stream(admin_client):
 
 
 def test_a_hostile_snapshot_is_shown_and_harms_nobody(admin_client):
-    """Its texts are escaped, also where they are no JSON."""
+    """Its texts are escaped, also if they are not JSON."""
     for payload in (f'{{"a":"{SCRIPT}"}}', SCRIPT):
         assert SCRIPT not in page(admin_client, "snapshot", rows.snapshot(payload=payload))

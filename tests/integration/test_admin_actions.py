@@ -40,7 +40,7 @@ def act(client: Client, model: str, action: str, *chosen: object, query: str = "
     return client.post(address(model) + query, {"action": action, "_selected_action": keys, **data})
 
 
-def told(response) -> list[str]:
+def messages_of(response) -> list[str]:
     """Return what the page will say to the operator."""
     return [str(message) for message in get_messages(response.wsgi_request)]
 
@@ -165,8 +165,8 @@ def test_a_row_that_leaves_the_filter_is_on_record(admin_client):
 def test_a_retry_is_reported(admin_client):
     """The page says how many messages were retried."""
     chosen = [rows.dead_message(), rows.dead_message()]
-    assert told(act(admin_client, "outboxmessage", "retry", *chosen)) == [
-        "Retried: 2 outbox messages."
+    assert messages_of(act(admin_client, "outboxmessage", "retry", *chosen)) == [
+        "Retried 2 outbox messages."
     ]
 
 
@@ -206,7 +206,9 @@ def test_a_parked_key_goes_on_in_order_after_a_retry(admin_client):
 def test_a_retry_of_nothing_says_so(admin_client):
     """When no chosen message has failed, the page says that nothing was done."""
     response = act(admin_client, "outboxmessage", "retry", rows.outbox_message(state="sent"))
-    assert told(response) == ["Nothing was retried: none of the selected is dead or backing off."]
+    assert messages_of(response) == [
+        "Nothing retried: none of the selected rows is dead or backing off."
+    ]
 
 
 def test_a_retry_and_its_record_are_one_transaction(admin_client, monkeypatch):
@@ -241,14 +243,14 @@ def test_all_that_a_filter_shows_can_be_retried(admin_client):
 def test_a_message_of_a_context_that_is_gone_is_an_explained_refusal(admin_client):
     """The page says why a message of an unknown context cannot be retried."""
     row = rows.dead_message(context="gone")
-    (text,) = told(act(admin_client, "outboxmessage", "retry", row))
+    (text,) = messages_of(act(admin_client, "outboxmessage", "retry", row))
     assert "gone" in text
 
 
 def test_a_refusal_is_the_only_report(admin_client):
     """Where a context is unknown, the page does not also claim that nothing was to be done."""
     row = rows.partition(context="gone")
-    assert len(told(act(admin_client, "partition", "pause", row))) == 1
+    assert len(messages_of(act(admin_client, "partition", "pause", row))) == 1
 
 
 @pytest.mark.parametrize("model", DEAD)
@@ -275,12 +277,12 @@ def test_nothing_is_discarded_without_a_reason(admin_client, reason):
     """An empty reason is asked for again."""
     row = rows.dead_message()
     response = act(admin_client, "outboxmessage", "discard", row, reason=reason, total=1)
-    assert (state(row), b"Say why" in response.content) == ("dead", True)
+    assert (state(row), b"Enter a reason" in response.content) == ("dead", True)
 
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_dead_row_is_discarded_with_its_reason(staff, model):
-    """Discard sets the row aside and keeps the reason with it."""
+    """Discard changes the state of the row, and stores the reason with it."""
     row = DEAD[model]()
     act(staff(f"discard_{model}"), model, "discard", row, reason="sent by hand", total=1)
     row.refresh_from_db()
@@ -299,7 +301,7 @@ def test_a_finished_row_is_not_discarded(admin_client):
     """What was sent stays sent, and the page says so."""
     row = rows.outbox_message(state="sent")
     response = act(admin_client, "outboxmessage", "discard", row)
-    assert told(response) == ["Nothing was discarded: all of the selected are finished."]
+    assert messages_of(response) == ["Nothing discarded: all selected rows are already finished."]
 
 
 def test_a_changed_selection_is_asked_about_again(admin_client):
@@ -320,7 +322,7 @@ def test_the_followers_of_a_discarded_head_go_on(admin_client):
 
 
 def test_a_discarded_head_lets_no_selected_follower_go(admin_client, monkeypatch):
-    """Of a key that is discarded as a whole nothing is let go meanwhile, however it is divided."""
+    """While a whole key is discarded chunk by chunk, none of its rows is unblocked."""
     head = rows.dead_message(key="a")
     follower = rows.outbox_message(key="a", state="waiting")
     seen = []
@@ -399,7 +401,7 @@ def test_partitions_of_several_queues_are_paused_together(admin_client):
     chosen = list(Partition.objects.filter(context="shop"))
     rows.partition(paused=True)
     response = act(admin_client, "partition", "pause", *chosen)
-    assert told(response) == [f"Paused: {len(chosen) - 1} partitions."]
+    assert messages_of(response) == [f"Paused {len(chosen) - 1} partitions."]
 
 
 def test_a_viewer_cannot_pause(staff):

@@ -88,7 +88,7 @@ def test_all_links_of_a_page_stay_on_its_database(admin_client: Client) -> None:
     queues = [link for link in links if re.search(r"[?&;](q|\w+__exact)=|/change/", link)]
     assert len(queues) > 4
     assert all("database=other" in link for link in queues)
-    assert "1 wait behind it" in page.content.decode()
+    assert "blocks 1 other" in page.content.decode()
 
 
 def test_an_inbox_message_shows_its_deliveries(admin_client: Client) -> None:
@@ -152,7 +152,7 @@ def test_the_databases_can_be_chosen(admin_client: Client) -> None:
 
 
 def test_one_database_needs_no_choice(admin_client: Client, settings: Any) -> None:
-    """Where all contexts live on one database there is no such filter."""
+    """If all contexts use one database, the list has no such filter."""
     settings.OUTBOX_INBOX = {}
     page = admin_client.get(address("delivery"))
     assert "database" not in [str(spec.title) for spec in page.context["cl"].filter_specs]

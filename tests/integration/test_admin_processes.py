@@ -168,12 +168,14 @@ def test_a_time_out_that_nobody_moves_is_late(admin_client: Client) -> None:
     now = timezone.now()
     for key, at in (("late", now - timedelta(hours=1)), ("soon", now - timedelta(seconds=1))):
         made(key, time_outs=json.dumps({"overdue": {"id": NUMBER, "at": at.isoformat()}}))
-    found = dict(re.findall(r'field-key">(\w+)<.*?field-waits">(.*?)</td>', shown(admin_client)))
+    found = dict(
+        re.findall(r'field-key">(\w+)<.*?field-time_out_names">(.*?)</td>', shown(admin_client))
+    )
     assert {key: ">late<" in each for key, each in found.items()} == {"late": True, "soon": False}
 
 
 def test_the_list_has_no_ids_and_the_page_has(admin_client: Client) -> None:
-    """An id with its links is for whoever looks at one instance."""
+    """Ids with their links are on the page of one instance."""
     row = made()
     assert NUMBER not in shown(admin_client)
     assert f"/outboxmessage/?q={NUMBER}" in shown(admin_client, row.pk)
@@ -184,8 +186,8 @@ def test_what_came_early_leads_to_its_messages(admin_client: Client) -> None:
     kept = [{"id": NUMBER, "type": "ordering.Shipped", "data": "{}"}]
     early = shown(admin_client, made("early", started_at=None, early=json.dumps(kept)).pk)
     assert f"/delivery/?q={NUMBER}" in early
-    assert "Came before the start" in early
-    assert "Came before the start" not in shown(admin_client, made("usual").pk)
+    assert "Received before the start" in early
+    assert "Received before the start" not in shown(admin_client, made("usual").pk)
 
 
 def test_instances_are_filtered_by_process(admin_client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The quarantine in the admin: what it shows of what nobody has checked, and what it lets do."""
+"""The quarantine in the admin: how unchecked messages are shown, and what an operator may do."""
 
 import json
 
@@ -76,7 +76,7 @@ def act(client, action, *chosen, **data):
     return client.post(address(), {"action": action, "_selected_action": keys, **data})
 
 
-def told(response):
+def messages_of(response):
     """Return what the page will say to the operator."""
     return [str(message) for message in get_messages(response.wsgi_request)]
 
@@ -165,15 +165,16 @@ def test_a_hostile_message_is_only_text(admin_client, message):
 def test_attributes_and_payload_are_shown_as_they_came(admin_client):
     """JSON is laid out, numbers and order as they are."""
     message = ReceivedMessage(
-        receipt=None, attributes={"id": "A-1", "x": "1\n2"}, data=b'{"b":1.50,"a":[]}'
+        receipt=None, attributes={"id": "A-1", "x": "1\n2"}, data=b'{"b":1.5,"a":[]}'
     )
     shown = page(admin_client, rows.quarantined(message))
     assert "<th>x</th><td><code>1\\n2</code></td>" in shown
-    assert "{\n  &quot;b&quot;: 1.50,\n  &quot;a&quot;: []\n}" in shown
+    assert "{\n  &quot;b&quot;: 1.5,\n  &quot;a&quot;: []\n}" in shown
 
 
 @pytest.mark.parametrize(
-    ("size", "note"), [(7, "7 bytes"), (300_007, "300,007 bytes, 300,000 of them cut")]
+    ("size", "note"),
+    [(7, "7 bytes"), (300_007, "The last 300,000 bytes of the payload are not stored.")],
 )
 def test_the_page_says_how_much_was_kept(admin_client, size, note):
     """And that a message which was cut cannot be released."""
@@ -181,7 +182,7 @@ def test_the_page_says_how_much_was_kept(admin_client, size, note):
     changed = {} if size == 7 else {"fingerprint": "0" * 64}
     shown = page(admin_client, rows.quarantined(message, size=size, **changed))
     assert note in shown
-    assert ("it cannot be released" in shown) == (size != 7)
+    assert ("It cannot be released" in shown) == (size != 7)
 
 
 # Release and discard
@@ -206,7 +207,7 @@ def test_a_message_is_released(staff, known):
     """It is judged again, comes into the inbox, and is on record."""
     row = new_version()
     response = act(staff("release_quarantinedmessage"), "release", row)
-    assert told(response) == ["Released: 1 quarantined message."]
+    assert messages_of(response) == ["Released 1 quarantined message."]
     assert (state(row), history(row)) == ("released", ["olga: Released."])
     assert InboxMessage.objects.get().payload.encode() == payload(1)
 
@@ -215,9 +216,9 @@ def test_a_message_that_does_not_pass_stays_and_says_why(admin_client, known):
     """It has its new reason, and nothing on record."""
     good, bad = new_version(1), rows.quarantined(arriving(2, type="shop.sold.v2", data=b"{}"))
     response = act(admin_client, "release", good, bad)
-    assert told(response) == [
-        "Released: 1 quarantined message.",
-        "Still aside: 1 wrong schema.",
+    assert messages_of(response) == [
+        "Released 1 quarantined message.",
+        "Still quarantined: 1 wrong schema.",
     ]
     assert (state(bad), history(bad)) == ("quarantined", [])
     assert "wrong schema" in page(admin_client, bad)
@@ -226,7 +227,7 @@ def test_a_message_that_does_not_pass_stays_and_says_why(admin_client, known):
 def test_nothing_is_released_without_the_deployment(admin_client):
     """The page says so."""
     response = act(admin_client, "release", new_version())
-    assert told(response) == ["Nothing was released.", "Still aside: 1 unknown version."]
+    assert messages_of(response) == ["Nothing released.", "Still quarantined: 1 unknown version."]
 
 
 def test_discarding_asks_for_the_reason_first(admin_client):
@@ -234,11 +235,11 @@ def test_discarding_asks_for_the_reason_first(admin_client):
     row = new_version()
     response = act(admin_client, "discard", row)
     assert (state(row), str(row) in response.content.decode()) == ("quarantined", True)
-    assert b"unless it is sent again" in response.content
+    assert b"unless its sender sends it again" in response.content
 
 
 def test_a_message_is_discarded_with_its_reason(staff):
-    """It is kept with the message, and in its history."""
+    """It is stored with the message, and in its history."""
     row = new_version()
     act(staff("discard_quarantinedmessage"), "discard", row, reason="a test", total=1)
     row.refresh_from_db()
@@ -273,7 +274,7 @@ def test_a_dump_hides_nothing():
     "data", [b"\xff", b"a\0b", "a\u202eb".encode(), "\ufeff{}".encode(), b"\x1b[2J"], ids=ascii
 )
 def test_what_a_page_cannot_show_as_it_is_is_dumped(data):
-    """Bytes that are no text, and characters that would not be seen."""
+    """Bytes that are not text, and invisible characters."""
     assert untrusted.payload(data).startswith(
         '<pre class="oi-text" dir="ltr" tabindex="0">00000000'
     )

@@ -1,4 +1,4 @@
-"""The readers of streams in the admin: who is behind, who rests and why, and the switch."""
+"""The readers of streams in the admin: which are behind, which back off and why, and the switch."""
 
 import re
 from collections import Counter
@@ -83,11 +83,11 @@ def test_a_failure_is_shown_as_text(admin_client):
 
 def test_a_read_model_is_paused_and_resumed(admin_client):
     """Meanwhile it stays as it is; both are in its history."""
-    assert act(admin_client, "pause", checkpoint()) == ["Paused: 1 checkpoint."]
+    assert act(admin_client, "pause", checkpoint()) == ["Paused 1 checkpoint."]
     score(2)
     update_projections(get_context("board"))
     assert HighScore.objects.get().points == 1
-    assert act(admin_client, "resume", checkpoint())[-1] == "Resumed: 1 checkpoint."
+    assert act(admin_client, "resume", checkpoint())[-1] == "Resumed 1 checkpoint."
     update_projections(get_context("board"))
     assert HighScore.objects.get().points == 3
     entries = LogEntry.objects.filter(object_id=str(checkpoint().pk)).order_by("pk")
@@ -111,13 +111,13 @@ def test_a_viewer_cannot_pause(django_user_model):
 
 
 def test_a_checkpoint_of_a_context_that_is_gone_is_shown(admin_client):
-    """Nobody knows how far behind it is."""
+    """How far it is behind is unknown."""
     Checkpoint.objects.create(context="gone", subscription="board")
     assert '<td class="field-lag">?</td>' in admin_client.get(reverse(LIST)).text
 
 
 def test_what_is_no_read_model_is_not_switched(admin_client):
-    """The relay is paused by its partition; the page says that there is no such read model."""
+    """The relay is paused by its partition; the page reports that it is not a read model."""
     row = Checkpoint.objects.create(context="board", subscription="(relay)")
     (said,) = act(admin_client, "pause", row)
     assert "has no read model '(relay)'" in said
@@ -136,7 +136,7 @@ def fail(event):
 
 
 def test_a_failure_leads_to_the_event_and_its_stream(admin_client):
-    """Whoever looks at night comes from the reason to what was recorded."""
+    """The reason leads an operator to the event that was recorded."""
     score(2)
     with playing(add=fail):
         update_projections(get_context("board"))
@@ -149,11 +149,11 @@ def test_a_failure_leads_to_the_event_and_its_stream(admin_client):
 
 @pytest.mark.parametrize("error", ["no", "x position 99999, gone)", f"{HOSTILE} position 1, x)"])
 def test_a_reason_that_names_no_event_leads_nowhere(admin_client, error):
-    """An error is text of somebody's; what it says is looked up, and not believed."""
+    """An error is untrusted text: a position in it is looked up, and may not exist."""
     Checkpoint.objects.filter(subscription="high_score").update(error=error, failures=1)
     StoredEvent.objects.update(context="elsewhere")
     page = inspected(admin_client, checkpoint())
-    assert "/storedevent/" not in page.split('field-failed_on"')[1].split("</fieldset>")[0]
+    assert "/storedevent/" not in page.split('field-failed_event"')[1].split("</fieldset>")[0]
 
 
 def test_who_has_failed_is_backing_off_until_it_succeeds(admin_client):
@@ -179,7 +179,7 @@ def test_checkpoints_are_filtered_by_state(admin_client, standing, names):
 
 def lags(page):
     """Return what the list says how far each subscription is behind."""
-    found = re.findall(r'field-named"><a [^>]*>(.*?)</a>.*?field-lag">([^<]*)<', page)
+    found = re.findall(r'field-name"><a [^>]*>(.*?)</a>.*?field-lag">([^<]*)<', page)
     return {name.replace("<wbr>", ""): lag for name, lag in found}
 
 
@@ -192,8 +192,8 @@ def test_readers_are_told_apart(admin_client):
     Checkpoint.objects.create(context="board", subscription="old_board")
     page = admin_client.get(reverse(LIST)).text
     readers = re.findall(r'field-reader">([^<]*)<', page)
-    assert Counter(readers) == {"read model": 4, "rebuild": 1, "relay": 1, "unknown here": 1}
-    assert "not finished" in page
+    assert Counter(readers) == {"read model": 4, "rebuild": 1, "relay": 1, "not declared": 1}
+    assert "unfinished" in page
     assert lags(page)["board high_score (rebuild)"] == "2"  # of three events one is a cheer
 
 

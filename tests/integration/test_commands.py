@@ -19,8 +19,9 @@ from outbox_inbox import IntegrationEvent, PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.inbox.quarantine import RefusedMessage, quarantine_messages
-from outbox_inbox.management.arguments import duration, shown
-from outbox_inbox.management.base import SomethingIsWrong, WrongUsage
+from outbox_inbox.management.arguments import duration
+from outbox_inbox.management.base import ProblemFound, WrongUsage
+from outbox_inbox.management.wording import age_text
 from outbox_inbox.models import (
     Delivery,
     OutboxMessage,
@@ -89,7 +90,7 @@ def test_an_unknown_context_is_wrong_usage(command):
 
 
 def test_wrong_settings_are_an_error_in_one_line(settings):
-    """The way out is told, without a traceback, and the exit code is 1."""
+    """The error names the way out, without a traceback, and the exit code is 1."""
     put(*notes(1))
     drain()
     settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 3}}
@@ -101,7 +102,7 @@ def test_wrong_settings_are_an_error_in_one_line(settings):
 
 
 def test_missing_tables_are_an_error_in_one_line(monkeypatch):
-    """The way out is told."""
+    """The error names the way out."""
 
     def look(*arguments):
         raise OperationalError("no such table: outbox_inbox_partition")
@@ -121,7 +122,7 @@ def test_missing_tables_are_an_error_in_one_line(monkeypatch):
 
 
 def test_drain_outbox_sums_up_in_one_line():
-    """What was sent is told on standard output, and nothing else."""
+    """Standard output has what was sent, and nothing else."""
     put(*notes(1, 2))
 
     result = Result("drain_outbox")
@@ -145,7 +146,7 @@ def test_an_empty_queue_is_drained_without_error():
 
 
 def test_a_drain_keeps_to_its_limit():
-    """--limit leaves the rest, and says so."""
+    """--limit leaves the other messages, and reports them."""
     put(*notes(1, 2, 3))
 
     result = Result("drain_outbox", "--limit", "2")
@@ -162,7 +163,7 @@ def test_a_drain_tells_what_went_wrong_and_exits_0():
         result = Result("drain_inbox")
 
     assert result.code == 0
-    assert result.out == "Handled 2 deliveries; 1 dead; 1 wait behind them.\n"
+    assert result.out == "Handled 2 deliveries; 1 dead; 1 blocked behind them.\n"
 
 
 def test_a_drain_does_not_wait_for_a_paused_partition():
@@ -188,11 +189,11 @@ def test_a_drain_tells_that_it_waits_for_another_process():
 
     assert result.code == 0
     assert result.err == "waiting for another process: 1 partition in use\n"
-    assert result.out == "Sent 0 messages; 1 partition left to another process; 1 left in shop.\n"
+    assert result.out == "Sent 0 messages; 1 partition in use by another process; 1 left in shop.\n"
 
 
 def test_an_outage_of_the_transport_is_an_error(monkeypatch):
-    """Not all could be done: the exit code is 1, and the reason is told."""
+    """Not all could be done: the exit code is 1, and the error has the reason."""
 
     def publish(self, source, messages):
         raise TransportUnavailable("no route")
@@ -204,7 +205,7 @@ def test_an_outage_of_the_transport_is_an_error(monkeypatch):
     result = Result("drain_outbox")
 
     assert result.code == 1
-    assert "left in shop (partition 0 is resting)" in result.out
+    assert "left in shop (partition 0 is backing off)" in result.out
     assert "no route" in result.error
 
 
@@ -233,7 +234,7 @@ def test_receive_messages_takes_messages_from_the_transport(settings):
 
 def test_a_drain_without_a_terminal_prints_plain_lines(monkeypatch):
     """Progress goes to standard error, line by line."""
-    monkeypatch.setattr("outbox_inbox.management.progress.EVERY", 0)
+    monkeypatch.setattr("outbox_inbox.management.progress.LINE_INTERVAL", 0)
     put(*notes(1, 2))
 
     result = Result("drain_outbox")
@@ -278,7 +279,7 @@ def test_queue_stats_prints_a_table(parked):
 
 
 def test_queue_stats_shows_partitions_that_rest():
-    """A paused partition is told below the table."""
+    """A paused partition is reported below the table."""
     pause(get_context("shop"), Queue.INBOX, [3])
 
     assert "shop inbox: partition 3 is paused\n" in Result("queue_stats").out
@@ -335,7 +336,7 @@ def test_queue_stats_exits_0_at_the_limit(parked, limit):
 
 
 def test_json_is_complete_also_when_a_limit_is_exceeded(parked):
-    """Whoever reads the document finds there what is too much."""
+    """The document has the exceeded limits."""
     result = Result("queue_stats", "--format=json", "--fail-over", "dead=0", "--fail-over", "99")
 
     assert result.code == 3
@@ -385,7 +386,7 @@ def test_a_dry_run_of_retry_messages_changes_nothing(parked):
 
 
 def test_retry_messages_that_finds_nothing_says_so():
-    """Nothing to do is no error."""
+    """Nothing to do is not an error."""
     result = Result("retry_messages", "--context", "shop", "--all")
 
     assert (result.code, result.out) == (
@@ -438,7 +439,7 @@ def test_discard_messages_needs_a_reason(parked, reason):
 
 @pytest.fixture
 def aside():
-    """Messages that the depot keeps aside: 1 and 2 of a version it does not know, 3 not JSON."""
+    """Messages in the depot's quarantine: 1 and 2 of a version it does not know, 3 not JSON."""
     messages = [
         arriving(1, type="shop.sold.v2"),
         arriving(2, type="shop.sold.v2"),
@@ -468,7 +469,7 @@ class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
 
 
 def quarantine_states():
-    """Return the states of what was kept aside, in order."""
+    """Return the states of the quarantined messages, in order."""
     return list(QuarantinedMessage.objects.order_by("id").values_list("state", flat=True))
 
 
@@ -507,7 +508,7 @@ def test_release_messages_says_what_stays(aside, known):
     """Exit code 3, and the reasons of now: version 1 has lost its upcaster meanwhile."""
     result = Result("release_messages", "--context=depot", "--all")
     assert (result.code, result.out) == (3, "Released 2 messages.\n")
-    assert result.error == "1 stays aside: 1 unknown version"
+    assert result.error == "1 stays in quarantine: 1 unknown version"
 
 
 def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
@@ -518,7 +519,7 @@ def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
 
 
 def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings):
-    """There is no way to get the rest of it back."""
+    """The part that was cut off is lost."""
     settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 100}
     quarantine_messages(
         get_context("depot"),
@@ -526,12 +527,12 @@ def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings)
     )
     result = Result("release_messages", "--context=depot", "--source=/shop")
     assert (result.code, result.out) == (3, "Released 0 messages.\n")
-    assert "it cannot be released; have it sent again" in result.error
+    assert "cannot be released; ask its sender to send it again" in result.error
 
 
 def test_release_messages_says_that_there_is_nothing_to_release(aside):
-    """A selection that is empty is no error, and is not passed over in silence."""
-    result = Result("release_messages", "--context=depot", "--id=nobody")
+    """An empty selection is not an error, but is reported."""
+    result = Result("release_messages", "--context=depot", "--id=unknown")
     assert result.code == 0
     assert result.out == "Released nothing: none of the selected messages is quarantined.\n"
 
@@ -601,7 +602,7 @@ def test_prune_messages_counts_what_was_kept_aside(aside, known):
     """Once it is released or discarded."""
     Result("release_messages", "--context=depot", "--all")
     result = Result("prune_messages", "--older-than", "0s")
-    assert "2 messages that had been kept aside" in result.out
+    assert "2 messages from quarantine" in result.out
     assert quarantine_states() == ["quarantined"]
 
 
@@ -659,7 +660,7 @@ def test_a_duration_has_units(text, expected):
 )
 def test_an_age_is_shown_in_a_fitting_unit(seconds, expected):
     """As people read them."""
-    assert shown(seconds) == expected
+    assert age_text(seconds) == expected
 
 
 def test_repartition_tells_what_became_of_each_queue(settings):
@@ -713,6 +714,6 @@ def test_the_location_of_a_transport_is_not_shown(settings):
 
 def test_exit_codes_are_those_of_the_manual():
     """1 error, 2 wrong usage, 3 looked and something is wrong."""
-    codes = [each("x").returncode for each in (CommandError, WrongUsage, SomethingIsWrong)]
+    codes = [each("x").returncode for each in (CommandError, WrongUsage, ProblemFound)]
 
     assert codes == [1, 2, 3]

@@ -17,7 +17,7 @@ from context_b.models import Shipment
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import QuarantinedMessage
 from outbox_inbox.testing import drain
-from project.outside import business
+from project.simulation import business_day
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -156,15 +156,15 @@ def test_what_comes_meanwhile_is_no_reason_to_complain(deploy, monkeypatch):
     deploy("shipping")
     run("place_orders", *FILES)
     deploy("ordering")
-    real, arrivals = business.queue_stats, iter([True])
+    real, arrivals = business_day.queue_stats, iter([True])
 
     def look() -> Any:
         if next(arrivals, False):
             call_command("receive_messages", verbosity=0)
         return real()
 
-    monkeypatch.setattr(business, "queue_stats", look)
-    monkeypatch.setattr(business.Day, "_talk", lambda _day: None)
+    monkeypatch.setattr(business_day, "queue_stats", look)
+    monkeypatch.setattr(business_day.BusinessDay, "_drain", lambda _day: None)
     hops = in_all(run("place_orders", *FILES))
     assert hops["ordering: orders shipped"] == 4
 

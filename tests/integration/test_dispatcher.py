@@ -744,7 +744,7 @@ def test_a_contract_is_read_strictly_when_it_is_handled_too():
         payload='{"number":1,"number":2,"order":"a"}'
     )
     assert (dispatch("depot").done, picks("watch")) == (0, [])
-    assert "stands in one object twice" in Delivery.objects.filter(context="depot")[0].error
+    assert "one object has the key" in Delivery.objects.filter(context="depot")[0].error
 
 
 def test_unreadable_headers_are_dead_like_an_unreadable_payload():

@@ -296,7 +296,7 @@ def test_a_restored_database_is_refused_until_it_is_rebased(server, settings):
         read("board")
     with pytest.raises(ForeignCheckpoint):
         read("new")
-    assert {each.subscription: each.left for each in rebase()} == {"board": 1, "slow": 6}
+    assert {each.subscription: each.unhandled for each in rebase()} == {"board": 1, "slow": 6}
     put(*steps(Noted, [3]), stream="b")
     assert behind(get_context("shop"), "slow").events == 7
     assert read("board") == [("late", 1), ("b", 3)]

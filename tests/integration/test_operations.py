@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from outbox_inbox import OutboxInboxError, PermanentError
+from outbox_inbox import OutboxInboxError, PermanentError, operations
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, SettingsError
 from outbox_inbox.models import (
@@ -24,7 +24,6 @@ from outbox_inbox.operations import (
     dead_letters,
     discard,
     discard_rows,
-    drain_all,
     pause,
     prune,
     queue_stats,
@@ -199,7 +198,7 @@ def test_a_paused_partition_is_shown():
     assert [(each.number, each.state) for each in stats().partitions] == [(3, "paused")]
 
 
-def test_a_resting_partition_is_shown_with_its_reason():
+def test_a_partition_that_backs_off_is_shown_with_its_reason():
     """After an outage one sees why nothing moves, and until when."""
     until = timezone.now() + timedelta(minutes=5)
     queue_stats()
@@ -210,7 +209,7 @@ def test_a_resting_partition_is_shown_with_its_reason():
 
     (found,) = stats(queue=Queue.OUTBOX).partitions
 
-    assert (found.state, found.reason) == ("resting", "no route")
+    assert (found.state, found.reason) == ("backing off", "no route")
     assert abs(found.until - until) < timedelta(milliseconds=1)
 
 
@@ -852,7 +851,7 @@ def test_a_drain_goes_on_until_all_is_quiet_everywhere():
     """One event travels through both contexts and all their consumers."""
     put(Checked(order="a", number=1))
 
-    found = {each.context: each for each in drain_all()}
+    found = {each.context: each for each in operations.drain()}
 
     assert (found["shop"].relayed.done, found["shop"].dispatched.done) == (2, 1)
     assert found["depot"].dispatched.done == 3
@@ -863,7 +862,9 @@ def test_a_drain_reports_its_progress():
     told = []
     put(*notes(1, 2))
 
-    drain_all(progress=lambda context, work, count: told.append((context.label, work, count)))
+    operations.drain(
+        progress=lambda context, work, count: told.append((context.label, work, count))
+    )
 
     assert ("shop", "relay", 2) in told
     assert sum(count for label, work, count in told if work == "dispatch") == 4
@@ -873,7 +874,7 @@ def test_a_drain_keeps_to_its_limit():
     """No more messages are moved than it was told."""
     put(*notes(1, 2, 3, 4, 5))
 
-    (found,) = [each for each in drain_all(limit=3) if each.context == "shop"]
+    (found,) = [each for each in operations.drain(limit=3) if each.context == "shop"]
 
     assert found.total.done == 3
 
@@ -883,7 +884,7 @@ def test_a_drain_waits_for_partitions_that_others_are_at():
     put(*notes(1))
     occupy()
 
-    drained = drain_all(on_busy=lambda busy: Partition.objects.update(run=None))
+    drained = operations.drain(on_busy=lambda busy: Partition.objects.update(run=None))
 
     assert sum(each.total.done for each in drained) == 3
 
@@ -896,7 +897,7 @@ def test_a_drain_does_not_wait_for_ever():
 
     (shop,) = [
         each
-        for each in drain_all(on_busy=told.append, patience=timedelta(0))
+        for each in operations.drain(on_busy=told.append, patience=timedelta(0))
         if each.context == "shop"
     ]
 
@@ -907,6 +908,6 @@ def test_a_drain_that_is_told_to_stop_does_nothing_more():
     """A signal ends it between two batches."""
     put(*notes(1))
 
-    drain_all(stop=lambda: True)
+    operations.drain(stop=lambda: True)
 
     assert OutboxMessage.objects.get().state == "pending"

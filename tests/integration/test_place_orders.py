@@ -1,4 +1,4 @@
-"""The commands that play the outside world: `place_orders` and `demo`."""
+"""The commands that simulate customers and the warehouse: `place_orders` and `demo`."""
 
 import csv
 import json
@@ -22,8 +22,8 @@ from outbox_inbox import PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Queue, StoredEvent
 from outbox_inbox.operations import Drained, Selection, pause, retry
-from project.outside import business
-from project.outside.made_orders import make_orders
+from project.simulation import business_day
+from project.simulation.generated_orders import generate_orders
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -141,19 +141,19 @@ def test_a_second_run_says_that_nothing_changed() -> None:
     assert set(changed) == {0}
 
 
-@pytest.mark.parametrize("crash_at", ["place_order", "drain_all", "dispatch_shipment"])
+@pytest.mark.parametrize("crash_at", ["place_order", "drain", "dispatch_shipment"])
 def test_a_run_that_was_cut_short_is_completed_by_the_next(
     crash_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever a run ends, the same command again leads to the same end."""
-    real, calls = getattr(business, crash_at), iter(range(100))
+    real, calls = getattr(business_day, crash_at), iter(range(100))
 
     def crash(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == 1:
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(business, crash_at, crash)
+    monkeypatch.setattr(business_day, crash_at, crash)
     with pytest.raises(KeyboardInterrupt):
         run("place_orders", *FILES)
     monkeypatch.undo()
@@ -168,7 +168,7 @@ def test_a_signal_ends_a_run_between_two_orders(monkeypatch: pytest.MonkeyPatch)
         os.kill(os.getpid(), signal.SIGTERM)
         return place_order(*args, **kwargs)
 
-    monkeypatch.setattr(business, "place_order", place)
+    monkeypatch.setattr(business_day, "place_order", place)
     with pytest.raises(CommandError, match="stopped by a signal"):
         run("place_orders", *FILES)
     assert StoredEvent.objects.count() == 1
@@ -269,7 +269,7 @@ def test_what_a_paused_queue_holds_back_is_reported() -> None:
 def test_a_transport_out_of_reach_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage is no success."""
     silent = [Drained(context="ordering", unreachable="no answer")]
-    monkeypatch.setattr(business, "drain_all", lambda **_: silent)
+    monkeypatch.setattr(business_day, "drain", lambda **_: silent)
     with pytest.raises(CommandError, match="the transport of ordering: no answer"):
         run("place_orders", *FILES)
 
@@ -279,7 +279,7 @@ def test_a_transport_out_of_reach_is_reported(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_demo_checks_its_own_sums() -> None:
     """Placed minus cancelled is what the board has: as many orders, and their revenue."""
-    orders = [order for order in make_orders(60, 7) if not order.cancelled]
+    orders = [order for order in generate_orders(60, 7) if not order.cancelled]
     report = run("demo", orders=60, seed=7)
     assert (report["revenue"], sum(row["orders"] for row in report["board"])) == (
         str(sum(order.total for order in orders)),
@@ -321,12 +321,12 @@ def test_the_demo_without_a_seed_brings_new_orders() -> None:
 
 def test_more_orders_of_a_seed_begin_with_the_fewer() -> None:
     """A larger number adds orders, and leaves those that were made before as they were."""
-    assert make_orders(40, 7)[:25] == make_orders(25, 7)
+    assert generate_orders(40, 7)[:25] == generate_orders(25, 7)
 
 
 def test_one_in_twenty_is_cancelled() -> None:
     """A demo always shows cancellations, and never of an order that has left."""
-    cancelled = [order for order in make_orders(100, 7) if order.cancelled]
+    cancelled = [order for order in generate_orders(100, 7) if order.cancelled]
     assert [order.shipped_on for order in cancelled] == [None] * 5
 
 
@@ -359,7 +359,7 @@ def reckon(orders: Path, lines: Path) -> tuple[int, int, dict[str, Decimal]]:
 def write_made_orders(folder: Path, count: int) -> tuple[Path, Path]:
     """Write made orders as the two files that `place_orders` reads."""
     orders, lines = folder / "orders.csv", folder / "lines.csv"
-    made = make_orders(count, 1)
+    made = generate_orders(count, 1)
     plain = ["order_id", "customer", "country", "ordered_on", "required_on", "shipped_on"]
     with orders.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

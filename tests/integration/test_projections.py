@@ -8,8 +8,8 @@ from django.db import connection, transaction
 from outbox_inbox import record, signals
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.operations import drain_all
-from outbox_inbox.operations.running.due import look_around
+from outbox_inbox.operations import drain
+from outbox_inbox.operations.running.due import due_movers
 from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, follow
 from outbox_inbox.testing import advance
@@ -111,9 +111,9 @@ def test_an_envelope_is_given_to_who_takes_it():
 
 
 def test_draining_everything_brings_read_models_up_to_date():
-    """`drain_all`, and with it ``testing.drain``, has them as its last step."""
+    """`operations.drain`, and with it ``testing.drain``, has them as its last step."""
     score("ann", 3)
-    drained = {each.context: each for each in drain_all()}
+    drained = {each.context: each for each in drain()}
     assert shown() == {"ann": 3}
     assert drained[BOARD].projected.done >= 3
 
@@ -122,7 +122,7 @@ def test_a_worker_sees_that_a_read_model_is_behind():
     """The look around names it when there is something new, and not when it rests."""
 
     def works():
-        return "project" in look_around("default", [BOARD])[BOARD]
+        return "project" in due_movers("default", [BOARD])[BOARD]
 
     update()
     assert not works()

@@ -488,7 +488,10 @@ def test_the_statistics_count_what_is_quarantined():
     )
     found = {(each.context, each.queue): each for each in queue_stats()}
     stats = found["depot", Queue.INBOX]
-    assert stats.aside == {QuarantineReason.UNKNOWN_VERSION: 2, QuarantineReason.UNKNOWN_SOURCE: 1}
+    assert stats.quarantine == {
+        QuarantineReason.UNKNOWN_VERSION: 2,
+        QuarantineReason.UNKNOWN_SOURCE: 1,
+    }
     assert stats.quarantined == 3
     assert sum(each.quarantined for each in found.values()) == 3
 

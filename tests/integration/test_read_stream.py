@@ -9,9 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from outbox_inbox.contexts import contexts, get_context
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.operations import read_entries, similar, streams
+from outbox_inbox.operations import read_entries, streams
 from tests.depot.events import Wanted
 from tests.shop.events import Grown, Loose, Noted, Unheard
 from tests.support.movers import put, steps
@@ -65,7 +65,7 @@ def test_each_event_is_shown_with_its_version_time_name_and_fields(stream):
         '   number 1  order "a"',
         f"   key a  correlation …{str(first.correlation_id)[-8:]}",
     ]
-    assert result.lines[-1] == "3 events of order-1 (shop), which is at version 3."
+    assert result.lines[-1] == "3 events of order-1 (shop), now at version 3."
 
 
 def test_the_cause_of_an_event_is_shown(stream):
@@ -78,15 +78,15 @@ def test_reading_begins_after_a_version_and_ends_at_a_limit(stream):
     """Both together make pages."""
     result = Result("order-1", "--after", "1", "--limit", "1")
     assert [line[0] for line in result.lines if not line.startswith(" ")] == ["2", "1"]
-    assert result.lines[-1] == "1 event of order-1 (shop), which is at version 3."
+    assert result.lines[-1] == "1 event of order-1 (shop), now at version 3."
 
 
 def test_after_the_last_version_there_is_nothing(stream):
-    """Which is no error."""
+    """It is not an error."""
     result = Result("order-1", "--after", "3")
     assert (result.code, result.lines) == (
         0,
-        ["0 events of order-1 (shop), which is at version 3."],
+        ["0 events of order-1 (shop), now at version 3."],
     )
 
 
@@ -101,7 +101,7 @@ def test_lines_fit_the_terminal(width, monkeypatch):
 
 
 def test_a_huge_value_is_cut_for_people_and_whole_for_programs():
-    """Nobody reads 100,000 letters."""
+    """A person does not read 100,000 letters."""
     put(Loose(order="x" * 100_000, number=1), stream="order-1")
     assert "… (100,002 characters)" in " ".join(Result("order-1").out.split())
     assert len(document("order-1")["events"][0]["data"]["order"]) == 100_000
@@ -109,7 +109,7 @@ def test_a_huge_value_is_cut_for_people_and_whole_for_programs():
 
 def test_with_verbosity_0_only_the_events_are_printed(stream):
     """As with every command."""
-    assert not any("which is at" in line for line in Result("order-1", verbosity=0).lines)
+    assert not any("now at version" in line for line in Result("order-1", verbosity=0).lines)
 
 
 # For programs
@@ -142,7 +142,7 @@ def test_json_of_no_events_is_a_document_too(stream):
 
 
 def test_an_old_event_is_shown_as_it_is_read_today():
-    """Upcasters have done their work; the version that is stored is told."""
+    """Upcasters have done their work; the output has the stored version."""
     put(Grown(order="a", number=7), stream="order-1")
     StoredEvent.objects.update(schema_version=1, payload='{"count":7,"order":"a"}')
     (event,) = document("order-1")["events"]
@@ -186,7 +186,7 @@ def test_an_event_that_cannot_be_read_is_shown_as_it_is_stored(stream, damage, r
 
 
 def harmless(text):
-    """Tell whether nothing in a text steers a terminal or hides something."""
+    """Return whether a text has nothing that steers a terminal or hides something."""
     return all(char.isprintable() or char == "\n" for char in text)
 
 
@@ -215,27 +215,11 @@ def test_escaped_json_says_the_same():
 
 def test_a_stream_that_does_not_exist_is_an_error_with_a_suggestion():
     """Exit code 1, and nothing on standard output."""
-    for number in (10247, 10248, 10249):
+    for number in (10247, 10348, 20249):
         put(*steps(Noted, 1), stream=f"order-{number}")
     result = Result("order-1024")
     assert (result.code, result.out) == (1, "")
-    assert result.error == (
-        "no context has a stream 'order-1024'; did you mean 'order-10247' or 'order-10248' or "
-        "'order-10249'?"
-    )
-
-
-@pytest.mark.parametrize(
-    "name", ["oder-10248", "Order-10248", "order_10248", "order-1024", "zorder-10248"]
-)
-def test_a_slip_anywhere_in_the_name_is_understood(name):
-    """Also in its beginning, and among many other streams."""
-    for other in (*range(10000, 10030), 10248, *range(20000, 20030)):
-        put(Loose(order="a", number=1), stream=f"order-{other}")
-    for other in range(15):
-        put(Loose(order="a", number=1), stream=f"basket-{other}")
-        put(Loose(order="a", number=1), stream=f"payment-{other}")
-    assert "order-10248" in similar(contexts(), name)
+    assert result.error == ("no context has a stream 'order-1024'; did you mean 'order-10247'?")
 
 
 def test_nothing_is_suggested_where_nothing_is_alike():
@@ -308,7 +292,7 @@ def test_a_long_stream_is_read_page_by_page(monkeypatch):
 
 
 class Nowhere:
-    """Where output goes that nobody keeps."""
+    """A stream that drops all output."""
 
     def write(self, text):
         """Forget it."""
@@ -340,5 +324,5 @@ def test_a_long_stream_needs_no_more_memory_than_a_page_of_it(form, monkeypatch)
         tracemalloc.stop()
         return found
 
-    peak("short")  # what is imported and compiled at the first time is no part of it
+    peak("short")  # without the imports and compilations of the first call
     assert peak("long") < 1.5 * peak("short")

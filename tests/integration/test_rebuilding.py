@@ -11,7 +11,7 @@ from django.db import connection, connections
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.operations.rebuilding import BESIDE, find, rebuild
+from outbox_inbox.operations.rebuilding import REBUILD_SUFFIX, find_read_model, rebuild
 from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, follow
 from tests.board.events import Annulled, Scored
@@ -57,7 +57,7 @@ def update():
 
 def again(name="high_score", **options):
     """Rebuild a read model."""
-    return rebuild(*find(name), **options)
+    return rebuild(*find_read_model(name), **options)
 
 
 def everything():
@@ -239,7 +239,7 @@ BAD = refusing("cid", 5)  # the 27th event: the sixth of a page of seven
 
 def kept():
     """Return how many events the copies have taken in."""
-    return 48 - behind(get_context(BOARD), "high_score" + BESIDE).events
+    return 48 - behind(get_context(BOARD), "high_score" + REBUILD_SUFFIX).events
 
 
 def test_an_event_on_which_a_projection_fails_costs_nothing_that_comes_before_it():
@@ -381,11 +381,11 @@ def test_a_reference_that_the_new_rows_break_is_refused_and_told():
 def test_two_rebuilds_of_one_read_model_are_refused():
     """The second is told that another process is at it."""
     play_a_season(1)
-    with Worker() as other, follow(get_context(BOARD), "high_score" + BESIDE):
+    with Worker() as other, follow(get_context(BOARD), "high_score" + REBUILD_SUFFIX):
         pass
     with (
         Worker() as other,
-        follow(get_context(BOARD), "high_score" + BESIDE),
+        follow(get_context(BOARD), "high_score" + REBUILD_SUFFIX),
         pytest.raises(OutboxInboxError, match="another process is rebuilding"),
     ):
         other.do(again)
@@ -439,7 +439,7 @@ def test_the_command_says_what_it_did():
         "resumed": False,
         "finished": True,
     }
-    assert not Checkpoint.objects.filter(subscription__endswith=BESIDE).exists()
+    assert not Checkpoint.objects.filter(subscription__endswith=REBUILD_SUFFIX).exists()
 
 
 def test_an_unknown_name_is_refused_with_a_suggestion():

@@ -16,7 +16,7 @@ from django.utils import timezone
 from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
-from outbox_inbox.operations import WORK, running
+from outbox_inbox.operations import MOVERS, running
 from outbox_inbox.operations.running import Interrupt, run
 from outbox_inbox.queues import statements
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
@@ -68,7 +68,7 @@ def run_both(pauses=1, act=None, **options):
 @pytest.fixture
 def failures(monkeypatch):
     """Errors that movers are to raise, by kind of work: one is taken from the list each time."""
-    planned = {work: [] for work in WORK}
+    planned = {work: [] for work in MOVERS}
 
     def failing(work, mover):
         def move(context, **options):
@@ -78,8 +78,8 @@ def failures(monkeypatch):
 
         return move
 
-    movers = {work: failing(work, mover) for work, mover in WORK.items()}
-    monkeypatch.setattr(running, "WORK", movers)
+    movers = {work: failing(work, mover) for work, mover in MOVERS.items()}
+    monkeypatch.setattr(running, "MOVERS", movers)
     return planned
 
 
@@ -294,7 +294,7 @@ def test_what_was_moved_is_reported():
     put(*steps(Noted, 1))
     told = []
 
-    run_both(report=lambda step: told.append((step.context.label, step.work, step.outcome.done)))
+    run_both(report=lambda step: told.append((step.context.label, step.mover, step.outcome.done)))
 
     assert told == [("shop", "relay", 1), ("shop", "dispatch", 2)]
 
@@ -320,7 +320,7 @@ def test_an_unexpected_error_of_one_context_does_not_stop_the_others(monkeypatch
             raise ZeroDivisionError("a bug")
         return dispatch_inbox(context, **options)
 
-    monkeypatch.setattr(running, "WORK", {**WORK, "dispatch": move})
+    monkeypatch.setattr(running, "MOVERS", {**MOVERS, "dispatch": move})
     put(Checked(order="a", number=1))
     run_both(pauses=1)
     dispatch_inbox(get_context("shop"))
@@ -477,7 +477,7 @@ def test_a_signal_ends_it_with_0(processes, number):  # noqa: F811
     process.send_signal(number)
 
     assert process.wait(PATIENCE) == 0
-    assert "Stopped; nothing was left half done." in process.stdout.read()
+    assert "Stopped; the current batch is finished." in process.stdout.read()
 
 
 def test_a_signal_lets_it_finish_what_it_is_doing(processes):  # noqa: F811

@@ -177,7 +177,9 @@ def test_a_state_that_cannot_be_stored_is_refused_with_the_name_of_its_field():
 
     for event in steps(Noted, 3):
         append(event)
-    with pytest.raises(InvalidSnapshot, match="Order: total: float where Decimal"):
+    with pytest.raises(
+        InvalidSnapshot, match="of Order cannot be stored: total: float where Decimal"
+    ):
         orders(fold=spoil).load("a")
     assert PLAIN.load("a").version == 3
 

@@ -23,7 +23,7 @@ from outbox_inbox.models import (
     StoredEvent,
 )
 from outbox_inbox.operations import QuarantineSelection, Selection, quarantined
-from outbox_inbox.operations.selection import rows
+from outbox_inbox.operations.selection import selected_rows
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import ensure_partitions
 from tests.integration.conftest import Made
@@ -259,7 +259,9 @@ def ask_for(which: str, queue: str) -> Callable[[], Any]:
     """Return a function that asks what the operators' functions ask."""
 
     def ask():
-        (found,) = [each for name, each in rows(Selection(context="shop"), which) if name == queue]
+        (found,) = [
+            each for name, each in selected_rows(Selection(context="shop"), which) if name == queue
+        ]
         return list(found.values_list("pk"))
 
     return ask

@@ -11,8 +11,8 @@ from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent
-from outbox_inbox.operations import Selection, due, queue_stats, repartition, retry
-from outbox_inbox.operations.running.due import look_around
+from outbox_inbox.operations import Selection, due_count, queue_stats, repartition, retry
+from outbox_inbox.operations.running.due import due_movers
 from outbox_inbox.testing import advance, drain, recorded
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Noted
@@ -75,7 +75,7 @@ def refuse(*numbers):
 def pending():
     """Return how much the relay has still to send, as the figures say."""
     (outbox,) = (each for each in queue_stats([get_context("shop")]) if each.queue == Queue.OUTBOX)
-    assert due(get_context("shop"), Queue.OUTBOX) == outbox.depth["pending"]
+    assert due_count(get_context("shop"), Queue.OUTBOX) == outbox.depth["pending"]
     return outbox.depth["pending"]
 
 
@@ -346,7 +346,7 @@ def test_a_worker_sees_that_there_is_something_to_relay():
     relay()
 
     def works():
-        return {work for work in look_around("default", ["shop"])["shop"] if work == "relay"}
+        return {work for work in due_movers("default", ["shop"])["shop"] if work == "relay"}
 
     assert works() == set()
     put(*steps(Noted, 1), stream="a")

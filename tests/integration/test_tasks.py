@@ -231,7 +231,7 @@ def test_one_context_that_fails_does_not_keep_the_others_waiting(monkeypatch):
     with pytest.raises(ZeroDivisionError) as caught:
         tasks.dispatch_inbox()
 
-    assert caught.value.__notes__ == ["while working for the context 'ordering'"]
+    assert caught.value.__notes__ == ["in the context 'ordering'"]
     assert entries() == [1]
 
 
@@ -257,7 +257,7 @@ def test_a_task_for_an_unknown_context_fails():
 
 def test_a_task_ends_after_its_spell(monkeypatch):
     """A worker that is to stop does not wait for a backlog; the next tick goes on with it."""
-    monkeypatch.setattr(tasks, "_SPELL", timedelta(seconds=-1))
+    monkeypatch.setattr(tasks, "_RUN_TIME", timedelta(seconds=-1))
     put(*steps(Noted, 1))
 
     tasks.relay_outbox()

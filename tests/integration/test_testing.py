@@ -135,7 +135,7 @@ def test_drain_raises_what_a_handler_raised():
 
     text = str(caught.value)
     assert f"shop.handlers.note on shop.Noted {envelope.id} (key 'a'), attempt 1" in text
-    assert "to be tried again: ValueError: no such order" in text
+    assert "to be retried: ValueError: no such order" in text
     assert "in note" in text
 
 
@@ -171,7 +171,7 @@ def test_drain_raises_when_a_transport_is_out_of_reach(monkeypatch):
     monkeypatch.setattr(LocalTransport, "publish", publish)
     put(Checked(order="a", number=1))
 
-    with pytest.raises(DrainFailed, match="resting: TransportUnavailable: no route"):
+    with pytest.raises(DrainFailed, match="backing off: TransportUnavailable: no route"):
         drain()
 
 

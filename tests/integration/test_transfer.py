@@ -56,7 +56,7 @@ from outbox_inbox.operations import (
     transfer,
 )
 from outbox_inbox.operations.transfer import guards, tables
-from outbox_inbox.operations.transfer.sequences import last, set_last
+from outbox_inbox.operations.transfer.sequences import last_id, set_last_id
 from outbox_inbox.streams.subscriptions import follow
 from outbox_inbox.transports import ReceivedMessage
 from tests.depot.events import Wanted
@@ -102,14 +102,14 @@ DURING = sorted(faults.TRANSFER_POINTS - {"transfer.after_abort"})
 
 @pytest.fixture(autouse=True)
 def unguarded(committed: None) -> Iterator[None]:
-    """Both databases as new, and as they were: no hand-over has left a trace."""
+    """Both databases as new, and as they were: no transfer has left a trace."""
     for alias in connections:
         for model in (*QUEUES, Entry, Remark, Pick):
-            set_last(connections[alias], model, 0)
+            set_last_id(connections[alias], model, 0)
     yield
     for alias in connections:
         for context in contexts():
-            guards.remove(connections[alias], context.label)
+            guards.remove_guards(connections[alias], context.label)
         Transfer.objects.using(alias).all().delete()
 
 
@@ -226,9 +226,9 @@ def test_ids_are_given_out_once(settings: Any) -> None:
     used = Entry.objects.create(consumer="note", order="a", number=2).pk
     Entry.objects.filter(pk=used).delete()
     put(*steps(Noted, 2))
-    numbers = {model: last(connections["default"], model) for model in QUEUES}
+    numbers = {model: last_id(connections["default"], model) for model in QUEUES}
     transfer.transfer("shop", "other")
-    assert {model: last(connections["other"], model) for model in QUEUES} == numbers
+    assert {model: last_id(connections["other"], model) for model in QUEUES} == numbers
     deploy(settings, "shop")
     assert Entry.objects.create(consumer="note", order="a", number=3).pk == used + 1 > entry.pk
 
@@ -268,7 +268,7 @@ def parcel(unguarded: None) -> Iterator[Parcel]:
     inner.picks.add(pick_)
     yield inner
     for alias in connections:
-        guards.remove(connections[alias], "depot")
+        guards.remove_guards(connections[alias], "depot")
         Parcel.picks.through.objects.using(alias).all().delete()
         with transaction.atomic(using=alias):
             Parcel.objects.using(alias).all().delete()
@@ -308,7 +308,7 @@ def shipments(unguarded: None) -> Iterator[list[Shipment]]:
         for name in "abc"
     ]
     for alias in connections:
-        guards.remove(connections[alias], "shipping")
+        guards.remove_guards(connections[alias], "shipping")
         for model in (Shipment, CountryBoard):
             model.objects.using(alias).all().delete()
 
@@ -333,7 +333,7 @@ def test_unique_values_may_change_places(shipments: list[Shipment]) -> None:
 
 
 def test_a_partition_that_was_paused_stays_paused(settings: Any) -> None:
-    """The operator's switch goes along; what the hand-over paused works again."""
+    """The operator's switch goes along; what the transfer paused works again."""
     pause(get_context("shop"), Queue.INBOX, [3])
     transfer.transfer("shop", "other")
     deploy(settings, "shop")
@@ -398,7 +398,7 @@ def test_the_reason_of_a_resting_relay_is_told() -> None:
     assert states(kind="integration") == ["pending"]
     (outbox, *_) = queue_stats([get_context("shop")])
     (resting,) = outbox.partitions
-    assert (resting.state, "'depot' is closed" in resting.reason) == ("resting", True)
+    assert (resting.state, "'depot' is closed" in resting.reason) == ("backing off", True)
 
 
 @pytest.mark.parametrize("sides", [("default", "default"), ("other", "default")])
@@ -430,7 +430,7 @@ def test_old_movers_stay_away_and_operators_cannot_resume() -> None:
         resume(get_context("shop"), Queue.OUTBOX)
     (outbox, *_) = queue_stats([get_context("shop")])
     assert [(each.state, each.reason) for each in outbox.partitions] == [
-        ("paused", "handed over to other")
+        ("paused", "transferred to other")
     ]
 
 
@@ -480,8 +480,8 @@ def test_prune_leaves_alone_what_is_being_compared() -> None:
     run_all()
     transfer.transfer("shop", "other", hold=True)
     assert [each.total for each in prune(older_than=timedelta(0))] == [0] * len(contexts())
-    assert transfer.verify("shop", "other").differences == 0
-    transfer.abort("shop", "other")
+    assert transfer.verify_transfer("shop", "other").differences == 0
+    transfer.abort_transfer("shop", "other")
     assert sum(each.total for each in prune(older_than=timedelta(0))) > 0
 
 
@@ -532,7 +532,7 @@ def test_a_writer_that_is_faster_than_the_copy_does_not_hold_it_up(
     monkeypatch.setattr(tables, "CHUNK", 1)
     put(*steps(Noted, 2))
     numbers = itertools.count(3)
-    insert = tables.Table.insert
+    insert = tables.Table.insert_rows
 
     def slowly(*arguments: Any) -> None:
         insert(*arguments)
@@ -540,7 +540,7 @@ def test_a_writer_that_is_faster_than_the_copy_does_not_hold_it_up(
             with Worker() as writer:
                 writer.do(put, Noted(order="a", number=next(numbers)))
 
-    monkeypatch.setattr(tables.Table, "insert", slowly)
+    monkeypatch.setattr(tables.Table, "insert_rows", slowly)
     found = transfer.transfer("shop", "other")
     assert (found.copied, found.changed) == (2, 2)
     assert rows(OutboxMessage, "other") == rows(OutboxMessage, "default")
@@ -556,7 +556,7 @@ def test_a_transaction_that_is_open_is_waited_for(
         with writer.transaction():
             writer.do(record, Noted(order="a", number=1))
             moving = mover.start(transfer.transfer, "shop", "other")
-            eventually(waits_for_lock, "the hand-over waits for the writer")
+            eventually(waits_for_lock, "the transfer waits for the writer")
         moving.result(PATIENCE)
     assert len(rows(OutboxMessage, "other")) == 1
 
@@ -629,14 +629,14 @@ def test_a_hand_over_that_is_not_open_can_be_taken_back(point: str | None) -> No
     if point == "transfer.after_open":
         _crash_at(point)
         with pytest.raises(TransferRefused, match="lives on 'other' already"):
-            transfer.abort("shop", "other")
+            transfer.abort_transfer("shop", "other")
         return
     if point is None:
         transfer.transfer("shop", "other", hold=True)
     else:
         _crash_at(point)
-    assert transfer.abort("shop", "other")
-    assert not transfer.abort("shop", "other")
+    assert transfer.abort_transfer("shop", "other")
+    assert not transfer.abort_transfer("shop", "other")
     assert {model: rows(model, "default") for model in before} == before
     assert not any(rows(model, "other") for model in before)
     paused = Partition.objects.filter(context="shop", paused=True)
@@ -653,15 +653,15 @@ def _crash_at(point: str) -> None:
 
 
 def test_an_abort_is_brought_to_its_end_first() -> None:
-    """Half taken back, a hand-over cannot go on."""
+    """A transfer that is half aborted cannot go on."""
     put(*steps(Noted, 1))
     transfer.transfer("shop", "other", hold=True)
     with pytest.raises(Crash), striking("transfer.after_abort", crash):
-        transfer.abort("shop", "other")
+        transfer.abort_transfer("shop", "other")
     with pytest.raises(TransferRefused, match="--abort to the end"):
         transfer.transfer("shop", "other")
     put(*steps(Noted, [2]))
-    assert transfer.abort("shop", "other")
+    assert transfer.abort_transfer("shop", "other")
     assert transfer.transfer("shop", "other").state == "open"
 
 
@@ -675,11 +675,11 @@ def test_a_row_that_somebody_changed_is_found_and_put_right() -> None:
         rows_.update(writing=True)
         Entry.objects.using("other").filter(pk=entry.pk).update(number=77)
         rows_.update(writing=False)
-    assert transfer.verify("shop", "other").differences == 1
+    assert transfer.verify_transfer("shop", "other").differences == 1
     out = StringIO()
-    with pytest.raises(CommandError, match="1 row differ") as told:
+    with pytest.raises(CommandError, match="1 difference between") as caught:
         call_command("transfer_context", "shop", to="other", verify=True, stdout=out)
-    assert told.value.returncode == 3
+    assert caught.value.returncode == 3
     assert transfer.transfer("shop", "other").changed == 1
     assert rows(Entry, "other") == rows(Entry, "default")
 
@@ -693,7 +693,7 @@ def test_there_and_back_again(settings: Any) -> None:
     put(*steps(Noted, [3]))
     with pytest.raises(TransferRefused, match=r"has rows of 'shop'.*--clean"):
         transfer.transfer("shop", "default")
-    assert transfer.clean("shop", "other", old="default") > 0
+    assert transfer.clean_old_side("shop", "other", old="default") > 0
     assert not any(rows(model, "default") for model in (*QUEUES, Entry))
     transfer.transfer("shop", "default")
     with pytest.raises(ContextMoved):
@@ -708,10 +708,10 @@ def test_what_is_left_behind_can_be_cleaned_and_is_still_refused() -> None:
     """`--clean` empties the old side of this context only; its old processes are refused as ever."""
     put(*steps(Checked, 2))
     run_all()
-    with pytest.raises(TransferRefused, match="has not been handed over"):
-        transfer.clean("shop", "other")
+    with pytest.raises(TransferRefused, match="has not been transferred"):
+        transfer.clean_old_side("shop", "other")
     transfer.transfer("shop", "other")
-    transfer.clean("shop", "other")
+    transfer.clean_old_side("shop", "other")
     assert not any(rows(model, "default") for model in (*QUEUES, Entry))
     assert rows(InboxMessage, "default", "depot")
     with pytest.raises(ContextMoved):
@@ -724,11 +724,11 @@ def test_what_is_left_behind_can_be_cleaned_and_is_still_refused() -> None:
 def test_wrong_names_are_refused() -> None:
     """An unknown context, an unknown database and the one it lives on are told apart."""
     with pytest.raises(NotAContext, match="no context 'shopp'"):
-        transfer.plan("shopp", "other")
+        transfer.plan_transfer("shopp", "other")
     with pytest.raises(TransferRefused, match=r"no database 'othr' in DATABASES.*'other'"):
-        transfer.plan("shop", "othr")
+        transfer.plan_transfer("shop", "othr")
     with pytest.raises(TransferRefused, match="lives on the database 'default' already"):
-        transfer.plan("shop", "default")
+        transfer.plan_transfer("shop", "default")
 
 
 def test_tables_that_are_missing_are_named() -> None:
@@ -752,14 +752,14 @@ def test_a_context_that_was_never_elsewhere(settings: Any) -> None:
         cursor.execute("ALTER TABLE depot_pick RENAME TO depot_pick_away")
     try:
         with pytest.raises(TransferRefused, match="lives on the database 'other' already"):
-            transfer.plan("depot", "other")
+            transfer.plan_transfer("depot", "other")
     finally:
         with connections["default"].cursor() as cursor:
             cursor.execute("ALTER TABLE depot_pick_away RENAME TO depot_pick")
 
 
 def test_rows_of_a_stranger_on_the_new_side_are_not_touched() -> None:
-    """Rows of the context that did not come from this hand-over stop it before it begins."""
+    """Rows of the context that did not come from this transfer stop it before it begins."""
     Pick.objects.using("other").create(consumer="pick", order="a", number=1)
     with pytest.raises(TransferRefused, match=r"has rows of 'depot'.*depot_pick"):
         transfer.transfer("depot", "other")
@@ -771,7 +771,7 @@ def test_rows_of_a_stranger_on_the_new_side_are_not_touched() -> None:
 def test_two_hand_overs_of_a_context_do_not_meet(settings: Any) -> None:
     """Begun in one direction it can neither be begun in the other, nor a second time elsewhere."""
     transfer.transfer("shop", "other", hold=True)
-    with pytest.raises(TransferRefused, match="being handed over"):
+    with pytest.raises(TransferRefused, match="being transferred"):
         transfer.transfer("shop", "default", old="other")
     transfer.transfer("shop", "other")
     deploy(settings, "shop")
@@ -822,33 +822,33 @@ def test_the_command_prints_one_document() -> None:
 
 @pytest.mark.parametrize(("label", "to", "code"), [("shopp", "other", 2), ("shop", "nowhere", 1)])
 def test_exit_codes(label: str, to: str, code: int) -> None:
-    """A context that does not exist is wrong usage; a hand-over that cannot be is an error."""
-    with pytest.raises(CommandError) as told:
+    """A context that does not exist is wrong usage; a transfer that cannot be is an error."""
+    with pytest.raises(CommandError) as caught:
         run(label, "--to", to)
-    assert told.value.returncode == code
+    assert caught.value.returncode == code
 
 
 def test_the_command_takes_back_and_cleans() -> None:
     """--abort and --clean say what they have done."""
     put(*steps(Noted, 1))
     run("shop", "--to", "other", "--hold")
-    assert "Taken back" in run("shop", "--to", "other", "--abort")
-    assert "nothing to take back" in run("shop", "--to", "other", "--abort")
+    assert "Aborted" in run("shop", "--to", "other", "--abort")
+    assert "Nothing to abort" in run("shop", "--to", "other", "--abort")
     run("shop", "--to", "other")
-    assert "1 row of shop deleted" in run("shop", "--to", "other", "--clean")
+    assert "Deleted 1 row of shop" in run("shop", "--to", "other", "--clean")
 
 
 def test_every_model_of_the_queues_goes_along_or_has_a_reason_not_to() -> None:
     """A model that is new to the app cannot be forgotten."""
     models = {each.__name__ for each in apps.get_app_config("outbox_inbox").get_models()}
-    assert {each.model for each in transfer.QUEUES} | transfer.APART == models
+    assert {each.model for each in transfer.QUEUE_TABLES} | transfer.NOT_COPIED == models
 
 
 def test_the_old_side_can_be_named(settings: Any) -> None:
     """With the new settings deployed already, the old side is that of the ContextConfig, or named."""
     put(*steps(Noted, 1))
     deploy(settings, "shop")
-    assert transfer.plan("shop", "other").old == "default"
+    assert transfer.plan_transfer("shop", "other").old == "default"
     assert transfer.transfer("shop", "other", old="default").state == "open"
     run_all()
     assert entries() == [1]
@@ -908,7 +908,7 @@ def test_subscriptions_go_there_and_back(settings: Any) -> None:
     transfer.transfer("shop", "other")
     deploy(settings, "shop")
     read_page("slow", 1)
-    transfer.clean("shop", "other", old="default")
+    transfer.clean_old_side("shop", "other", old="default")
     transfer.transfer("shop", "default", old="other")
     deploy(settings)
     assert read("slow") == [3]
@@ -950,7 +950,7 @@ def test_snapshots_stay_behind_and_go_when_it_is_cleaned(settings: Any) -> None:
     deploy(settings, "shop")
     assert (Snapshot.objects.count(), Snapshot.objects.using("other").count()) == (1, 0)
     append(*steps(Noted, [4]))
-    transfer.clean("shop", "other")
+    transfer.clean_old_side("shop", "other")
     assert (Snapshot.objects.count(), Snapshot.objects.using("other").count()) == (0, 1)
     assert notes.load("a").state.number == 4
 

@@ -1,4 +1,4 @@
-"""A hand-over within the transactions of a TestCase: users test their own split like this."""
+"""A transfer within the transactions of a TestCase: users test their own split like this."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def test_a_hand_over_works_inside_a_test_case(settings: Any) -> None:
     put(*steps(Noted, 2))
     Remark.objects.create(entry=Entry.objects.create(consumer="note", order="b", number=1))
     assert transfer.transfer("shop", "other", hold=True).state == "moved"
-    assert transfer.abort("shop", "other")
+    assert transfer.abort_transfer("shop", "other")
     assert transfer.transfer("shop", "other").state == "open"
     settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"database": "other"}}}
     assert get_context("shop").database == "other"

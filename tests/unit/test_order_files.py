@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from context_a.services import OrderLine
-from project.outside.order_files import WrongFiles, read_orders
-from project.outside.orders import OutsideOrder
+from project.simulation.customer_order import CustomerOrder
+from project.simulation.order_files import InvalidFiles, read_orders
 
 DATA = Path(__file__).parent.parent / "data"
 ORDERS = (DATA / "orders.csv").read_bytes()
@@ -30,13 +30,13 @@ class Files:
         assert content.count(good) == 1, f"{good!r} does not stand once in {path}"
         path.write_bytes(content.replace(good, bad))
 
-    def read(self) -> list[OutsideOrder]:
+    def read(self) -> list[CustomerOrder]:
         """The orders of the files as they are now."""
         return read_orders(self.orders, self.lines)
 
     def problems(self) -> list[str]:
         """What is wrong, without the folder's name."""
-        with pytest.raises(WrongFiles) as refused:
+        with pytest.raises(InvalidFiles) as refused:
             self.read()
         return str(refused.value).replace(f"{self.orders.parent}/", "").splitlines()
 
@@ -50,7 +50,7 @@ def files(tmp_path: Path) -> Files:
 def test_an_order_has_the_values_of_its_row(files: Files) -> None:
     """Every value of a row arrives in its type, whatever else the row has and quotes."""
     order = files.read()[1]
-    assert order == OutsideOrder(
+    assert order == CustomerOrder(
         order_id="1002",
         customer="Zum Goldenen Anker, Inhaber Huber",
         country="Germany",
@@ -93,7 +93,7 @@ def test_blank_lines_do_not_count(files: Files) -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "problem"),
     [
-        (b"1003,BLABA", b",BLABA", "line 4, column order_id: there is nothing"),
+        (b"1003,BLABA", b",BLABA", "line 4, column order_id: the value is empty"),
         (
             b"2024-03-30,,",
             b"30.03.2024,,",
@@ -114,7 +114,7 @@ def test_blank_lines_do_not_count(files: Files) -> None:
         (b"Elgin", b"El\0gin", "line 6, column city: has a NUL character"),
         (b",Norway", b",Nor\x1bway", "line 2, column country: has a control character (U+001B)"),
         (b"Fjordmat", b"F" * 101, f"line 2, column customer: '{'F' * 40}'… is longer than 100"),
-        (b"1004,", b"1002,", "line 5, column order_id: this order stands on line 3 already"),
+        (b"1004,", b"1002,", "line 5, column order_id: line 3 has this order already"),
         (b",USA", b"", "line 6, column country: the line has 7 values, and the header 8 columns"),
         (b",USA", b",USA,", "line 6, column 9: the line has 9 values, and the header 8 columns"),
         (b"1001,FJORD,", b'1001,"FJORD,', "line 2: is not CSV: "),

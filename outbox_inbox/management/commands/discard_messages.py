@@ -3,55 +3,52 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.management.base import WrongUsage, counted
-from outbox_inbox.management.selection import SolveCommand
-from outbox_inbox.models import QuarantineReason
-from outbox_inbox.operations import QuarantineSelection, discard, discard_quarantined
+from outbox_inbox.management.base import WrongUsage
+from outbox_inbox.management.selection import (
+    NONE_QUARANTINED,
+    DeadLetterCommand,
+    add_quarantine_ways,
+    quarantine_selection,
+)
+from outbox_inbox.management.wording import counted
+from outbox_inbox.operations import discard, discard_quarantined
 
 _QUEUED_ONLY = ("key", "consumer", "unfinished")
 _QUARANTINED_ONLY = ("source", "kept_for")
 
 
-class Command(SolveCommand):
-    """Set messages aside."""
+class Command(DeadLetterCommand):
+    """Discard messages."""
 
     help = (
-        "Set messages aside for good: those that are dead, or, with --id or --unfinished, in any "
-        "unfinished state. What waits behind them goes on. With --queue quarantine: those that "
-        "were kept aside when they came."
+        "Discard dead messages for good; with --id or --unfinished, messages in any unfinished "
+        "state. Messages that they block continue without them. With --queue quarantine, discard "
+        "quarantined messages."
     )
     queues = ("outbox", "inbox", "both", "quarantine")
-
+    done, would = "Discarded", "Would discard"
     nothing = "none of the selected messages is dead (see --unfinished)"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --reason and --unfinished to what selects."""
+        """Add --reason and --unfinished to the options that select."""
         super().add_arguments(parser)
         parser.add_argument(
-            "--reason", required=True, metavar="TEXT", help="why; kept with each message"
+            "--reason", required=True, metavar="TEXT", help="store this reason with each message"
         )
         parser.add_argument(
             "--unfinished",
             action="store_true",
-            help="also those that are not dead: about to be moved, scheduled, backing off, waiting",
+            help="also discard messages that are not dead: due, scheduled, backing off, or waiting",
         )
 
-    def add_which(self, which: Any) -> None:
-        """Add what only quarantined messages are selected by."""
-        which.add_argument(
-            "--source", metavar="SOURCE", help="quarantined ones of a source, such as /shop"
-        )
-        which.add_argument(
-            "--kept-for",
-            choices=QuarantineReason.values,
-            metavar="REASON",
-            help=f"those quarantined for a reason: {', '.join(QuarantineReason.values)}",
-        )
+    def add_ways(self, group: Any) -> None:
+        """Add the ways to select that only quarantined messages have."""
+        add_quarantine_ways(group, "--kept-for")
 
     def work(self, options: dict[str, Any]) -> None:
         """Discard, and count."""
         if not options["reason"].strip():
-            raise WrongUsage("--reason is empty: whoever finds the message later wants to know")
+            raise WrongUsage("--reason is empty: the next operator will need to know why")
         if options["queue"] == "quarantine":
             self._discard_quarantined(options)
             return
@@ -65,24 +62,13 @@ class Command(SolveCommand):
             unfinished=options["unfinished"],
             dry_run=options["dry_run"],
         )
-        self.report(report, "Would discard" if options["dry_run"] else "Discarded", options)
+        self.print_counts(report, options)
 
     def _discard_quarantined(self, options: dict[str, Any]) -> None:
         for name in _QUEUED_ONLY:
             if options[name]:
-                raise WrongUsage(f"a quarantined message is not selected by --{name}")
-        id_, reason = options["id"], options["kept_for"]
-        selection = QuarantineSelection(
-            context=options["context"],
-            type=options["type"],
-            source=options["source"],
-            reason=None if reason is None else QuarantineReason(reason),
-            id=None if id_ is None else str(id_),
-        )
+                raise WrongUsage(f"--{name} does not select quarantined messages: leave it out")
+        selection = quarantine_selection(options, options["kept_for"])
         count = discard_quarantined(selection, options["reason"], dry_run=options["dry_run"])
-        verb = "Would discard" if options["dry_run"] else "Discarded"
-        if count:
-            self.say(f"{verb} {counted(count, 'quarantined message')}.", options)
-        else:
-            text = f"{verb} nothing: none of the selected messages is quarantined."
-            self.say(text, options, good=False)
+        report = counted(count, "quarantined message") if count else ""
+        self.print_report(report, options, nothing=NONE_QUARANTINED)

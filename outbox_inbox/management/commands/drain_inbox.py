@@ -5,9 +5,9 @@ from outbox_inbox.models import Queue
 
 
 class Command(DrainCommand):
-    """Dispatch until the inbox is empty."""
+    """Dispatch until the inbox is drained."""
 
-    help = "Handle what is due in the inboxes, until nothing is left to be handled now."
+    help = "Handle all deliveries that are due in the inboxes, and exit."
     mover = "dispatch"
     queue = Queue.INBOX
     done = "Handled"

@@ -5,9 +5,9 @@ from outbox_inbox.models import Queue
 
 
 class Command(DrainCommand):
-    """Relay until the outbox is empty."""
+    """Relay until the outbox is drained."""
 
-    help = "Send what is due in the outboxes, until nothing is left to be sent now."
+    help = "Send all messages that are due in the outboxes, and exit."
     mover = "relay"
     queue = Queue.OUTBOX
     done = "Sent"

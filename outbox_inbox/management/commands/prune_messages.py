@@ -3,14 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.management.arguments import duration
-from outbox_inbox.management.base import (
-    QueueCommand,
-    add_contexts,
-    add_dry_run,
-    chosen_contexts,
-    counted,
-)
+from outbox_inbox.management.arguments import add_contexts, add_dry_run, chosen_contexts, duration
+from outbox_inbox.management.base import QueueCommand
+from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import prune
 
 
@@ -19,8 +14,8 @@ class Command(QueueCommand):
 
     help = (
         "Remove finished messages and deliveries that are older than RETENTION, and message ids "
-        "older than DEDUPLICATION. Nothing unfinished or quarantined and no stored event is ever "
-        "removed."
+        "that are older than DEDUPLICATION. Unfinished messages, quarantined messages and stored "
+        "events are never removed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -30,7 +25,7 @@ class Command(QueueCommand):
             "--older-than",
             type=duration,
             metavar="DURATION",
-            help="such as 12h or 7d; default: the setting RETENTION",
+            help="remove what is older than this, such as 12h or 7d; default: the setting RETENTION",
         )
         add_dry_run(parser)
 
@@ -43,9 +38,10 @@ class Command(QueueCommand):
             counted(sum(each.deliveries for each in found), "delivery", "deliveries"),
             counted(sum(each.inbox for each in found), "inbox message"),
         ]
-        if aside := sum(each.quarantine for each in found):
-            several = "messages that had been kept aside"
-            parts.append(counted(aside, "message that had been kept aside", several))
+        if quarantined := sum(each.quarantine for each in found):
+            several = "messages from quarantine"
+            parts.append(counted(quarantined, "message from quarantine", several))
         if ended := sum(each.processes for each in found):
             parts.append(counted(ended, "finished process", "finished processes"))
-        self.say(f"{'Would remove' if dry_run else 'Removed'} {', '.join(parts)}.", options)
+        verb = "Would remove" if dry_run else "Removed"
+        self.print_summary(f"{verb} {', '.join(parts)}.", options)

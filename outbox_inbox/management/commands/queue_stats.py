@@ -2,20 +2,14 @@
 
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from outbox_inbox.management.arguments import shown
-from outbox_inbox.management.base import (
-    QueueCommand,
-    SomethingIsWrong,
-    add_contexts,
-    add_format,
-    chosen_contexts,
-    counted,
-)
-from outbox_inbox.management.thresholds import Limit, exceeded, limit
+from outbox_inbox.management.arguments import add_contexts, add_format, chosen_contexts
+from outbox_inbox.management.base import ProblemFound, QueueCommand
+from outbox_inbox.management.thresholds import Threshold, exceeded, threshold
+from outbox_inbox.management.wording import age_text, counted, state_text
 from outbox_inbox.operations import (
-    PartitionState,
     QueueStats,
     ReadModelStats,
     queue_stats,
@@ -29,10 +23,9 @@ class Command(QueueCommand):
     """Show how full the queues are."""
 
     help = (
-        "Show for each context how many messages are in its queues by state, how old the oldest "
-        "is, which keys are parked, which partitions rest and what is quarantined; and how far each "
-        "projection is behind. With "
-        "--fail-over: exit code 3 when there is too much of something."
+        "Show the queues of each context: messages by state, the age of the oldest, parked keys, "
+        "partitions that are paused or back off, and quarantined messages; and how far each "
+        "projection is behind. With --fail-over, exit with 3 if a limit is exceeded."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -42,76 +35,51 @@ class Command(QueueCommand):
         parser.add_argument(
             "--fail-over",
             action="append",
-            type=limit,
+            type=threshold,
             metavar="LIMIT",
             help=(
-                "exit with 3 when a queue has more: N or depth=N (unfinished messages, without what is "
-                "scheduled for later), dead=N, "
-                "quarantined=N, parked=N (keys), age=15m (of the oldest), or when a projection has "
-                "more: lag=N (events behind); may be given several times"
+                "exit with 3 if a queue has more than this: N or depth=N (unfinished messages, without "
+                "those scheduled for later), dead=N, quarantined=N, parked=N (keys), age=15m (of the "
+                "oldest); or if a projection is further behind: lag=N (events); repeat the option "
+                "for several limits"
             ),
         )
 
     def work(self, options: dict[str, Any]) -> None:
-        """Show, and compare with the limits."""
+        """Print the stats, and compare them with the limits."""
         chosen = chosen_contexts(options)
-        found, kept = queue_stats(chosen), read_model_stats(chosen)
+        queues, read_models = queue_stats(chosen), read_model_stats(chosen)
         given = options["fail_over"] or []
-        limits = [each if isinstance(each, Limit) else limit(str(each)) for each in given]
-        wrong = list(exceeded(limits, found, kept))
+        limits = [each if isinstance(each, Threshold) else threshold(str(each)) for each in given]
+        problems = list(exceeded(limits, queues, read_models))
         if options["format"] == "json":
-            self.write_json(_document(found, kept, wrong))
+            self.print_json(_document(queues, read_models, problems))
         else:
-            for line in (*_table(found), *map(_line, kept)):
+            details = (line for stats in queues for line in _detail_lines(stats))
+            for line in (*_table(queues), *details, *map(_read_model_line, read_models)):
                 self.stdout.write(line)
-        if wrong:
-            raise SomethingIsWrong("; ".join(wrong))
+        if problems:
+            raise ProblemFound("; ".join(problems))
 
 
 def _document(
-    found: Sequence[QueueStats], kept: Sequence[ReadModelStats], wrong: Sequence[str]
+    queues: Sequence[QueueStats], read_models: Sequence[ReadModelStats], problems: Sequence[str]
 ) -> dict[str, Any]:
-    labels = list(dict.fromkeys(stats.context for stats in found))
+    contexts: dict[str, dict[str, Any]] = {}
+    for stats in queues:
+        document = contexts.setdefault(stats.context, {})
+        document[stats.queue.value] = _queue(stats)
+    for label, document in contexts.items():
+        mine = [each for each in read_models if each.context == label]
+        document["projections"] = {each.name: _read_model(each) for each in mine}
     return {
-        "unfinished": sum(stats.unfinished for stats in found),
-        "scheduled": sum(stats.scheduled for stats in found),
-        "dead": sum(stats.dead for stats in found),
-        "quarantined": sum(stats.quarantined for stats in found),
-        "exceeded": list(wrong),
-        "contexts": {
-            label: {
-                **{stats.queue.value: _queue(stats) for stats in found if stats.context == label},
-                "projections": {
-                    each.name: _read_model(each) for each in kept if each.context == label
-                },
-            }
-            for label in labels
-        },
+        "unfinished": sum(stats.unfinished for stats in queues),
+        "scheduled": sum(stats.scheduled for stats in queues),
+        "dead": sum(stats.dead for stats in queues),
+        "quarantined": sum(stats.quarantined for stats in queues),
+        "exceeded": list(problems),
+        "contexts": contexts,
     }
-
-
-def _read_model(stats: ReadModelStats) -> dict[str, Any]:
-    return {
-        "database": stats.database,
-        "lag": stats.lag,
-        "oldest_seconds": None if stats.oldest is None else round(stats.oldest, 3),
-        "state": stats.state,
-        "error": stats.error,
-        "failures": stats.failures,
-        "until": None if stats.until is None else stats.until.isoformat(),
-        "rebuilding": stats.rebuilding,
-    }
-
-
-def _line(stats: ReadModelStats) -> str:
-    lag = "up to date"
-    if stats.lag:
-        lag = f"{counted(stats.lag, 'event')} behind, the first for {shown(stats.oldest)}"
-    until = "" if stats.until is None else f" until {stats.until:%Y-%m-%d %H:%M:%S} UTC"
-    state = "" if stats.state == "working" else f"; {stats.state}{until}"
-    error = f": {stats.error}" if stats.error else ""
-    rebuilding = "; a rebuild is not finished" if stats.rebuilding else ""
-    return f"{stats.context} projection {stats.name}: {lag}{state}{error}{rebuilding}"
 
 
 def _queue(stats: QueueStats) -> dict[str, Any]:
@@ -120,58 +88,68 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
         "unfinished": stats.unfinished,
         **stats.depth,
         "scheduled": stats.scheduled,
-        "oldest_seconds": None if stats.oldest is None else round(stats.oldest, 3),
+        "oldest_seconds": _rounded(stats.oldest),
         "parked_keys": stats.parked_keys,
-        "parked": [{"key": each.key, "consumer": each.consumer} for each in stats.parked],
-        "partitions": [_partition(each) for each in stats.partitions],
+        "parked": [asdict(each) for each in stats.parked],
+        "partitions": [asdict(each) for each in stats.partitions],
         "quarantined": stats.quarantined,
-        "quarantined_reasons": {each.value: count for each, count in stats.aside.items()},
+        "quarantined_reasons": {each.value: count for each, count in stats.quarantine.items()},
     }
 
 
-def _partition(state: PartitionState) -> dict[str, Any]:
+def _read_model(stats: ReadModelStats) -> dict[str, Any]:
     return {
-        "queue": state.queue.value,
-        "number": state.number,
-        "state": state.state,
-        "reason": state.reason,
-        "until": None if state.until is None else state.until.isoformat(),
+        "database": stats.database,
+        "lag": stats.lag,
+        "oldest_seconds": _rounded(stats.oldest),
+        "state": stats.state,
+        "error": stats.error,
+        "failures": stats.failures,
+        "until": stats.until,
+        "rebuilding": stats.rebuilding,
     }
 
 
-def _table(found: Sequence[QueueStats]) -> Iterator[str]:
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _table(queues: Sequence[QueueStats]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("context", "queue", *_COLUMNS, "oldest")]
-    for stats in found:
+    for stats in queues:
         ready = stats.depth.get("pending", 0)
         depth = {"ready": ready, **stats.depth, "scheduled": stats.scheduled}
         figures = [f"{depth[name.replace(' ', '_')]:,}" for name in _COLUMNS]
-        rows.append((stats.context, stats.queue.value, *figures, shown(stats.oldest)))
+        rows.append((stats.context, stats.queue.value, *figures, age_text(stats.oldest)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         text = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
         figures = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
         yield "  ".join([*text, *figures])
-    for stats in found:
-        yield from _parked(stats)
-        if stats.quarantined:
-            reasons = ", ".join(f"{count:,} {each.label}" for each, count in stats.aside.items())
-            yield f"{stats.context} inbox: {stats.quarantined:,} quarantined: {reasons}"
-        for state in stats.partitions:
-            until = "" if state.until is None else f" until {state.until:%Y-%m-%d %H:%M:%S} UTC"
-            reason = f": {state.reason}" if state.reason else ""
-            yield (
-                f"{stats.context} {state.queue.value}: partition {state.number} is "
-                f"{state.state}{until}{reason}"
-            )
 
 
-def _parked(stats: QueueStats) -> Iterator[str]:
-    if not stats.parked_keys:
-        return
-    names = [
-        f"{each.key} ({each.consumer})" if each.consumer else each.key for each in stats.parked
-    ]
-    more = stats.parked_keys - len(names)
-    rest = f" and {more:,} more" if more else ""
-    keys = counted(stats.parked_keys, "parked key")
-    yield f"{stats.context} {stats.queue.value}: {keys}: {', '.join(names)}{rest}"
+def _detail_lines(stats: QueueStats) -> Iterator[str]:
+    if stats.parked_keys:
+        names = [
+            f"{each.key} ({each.consumer})" if each.consumer else each.key for each in stats.parked
+        ]
+        unnamed = stats.parked_keys - len(names)
+        more = f" and {unnamed:,} more" if unnamed else ""
+        keys = counted(stats.parked_keys, "parked key")
+        yield f"{stats.context} {stats.queue.value}: {keys}: {', '.join(names)}{more}"
+    if stats.quarantined:
+        reasons = ", ".join(f"{count:,} {each.label}" for each, count in stats.quarantine.items())
+        yield f"{stats.context} inbox: {stats.quarantined:,} quarantined: {reasons}"
+    for each in stats.partitions:
+        state = state_text(each.state, each.until) + (f": {each.reason}" if each.reason else "")
+        yield f"{stats.context} {each.queue.value}: partition {each.number} is {state}"
+
+
+def _read_model_line(stats: ReadModelStats) -> str:
+    lag = "up to date"
+    if stats.lag:
+        lag = f"{counted(stats.lag, 'event')} behind, the oldest for {age_text(stats.oldest)}"
+    state = "" if stats.state == "working" else f"; {state_text(stats.state, stats.until)}"
+    error = f": {stats.error}" if stats.error else ""
+    rebuilding = "; a rebuild is unfinished" if stats.rebuilding else ""
+    return f"{stats.context} projection {stats.name}: {lag}{state}{error}{rebuilding}"

@@ -12,44 +12,41 @@ from django.core.management import CommandError
 from outbox_inbox import streams
 from outbox_inbox.contexts import Context, contexts, get_context
 from outbox_inbox.management import stream_lines
-from outbox_inbox.management.arguments import from_zero, positive
-from outbox_inbox.management.base import (
-    QueueCommand,
-    SomethingIsWrong,
-    WrongUsage,
-    add_format,
-    counted,
-)
+from outbox_inbox.management.arguments import add_format, whole_number
+from outbox_inbox.management.base import ProblemFound, QueueCommand, WrongUsage
 from outbox_inbox.management.escaping import json_line, quoted, visible
-from outbox_inbox.operations import StreamEntry, holders, read_entries, similar
+from outbox_inbox.management.wording import counted
+from outbox_inbox.operations import StreamEntry, contexts_with_stream, read_entries, suggest_stream
 
 
 class Command(QueueCommand):
-    """Read a stream to people."""
+    """Show a stream."""
 
     help = (
-        "Show the events of a stream: version, time (UTC), name, fields, and what they belong to. "
-        "Exit code 1 when there is no such stream, 3 when events in it cannot be read any more; "
-        "these are shown as they are stored."
+        "Show the events of a stream: version, time (UTC), type, fields, key and ids. Exit with 1 if "
+        "the stream does not exist, and with 3 if some events can no longer be read; these are "
+        "shown as stored."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the name of the stream, --context, --after, --limit and --format."""
-        parser.add_argument("stream", metavar="STREAM", help="its name, such as order-10248")
+        parser.add_argument(
+            "stream", metavar="STREAM", help="show this stream, such as order-10248"
+        )
         parser.add_argument(
             "--context",
             metavar="LABEL",
-            help="whose stream; only needed when several contexts have one of this name",
+            help="look in this context; needed only if several have a stream of this name",
         )
         parser.add_argument(
             "--after",
-            type=from_zero,
+            type=whole_number(0),
             default=0,
             metavar="VERSION",
-            help="only what came after this version; default: 0, from the beginning",
+            help="show only events after this version; default: 0, all events",
         )
         parser.add_argument(
-            "--limit", type=positive, metavar="N", help="so many events at most; default: all"
+            "--limit", type=whole_number(1), metavar="N", help="show at most N events; default: all"
         )
         add_format(parser)
 
@@ -58,44 +55,42 @@ class Command(QueueCommand):
         stream, label = options["stream"], options["context"]
         if problems := streams.problems_of(stream, None):
             raise WrongUsage(problems[0])
-        context = _owner([get_context(label)] if label else contexts(), stream)
-        seen = read_entries(context, stream, after=options["after"], limit=options["limit"])
-        show = self._document if options["format"] == "json" else self._text
+        context = _find_context([get_context(label)] if label else contexts(), stream)
+        entries = read_entries(context, stream, after=options["after"], limit=options["limit"])
+        show = self._print_document if options["format"] == "json" else self._print_lines
         try:
-            unreadable = show(context, stream, seen, options)
+            unreadable = show(context, stream, entries, options)
             self.stdout.flush()
         except BrokenPipeError:
-            # Who reads it (head, a pager) has seen enough; nor shall Python flush into the pipe.
+            # The reader (head, a pager) has closed the pipe. Python must not flush into it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if unreadable:
-            raise SomethingIsWrong(
-                f"{counted(unreadable, 'event')} of {quoted(stream)} cannot be read"
-            )
+            raise ProblemFound(f"{counted(unreadable, 'event')} of {quoted(stream)} cannot be read")
 
-    def _text(
-        self, context: Context, stream: str, events: Iterator[StreamEntry], options: dict[str, Any]
+    def _print_lines(
+        self, context: Context, stream: str, entries: Iterator[StreamEntry], options: dict[str, Any]
     ) -> int:
         """Print lines that fit the terminal; return how many events could not be read."""
         version = streams.version(context, stream)
         width = shutil.get_terminal_size((100, 24)).columns
         shown = unreadable = 0
-        for seen in events:
-            style = self.style.ERROR if seen.problem else str
-            for line in stream_lines.lines(seen, len(str(version)), width):
+        for entry in entries:
+            style = self.style.ERROR if entry.problem else str
+            for line in stream_lines.event_lines(entry, len(str(version)), width):
                 self.stdout.write(style(line))
             shown += 1
-            unreadable += seen.problem is not None
-        self.say(
+            unreadable += entry.problem is not None
+        self.print_summary(
             f"{counted(shown, 'event')} of {visible(stream)} ({context.label}), "
-            f"which is at version {version:,}.",
+            f"now at version {version:,}.",
             options,
             good=not unreadable,
         )
         return unreadable
 
-    def _document(
-        self, context: Context, stream: str, events: Iterator[StreamEntry], options: dict[str, Any]
+    def _print_document(
+        self, context: Context, stream: str, entries: Iterator[StreamEntry], options: dict[str, Any]
     ) -> int:
         """Print one JSON document, an event a line; return how many could not be read."""
         about = json_line(
@@ -107,22 +102,22 @@ class Command(QueueCommand):
         )
         self.stdout.write(about[:-1] + ', "events": [', ending="")
         unreadable, comma = 0, ""
-        for seen in events:
-            self.stdout.write(f"{comma}\n  {stream_lines.document(seen)}", ending="")
-            unreadable += seen.problem is not None
+        for entry in entries:
+            self.stdout.write(f"{comma}\n  {stream_lines.event_json(entry)}", ending="")
+            unreadable += entry.problem is not None
             comma = ","
         self.stdout.write(f'\n], "unreadable": {unreadable}}}')
         return unreadable
 
 
-def _owner(owners: Sequence[Context], stream: str) -> Context:
+def _find_context(chosen: Sequence[Context], stream: str) -> Context:
     """Return the context that has the stream.
 
     Raises:
-        CommandError: none has.
-        WrongUsage: several have.
+        CommandError: no context has it.
+        WrongUsage: several contexts have it.
     """
-    found = holders(owners, stream)
+    found = contexts_with_stream(chosen, stream)
     if len(found) > 1:
         labels = ", ".join(each.label for each in found)
         raise WrongUsage(
@@ -130,8 +125,6 @@ def _owner(owners: Sequence[Context], stream: str) -> Context:
         )
     if found:
         return found[0]
-    who = owners[0].label if len(owners) == 1 else "no context"
-    names = " or ".join(map(quoted, similar(owners, stream)))
-    hint = f"; did you mean {names}?" if names else ""
-    has = "has no stream" if len(owners) == 1 else "has a stream"
-    raise CommandError(f"{who} {has} {quoted(stream)}{hint}")
+    hint = suggest_stream(chosen, stream)
+    has = f"{chosen[0].label} has no stream" if len(chosen) == 1 else "no context has a stream"
+    raise CommandError(f"{has} {quoted(stream)}{hint}")

@@ -1,27 +1,28 @@
 """``manage.py rebase_checkpoints``."""
 
 from argparse import ArgumentParser
+from dataclasses import asdict
 from typing import Any
 
-from outbox_inbox.management.base import (
-    QueueCommand,
+from outbox_inbox.management.arguments import (
     add_contexts,
     add_dry_run,
     add_format,
     chosen_contexts,
-    counted,
 )
+from outbox_inbox.management.base import QueueCommand
+from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import rebase
 
 
 class Command(QueueCommand):
-    """Make the checkpoints of a database that was restored from a dump its own."""
+    """Adapt the checkpoints of a restored database to its new server."""
 
     help = (
-        "After a PostgreSQL database was restored from a dump: tell all subscriptions what they "
-        "have handled by the transaction ids of this server. Until then they refuse to work. Run "
-        "it before anything is recorded there. On SQLite, and in a database that was not "
-        "restored, there is nothing to do, and it does no harm."
+        "Rebase the checkpoints of a PostgreSQL database that was restored from a dump: express "
+        "what each subscription has handled in the transaction ids of this server. Until then, "
+        "subscriptions refuse to work. Run it before anything is recorded there. On SQLite it "
+        "does nothing. In a database that was not restored it does no harm."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,18 +32,16 @@ class Command(QueueCommand):
         add_format(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Rebase, and say what each subscription has still to handle."""
+        """Rebase, and report how many events each subscription has still to handle."""
         found = rebase(chosen_contexts(options), dry_run=options["dry_run"])
-        if options["format"] == "json":
-            rows = [
-                {"context": each.context, "subscription": each.subscription, "left": each.left}
-                for each in found
-            ]
-            self.write_json({"subscriptions": rows, "dry_run": options["dry_run"]})
-            return
-        would = "would be rebased" if options["dry_run"] else "rebased"
-        for each in found:
-            left = counted(each.left, "event")
-            self.say(f"{each.context} {each.subscription}: {would}, {left} to be handled", options)
-        if not found:
-            self.say("No subscription on PostgreSQL: nothing to rebase.", options)
+        verb = "would be rebased" if options["dry_run"] else "rebased"
+        lines = [
+            f"{each.context} {each.subscription}: {verb}, {counted(each.unhandled, 'event')} to be handled"
+            for each in found
+        ]
+        document = {
+            "subscriptions": [asdict(each) for each in found],
+            "dry_run": options["dry_run"],
+        }
+        nothing = "Nothing to rebase: no subscription is on PostgreSQL."
+        self.print_result(document, lines or [nothing], options)

@@ -1,11 +1,13 @@
 """``manage.py receive_messages``."""
 
 from outbox_inbox.management.draining import DrainCommand
+from outbox_inbox.models import Queue
 
 
 class Command(DrainCommand):
-    """Receive until the transport has nothing more."""
+    """Receive until the transport has no more messages."""
 
-    help = "Take messages from the transports into the inboxes, until there are no more."
+    help = "Receive all messages that the transports have, into the inboxes, and exit."
     mover = "receive"
+    queue = Queue.INTAKE
     done = "Received"

@@ -3,66 +3,56 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.management.base import QueueCommand, SomethingIsWrong, add_dry_run, counted
-from outbox_inbox.models import QuarantineReason
-from outbox_inbox.operations import QuarantineSelection, Released, release
+from outbox_inbox.management.base import ProblemFound
+from outbox_inbox.management.selection import (
+    NONE_QUARANTINED,
+    SelectionCommand,
+    add_quarantine_ways,
+    quarantine_selection,
+)
+from outbox_inbox.management.wording import counted
+from outbox_inbox.operations import Released, release
 
 
-class Command(QueueCommand):
-    """Let quarantined messages in."""
+class Command(SelectionCommand):
+    """Release quarantined messages."""
 
     help = (
-        "Judge quarantined messages again, with the code and the settings of now, and let into "
-        "the inbox what passes, behind what was received since. Exit code 3 when some stay aside."
+        "Check quarantined messages again, with the current code and settings. Put those that pass "
+        "into the inbox, behind the messages received since. Exit with 3 if some stay in "
+        "quarantine."
     )
+    done, would = "Released", "Would release"
+    nothing = NONE_QUARANTINED
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options that select."""
-        parser.add_argument("--context", required=True, metavar="LABEL", help="the context")
-        which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--all", action="store_true", help="all that the context keeps aside")
-        which.add_argument(
-            "--type", metavar="TYPE", help="those of a type: shop.sold.v1, or shop.sold"
+        group = self.add_selection(
+            parser,
+            all_="all quarantined messages",
+            type="messages of this type: shop.sold.v1, or shop.sold",
+            id="the message with this id, as its sender wrote it",
         )
-        which.add_argument("--source", metavar="SOURCE", help="those of a source, such as /shop")
-        which.add_argument(
-            "--reason",
-            choices=QuarantineReason.values,
-            metavar="REASON",
-            help=f"those kept aside for a reason: {', '.join(QuarantineReason.values)}",
-        )
-        which.add_argument("--id", metavar="ID", help="those with this id, as their sender has it")
-        add_dry_run(parser)
+        add_quarantine_ways(group, "--reason")
 
     def work(self, options: dict[str, Any]) -> None:
-        """Release, count, and say what stays."""
-        reason = options["reason"]
-        found = release(
-            QuarantineSelection(
-                context=options["context"],
-                type=options["type"],
-                source=options["source"],
-                reason=None if reason is None else QuarantineReason(reason),
-                id=options["id"],
-            ),
-            dry_run=options["dry_run"],
-        )
-        verb = "Would release" if options["dry_run"] else "Released"
-        if not (found.released or found.staying):
-            text = f"{verb} nothing: none of the selected messages is quarantined."
-            self.say(text, options, good=False)
-            return
-        self.say(f"{verb} {counted(found.released, 'message')}.", options, good=not found.staying)
+        """Release, count, and report what stays."""
+        selection = quarantine_selection(options, options["reason"])
+        found = release(selection, dry_run=options["dry_run"])
+        report = counted(found.released, "message") if found.released or found.staying else ""
+        self.print_report(report, options, good=not found.staying)
         if found.staying:
-            raise SomethingIsWrong(_staying(found))
+            raise ProblemFound(_staying_text(found))
 
 
-def _staying(found: Released) -> str:
+def _staying_text(found: Released) -> str:
     reasons = ", ".join(f"{count:,} {each.label}" for each, count in sorted(found.kept.items()))
     stay = "1 stays" if found.staying == 1 else f"{found.staying:,} stay"
+    text = f"{stay} in quarantine: {reasons}"
     if not found.cut:
-        return f"{stay} aside: {reasons}"
+        return text
+    of_them = f"{found.cut:,} of them" if found.staying > 1 else "it"
     return (
-        f"{stay} aside: {reasons}. Of {found.cut:,} only the beginning was kept (MAX_PAYLOAD): "
-        "it cannot be released; have it sent again"
+        f"{text}. Only the beginning of {of_them} is stored (MAX_PAYLOAD): "
+        "such a message cannot be released; ask its sender to send it again"
     )

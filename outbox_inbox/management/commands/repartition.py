@@ -3,13 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.management.base import (
-    QueueCommand,
-    add_contexts,
-    add_dry_run,
-    chosen_contexts,
-    counted,
-)
+from outbox_inbox.management.arguments import add_contexts, add_dry_run, chosen_contexts
+from outbox_inbox.management.base import QueueCommand
+from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import repartition
 
 
@@ -17,8 +13,8 @@ class Command(QueueCommand):
     """Bring the queues in line with the setting PARTITIONS."""
 
     help = (
-        "Spread what is unfinished over the number of partitions that the settings name. Call it "
-        "when every process runs with the new settings; until then workers refuse to work."
+        "Distribute unfinished messages over the number of partitions in the settings. Run it when "
+        "every process has the new settings. Until then, workers refuse to work."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -27,11 +23,12 @@ class Command(QueueCommand):
         add_dry_run(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Spread, and say what became of each queue."""
-        for each in repartition(chosen_contexts(options), dry_run=options["dry_run"]):
-            would = "would have moved" if options["dry_run"] else "moved"
-            self.say(
+        """Distribute, and report each queue."""
+        dry_run = options["dry_run"]
+        for each in repartition(chosen_contexts(options), dry_run=dry_run):
+            moved = "to be moved" if dry_run else "moved"
+            self.print_summary(
                 f"{each.context} {each.queue.value}: {each.before} -> "
-                f"{counted(each.after, 'partition')}, {each.moved:,} {would}",
+                f"{counted(each.after, 'partition')}, {each.moved:,} {moved}",
                 options,
             )

@@ -2,21 +2,20 @@
 
 from typing import Any
 
-from outbox_inbox.management.selection import SolveCommand
+from outbox_inbox.management.selection import DeadLetterCommand
 from outbox_inbox.operations import retry
 
 
-class Command(SolveCommand):
-    """Try messages again."""
+class Command(DeadLetterCommand):
+    """Retry messages."""
 
     help = (
-        "Try messages again at once, with all their attempts: those that are dead or back off "
-        "after a failure. What waits behind them goes on as soon as they have succeeded."
+        "Retry messages that are dead or backing off, at once and with all their attempts. "
+        "Messages that they block continue after a successful retry."
     )
-
+    done, would = "Retried", "Would retry"
     nothing = "none of the selected messages is dead or backing off"
 
     def work(self, options: dict[str, Any]) -> None:
         """Retry, and count."""
-        report = retry(self.selection(options), dry_run=options["dry_run"])
-        self.report(report, "Would retry" if options["dry_run"] else "Retried", options)
+        self.print_counts(retry(self.selection(options), dry_run=options["dry_run"]), options)

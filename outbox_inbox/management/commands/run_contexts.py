@@ -3,19 +3,20 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.management.arguments import seconds
-from outbox_inbox.management.base import QueueCommand, add_contexts, chosen_contexts
+from outbox_inbox.management.arguments import add_contexts, chosen_contexts, seconds
+from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.operations import MoverTurn
 from outbox_inbox.operations.running import INTERVAL, Interrupt, WakeUps, run
 from outbox_inbox.transports import transport_problems
 
 
 class Command(QueueCommand):
-    """Run until it is told to stop."""
+    """Run until a signal stops it."""
 
     help = (
-        "Relay, receive and dispatch in one long-running process. SIGTERM or SIGINT finishes the "
-        "batch and exits 0; a second one ends it at once. Several of them may run side by side."
+        "Relay, receive and dispatch in one long-running process. On SIGTERM or SIGINT it finishes "
+        "its batch and exits with 0; a second signal ends it at once. Several processes may run "
+        "side by side."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -26,35 +27,39 @@ class Command(QueueCommand):
             type=seconds,
             default=INTERVAL,
             metavar="SECONDS",
-            help=f"the longest pause between two looks at empty queues; default: {INTERVAL:g}",
+            help=f"poll empty queues at least this often; default: {INTERVAL:g}",
         )
 
     def work(self, options: dict[str, Any]) -> None:
-        """Run, and say when it begins and ends."""
-        owners = chosen_contexts(options)
-        labels = ", ".join(context.label for context in owners) or "no context"
-        with Interrupt().installed() as stop, WakeUps(owners, stop.wake) as wake_ups:
-            self.say(f"Running {labels}; a signal (Ctrl-C) stops it.", options)
+        """Run, and print when it starts and stops."""
+        chosen = chosen_contexts(options)
+        labels = ", ".join(context.label for context in chosen) or "no context"
+        with Interrupt().installed() as stop, WakeUps(chosen, stop.wake) as wake_ups:
+            self.print_summary(
+                f"Running {labels}. Press Ctrl-C (or send SIGTERM) to stop.", options
+            )
             self.stdout.flush()
-            self._warn()
+            self._print_warnings()
             run(
-                owners,
+                chosen,
                 interval=options["interval"],
                 stop=stop,
                 wait=stop.wait,
                 announced=wake_ups.complete,
-                report=lambda step: self._report(step, options),
+                report=lambda turn: self._print_turn(turn, options),
             )
-        self.say("Stopped; nothing was left half done.", options)
+        self.print_summary("Stopped; the current batch is finished.", options)
 
-    def _warn(self) -> None:
-        """Say what is wrong with the servers of the transports, as ``check --deploy`` does."""
+    def _print_warnings(self) -> None:
+        """Print the problems of the transports' servers, which ``check --deploy`` finds as well."""
         for alias, problem in transport_problems():
             self.stderr.write(self.style.WARNING(f"Transport {alias!r}: {problem}"))
         self.stderr.flush()
 
-    def _report(self, step: MoverTurn, options: dict[str, Any]) -> None:
+    def _print_turn(self, turn: MoverTurn, options: dict[str, Any]) -> None:
         if options["verbosity"] > 1:
-            done, failed = step.outcome.done, step.outcome.failed + step.outcome.dead
-            self.stdout.write(f"{step.context.label} {step.work}: {done:,} done, {failed:,} failed")
+            done, failed = turn.outcome.done, turn.outcome.failed + turn.outcome.dead
+            self.stdout.write(
+                f"{turn.context.label} {turn.mover}: {done:,} done, {failed:,} failed"
+            )
             self.stdout.flush()

@@ -7,15 +7,17 @@ from typing import Any
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Consumer, Context, contexts
 from outbox_inbox.events import IntegrationEvent, meta
-from outbox_inbox.management.base import QueueCommand, add_format
+from outbox_inbox.management.arguments import add_format
+from outbox_inbox.management.base import QueueCommand
 
 
 class Command(QueueCommand):
     """Show the context map."""
 
     help = (
-        "Show the contexts of the project: where they live, what they publish, subscribe to and "
-        "consume, and which contract goes from which context to which."
+        "Show the contexts of the project: their databases and transports, the contracts that they "
+        "publish and subscribe to, their consumers, and which contract goes from which context to "
+        "which."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -23,17 +25,17 @@ class Command(QueueCommand):
         add_format(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Describe the contexts, and the arrows between them."""
-        document = describe(contexts())
+        """Print the contexts, and the arrows between them."""
+        document = context_map(contexts())
         if options["format"] == "json":
-            self.write_json(document)
+            self.print_json(document)
         else:
             for line in _lines(document):
                 self.stdout.write(line)
 
 
-def describe(found: Sequence[Context]) -> dict[str, Any]:
-    """Return the contexts, the contracts that go from one to another, and those to the outside."""
+def context_map(found: Sequence[Context]) -> dict[str, Any]:
+    """Return the contexts, the contracts that go between them, and those from and to the outside."""
     return {
         "contexts": [_context(each) for each in found],
         "arrows": [
@@ -48,7 +50,7 @@ def describe(found: Sequence[Context]) -> dict[str, Any]:
 
 
 def _from_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:
-    """Yield what is subscribed to and published by none of these: its name says by whom it is."""
+    """Yield the contracts that none of the contexts publishes; their names begin with the publisher."""
     published = {each.type_name(contract) for each in found for contract in each.publishes}
     for target in found:
         for contract in target.subscribes:
@@ -59,7 +61,7 @@ def _from_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:
 
 
 def _to_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:
-    """Yield what none of these subscribes to, and a broker carries to whoever does: nobody knows."""
+    """Yield the contracts that a broker carries to unknown subscribers, if any."""
     subscribed = {name for each in found for name in each.subscribed}
     for source in found:
         if settings().transports[source.transport].backend == SCHEMES["local"]:
@@ -74,7 +76,7 @@ def _context(each: Context) -> dict[str, Any]:
         "label": each.label,
         "app": each.app,
         "database": each.database,
-        # Not its location, which may hold a password.
+        # Without its location, which may contain a password.
         "transport": {
             "alias": each.transport,
             "backend": settings().transports[each.transport].backend,
@@ -105,7 +107,7 @@ def _consumer(consumer: Consumer) -> dict[str, Any]:
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     if not document["contexts"]:
-        yield "There are no contexts: no app's AppConfig is a subclass of ContextConfig."
+        yield "The project has no contexts: no AppConfig is a subclass of ContextConfig."
     for each in document["contexts"]:
         backend = each["transport"]["backend"].rpartition(".")[2]
         yield (
@@ -117,7 +119,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
                 name = f"{contract['type']} v{contract['version']}"
                 yield f"  {'subscribes to' if verb == 'subscribes' else verb} {name}"
         for consumer in each["consumers"]:
-            what = "handler" if consumer["kind"] == "handler" else f"{consumer['kind']} translator"
+            kind = consumer["kind"]
+            what = f"{kind} translator" if kind in ("outbound", "inbound") else kind
             events = ", ".join(consumer["events"])
             yield f"  {what} {consumer['name']} ({consumer['mode']}) <- {events}"
     for arrow in document["arrows"]:

@@ -2,105 +2,86 @@
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from outbox_inbox.contexts import get_context
-from outbox_inbox.management.base import (
-    QueueCommand,
-    SomethingIsWrong,
-    add_format,
-    counted,
-)
-from outbox_inbox.management.progress import Advance, shown_progress
+from outbox_inbox.management.arguments import add_dry_run, add_format
+from outbox_inbox.management.base import ProblemFound, QueueCommand
+from outbox_inbox.management.progress import progress_display
+from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import transfer
-from outbox_inbox.operations.transfer import Handover
+from outbox_inbox.operations.transfer import TransferReport
+
+_STEPS = {
+    "--hold": "stop before the new database is opened",
+    "--verify": "compare both databases, and change nothing",
+    "--abort": "abort the transfer, unless the new database is open",
+    "--clean": "delete the rows that remain on the old database, after the transfer",
+}
 
 
 class Command(QueueCommand):
-    """Hand a living context over to another database."""
+    """Transfer a running context to another database."""
 
     help = (
-        "Hand a context over to another database, with its tables, its streams and its queues, "
-        "while everything goes on. Old processes are refused from the moment at which its old "
-        "database is closed. May be stopped at any moment and called again."
+        "Transfer a context to another database, with its tables, streams and queues, while the "
+        "system keeps running. From the moment the old database is closed, it refuses processes "
+        "with the old settings. The command may be stopped at any time and run again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take the context, the databases and what is to be done."""
-        parser.add_argument("label", metavar="CONTEXT", help="the context to be handed over")
-        parser.add_argument("--to", required=True, metavar="ALIAS", help="its new database")
+        """Add the context, the databases, and the options for single steps."""
+        parser.add_argument("label", metavar="CONTEXT", help="transfer this context")
+        parser.add_argument("--to", required=True, metavar="ALIAS", help="move it to this database")
         parser.add_argument(
             "--from",
             dest="old",
             metavar="ALIAS",
-            help="its old database; default: where the settings say, or its ContextConfig",
+            help="move it from this database; default: that of the settings, or of its ContextConfig",
         )
         step = parser.add_mutually_exclusive_group()
-        step.add_argument("--dry-run", action="store_true", help="change nothing, and count")
-        step.add_argument("--hold", action="store_true", help="stop before the new side is opened")
-        step.add_argument(
-            "--verify", action="store_true", help="compare both sides, and change nothing"
-        )
-        step.add_argument(
-            "--abort", action="store_true", help="take it back, unless the new side is open"
-        )
-        step.add_argument(
-            "--clean", action="store_true", help="afterwards: delete what is left on the old side"
-        )
+        add_dry_run(step)
+        for option, text in _STEPS.items():
+            step.add_argument(option, action="store_true", help=text)
         add_format(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Do what is asked for, and say how far it is."""
+        """Do what the options ask for, and report."""
         label, to, old = options["label"], options["to"], options["old"]
         get_context(label)
+        show = partial(progress_display, stderr=self.stderr, options=options)
         if options["abort"]:
-            self._abort(transfer.abort(label, to, old=old), options)
+            aborted = transfer.abort_transfer(label, to, old=old)
+            document = {"context": label, "aborted": aborted}
+            self.print_result(document, [_abort_text(label, to, aborted=aborted)], options)
         elif options["clean"]:
-            count = transfer.clean(label, to, old=old, show=self._show(options))
-            self._tell({"context": label, "deleted": count}, [_deleted(label, count)], options)
+            count = transfer.clean_old_side(label, to, old=old, show=show)
+            text = f"Deleted {counted(count, 'row')} of {label}. "
+            text += f"The old database still refuses {label}."
+            self.print_result({"context": label, "deleted": count}, [text], options)
         elif options["dry_run"]:
-            found = transfer.plan(label, to, old=old)
-            self._tell(_document(found, dry_run=True), _planned(found), options)
+            found = transfer.plan_transfer(label, to, old=old)
+            self.print_result(_document(found, dry_run=True), _plan_lines(found), options)
         elif options["verify"]:
-            self._verify(transfer.verify(label, to, old=old, show=self._show(options)), options)
+            found = transfer.verify_transfer(label, to, old=old, show=show)
+            self.print_result(_document(found), _comparison_lines(found), options)
+            if found.differences:
+                differences = counted(found.differences, "difference")
+                raise ProblemFound(f"{differences} between {found.old} and {found.new}")
         else:
-            show = self._show(options)
             found = transfer.transfer(label, to, old=old, hold=options["hold"], show=show)
-            self._tell(_document(found), _handed_over(found), options)
-
-    def _show(self, options: dict[str, Any]) -> transfer.Show:
-        def show(title: str, total: int | None) -> AbstractContextManager[Advance]:
-            return shown_progress(title, total, self.stderr, options)
-
-        return show
-
-    def _abort(self, was_there: bool, options: dict[str, Any]) -> None:  # noqa: FBT001 - a result
-        label, to = options["label"], options["to"]
-        text = (
-            f"Taken back: {label} lives where it was, and {to} has nothing of it."
-            if was_there
-            else f"There was nothing to take back: no hand-over of {label} to {to} is under way."
-        )
-        self._tell({"context": label, "aborted": was_there}, [text], options)
-
-    def _verify(self, found: Handover, options: dict[str, Any]) -> None:
-        self._tell(_document(found), _compared(found), options)
-        if found.differences:
-            raise SomethingIsWrong(
-                f"{counted(found.differences, 'row')} differ between {found.old} and {found.new}"
-            )
-
-    def _tell(self, document: object, lines: Any, options: dict[str, Any]) -> None:
-        if options["format"] == "json":
-            self.write_json(document)
-            return
-        for line in lines:
-            self.say(line, options)
+            self.print_result(_document(found), _result_lines(found), options)
 
 
-def _document(found: Handover, *, dry_run: bool = False) -> dict[str, Any]:
+def _abort_text(label: str, to: str, *, aborted: bool) -> str:
+    if aborted:
+        return f"Aborted: {label} stays on its old database, and its rows on {to} are deleted."
+    return f"Nothing to abort: no transfer of {label} to {to} is in progress."
+
+
+def _document(found: TransferReport, *, dry_run: bool = False) -> dict[str, Any]:
     return {
         "context": found.context,
         "from": found.old,
@@ -114,33 +95,31 @@ def _document(found: Handover, *, dry_run: bool = False) -> dict[str, Any]:
     }
 
 
-def _planned(found: Handover) -> Iterator[str]:
+def _plan_lines(found: TransferReport) -> Iterator[str]:
     for each in found.tables:
         yield f"{each.table}: {counted(each.rows, 'row')}"
     total = sum(each.rows for each in found.tables)
     yield f"{counted(total, 'row')} of {found.context} would go from {found.old!r} to {found.new!r}."
 
 
-def _compared(found: Handover) -> Iterator[str]:
+def _comparison_lines(found: TransferReport) -> Iterator[str]:
     for each in found.tables:
-        what = f"{counted(each.differences, 'difference')}" if each.differences else "the same"
+        what = counted(each.differences, "difference") if each.differences else "the same"
         yield f"{each.table}: {counted(each.rows, 'row')}, {what}, {each.checksum[:16]}"
 
 
-def _handed_over(found: Handover) -> Iterator[str]:
-    yield from _compared(found)
-    place = f'OUTBOX_INBOX["CONTEXTS"]["{found.context}"] = {{"database": "{found.new}"}}'
+def _result_lines(found: TransferReport) -> Iterator[str]:
+    yield from _comparison_lines(found)
+    setting = f'OUTBOX_INBOX["CONTEXTS"]["{found.context}"] = {{"database": "{found.new}"}}'
     if found.state != "open":
         yield (
-            f"{found.context} is closed on {found.old!r} and on {found.new!r}, and the same on both. "
-            "The same command without --hold opens the new side, --abort the old one."
+            f"{found.context} is closed on {found.old!r} and on {found.new!r}, with the same rows. "
+            "Run the same command without --hold to open the new database, or with --abort to open "
+            "the old one."
         )
         return
     yield (
-        f"{found.context} lives on the database {found.new!r} now. Deploy every process with {place} and a router "
-        "that says the same; until then those with the old settings are refused, and lose nothing."
+        f"{found.context} is now on the database {found.new!r}. Deploy every process with {setting} "
+        "and a router that says the same. Until then, processes with the old settings are refused; "
+        "they lose nothing."
     )
-
-
-def _deleted(label: str, count: int) -> str:
-    return f"{counted(count, 'row')} of {label} deleted; the old database goes on to refuse it."

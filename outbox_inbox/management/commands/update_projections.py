@@ -4,9 +4,9 @@ from outbox_inbox.management.draining import DrainCommand
 
 
 class Command(DrainCommand):
-    """Read on in the streams until the read models are up to date."""
+    """Read the streams until the read models are up to date."""
 
-    help = "Bring the read models up to date with the streams of their contexts."
+    help = "Bring the read models up to date with the streams of their contexts, and exit."
     mover = "project"
-    done = "Took in"
+    done = "Handled"
     noun, nouns = "event", "events"

@@ -1,6 +1,6 @@
 """Rebuild a read model from its stream: what the command calls."""
 
-from .pages import BESIDE
-from .rebuild import Rebuilt, find, lag, rebuild
+from .pages import REBUILD_SUFFIX
+from .rebuild import Rebuilt, find_read_model, rebuild, rebuild_lag
 
-__all__ = ["BESIDE", "Rebuilt", "find", "lag", "rebuild"]
+__all__ = ["REBUILD_SUFFIX", "Rebuilt", "find_read_model", "rebuild", "rebuild_lag"]

@@ -1,4 +1,8 @@
-"""The copies of a read model under way: filled page by page, then put in the place of the old rows."""
+"""Fills the copies of a read model page by page, then replaces the old rows by theirs.
+
+Each step is a transaction that also saves the checkpoint of the rebuild: after a crash the next
+call continues with the first event that the copies lack, and handles none twice.
+"""
 
 import gc
 import time
@@ -24,11 +28,11 @@ from outbox_inbox.streams.subscriptions import (
 
 from .shadow_tables import Shadow, shadow_of
 
-BESIDE = " (rebuild)"
-"""Ends the name of the subscription that fills the copies; no name that a user gives has spaces."""
+REBUILD_SUFFIX = " (rebuild)"
+"""Ends the name of the subscription that fills the copies; names given by users have no spaces."""
 
 _PAGE = 5_000  # events of a transaction
-_PATIENCE = 30.0  # seconds to wait for those who are at work on the read model
+_PATIENCE = 30.0  # seconds to wait for a worker that is updating the read model
 
 
 class Rebuild:
@@ -38,27 +42,27 @@ class Rebuild:
         self.context, self.read_model = context, read_model
         self.connection = connections[context.database]
         self.shadow: Shadow = shadow_of(self.connection, read_model.models)
-        self.name = read_model.name + BESIDE
+        self.name = read_model.name + REBUILD_SUFFIX
         self._size = _PAGE  # events of the next page: fewer after one that failed
-        self._doubtful = 0  # events of a page that failed which have not been taken in since
-        self._rows: list[StreamRow] = []  # what a projection is at work on
+        self._doubtful = 0  # events of a page that failed and have not been handled since
+        self._rows: list[StreamRow] = []  # the events that the projection is handling
 
     def begin(self, *, restart: bool) -> bool:
-        """Make the copies, unless they are there; tell whether they were."""
+        """Create the copies, unless they exist; return whether they existed."""
+        # The lock of the rebuild's own subscription: two processes would handle every event twice.
         with self._locked(self.name):
-            there = self.shadow.exists()
-            if there and not restart:
+            if self.shadow.exists() and not restart:
                 return True
             self.shadow.drop()
-            self.shadow.make()
+            self.shadow.create()
             rewind(self.context, self.name)
             return False
 
-    def take_page(self) -> tuple[int, bool]:
-        """Take in one page; return how many events it had, and whether it was the last.
+    def handle_page(self) -> tuple[int, bool]:
+        """Handle one page; return how many events it had, and whether it was the last.
 
-        Where a projection fails, the next page is half as long, down to the one event it fails on:
-        what comes before that is kept.
+        Where the projection fails, the next page is half as long, down to the one event that it
+        fails on: the events before that one are handled and kept.
 
         Raises:
             RebuildFailed: that event was reached.
@@ -66,87 +70,90 @@ class Rebuild:
         self._rows = []
         try:
             with self._locked(self.name) as cursor:
-                taken = self._read(cursor)
+                handled = self._project_page(cursor)
                 cursor.save()
                 faults.point("project.before_commit")
-        except Exception as error:  # noqa: BLE001  raised as soon as it is about one event
-            self._shorten(error)
+        except Exception as error:  # noqa: BLE001  raised once the page is one event
+            self._shorten_next_page(error)
             return 0, False
         faults.point("project.after_commit")
-        self._doubtful -= taken
+        self._doubtful -= handled
         if self._doubtful <= 0:
             self._size, self._doubtful = _PAGE, 0
-        return taken, cursor.caught_up
+        return handled, cursor.caught_up
 
-    def _shorten(self, error: Exception) -> None:
-        """Let the next page be shorter than the one that failed, unless that was a single event."""
+    def _shorten_next_page(self, error: Exception) -> None:
+        """Halve the next page after one that failed, unless that was a single event."""
         if not self._rows:
             raise error
         raise_if_not_ours(self.context, error)
         if len(self._rows) == 1:
-            raise self._failed(self._rows[0], error) from error
+            raise self._rebuild_failure(self._rows[0], error) from error
+        # Halving finds the event after a few pages; one transaction an event would take for ever.
         self._doubtful = max(self._doubtful, len(self._rows))
         self._size = len(self._rows) // 2
 
-    def _failed(self, row: StreamRow, error: Exception) -> RebuildFailed:
+    def _rebuild_failure(self, row: StreamRow, error: Exception) -> RebuildFailed:
         stored = StoredEvent.objects.using(self.connection.alias).get(position=row.position)
-        failed = RebuildFailed(
+        message = (
             f"the projection {self.read_model.name!r} failed on {place(row)}, id "
-            f"{stored.message_id}: {describe(error)}. What comes before that event is kept, and the "
-            "read model that people see is as it was. Correct the projection, and call the same "
-            "command again, which goes on with this event; or with --restart, if the correction "
-            "changes what the events before it come to"
+            f"{stored.message_id}: {describe(error)}. The events before it are handled in the copy, "
+            "and the live read model is unchanged. Correct the projection, and call the same command "
+            "again, which continues with this event; or with --restart, if the correction changes "
+            "the result of the events before it"
         )
-        failed.position, failed.type, failed.message_id = row.position, row.type, stored.message_id
-        return failed
+        return RebuildFailed(message, row.position, row.type, stored.message_id)
 
     def swap(self) -> tuple[int, bool]:
-        """Take in what is left, and put the new rows in the place of the old ones.
+        """Handle the remaining events, and replace the old rows by the new ones.
 
-        Return how many events were left, and whether all is done: not if a projection failed on what
-        has come since the last page, which has then to be taken in page by page.
+        Return how many events remained, and whether the rebuild is finished. It is not if the
+        projection failed on an event that was recorded since the last page: then page by page again.
         """
         self._rows = []
-        placing = False
+        replacing = False
         try:
             with self._locked(self.name) as cursor:
-                live = self._live()
-                taken = self._read(cursor)
+                # Without this lock, a worker would update the old rows while they are replaced.
+                live = self._lock_live()
+                handled = self._project_page(cursor)
                 while not cursor.caught_up:
-                    taken += self._read(cursor)
+                    handled += self._project_page(cursor)
                 cursor.save()
                 live.save()
-                placing = True
+                # All in one transaction: readers, and the next call after a crash, see either the
+                # old rows with the old checkpoint or the new rows with the new one.
+                replacing = True
                 self.shadow.swap()
                 take_over(self.context, self.read_model.name, self.name)
                 self.shadow.drop()
         except Exception as error:
-            if placing and isinstance(error, IntegrityError):  # at COMMIT, too: some are deferred
+            if replacing and isinstance(error, IntegrityError):  # also at COMMIT: some are deferred
                 raise self.shadow.broken_reference(error) from error
-            if placing or not self._rows:
+            if replacing or not self._rows:
                 raise
             raise_if_not_ours(self.context, error)
             return 0, False
-        return taken, True
+        return handled, True
 
-    def _read(self, cursor: Cursor) -> int:
-        with _uncollected():
+    def _project_page(self, cursor: Cursor) -> int:
+        with _without_gc():
             rows = read_page(cursor, self.read_model, self._size)
             faults.point("project.after_read")
             if rows:
                 self._rows = rows
-                with self.shadow.entered():
+                with self.shadow.active():
                     apply(self.context, self.read_model, rows)
             return len(rows)
 
-    def _live(self) -> Cursor:
-        """Take the lock of the live read model, in the open transaction; wait for who has it."""
+    def _lock_live(self) -> Cursor:
+        """Lock the live read model in the open transaction; wait for the worker that holds the lock."""
         deadline = time.monotonic() + _PATIENCE
         while (found := open_cursor(self.connection, self.context, self.read_model.name)) is None:
             if time.monotonic() > deadline:
                 raise OutboxInboxError(
-                    f"somebody has been at work on {self.read_model.name!r} for {_PATIENCE:.0f} s: "
-                    "call the command again, which goes on from here"
+                    f"a worker has been updating {self.read_model.name!r} for {_PATIENCE:.0f} s: call "
+                    "the command again, which continues from here"
                 )
             time.sleep(0.02)
         return found
@@ -156,16 +163,17 @@ class Rebuild:
         with follow(self.context, name) as cursor:
             if cursor is None:
                 raise OutboxInboxError(
-                    f"another process is rebuilding {self.read_model.name!r} just now"
+                    f"another process is rebuilding {self.read_model.name!r} at the moment"
                 )
             yield cursor
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the collector of cycles away from a page: it takes as long as all the rest.
+def _without_gc() -> Iterator[None]:
+    """Switch the garbage collector off for a page: it would take as long as all the rest.
 
-    Events have no cycles, and thousands of them at once look to it like garbage to be searched.
+    Events have no reference cycles, and thousands of new objects make the collector run again and
+    again.
     """
     collects = gc.isenabled()
     gc.disable()

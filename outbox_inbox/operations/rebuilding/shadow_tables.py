@@ -1,16 +1,16 @@
-"""Shadows: copies of a read model's tables that are filled beside it, under the same names.
+"""Shadows: copies of a read model's tables, which stand under the tables' names while they are filled.
 
-The projections of a rebuild write to the tables that they always write to, by ORM or by SQL, and must
-not meet the ones that everybody reads. In the transactions of a rebuild, and only there, the names
-stand for the copies:
+The projections of a rebuild write to their tables by ORM or by SQL, always under the same names.
+Writing to the tables themselves would destroy what readers see. So within the transactions of a
+rebuild, and only there, the names mean the copies:
 
 - On PostgreSQL the copies are in a schema of their own, which comes first on the search path of the
   transaction.
 - On SQLite the tables are renamed at the beginning of the transaction and back at its end: DDL is part
-  of the transaction there, so nobody else ever sees it.
+  of the transaction there, so no other connection ever sees it.
 
-At the end the contents change places, not the tables: names of indexes, grants and references stay what
-they are, and readers see either the old rows or the new ones.
+At the end the rows are exchanged, not the tables: names of indexes, grants and references stay the
+same, and readers see either the old rows or the new ones.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ from outbox_inbox.models import table
 
 
 class Shadow(ABC):
-    """The copies of some tables. Everything happens in the caller's transaction."""
+    """The copies of some tables. All statements run in the caller's transaction."""
 
     def __init__(self, connection: BaseDatabaseWrapper, kept: Sequence[type[models.Model]]) -> None:
         self.connection = connection
@@ -36,47 +36,47 @@ class Shadow(ABC):
 
     @abstractmethod
     def exists(self) -> bool:
-        """Tell whether all copies are there, and have the columns of the tables."""
+        """Return whether all copies exist, with the columns of the tables."""
 
     @abstractmethod
-    def make(self) -> None:
-        """Make the copies, empty."""
+    def create(self) -> None:
+        """Create the copies, empty."""
 
     @abstractmethod
     def drop(self) -> None:
-        """Remove the copies, if they are there."""
+        """Remove the copies, if they exist."""
 
     @abstractmethod
-    def entered(self) -> Any:
-        """Return a block in which the names of the tables stand for the copies."""
+    def active(self) -> Any:
+        """Return a context manager in which the names of the tables mean the copies."""
 
     @abstractmethod
     def copy_of(self, name: str) -> str:
         """Return the quoted name of a table's copy."""
 
     def swap(self) -> None:
-        """Put the rows of the copies in the place of those of the tables."""
+        """Replace the rows of the tables by those of the copies."""
         for name in reversed(self.tables):
-            self.run(f"DELETE FROM {self.quoted(name)}")
+            self.execute(f"DELETE FROM {self.quoted(name)}")
         for name in self.tables:
             columns = ", ".join(map(self.quoted, self.columns(name)))
-            self.run(
+            self.execute(
                 f"INSERT INTO {self.quoted(name)} ({columns})"
                 f" SELECT {columns} FROM {self.copy_of(name)}"
             )
         for statement in self.connection.ops.sequence_reset_sql(no_style(), self.models):
-            self.run(statement)
+            self.execute(statement)
 
     def broken_reference(self, error: Exception) -> OutboxInboxError:
         """Return the error to raise when the new rows do not fit what the database demands."""
         return OutboxInboxError(
             "the rebuilt rows cannot replace the old ones, which stay: other tables refer to rows of "
-            f"{', '.join(self.tables)} that are no more, or a constraint does not hold ({error}). "
-            "Correct what refers to them, and call the command again"
+            f"{', '.join(self.tables)} that do not exist any more, or a constraint is violated "
+            f"({error}). Correct the rows that refer to them, and call the command again"
         )
 
     def columns(self, name: str) -> list[str]:
-        """Return the columns of a table that are written, and not worked out by the database."""
+        """Return the columns of a table that are written: all but those that the database generates."""
         model = self.models[self.tables.index(name)]
         return [
             str(each.column)
@@ -85,13 +85,13 @@ class Shadow(ABC):
         ]
 
     def quoted(self, name: str) -> str:
-        """Return a name as SQL has it."""
+        """Return a name quoted for SQL."""
         return str(self.connection.ops.quote_name(name))
 
-    def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Execute a statement; return its rows, if it has any."""
         with self.connection.cursor() as cursor:
-            cursor.execute(sql, parameters or None)
+            cursor.execute(statement, parameters or None)
             return list(cursor.fetchall()) if cursor.description else []
 
 
@@ -110,40 +110,42 @@ class PostgresShadow(Shadow):
 
     def _columns_of(self, name: str, schema: str | None) -> list[tuple[Any, ...]]:
         where, parameters = ("%s", [schema]) if schema else ("current_schema()", [])
-        return self.run(
+        return self.execute(
             "SELECT column_name, data_type FROM information_schema.columns"
             f" WHERE table_schema = {where} AND table_name = %s ORDER BY ordinal_position",
             [*parameters, name],
         )
 
-    def make(self) -> None:
-        """See `Shadow.make`.
+    def create(self) -> None:
+        """See `Shadow.create`.
 
         Raises:
-            OutboxInboxError: the role may not make the schema.
+            OutboxInboxError: the role may not create the schema.
         """
-        if not self.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.schema]):
-            ((may,),) = self.run("SELECT has_database_privilege(current_database(), 'CREATE')")
+        if not self.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.schema]):
+            ((may,),) = self.execute("SELECT has_database_privilege(current_database(), 'CREATE')")
             if not may:
-                ((role, database),) = self.run("SELECT current_user, current_database()")
+                ((role, database),) = self.execute("SELECT current_user, current_database()")
                 raise OutboxInboxError(
-                    f"the role {role!r} may not make the schema {self.schema} in which a read model "
+                    f"the role {role!r} may not create the schema {self.schema}, in which a read model "
                     f"is rebuilt. Let an administrator run: CREATE SCHEMA {self.schema} "
                     f'AUTHORIZATION "{role}" (in the database {database!r})'
                 )
-            self.run(f"CREATE SCHEMA {self.schema}")
+            self.execute(f"CREATE SCHEMA {self.schema}")
         for name in self.tables:
-            self.run(f"CREATE TABLE {self.copy_of(name)} (LIKE {self.quoted(name)} INCLUDING ALL)")
+            self.execute(
+                f"CREATE TABLE {self.copy_of(name)} (LIKE {self.quoted(name)} INCLUDING ALL)"
+            )
 
     def _require_grants(self) -> None:
-        refused = self.run(
+        refused = self.execute(
             "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT ("
             "has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
             [self.schema],
         )
         for (role,) in refused:
             raise OutboxInboxError(
-                f"the role {role!r} may not make tables in the schema {self.schema}, in which a read "
+                f"the role {role!r} may not create tables in the schema {self.schema}, in which a read "
                 "model is rebuilt. Let its owner run: GRANT USAGE, CREATE ON SCHEMA "
                 f'{self.schema} TO "{role}"'
             )
@@ -151,18 +153,19 @@ class PostgresShadow(Shadow):
     def drop(self) -> None:
         """See `Shadow.drop`."""
         for name in reversed(self.tables):
-            self.run(f"DROP TABLE IF EXISTS {self.copy_of(name)}")
+            self.execute(f"DROP TABLE IF EXISTS {self.copy_of(name)}")
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """See `Shadow.entered`."""
-        ((path,),) = self.run("SELECT current_setting('search_path')")
-        self._set_path(f"{self.schema}, {path}")
+    def active(self) -> Iterator[None]:
+        """See `Shadow.active`."""
+        # Local to the transaction: an error rolls the setting back with everything else.
+        ((path,),) = self.execute("SELECT current_setting('search_path')")
+        self._set_search_path(f"{self.schema}, {path}")
         yield
-        self._set_path(path)
+        self._set_search_path(path)
 
-    def _set_path(self, path: str) -> None:
-        self.run("SELECT set_config('search_path', %s, true)", [path])
+    def _set_search_path(self, path: str) -> None:
+        self.execute("SELECT set_config('search_path', %s, true)", [path])
 
     def copy_of(self, name: str) -> str:
         """See `Shadow.copy_of`."""
@@ -172,31 +175,32 @@ class PostgresShadow(Shadow):
 class SQLiteShadow(Shadow):
     """Copies with a longer name."""
 
-    suffix = "__rebuild"
-    aside = "__aside"
+    copy_suffix = "__rebuild"
+    original_suffix = "__live"
 
     def exists(self) -> bool:
         """See `Shadow.exists`."""
         return all(
-            self._columns_of(name + self.suffix) == self._columns_of(name) for name in self.tables
+            self._columns_of(name + self.copy_suffix) == self._columns_of(name)
+            for name in self.tables
         )
 
     def _columns_of(self, name: str) -> list[tuple[Any, ...]]:
-        return self.run("SELECT name, type FROM pragma_table_info(%s)", [name])
+        return self.execute("SELECT name, type FROM pragma_table_info(%s)", [name])
 
-    def make(self) -> None:
-        """See `Shadow.make`."""
+    def create(self) -> None:
+        """See `Shadow.create`."""
         for name in self.tables:
-            found = self.run(
+            found = self.execute(
                 "SELECT type, sql FROM sqlite_master WHERE tbl_name = %s AND sql IS NOT NULL"
                 " AND type IN ('table', 'index') ORDER BY type DESC",
                 [name],
             )
             for kind, sql in found:
-                self.run(self._copied(kind, sql, name).replace("%", "%%"))
+                self.execute(self._copy_statement(kind, sql, name).replace("%", "%%"))
 
-    def _copied(self, kind: str, sql: str, name: str) -> str:
-        """Return the statement that makes a copy: with other names of the table and of its indexes."""
+    def _copy_statement(self, kind: str, sql: str, name: str) -> str:
+        """Return the statement that creates a copy: with other names for the table and its indexes."""
         quoted = f'"{name}"'
         if kind == "table":
             for other in self.tables:  # copies refer to copies
@@ -205,41 +209,41 @@ class SQLiteShadow(Shadow):
             return sql.replace(quoted, self.copy_of(name), 1)
         head, on, rest = sql.partition(" ON ")
         begin, _, index = head.rpartition(" ")
-        renamed = f'{begin} "{index.strip(chr(34))}{self.suffix}"'
+        renamed = f'{begin} "{index.strip(chr(34))}{self.copy_suffix}"'
         return f"{renamed}{on}{rest.replace(quoted, self.copy_of(name), 1)}"
 
     def drop(self) -> None:
         """See `Shadow.drop`."""
         for name in reversed(self.tables):
-            self.run(f"DROP TABLE IF EXISTS {self.copy_of(name)}")
+            self.execute(f"DROP TABLE IF EXISTS {self.copy_of(name)}")
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """See `Shadow.entered`."""
+    def active(self) -> Iterator[None]:
+        """See `Shadow.active`."""
         for name in self.tables:
-            self._rename(name, name + self.aside)
-            self._rename(name + self.suffix, name)
+            self._rename(name, name + self.original_suffix)
+            self._rename(name + self.copy_suffix, name)
         yield
         for name in self.tables:
-            self._rename(name, name + self.suffix)
-            self._rename(name + self.aside, name)
+            self._rename(name, name + self.copy_suffix)
+            self._rename(name + self.original_suffix, name)
 
     def _rename(self, old: str, new: str) -> None:
-        self.run(f"ALTER TABLE {self.quoted(old)} RENAME TO {self.quoted(new)}")
+        self.execute(f"ALTER TABLE {self.quoted(old)} RENAME TO {self.quoted(new)}")
 
     def copy_of(self, name: str) -> str:
         """See `Shadow.copy_of`."""
-        return self.quoted(name + self.suffix)
+        return self.quoted(name + self.copy_suffix)
 
 
 def shadow_of(connection: BaseDatabaseWrapper, kept: Sequence[type[models.Model]]) -> Shadow:
-    """Return the copies of the tables of some models, whether they are there or not."""
+    """Return the copies of the tables of some models, whether they exist or not."""
     kind = PostgresShadow if connection.vendor == "postgresql" else SQLiteShadow
     return kind(connection, kept)
 
 
 def _with_links(model: type[models.Model]) -> Iterator[type[models.Model]]:
-    """Yield a model, and the tables that its many-to-many fields have made for themselves."""
+    """Yield a model, and the automatic models of its many-to-many fields."""
     yield model
     for field in model._meta.local_many_to_many:
         through: Any = field.remote_field.through

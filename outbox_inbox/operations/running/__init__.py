@@ -1,12 +1,12 @@
 """The long-running process: relay, receive and dispatch, round after round, until it is stopped.
 
-One thread does everything in turn. It is not the only one that may: any number of these processes,
-workers and drains share the partitions. Whatever goes wrong for one context is logged, and tried
-again after a growing pause; the others go on meanwhile.
+One thread runs all movers in turn. Any number of these processes, workers and drains share the
+partitions. An error in one context is logged, and its mover tried again after a growing back-off;
+the other contexts go on meanwhile.
 
-A round begins with a look around, one statement a database. When nothing has moved, a pause
-follows, which a wake-up ends (``waking.py``); what nobody announces, such as a retry that comes
-due, is found by the look after it.
+A round begins with the question which movers have something to do, one statement a database. When
+nothing has moved, a pause follows, which a wake-up ends (``wake_ups.py``). What is not announced,
+such as a retry that comes due, is found after the pause.
 """
 
 import time
@@ -16,13 +16,13 @@ from django.db import connections
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
-from outbox_inbox.operations import WORK, MoverTurn
+from outbox_inbox.operations import MOVERS, MoverTurn
 from outbox_inbox.queues.outcome import never
 from outbox_inbox.queues.wakeup import gathered, nudge
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.routing import receivers
 
-from .due import Due, by_database, look_around
+from .due import Due, due_movers, labels_by_database
 from .interrupt import Interrupt
 from .retry import Trial
 from .wake_ups import WakeUps
@@ -30,47 +30,47 @@ from .wake_ups import WakeUps
 __all__ = ["INTERVAL", "Interrupt", "WakeUps", "run"]
 
 INTERVAL = 1.0
-"""The longest pause in seconds between two looks: the floor under all wake-ups."""
+"""The longest pause in seconds between two rounds: the most that a lost wake-up delays a message."""
 
 _FIRST_PAUSE = 0.05
 """Seconds of the first pause after something moved; each further one is twice as long."""
 
 
-def _to_nobody(step: MoverTurn) -> None:
-    """Report to nobody."""
+def _ignore_turn(turn: MoverTurn) -> None:
+    """Do nothing: the default of ``report``."""
 
 
 def run(
-    owners: Sequence[Context],
+    chosen: Sequence[Context],
     *,
     interval: float = INTERVAL,
     stop: Callable[[], bool] = never,
     wait: Callable[[float], None] = time.sleep,
     announced: Callable[[], bool] = never,
-    report: Callable[[MoverTurn], None] = _to_nobody,
+    report: Callable[[MoverTurn], None] = _ignore_turn,
 ) -> None:
-    """Do what there is to do for some contexts, until ``stop`` says so.
+    """Run the movers of some contexts until ``stop`` returns true.
 
-    What is being moved when it does is finished: a batch of the relay, a transaction of the
+    The transaction that is open then is finished: a batch of the relay, a delivery of the
     dispatcher.
 
     Arguments:
-        owners: the contexts.
+        chosen: the contexts.
         interval: the longest pause in seconds, after a round in which nothing moved; default 1.
-        stop: asked between transactions.
+        stop: called between transactions.
         wait: how to pause; one that returns early, such as `Interrupt.wait`, ends the pause.
-        announced: tells whether a pause is ended when there is work, as `WakeUps.complete` does;
-            then every pause is the longest. Default: pauses begin short and grow.
-        report: told each step that changed something.
+        announced: returns whether every new message ends a pause, as `WakeUps.complete` does; then
+            every pause is the longest. Default: pauses begin short and grow.
+        report: called with each turn that changed something.
     """
-    rounds = _Rounds(owners, stop)
+    rounds = _Rounds(chosen, stop)
     pause = _FIRST_PAUSE
     while not stop():
         with gathered():
-            moved = rounds.take()
-        for step in moved:
-            report(step)
-        _tidy()
+            moved = rounds.run_round()
+        for turn in moved:
+            report(turn)
+        _close_stale_connections()
         if moved:
             pause = _FIRST_PAUSE
         elif not stop():
@@ -79,64 +79,64 @@ def run(
 
 
 class _Rounds:
-    """Goes around the contexts, again and again."""
+    """Runs the movers of some contexts, again and again."""
 
-    def __init__(self, owners: Sequence[Context], stop: Callable[[], bool]) -> None:
+    def __init__(self, chosen: Sequence[Context], stop: Callable[[], bool]) -> None:
         self._stop = stop
-        self._databases = by_database(owners)
-        self._labels = {context.label for context in owners}
-        self._looks = {
-            alias: Trial(f"look into the database {alias!r}", look_around)
+        self._databases = labels_by_database(chosen)
+        self._labels = {context.label for context in chosen}
+        self._queries = {
+            alias: Trial(f"look into the database {alias!r}", due_movers)
             for alias in self._databases
         }
-        self._turns = [
-            (context, work, Trial(f"{work} {context.label}", WORK[work]))
-            for context in owners
-            for work in WORK
-            if work != "project" or context.read_models
+        self._movers = [
+            (context, name, Trial(f"{name} {context.label}", mover))
+            for context in chosen
+            for name, mover in MOVERS.items()
+            if name != "project" or context.read_models
         ]
 
-    def take(self) -> list[MoverTurn]:
-        """Do what there is to do for each context in turn; return what has changed something."""
+    def run_round(self) -> list[MoverTurn]:
+        """Run the movers that have something to do; return the turns that changed something."""
         due: dict[str, Due] = {}
         for alias, labels in self._databases.items():
-            due |= self._look(alias, labels)
+            due |= self._find_due(alias, labels)
         moved: list[MoverTurn] = []
-        for context, work, turn in self._turns:
+        for context, name, mover in self._movers:
             if self._stop():
                 break
             if context.label not in due:
-                due |= self._look(context.database, [context.label])
-            if work not in due[context.label]:
+                due |= self._find_due(context.database, [context.label])
+            if name not in due[context.label]:
                 continue
-            outcome = turn(context, stop=self._stop, seen=due[context.label][work])
+            outcome = mover(context, stop=self._stop, seen=due[context.label][name])
             if outcome is not None and outcome.steps:
-                due.clear()  # what has moved may be the next one's work
-                moved.append(MoverTurn(context=context, work=work, outcome=outcome))
-                if work == "relay" and outcome.done:
-                    self._tell_receivers(context)
+                due.clear()  # what has moved may be due for the next mover
+                moved.append(MoverTurn(context=context, mover=name, outcome=outcome))
+                if name == "relay" and outcome.done:
+                    self._nudge_receivers(context)
         return moved
 
-    def _look(self, alias: str, labels: Sequence[str]) -> dict[str, Due]:
-        """Return what there is to do; nothing, if the database cannot be asked."""
-        found = self._looks[alias](alias, labels)
+    def _find_due(self, alias: str, labels: Sequence[str]) -> dict[str, Due]:
+        """Return which movers have something to do; none, if the database cannot be reached."""
+        found = self._queries[alias](alias, labels)
         return {label: {} for label in labels} if found is None else found
 
-    def _tell_receivers(self, source: Context) -> None:
+    def _nudge_receivers(self, source: Context) -> None:
         """Wake up the processes of other contexts, unless the transport does it itself."""
         if settings().wake_up != "notify" or transport(source.transport).can_wait:
             return
-        for receiver, work in receivers(source):
+        for receiver, mover in receivers(source):
             if receiver.label not in self._labels:
-                nudge(receiver, work)
+                nudge(receiver, mover)
 
 
-def _tidy() -> None:
-    """Drop connections that broke or are too old, so that the next round opens new ones."""
+def _close_stale_connections() -> None:
+    """Close connections that broke or are too old, so that the next round opens new ones."""
     for connection in connections.all(initialized_only=True):
-        # CONN_MAX_AGE = 0 means one request; here it would mean a connection a round.
+        # CONN_MAX_AGE = 0 means one request; here it would mean a new connection every round.
         close_at = connection.close_at if connection.settings_dict["CONN_MAX_AGE"] else None
         too_old = close_at is not None and time.monotonic() >= close_at
-        # Not at every round: with CONN_HEALTH_CHECKS that costs a statement.
+        # Not in every round: with CONN_HEALTH_CHECKS that costs a statement.
         if connection.errors_occurred or too_old:
             connection.close_if_unusable_or_obsolete()

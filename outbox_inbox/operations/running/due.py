@@ -1,4 +1,7 @@
-"""The look around: is there anything to do? One statement a database, for all its contexts."""
+"""Which movers have something to do: one statement a database, for all its contexts.
+
+Asking each mover instead would cost an idle process a transaction a context and mover, every round.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +16,7 @@ from outbox_inbox.queues.partitions import PartitionStatuses, partition_count, w
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
 
-WORK_OF: Mapping[Queue, MoverName] = {
+MOVER_OF: Mapping[Queue, MoverName] = {
     Queue.OUTBOX: "relay",
     Queue.INTAKE: "receive",
     Queue.INBOX: "dispatch",
@@ -21,68 +24,69 @@ WORK_OF: Mapping[Queue, MoverName] = {
 
 
 Due = dict[MoverName, PartitionStatuses | None]
-"""What there is to do for a context -> the partitions that were seen.
+"""The movers of a context that have something to do -> the partitions that were found.
 
-Receiving is always there, unless the intake is paused or rests: only the transport knows. None: the
-partitions are not there, or not as many as the settings say; the mover makes them, or tells. Read
-models have no partitions.
+The receiver is always one of them, unless the intake is paused or backing off: only the transport
+knows whether there are messages. None: the partitions do not exist, or not as many as the settings
+say; the mover creates them, or raises an error. Read models have no partitions.
 """
 
 
-def by_database(owners: Iterable[Context]) -> dict[str, list[str]]:
+def labels_by_database(chosen: Iterable[Context]) -> dict[str, list[str]]:
     """Return the labels of contexts by their database."""
     found: dict[str, list[str]] = defaultdict(list)
-    for context in owners:
+    for context in chosen:
         found[context.database].append(context.label)
     return dict(found)
 
 
-def look_around(alias: str, labels: Sequence[str]) -> dict[str, Due]:
-    """Return for each of some contexts on a database what there is to do."""
+def due_movers(alias: str, labels: Sequence[str]) -> dict[str, Due]:
+    """Return for each of some contexts on a database which movers have something to do."""
     found: dict[tuple[str, str], list[statements.PartitionStatus]] = defaultdict(list)
     for label, queue, partition in statements.all_partition_statuses(connections[alias], labels):
         found[label, queue].append(partition)
-    kept = [label for label in labels if get_context(label).read_models]
-    news = _with_news(alias, kept) if kept else frozenset[str]()
+    projecting = [label for label in labels if get_context(label).read_models]
+    behind = _labels_behind(alias, projecting) if projecting else frozenset[str]()
     return {
-        label: dict(_due(get_context(label), found)) | ({"project": None} if label in news else {})
+        label: dict(_due_queues(get_context(label), found))
+        | ({"project": None} if label in behind else {})
         for label in labels
     }
 
 
-def _with_news(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
+def _labels_behind(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
     """Return the contexts whose read models are behind their stream."""
     connection = connections[alias]
     if not checkpoints.supports_subscriptions(connection):
         return frozenset()
     found = checkpoints.subscription_statuses(connection, labels)
     known = {(each.context, each.subscription) for each in found}
-    at_rest = {(each.context, each.subscription) for each in found if not _may_go_on(each)}
+    blocked = {(each.context, each.subscription) for each in found if not _can_update(each)}
     return {
         label
         for label in labels
         for name in get_context(label).read_models
-        if (label, name) not in known or (label, name) not in at_rest
+        if (label, name) not in known or (label, name) not in blocked
     }
 
 
-def _may_go_on(subscription: checkpoints.SubscriptionStatus) -> bool:
+def _can_update(subscription: checkpoints.SubscriptionStatus) -> bool:
     return subscription.ready and not (subscription.paused or subscription.resting)
 
 
-def _due(
+def _due_queues(
     context: Context, found: Mapping[tuple[str, str], PartitionStatuses]
 ) -> Iterator[tuple[MoverName, PartitionStatuses | None]]:
     for queue in Queue:
-        seen = found.get((context.label, queue.value), ())
-        if len(seen) != partition_count(context, queue):
-            yield WORK_OF[queue], None
+        statuses = found.get((context.label, queue.value), ())
+        if len(statuses) != partition_count(context, queue):
+            yield MOVER_OF[queue], None
             continue
-        if queue == Queue.OUTBOX and not any(each.ready for each in seen):
-            seen = with_stream(context, seen)
-        if any(map(_is_for_us, seen)):
-            yield WORK_OF[queue], seen
+        if queue == Queue.OUTBOX and not any(each.ready for each in statuses):
+            statuses = with_stream(context, statuses)
+        if any(map(_can_claim, statuses)):
+            yield MOVER_OF[queue], statuses
 
 
-def _is_for_us(partition: statements.PartitionStatus) -> bool:
+def _can_claim(partition: statements.PartitionStatus) -> bool:
     return partition.ready and not (partition.paused or partition.resting or partition.live)

@@ -1,4 +1,7 @@
-"""How a process pauses: for so long, or until a signal or a wake-up comes."""
+"""How a process pauses and stops: a signal or a wake-up ends a pause at once.
+
+A process that only noticed a signal after its pause would be killed by an impatient supervisor.
+"""
 
 import os
 import select
@@ -11,9 +14,9 @@ from types import FrameType
 
 
 class Interrupt:
-    """Asked to stop by SIGTERM or SIGINT; call it to find out.
+    """Whether SIGTERM or SIGINT has asked the process to stop; call it to find out.
 
-    A second signal ends the process at once: the database rolls back what was under way.
+    A second signal ends the process at once: the database rolls the open transaction back.
     """
 
     def __init__(self) -> None:
@@ -23,7 +26,7 @@ class Interrupt:
             end.setblocking(False)
 
     def __call__(self) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
         return self._asked
 
     def wait(self, seconds: float) -> None:
@@ -31,11 +34,11 @@ class Interrupt:
         if not self._asked:
             select.select([self._mine], [], [], seconds)
             with suppress(BlockingIOError):
-                self._mine.recv(4096)  # one pause is ended, not the next ones as well
+                self._mine.recv(4096)  # several wake-ups end one pause, not the next ones as well
 
     def wake(self) -> None:
         """End the pause, or the next one; may be called by any thread."""
-        with suppress(OSError):  # full: it ends anyway; closed: nobody pauses any more
+        with suppress(OSError):  # full: the pause ends anyway; closed: there are no pauses any more
             self._woken.send(b"\0")
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -53,7 +56,7 @@ class Interrupt:
                 return
             numbers = (signal.SIGTERM, signal.SIGINT)
             before = {number: signal.signal(number, self._handle) for number in numbers}
-            # The byte written here ends a pause; a flag alone would be seen at its end.
+            # The byte that Python writes there ends a pause; a flag alone is noticed after it.
             waker = signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
             try:
                 yield self

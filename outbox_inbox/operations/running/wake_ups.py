@@ -21,7 +21,7 @@ from outbox_inbox.queues.wakeup.connection import offered
 from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.transports import Transport, transport
 
-from .due import by_database
+from .due import labels_by_database
 
 logger = logging.getLogger(__package__)
 
@@ -59,7 +59,7 @@ class WakeUps:
                 source.start()
                 exits.callback(source.stop)
             self._exits = exits.pop_all()
-        databases = by_database(self._owners)
+        databases = labels_by_database(self._owners)
         silent = [t for t in self._transports() if not (t.writes_inboxes or t.can_wait)]
         self._announced = len(notified) == len(databases) and not silent
         return self
@@ -79,7 +79,7 @@ class WakeUps:
     def _notified(self) -> list[Listener]:
         return [
             Listener(alias, set(labels), self._ring)
-            for alias, labels in by_database(self._owners).items()
+            for alias, labels in labels_by_database(self._owners).items()
             if offered(alias)
         ]
 

@@ -1,18 +1,27 @@
-"""Transfer: hand a living context over to another database, with its tables and its queues."""
+"""Transfer: move a living context to another database, with its tables and its queues."""
 
-from .handover import Handover, MovedTable, Show, abort, clean, plan, transfer, verify
-from .tables import APART, QUEUES, Moved
+from .procedure import (
+    ShowPhase,
+    TableReport,
+    TransferReport,
+    abort_transfer,
+    clean_old_side,
+    plan_transfer,
+    transfer,
+    verify_transfer,
+)
+from .tables import NOT_COPIED, QUEUE_TABLES, QueueTable
 
 __all__ = [
-    "APART",
-    "QUEUES",
-    "Handover",
-    "Moved",
-    "MovedTable",
-    "Show",
-    "abort",
-    "clean",
-    "plan",
+    "NOT_COPIED",
+    "QUEUE_TABLES",
+    "QueueTable",
+    "ShowPhase",
+    "TableReport",
+    "TransferReport",
+    "abort_transfer",
+    "clean_old_side",
+    "plan_transfer",
     "transfer",
-    "verify",
+    "verify_transfer",
 ]

@@ -1,4 +1,8 @@
-"""Taking a hand-over back before it is opened, and removing what it left behind afterwards."""
+"""Abort: open the old side again, and empty the new one; and clean the old side afterwards.
+
+The order of the steps is what keeps a context from being open on both sides, or on neither: the
+new side is marked first, so that no other process can open it while the old one is reopened.
+"""
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -7,109 +11,114 @@ from outbox_inbox.aggregates import forget_snapshots
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, Partition, Transfer, TransferState
-from outbox_inbox.operations.table_locks import patiently
+from outbox_inbox.operations.table_locks import retry_until_locked
 from outbox_inbox.queues.outcome import ignore
 
-from . import guards, partitions
+from . import partitions
 from .comparing import Advance
-from .route import NEW_SIDE, Route, row_of, set_state
+from .guards import CLOSED_MESSAGE, install_guards, remove_guards, unguarded_transaction
+from .route import NEW_SIDE_STATES, Route, set_transfer_state, transfer_row
 from .steps import return_unused_ids
-from .writing import writing
 
 
-def abort_handover(way: Route) -> bool:
-    """Open the old side again, and empty the new one; False: there was nothing to take back.
+def return_to_old_side(route: Route) -> bool:
+    """Open the old side again, and empty the new one; False: there was nothing to abort.
 
     May be stopped and repeated.
 
     Raises:
         TransferRefused: the context lives on the new side already.
     """
-    here = _mark(way)
-    there = row_of(way.label, way.old)
+    new_side = _mark_aborting(route)
+    old_side = transfer_row(route.label, route.old)
     closed = (
-        there is not None
-        and there.state in (TransferState.CLOSING, TransferState.CLOSED)
-        and there.other == way.new
-        and (here is None or here.number == there.number)
+        old_side is not None
+        and old_side.state in (TransferState.CLOSING, TransferState.CLOSED)
+        and old_side.other == route.new
+        and (new_side is None or new_side.number == old_side.number)
     )
     if closed:
-        patiently(way.old, lambda connection: _reopen(connection, way))
+        retry_until_locked(route.old, lambda connection: _reopen_old_side(connection, route))
         faults.point("transfer.after_abort")
-    if here is not None:
-        _empty(way, way.new)
-        patiently(way.new, lambda connection: _forget(connection, way))
-    return closed or here is not None
+    if new_side is not None:
+        _delete_context_rows(route, route.new)
+        retry_until_locked(route.new, lambda connection: _forget_new_side(connection, route))
+    return closed or new_side is not None
 
 
-def _mark(way: Route) -> Transfer | None:
-    """Keep everybody from opening the new side; return its row, if the hand-over has one."""
-    with transaction.atomic(using=way.new):
-        rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
-        here = rows.first()
-        if here is None or here.state not in NEW_SIDE or here.other != way.old:
+def _mark_aborting(route: Route) -> Transfer | None:
+    """Keep every process from opening the new side; return its row, if the transfer has one."""
+    with transaction.atomic(using=route.new):
+        # Locked: opening locks the same row, so one of the two wins and the other sees it.
+        rows = Transfer.objects.using(route.new).select_for_update().filter(context=route.label)
+        new_side = rows.first()
+        if new_side is None or new_side.state not in NEW_SIDE_STATES or new_side.other != route.old:
             return None
-        if here.state == TransferState.OPEN:
+        if new_side.state == TransferState.OPEN:
             raise TransferRefused(
-                f"{way.label!r} lives on {way.new!r} already: it cannot be taken back. Hand it "
-                f"over to {way.old!r} instead, with --to {way.old} --from {way.new}"
+                f"{route.label!r} lives on {route.new!r} already: the transfer cannot be aborted. "
+                f"Transfer it to {route.old!r} instead, with --to {route.old} --from {route.new}"
             )
-        set_state(way.new, way.label, TransferState.ABORTING)
-        return here
+        set_transfer_state(route.new, route.label, TransferState.ABORTING)
+        return new_side
 
 
-def _reopen(connection: BaseDatabaseWrapper, way: Route) -> None:
-    rows = Transfer.objects.using(way.old).filter(context=way.label)
-    guards.remove(connection, way.label)
-    partitions.resume(way.old, way.label, rows.get().details.get("paused", []))
+def _reopen_old_side(connection: BaseDatabaseWrapper, route: Route) -> None:
+    rows = Transfer.objects.using(route.old).filter(context=route.label)
+    remove_guards(connection, route.label)
+    partitions.resume_partitions(route.old, route.label, rows.get().details.get("paused", []))
     rows.delete()
 
 
-def _forget(connection: BaseDatabaseWrapper, way: Route) -> None:
-    rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
-    here = rows.first()
-    if here is None:
+def _forget_new_side(connection: BaseDatabaseWrapper, route: Route) -> None:
+    rows = Transfer.objects.using(route.new).select_for_update().filter(context=route.label)
+    new_side = rows.first()
+    if new_side is None:
         return
-    return_unused_ids(connection, here, here.details["shifts"])
-    if here.details["left"]:
-        guards.install(connection, way.label, guards.LEAVING)
-        set_state(way.new, way.label, TransferState.LEFT)
+    return_unused_ids(connection, new_side, new_side.details["shifts"])
+    if new_side.details["left"]:
+        # The context lived here before: processes with settings that old must still be refused.
+        install_guards(connection, route.label, CLOSED_MESSAGE)
+        set_transfer_state(route.new, route.label, TransferState.LEFT)
         return
-    Partition.objects.using(way.new).filter(context=way.label).delete()
-    guards.remove(connection, way.label)
+    Partition.objects.using(route.new).filter(context=route.label).delete()
+    remove_guards(connection, route.label)
     rows.delete()
 
 
-def _empty(way: Route, using: str, advance: Advance = ignore) -> int:
-    """Delete the context's rows on a database; those of the queues a transaction a chunk."""
-    tables = way.tables()
+def _delete_context_rows(route: Route, using: str, advance: Advance = ignore) -> int:
+    """Delete the context's rows on a database; return how many.
+
+    Rows of the queues are deleted a transaction a chunk, the context's own in one transaction.
+    """
+    tables = route.tables()
     removed = 0
-    # They are of no use without their streams, and may hold what these held.
-    forget_snapshots(way.label, using=using)
+    # Useless without their streams, and they may contain personal data that streams contained.
+    forget_snapshots(route.label, using=using)
     for table in reversed([each for each in tables if not each.own]):
-        for keys in table.windows(using):
-            with writing(way.label, using):
-                table.delete(using, keys)
+        for keys in table.key_pages(using):
+            with unguarded_transaction(route.label, using):
+                table.delete_rows(using, keys)
             removed += len(keys)
             advance(len(keys))
-    with writing(way.label, using):
-        Checkpoint.objects.using(using).filter(context=way.label).delete()
-        # At once: their rows may refer to each other in any order, which only COMMIT looks at.
+    with unguarded_transaction(route.label, using):
+        Checkpoint.objects.using(using).filter(context=route.label).delete()
+        # In one transaction: rows may refer to each other in any order, which COMMIT checks.
         for table in reversed([each for each in tables if each.own]):
-            for keys in table.windows(using):
-                table.delete(using, keys)
+            for keys in table.key_pages(using):
+                table.delete_rows(using, keys)
                 removed += len(keys)
                 advance(len(keys))
     return removed
 
 
-def clean_old_side(way: Route, advance: Advance) -> int:
-    """Delete what the context has left on its old database; the guard stays. Return how many rows.
+def delete_old_rows(route: Route, advance: Advance) -> int:
+    """Delete what the context has left on its old database; the guards stay. Return how many rows.
 
     Raises:
-        TransferRefused: it does not live on the new side yet.
+        TransferRefused: the context does not live on the new side yet.
     """
-    there = way.there
-    if there is None or there.state != TransferState.LEFT:
-        raise TransferRefused(f"{way.label!r} has not been handed over to {way.new!r} yet")
-    return _empty(way, way.old, advance)
+    old_side = route.old_side
+    if old_side is None or old_side.state != TransferState.LEFT:
+        raise TransferRefused(f"{route.label!r} has not been transferred to {route.new!r} yet")
+    return _delete_context_rows(route, route.old, advance)

@@ -1,4 +1,7 @@
-"""The subscriptions of a context that is handed over: they go on where they were."""
+"""The subscriptions of a context that is transferred: they continue where they were.
+
+Without this, every projection would handle the whole stream again on the new database.
+"""
 
 from collections.abc import Sequence
 
@@ -8,26 +11,27 @@ from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, StoredEvent, table
 from outbox_inbox.queues.statements.dialects import dialect_class
 
-from ..rebasing import apply, unhandled
+from ..rebasing import set_unhandled, unhandled_events
 from .route import Route
 
 
-def repeat(way: Route, shift: int) -> None:
+def copy_checkpoints(route: Route, shift: int) -> None:
     """Give the new side the checkpoints of the old one, in the caller's transaction.
 
-    The events are there already, and nobody can write on either side.
+    The events are there already, and both sides are closed to writers.
 
     Arguments:
         shift: what is added to positions on the new side.
 
     Raises:
-        TransferRefused: the new side, an SQLite database, cannot tell what is not handled yet.
+        TransferRefused: the new side is an SQLite database, and a subscription has handled events
+            behind some that it has not.
     """
-    left = {
+    unhandled = {
         name: [position + shift for position in positions]
-        for name, positions in unhandled(way.label, way.old).items()
+        for name, positions in unhandled_events(route.label, route.old).items()
     }
-    new = Checkpoint.objects.using(way.new).filter(context=way.label)
+    new = Checkpoint.objects.using(route.new).filter(context=route.label)
     new.delete()
     new.bulk_create(
         Checkpoint(
@@ -38,25 +42,26 @@ def repeat(way: Route, shift: int) -> None:
             failures=each.failures,
             error=each.error,
             changed_at=each.changed_at,
-            position=_position(way, each.subscription, left[each.subscription]),
+            position=_new_position(route, each.subscription, unhandled[each.subscription]),
         )
-        for each in Checkpoint.objects.using(way.old).filter(context=way.label)
+        for each in Checkpoint.objects.using(route.old).filter(context=route.label)
     )
-    if dialect_class(connections[way.new]).has_snapshots:
-        apply(connections[way.new], way.label, left)
+    if dialect_class(connections[route.new]).has_snapshots:
+        set_unhandled(connections[route.new], route.label, unhandled)
 
 
-def _position(way: Route, subscription: str, left: Sequence[int]) -> int:
-    """Return behind which position all is new, and before which nothing is."""
-    if dialect_class(connections[way.new]).has_snapshots:
+def _new_position(route: Route, subscription: str, unhandled: Sequence[int]) -> int:
+    """Return the position up to which all events are handled, and after which none is."""
+    if dialect_class(connections[route.new]).has_snapshots:
         return 0
-    rows = StoredEvent.objects.using(way.new).filter(context=way.label)
-    if not left:
+    rows = StoredEvent.objects.using(route.new).filter(context=route.label)
+    if not unhandled:
         return rows.order_by("-pk").values_list("pk", flat=True).first() or 0
-    if rows.filter(pk__gte=left[0]).count() != len(left):
+    # A PostgreSQL checkpoint can have gaps, a position cannot: a gap would be handled never or twice.
+    if rows.filter(pk__gte=unhandled[0]).count() != len(unhandled):
         raise TransferRefused(
-            f"the subscription {subscription!r} of {way.label!r} has handled events behind some that "
-            f"it has not, which {table(StoredEvent)} on {way.new!r} cannot tell apart: take the "
-            "hand-over back with --abort, let it catch up, and begin again"
+            f"the subscription {subscription!r} of {route.label!r} has handled events behind some "
+            f"that it has not, which {table(StoredEvent)} on {route.new!r} cannot represent: abort "
+            "the transfer with --abort, let the subscription catch up, and begin again"
         )
-    return left[0] - 1
+    return unhandled[0] - 1

@@ -1,30 +1,29 @@
-"""Compares a context's rows on two databases, and makes the new side like the old one.
+"""Compares a context's rows on two databases, and makes the new side equal to the old one.
 
-Everything here may be stopped at any moment and done again: what is there already is left alone.
-Rows are looked up by their keys and never by ranges of them, since two databases may sort texts
-differently.
+Every function may be stopped at any moment and repeated: rows that are there already stay as they
+are. Rows are looked up by their keys and never by ranges of keys, since two databases may sort
+texts differently.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import IntegrityError
+from django.db import IntegrityError, connections
 
 from outbox_inbox.conf import faults
 from outbox_inbox.queues.outcome import ignore
 
-from .digests import comparable, digest
+from .guards import unguarded_transaction
 from .tables import CHUNK, Table, Values
-from .writing import writing
 
 Advance = Callable[[int], None]
 
 
 @dataclass(slots=True)
 class Difference:
-    """Where the new side of a table is not like the old one.
+    """Where the new side of a table is not equal to the old one.
 
     Fields:
         missing, differing: primary keys on the old side.
@@ -45,34 +44,34 @@ class Difference:
         return len(self.missing) + len(self.differing) + len(self.extra)
 
 
-def copy_ahead(table: Table, label: str, old: str, new: str, advance: Advance = ignore) -> int:
-    """Copy what is missing while everything goes on, a transaction a chunk; return how many.
+def copy_missing(table: Table, label: str, old: str, new: str, advance: Advance = ignore) -> int:
+    """Copy the missing rows while the context goes on, a transaction a chunk; return how many.
 
-    What changes meanwhile, and what does not fit yet (a row whose counterpart comes later), is
-    left to `equalise`.
+    Rows that change meanwhile, and rows that do not fit yet (one refers to a row that comes
+    later), are left to `equalise`.
     """
     copied = 0
-    for keys in table.windows(old):
-        have = table.keys(new, [table.key_there(key) for key in keys])
-        missing = [key for key in keys if table.key_there(key) not in have]
+    for keys in table.key_pages(old):
+        have = table.existing_keys(new, [table.new_key(key) for key in keys])
+        missing = [key for key in keys if table.new_key(key) not in have]
         if missing:
-            rows = [table.there(values) for values in table.read(old, missing).values()]
-            copied += _insert(table, label, new, rows)
+            rows = [table.new_values(values) for values in table.read_rows(old, missing).values()]
+            copied += _insert_chunk(table, label, new, rows)
             faults.point("transfer.after_chunk")
         advance(len(keys))
     return copied
 
 
-def _insert(table: Table, label: str, new: str, rows: Sequence[Values]) -> int:
+def _insert_chunk(table: Table, label: str, new: str, rows: Sequence[Values]) -> int:
     try:
-        with writing(label, new):
-            table.insert(new, rows)
+        with unguarded_transaction(label, new):
+            table.insert_rows(new, rows)
     except IntegrityError:
         return 0
     return len(rows)
 
 
-def compare(
+def compare_table(
     table: Table, old: str, new: str, advance: Advance = ignore, *, values: bool = True
 ) -> Difference:
     """Compare the two sides of a table.
@@ -81,64 +80,98 @@ def compare(
         values: compare the values; False: the primary keys only.
     """
     found, checksum = Difference(), hashlib.sha256()
-    for keys in table.windows(old):
+    for keys in table.key_pages(old):
         if not values:
-            have = table.keys(new, [table.key_there(key) for key in keys])
-            found.missing += [key for key in keys if table.key_there(key) not in have]
-        elif not _is_same(table, old, new, keys, checksum):
+            have = table.existing_keys(new, [table.new_key(key) for key in keys])
+            found.missing += [key for key in keys if table.new_key(key) not in have]
+        elif not _digests_match(table, old, new, keys, checksum):
             _compare_values(table, old, new, keys, found)
         found.rows += len(keys)
         advance(len(keys))
     if table.rows(new).count() != found.rows - len(found.missing):
-        found.extra = list(_extra(table, old, new))
+        found.extra = list(_extra_keys(table, old, new))
     found.checksum = checksum.hexdigest() if values else ""
     return found
 
 
-def _is_same(table: Table, old: str, new: str, keys: Sequence[Any], checksum: Any) -> bool:
-    """Tell whether all of the rows are the same on both sides; False: perhaps."""
-    if not comparable(old, new) or table.model._meta.pk.column is None:
-        rows = table.read(old, keys).values()
+def _digests_match(table: Table, old: str, new: str, keys: Sequence[Any], checksum: Any) -> bool:
+    """Return whether all of the rows are the same on both sides; False: they may be.
+
+    Both sides are closed meanwhile, and reading every value into Python would take most of that
+    time. Two databases of one vendor write a value as text in the same way, so equal digests mean
+    equal rows; after different ones the rows are compared one by one.
+    """
+    same_vendor = connections[old].vendor == connections[new].vendor
+    if not same_vendor or table.model._meta.pk.column is None:
+        rows = table.read_rows(old, keys).values()
         checksum.update(repr([table.fingerprint(row) for row in rows]).encode())
         return False
-    here = digest(table, old, keys, old=True)
-    checksum.update(here.encode())
-    return here == digest(table, new, [table.key_there(key) for key in keys], old=False)
+    digest = _digest(table, old, keys, table.shifts)
+    checksum.update(digest.encode())
+    return digest == _digest(table, new, [table.new_key(key) for key in keys], {})
+
+
+def _digest(table: Table, using: str, keys: Sequence[Any], shifts: Mapping[str, int]) -> str:
+    """Return a hash of the rows with these primary keys, with shifts added to the columns' values."""
+    connection = connections[using]
+    quoted = connection.ops.quote_name
+    pk: Any = table.model._meta.pk
+    columns = ", ".join(
+        f"{quoted(each.column)} + {shift:d}"
+        if (shift := shifts.get(each.attname, 0))
+        else str(quoted(each.column))
+        for each in table.fields
+    )
+    values = [pk.get_db_prep_value(key, connection) for key in keys]
+    places = ", ".join(["%s"] * len(values))
+    where = f"FROM {quoted(table.name)} WHERE {quoted(pk.column)} IN ({places})"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # Not in the order of the keys: two databases may sort texts differently.
+            cursor.execute(
+                "SELECT md5(string_agg(hash, '' ORDER BY hash COLLATE \"C\"))"
+                f" FROM (SELECT md5(CAST(ROW({columns}) AS text)) AS hash {where}) AS hashes",
+                values,
+            )
+            return str(cursor.fetchone()[0])
+        cursor.execute(f"SELECT {columns} {where} ORDER BY {quoted(pk.column)}", values)
+        return hashlib.sha256(repr(cursor.fetchall()).encode()).hexdigest()
 
 
 def _compare_values(
     table: Table, old: str, new: str, keys: Sequence[Any], found: Difference
 ) -> None:
-    there = table.read(new, [table.key_there(key) for key in keys])
-    for key, row in table.read(old, keys).items():
-        other = there.get(table.key_there(key))
-        if other is None:
+    new_rows = table.read_rows(new, [table.new_key(key) for key in keys])
+    for key, row in table.read_rows(old, keys).items():
+        new_row = new_rows.get(table.new_key(key))
+        if new_row is None:
             found.missing.append(key)
-        elif table.fingerprint(table.there(row)) != table.fingerprint(other):
+        elif table.fingerprint(table.new_values(row)) != table.fingerprint(new_row):
             found.differing.append(key)
 
 
-def _extra(table: Table, old: str, new: str) -> Iterator[Any]:
-    for keys in table.windows(new):
-        have = table.keys(old, [table.key_there(key, -1) for key in keys])
-        yield from (key for key in keys if table.key_there(key, -1) not in have)
+def _extra_keys(table: Table, old: str, new: str) -> Iterator[Any]:
+    for keys in table.key_pages(new):
+        have = table.existing_keys(old, [table.old_key(key) for key in keys])
+        yield from (key for key in keys if table.old_key(key) not in have)
 
 
 def equalise(tables: Sequence[Table], old: str, new: str, advance: Advance = ignore) -> int:
-    """Make the new side like the old one, in the caller's transaction; return how many changed.
+    """Make the new side equal to the old one, in the caller's transaction; return how many changed.
 
-    What differs is deleted before anything is inserted, and references are only checked by COMMIT:
-    so values that are unique may have changed places.
+    Differing rows are deleted before any row is inserted, and references are checked by COMMIT
+    only: so unique values may have changed places between two rows.
     """
     found = [
-        (table, compare(table, old, new, advance, values=not table.frozen)) for table in tables
+        (table, compare_table(table, old, new, advance, values=not table.frozen))
+        for table in tables
     ]
     for table, difference in reversed(found):
-        differing = [table.key_there(key) for key in difference.differing]
-        table.delete(new, [*difference.extra, *differing])
+        differing = [table.new_key(key) for key in difference.differing]
+        table.delete_rows(new, [*difference.extra, *differing])
     for table, difference in found:
         keys = sorted([*difference.missing, *difference.differing])
         for start in range(0, len(keys), CHUNK):
-            rows = table.read(old, keys[start : start + CHUNK]).values()
-            table.insert(new, [table.there(values) for values in rows])
+            rows = table.read_rows(old, keys[start : start + CHUNK]).values()
+            table.insert_rows(new, [table.new_values(values) for values in rows])
     return sum(difference.total for _, difference in found)

@@ -1,18 +1,21 @@
 """The guards: triggers that refuse every write for a context on a database where it is closed.
 
-A pause keeps the movers of this app away, and nothing else. A process that still runs with the old
-settings also records, receives and changes the context's own tables, and what it commits after the
-copy would be lost without a word. The database itself must say no. A trigger says it to every
-transaction, whatever snapshot it reads from, costs nothing where there is none, and making it
-waits for all transactions that have written to the table.
+A pause stops the movers of this app, and nothing else. A process that still runs with the old
+settings also records, receives and changes the context's own tables; what it committed after the
+copy would be lost silently. So the database itself must refuse. A trigger refuses for every
+transaction, whatever snapshot it reads from, costs nothing where no context was transferred, and
+creating it waits for all transactions that have written to the table.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from zlib import crc32
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
@@ -28,13 +31,13 @@ from outbox_inbox.queues.statements.moved import MARK
 
 from .tables import own_models
 
-LEAVING = (
-    "is closed on this database: it is being handed over, or was, to another one. Nothing was "
+CLOSED_MESSAGE = (
+    "is closed on this database: it is being transferred, or was, to another one. Nothing was "
     "stored. Deploy this process with the settings that name the context's new database"
 )
-COMING = (
-    "is not open on this database yet: it is still being handed over. Nothing was stored; try "
-    "again when manage.py transfer_context has said that it is done"
+NOT_OPEN_MESSAGE = (
+    "is not open on this database yet: it is still being transferred. Nothing was stored; try "
+    "again when manage.py transfer_context has reported that it is done"
 )
 
 _FUNCTION = f"""
@@ -46,103 +49,118 @@ BEGIN
   RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = TG_ARGV[1];
 END $$
 """
-_CONTEXT = "NEW.context = {label}"
-_QUEUES: Final = {
-    table(OutboxMessage): _CONTEXT,
-    table(InboxMessage): _CONTEXT,
-    table(Delivery): _CONTEXT,
-    table(StoredEvent): _CONTEXT,
-    table(QuarantinedMessage): _CONTEXT,
-    table(Checkpoint): _CONTEXT,
-    # Its rows may be looked at and locked; what is paused stays so.
-    table(Partition): _CONTEXT + " AND NOT NEW.paused",
+_OF_CONTEXT = "NEW.context = {label}"
+_GUARDED_ROWS: Final = {
+    table(OutboxMessage): _OF_CONTEXT,
+    table(InboxMessage): _OF_CONTEXT,
+    table(Delivery): _OF_CONTEXT,
+    table(StoredEvent): _OF_CONTEXT,
+    table(QuarantinedMessage): _OF_CONTEXT,
+    table(Checkpoint): _OF_CONTEXT,
+    # Its rows may be read and locked; a paused one stays paused.
+    table(Partition): _OF_CONTEXT + " AND NOT NEW.paused",
 }
-"""Table of the queues -> the rows that may be neither inserted nor updated. What is finished may
-be deleted: no process stumbles over that, and nothing gets lost."""
+"""Table of the queues -> the rows that may be neither inserted nor updated. Finished rows may be
+deleted: pruning loses nothing."""
 
 
-def install(connection: BaseDatabaseWrapper, label: str, why: str) -> None:
+@contextmanager
+def unguarded_transaction(label: str, using: str) -> Iterator[Transfer]:
+    """Open a transaction that may write for a context where its guards refuse all others.
+
+    Raises:
+        TransferRefused: the database has no row of the transfer: it has been aborted meanwhile.
+    """
+    with transaction.atomic(using=using):
+        rows = Transfer.objects.using(using).filter(context=label)
+        # The mark is taken away before the commit, so no other transaction ever sees it. It also
+        # locks the row, so two processes that do the same transfer take turns.
+        if not rows.update(writing=True):
+            raise TransferRefused(f"the transfer of {label!r} has been aborted meanwhile")
+        yield rows.get()
+        rows.update(writing=False)
+
+
+def install_guards(connection: BaseDatabaseWrapper, label: str, reason: str) -> None:
     """Refuse writes for a context from the commit of the open transaction on."""
-    _run(connection, _INSTALL[connection.vendor](label, f"{MARK}'{label}' {why}"))
+    _execute_all(connection, _INSTALL[connection.vendor](label, f"{MARK}'{label}' {reason}"))
 
 
-def remove(connection: BaseDatabaseWrapper, label: str) -> None:
-    """Let everybody write for a context again, from the commit of the open transaction on."""
+def remove_guards(connection: BaseDatabaseWrapper, label: str) -> None:
+    """Accept writes for a context again, from the commit of the open transaction on."""
     if connection.vendor == "postgresql":
-        # It drops no trigger of a table of which a reference has still to be checked.
+        # PostgreSQL refuses to drop a trigger of a table with references still to be checked.
         connection.check_constraints()
-    _run(connection, _REMOVE[connection.vendor](label))
+    _execute_all(connection, _REMOVE[connection.vendor](label))
 
 
-def _on_postgresql(label: str, message: str) -> Iterator[str]:
+def _install_on_postgresql(label: str, message: str) -> Iterator[str]:
     yield _FUNCTION
-    call = f"EXECUTE FUNCTION outbox_inbox_refuse({_text(label)}, {_text(message)})"
-    for name, condition in _QUEUES.items():
+    call = f"EXECUTE FUNCTION outbox_inbox_refuse({_literal(label)}, {_literal(message)})"
+    for name, condition in _GUARDED_ROWS.items():
         yield (
-            f"CREATE OR REPLACE TRIGGER {_name(label)} BEFORE INSERT OR UPDATE ON {_quoted(name)}"
-            f" FOR EACH ROW WHEN ({condition.format(label=_text(label))}) {call}"
+            f"CREATE OR REPLACE TRIGGER {_trigger_name(label)} BEFORE INSERT OR UPDATE ON {_quoted(name)}"
+            f" FOR EACH ROW WHEN ({condition.format(label=_literal(label))}) {call}"
         )
     for model in own_models(label):
         yield (
-            f"CREATE OR REPLACE TRIGGER {_name(label)} BEFORE INSERT OR UPDATE OR DELETE OR"
+            f"CREATE OR REPLACE TRIGGER {_trigger_name(label)} BEFORE INSERT OR UPDATE OR DELETE OR"
             f" TRUNCATE ON {_quoted(table(model))} FOR EACH STATEMENT {call}"
         )
 
 
-def _off_postgresql(label: str) -> Iterator[str]:
-    for name in (*_QUEUES, *map(table, own_models(label))):
-        yield f"DROP TRIGGER IF EXISTS {_name(label)} ON {_quoted(name)}"
+def _remove_on_postgresql(label: str) -> Iterator[str]:
+    for name in (*_GUARDED_ROWS, *map(table, own_models(label))):
+        yield f"DROP TRIGGER IF EXISTS {_trigger_name(label)} ON {_quoted(name)}"
 
 
-def _on_sqlite(label: str, message: str) -> Iterator[str]:
-    yield from _off_sqlite(label)
-    unless = (
-        f"NOT EXISTS (SELECT 1 FROM {table(Transfer)} WHERE context = {_text(label)} AND writing)"
-    )
+def _install_on_sqlite(label: str, message: str) -> Iterator[str]:
+    yield from _remove_on_sqlite(label)
+    unless = f"NOT EXISTS (SELECT 1 FROM {table(Transfer)} WHERE context = {_literal(label)} AND writing)"
     for name, event, condition in _sqlite_triggers(label):
         where = f"{condition} AND {unless}" if condition else unless
         yield (
-            f"CREATE TRIGGER {_name(label, name, event)} BEFORE {event} ON {_quoted(name)}"
-            f" WHEN {where} BEGIN SELECT RAISE(ABORT, {_text(message)}); END"
+            f"CREATE TRIGGER {_trigger_name(label, name, event)} BEFORE {event} ON {_quoted(name)}"
+            f" WHEN {where} BEGIN SELECT RAISE(ABORT, {_literal(message)}); END"
         )
 
 
-def _off_sqlite(label: str) -> Iterator[str]:
+def _remove_on_sqlite(label: str) -> Iterator[str]:
     for name, event, _ in _sqlite_triggers(label):
-        yield f"DROP TRIGGER IF EXISTS {_name(label, name, event)}"
+        yield f"DROP TRIGGER IF EXISTS {_trigger_name(label, name, event)}"
 
 
 def _sqlite_triggers(label: str) -> Iterator[tuple[str, str, str]]:
-    for name, condition in _QUEUES.items():
+    for name, condition in _GUARDED_ROWS.items():
         for event in ("INSERT", "UPDATE"):
-            yield name, event, condition.format(label=_text(label))
+            yield name, event, condition.format(label=_literal(label))
     for model in own_models(label):
         for event in ("INSERT", "UPDATE", "DELETE"):
             yield table(model), event, ""
 
 
-_INSTALL: Final = {"postgresql": _on_postgresql, "sqlite": _on_sqlite}
-_REMOVE: Final = {"postgresql": _off_postgresql, "sqlite": _off_sqlite}
+_INSTALL: Final = {"postgresql": _install_on_postgresql, "sqlite": _install_on_sqlite}
+_REMOVE: Final = {"postgresql": _remove_on_postgresql, "sqlite": _remove_on_sqlite}
 
 VENDORS: Final = frozenset(_INSTALL)
-"""Between which a context can be handed over."""
+"""The databases between which a context can be transferred."""
 
 
-def _run(connection: BaseDatabaseWrapper, statements: Iterator[str] | list[str]) -> None:
+def _execute_all(connection: BaseDatabaseWrapper, statements: Iterator[str] | list[str]) -> None:
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
 
 
-def _name(label: str, *parts: str) -> str:
-    # PostgreSQL cuts names after 63 characters, and a label may have 50.
+def _trigger_name(label: str, *parts: str) -> str:
+    # PostgreSQL cuts names after 63 characters, and a label may have 50: two would collide.
     return _quoted("_".join(["outbox_inbox_closed", f"{crc32(label.encode()):08x}", *parts]))
 
 
 def _quoted(name: str) -> str:
-    # Both vendors quote alike; a name that is quoted already (db_table='"a"."b"') is left so.
+    # Both vendors quote alike; a name that is quoted already (db_table='"a"."b"') stays so.
     return name if name.startswith('"') else f'"{name}"'
 
 
-def _text(value: str) -> str:
+def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"

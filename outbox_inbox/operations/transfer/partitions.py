@@ -1,4 +1,7 @@
-"""The partitions of a context while it is handed over: paused on both sides, and then as before."""
+"""The partitions of a context that is transferred: paused on both sides, and then as before.
+
+A pause lets the movers finish their transactions and stay away, instead of failing at the guards.
+"""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -9,54 +12,56 @@ from outbox_inbox.queues.partitions import operator_lock, partition_count
 
 from .route import Route
 
-Named = tuple[str, int]
+QueuePartition = tuple[str, int]
 """A queue and the number of a partition."""
 
 
-def pause_all(way: Route, why: str) -> list[Named]:
-    """Pause every partition on the old side, in the caller's transaction; return who was before.
+def pause_partitions(route: Route, reason: str) -> list[QueuePartition]:
+    """Pause all partitions of the old side, in the caller's transaction; return the paused ones.
 
-    It waits for the transactions that movers are in.
+    It waits for the transactions that movers are in. Returned are those that an operator had
+    paused before.
     """
-    rows = Partition.objects.using(way.old).filter(context=way.label)
-    _make(way)
+    rows = Partition.objects.using(route.old).filter(context=route.label)
+    _create_missing(route)
     with ExitStack() as locks:
         for queue in Queue:
-            locks.enter_context(operator_lock(way.context, queue))
+            locks.enter_context(operator_lock(route.context, queue))
         before = list(rows.filter(paused=True).values_list("queue", "number"))
-        rows.update(paused=True, error=why)
+        rows.update(paused=True, error=reason)
     return before
 
 
-def _make(way: Route) -> None:
-    # Those that no worker has needed so far: it would make them when it comes, and be refused.
-    rows = Partition.objects.using(way.old)
-    have = set(rows.filter(context=way.label).values_list("queue", flat=True))
+def _create_missing(route: Route) -> None:
+    # A worker would create them unpaused when it needs them, and fail at the guards.
+    rows = Partition.objects.using(route.old)
+    have = set(rows.filter(context=route.label).values_list("queue", flat=True))
     rows.bulk_create(
         (
-            Partition(context=way.label, queue=queue, number=number)
+            Partition(context=route.label, queue=queue, number=number)
             for queue in Queue
             if queue.value not in have
-            for number in range(partition_count(way.context, queue))
+            for number in range(partition_count(route.context, queue))
         ),
         ignore_conflicts=True,
     )
 
 
-def repeat(way: Route, why: str) -> None:
+def copy_partitions(route: Route) -> None:
     """Give the new side the partitions of the old one, paused, in the caller's transaction."""
-    old = Partition.objects.using(way.old).filter(context=way.label)
-    new = Partition.objects.using(way.new)
-    new.filter(context=way.label).delete()
+    reason = f"being transferred from {route.old}"
+    old = Partition.objects.using(route.old).filter(context=route.label)
+    new = Partition.objects.using(route.new)
+    new.filter(context=route.label).delete()
     new.bulk_create(
-        Partition(context=way.label, queue=queue, number=number, paused=True, error=why)
+        Partition(context=route.label, queue=queue, number=number, paused=True, error=reason)
         for queue, number in old.order_by("queue", "number").values_list("queue", "number")
     )
 
 
-def resume(using: str, label: str, paused: Iterable[Sequence[Any]]) -> None:
-    """Let movers work again, but where an operator had paused a partition before."""
+def resume_partitions(using: str, label: str, still_paused: Iterable[Sequence[Any]]) -> None:
+    """Let movers work again, except on the partitions that an operator had paused before."""
     rows = Partition.objects.using(using).filter(context=label)
     rows.update(paused=False, error="", retry_at=None, outages=0, run=None)
-    for queue, number in paused:
+    for queue, number in still_paused:
         rows.filter(queue=queue, number=number).update(paused=True)

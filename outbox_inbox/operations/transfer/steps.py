@@ -1,20 +1,20 @@
-"""The steps of a hand-over, each of which may be stopped at any moment and done again.
+"""The steps of a transfer, each of which may be stopped at any moment and repeated.
 
 ========  ====================================  ==================================================
 step      new side                              old side
 ========  ====================================  ==================================================
 begin     guarded, partitions paused, COPYING   works
-copy      rows come in                          works, and writes
+copy      rows arrive                           works, and writes
 close                                           paused, CLOSING; guarded, CLOSED
-finish    like the old side, MOVED              nobody can write
-open      works, OPEN                           LEFT; whoever still writes here is refused
+finish    equal to the old side, MOVED          refuses all writes
+open      works, OPEN                           LEFT; goes on refusing writes
 ========  ====================================  ==================================================
 
-One of the two sides at most can be written to at any moment, and never both: the old one is closed
-before the new one is opened, and it is the databases that refuse.
+At any moment one of the two sides at most can be written to: the old one is closed before the new
+one is opened, and the databases themselves refuse.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid4
 
 from django.db import connections, models, transaction
@@ -24,217 +24,241 @@ from django.utils import timezone
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import StoredEvent, Transfer, TransferState, table
-from outbox_inbox.operations.table_locks import lock, patiently
+from outbox_inbox.operations.table_locks import lock_tables, retry_until_locked
 
-from . import checkpoints, guards, partitions, sequences
+from . import sequences
+from .checkpoints import copy_checkpoints
 from .comparing import Advance, equalise
-from .route import NEW_SIDE, Route, row_of, set_state
-from .tables import QUEUES, Shifts, model_of, own_models, tables_of
-from .writing import writing
+from .guards import (
+    CLOSED_MESSAGE,
+    NOT_OPEN_MESSAGE,
+    install_guards,
+    remove_guards,
+    unguarded_transaction,
+)
+from .partitions import (
+    QueuePartition,
+    copy_partitions,
+    pause_partitions,
+    resume_partitions,
+)
+from .route import NEW_SIDE_STATES, Route, set_transfer_state, transfer_row
+from .tables import QUEUE_TABLES, Shifts, model_of, own_models, tables_of
 
 
-def begin(way: Route) -> None:
-    """Close the new side to everybody but this hand-over, and decide on the ids there.
+def begin_transfer(route: Route) -> None:
+    """Close the new side to all writers but this transfer, and reserve the ids there.
 
     Raises:
-        TransferRefused: the context lives elsewhere, another hand-over of it is under way, or the
+        TransferRefused: the context lives elsewhere, another transfer of it is under way, or the
             new side has rows of it that did not come from this one.
     """
-    patiently(way.new, lambda connection: _begin(connection, way))
+    retry_until_locked(route.new, lambda connection: _begin(connection, route))
     faults.point("transfer.after_begin")
 
 
-def _begin(connection: BaseDatabaseWrapper, way: Route) -> None:
-    here = Transfer.objects.using(way.new).select_for_update().filter(context=way.label).first()
-    if here is not None and here.state in NEW_SIDE:
-        _refuse_to_go_on(way, here)
+def _begin(connection: BaseDatabaseWrapper, route: Route) -> None:
+    rows = Transfer.objects.using(route.new).select_for_update().filter(context=route.label)
+    new_side = rows.first()
+    if new_side is not None and new_side.state in NEW_SIDE_STATES:
+        _check_continues(route, new_side)
         return
-    _refuse_to_begin(way, here)
-    guards.install(connection, way.label, guards.COMING)
-    _refuse_rows(way)
-    shifts, ends = _reserve(connection, way)
-    left = here is not None  # it lived here before, and old processes must still be refused
-    Transfer.objects.using(way.new).update_or_create(
-        context=way.label,
+    _check_begins(route, new_side)
+    install_guards(connection, route.label, NOT_OPEN_MESSAGE)
+    _check_empty(route)
+    shifts, ends = _reserve_ids(connection, route)
+    left = new_side is not None  # processes with settings that old must still be refused later
+    Transfer.objects.using(route.new).update_or_create(
+        context=route.label,
         defaults={
             "number": uuid4(),
             "state": TransferState.COPYING,
-            "other": way.old,
+            "other": route.old,
             "details": {"shifts": shifts, "ends": ends, "left": left},
             "changed_at": timezone.now(),
         },
     )
-    partitions.repeat(way, f"being handed over from {way.old}")
+    copy_partitions(route)
 
 
-def _refuse_to_go_on(way: Route, here: Transfer) -> None:
-    if here.state == TransferState.ABORTING:
+def _check_continues(route: Route, new_side: Transfer) -> None:
+    if new_side.state == TransferState.ABORTING:
         raise TransferRefused(
-            f"the hand-over of {way.label!r} is being taken back: "
-            "run the command with --abort to the end first"
+            f"the transfer of {route.label!r} is being aborted: run the command with --abort to "
+            "the end first"
         )
-    there = row_of(way.label, way.old)
-    if here.other != way.old or (
-        here.state == TransferState.OPEN and (there is None or there.number != here.number)
+    old_side = transfer_row(route.label, route.old)
+    if new_side.other != route.old or (
+        new_side.state == TransferState.OPEN
+        and (old_side is None or old_side.number != new_side.number)
     ):
         raise TransferRefused(
-            f"{way.label!r} was, or is being, handed over to {way.new!r} from {here.other!r}, and "
-            f"not from {way.old!r}"
+            f"{route.label!r} was, or is being, transferred to {route.new!r} from "
+            f"{new_side.other!r}, and not from {route.old!r}"
         )
 
 
-def _refuse_to_begin(way: Route, here: Transfer | None) -> None:
-    there = row_of(way.label, way.old)
-    if here is not None and here.state != TransferState.LEFT:
+def _check_begins(route: Route, new_side: Transfer | None) -> None:
+    old_side = transfer_row(route.label, route.old)
+    if new_side is not None and new_side.state != TransferState.LEFT:
         raise TransferRefused(
-            f"{way.label!r} is being handed over from {way.new!r} to {here.other!r}: run that to "
-            "its end, or take it back with --abort"
+            f"{route.label!r} is being transferred from {route.new!r} to {new_side.other!r}: run "
+            "that transfer to its end, or abort it with --abort"
         )
-    if there is not None and there.state == TransferState.LEFT:
+    if old_side is not None and old_side.state == TransferState.LEFT:
         raise TransferRefused(
-            f"{way.label!r} does not live on {way.old!r} any more: it went to {there.other!r}"
+            f"{route.label!r} does not live on {route.old!r} any more: it was transferred to "
+            f"{old_side.other!r}"
         )
-    if there is not None and there.state != TransferState.OPEN:
+    if old_side is not None and old_side.state != TransferState.OPEN:
         raise TransferRefused(
-            f"another hand-over of {way.label!r}, between {way.old!r} and {there.other!r}, is "
-            "under way: run it to its end, or take it back with --abort"
+            f"another transfer of {route.label!r}, between {route.old!r} and {old_side.other!r}, "
+            "is under way: run it to its end, or abort it with --abort"
         )
 
 
-def _refuse_rows(way: Route) -> None:
-    found = [each.name for each in tables_of(way.label, {}) if each.rows(way.new).exists()]
+def _check_empty(route: Route) -> None:
+    found = [each.name for each in tables_of(route.label, {}) if each.rows(route.new).exists()]
     if found:
         raise TransferRefused(
-            f"the database {way.new!r} has rows of {way.label!r} that did not come from this "
-            f"hand-over, in {', '.join(found)}. Look at them, and delete them if nobody needs "
-            "them (what a hand-over has left behind: --clean)"
+            f"the database {route.new!r} has rows of {route.label!r} that did not come from this "
+            f"transfer, in {', '.join(found)}. Look at them, and delete them if they are not "
+            "needed (--clean deletes what a transfer has left behind)"
         )
 
 
-def _reserve(connection: BaseDatabaseWrapper, way: Route) -> tuple[Shifts, Shifts]:
-    """Set ids aside behind those that other contexts have on the new side.
+def _reserve_ids(connection: BaseDatabaseWrapper, route: Route) -> tuple[Shifts, Shifts]:
+    """Reserve ids behind those of the other contexts on the new side.
 
-    All ids of a table are shifted by the same number, so their order stays what it is.
+    All ids of a table are shifted by the same number, so their order stays the same.
     """
     shifts, ends = {}, {}
-    lock(connection, map(model_of, QUEUES))
-    for model in map(model_of, QUEUES):
-        shift = sequences.last(connection, model)
-        end = shift + sequences.last(connections[way.old], model) + sequences.RESERVE
-        sequences.set_last(connection, model, end)
+    # Without the locks, another context could take ids between the two statements on a sequence.
+    lock_tables(connection, map(model_of, QUEUE_TABLES))
+    for model in map(model_of, QUEUE_TABLES):
+        shift = sequences.last_id(connection, model)
+        end = shift + sequences.last_id(connections[route.old], model) + sequences.RESERVE
+        sequences.set_last_id(connection, model, end)
         shifts[model._meta.db_table], ends[model._meta.db_table] = shift, end
     return shifts, ends
 
 
-def close(way: Route) -> None:
-    """Stop the movers on the old side, then refuse all writes; wait for what is under way there."""
-    number = _number(way)
-    why = f"handed over to {way.new}"
-    with transaction.atomic(using=way.old):
-        there = row_of(way.label, way.old)
-        if there is None or there.number != number:
-            before = partitions.pause_all(way, why)
-            Transfer.objects.using(way.old).update_or_create(
-                context=way.label,
+def close_old_side(route: Route) -> None:
+    """Stop the movers on the old side, then refuse all writes; wait for its open transactions."""
+    if route.new_side is None:
+        raise TransferRefused(f"no transfer of {route.label!r} to {route.new!r} has begun")
+    number = UUID(str(route.new_side.number))
+    with transaction.atomic(using=route.old):
+        old_side = transfer_row(route.label, route.old)
+        # After a crash the partitions are paused by this transfer already: what an operator had
+        # paused before is only known from the row.
+        if old_side is None or old_side.number != number:
+            before = pause_partitions(route, f"transferred to {route.new}")
+            Transfer.objects.using(route.old).update_or_create(
+                context=route.label,
                 defaults={
                     "number": number,
                     "state": TransferState.CLOSING,
-                    "other": way.new,
+                    "other": route.new,
                     "details": {"paused": before},
                     "changed_at": timezone.now(),
                 },
             )
     faults.point("transfer.after_pause")
-    if row_of(way.label, way.old, TransferState.CLOSED) is None:
-        patiently(way.old, lambda connection: _close(connection, way))
+    old_side = transfer_row(route.label, route.old)
+    if old_side is None or old_side.state != TransferState.CLOSED:
+        retry_until_locked(route.old, lambda connection: _guard_old_side(connection, route))
     faults.point("transfer.after_close")
 
 
-def _close(connection: BaseDatabaseWrapper, way: Route) -> None:
-    guards.install(connection, way.label, guards.LEAVING)
-    rows = Transfer.objects.using(way.old).filter(context=way.label)
+def _guard_old_side(connection: BaseDatabaseWrapper, route: Route) -> None:
+    install_guards(connection, route.label, CLOSED_MESSAGE)
+    rows = Transfer.objects.using(route.old).filter(context=route.label)
     rows.filter(state=TransferState.CLOSING).update(
         state=TransferState.CLOSED, changed_at=timezone.now()
     )
     faults.point("transfer.before_close")
 
 
-def finish(way: Route, advance: Advance) -> int:
-    """Make the new side like the old one, which nobody can change any more; return how much it was.
+def finish_copy(route: Route, advance: Advance) -> int:
+    """Make the new side equal to the old one, which is closed; return how many rows changed.
 
     One transaction on the new side.
     """
-    with writing(way.label, way.new) as here:
-        if here.state not in (TransferState.COPYING, TransferState.MOVED):
-            raise TransferRefused(f"the hand-over of {way.label!r} has gone on meanwhile")
-        changed = equalise(way.tables(), way.old, way.new, advance)
-        _set_sequences(way, here)
-        partitions.repeat(way, f"being handed over from {way.old}")
-        checkpoints.repeat(way, here.details["shifts"][table(StoredEvent)])
-        set_state(way.new, way.label, TransferState.MOVED)
+    with unguarded_transaction(route.label, route.new) as new_side:
+        # Another process may have aborted or opened while this one waited for the row.
+        if new_side.state not in (TransferState.COPYING, TransferState.MOVED):
+            raise TransferRefused(f"the transfer of {route.label!r} has gone on meanwhile")
+        changed = equalise(route.tables(), route.old, route.new, advance)
+        _copy_sequences(route, new_side)
+        copy_partitions(route)
+        copy_checkpoints(route, new_side.details["shifts"][table(StoredEvent)])
+        set_transfer_state(route.new, route.label, TransferState.MOVED)
         faults.point("transfer.before_finish")
     faults.point("transfer.after_finish")
     return changed
 
 
-def _set_sequences(way: Route, here: Transfer) -> None:
-    old, new = connections[way.old], connections[way.new]
-    for model in filter(sequences.counts, own_models(way.label)):
-        sequences.set_last(new, model, sequences.last(old, model))
-    for model in map(model_of, QUEUES):
-        if _used(way, here, model) > here.details["ends"][model._meta.db_table]:
+def _copy_sequences(route: Route, new_side: Transfer) -> None:
+    old, new = connections[route.old], connections[route.new]
+    for model in filter(sequences.has_sequence, own_models(route.label)):
+        sequences.set_last_id(new, model, sequences.last_id(old, model))
+    for model in map(model_of, QUEUE_TABLES):
+        # Beyond the reserve, the shifted ids would collide with those of other contexts.
+        if _last_used_id(route, new_side, model) > new_side.details["ends"][model._meta.db_table]:
             raise TransferRefused(
-                f"{model._meta.db_table} has used up the ids that were set aside: take the "
-                "hand-over back with --abort, and begin again"
+                f"{model._meta.db_table} has used up the ids that were reserved: abort the "
+                "transfer with --abort, and begin again"
             )
 
 
-def _used(way: Route, here: Transfer, model: type[models.Model]) -> int:
+def _last_used_id(route: Route, new_side: Transfer, model: type[models.Model]) -> int:
     """Return the last id on the new side that the old side has used up."""
-    shift: int = here.details["shifts"][model._meta.db_table]
-    return shift + sequences.last(connections[way.old], model)
+    shift: int = new_side.details["shifts"][model._meta.db_table]
+    return shift + sequences.last_id(connections[route.old], model)
 
 
 def return_unused_ids(
-    connection: BaseDatabaseWrapper, here: Transfer, used: Mapping[str, int]
+    connection: BaseDatabaseWrapper, new_side: Transfer, used: Mapping[str, int]
 ) -> None:
-    """Give back the ids that were set aside and not used, unless somebody has gone beyond them."""
-    lock(connection, map(model_of, QUEUES))
-    for model in map(model_of, QUEUES):
+    """Give back the reserved ids that were not used, unless a context has ids behind them."""
+    lock_tables(connection, map(model_of, QUEUE_TABLES))
+    for model in map(model_of, QUEUE_TABLES):
         name = model._meta.db_table
-        if sequences.last(connection, model) == here.details["ends"][name]:
-            sequences.set_last(connection, model, used[name])
+        if sequences.last_id(connection, model) == new_side.details["ends"][name]:
+            sequences.set_last_id(connection, model, used[name])
 
 
-def open_(way: Route) -> None:
+def open_new_side(route: Route) -> None:
     """Let the context live on the new side."""
-    there = way.there
-    if there is None or there.state not in (TransferState.CLOSED, TransferState.LEFT):
-        raise TransferRefused(f"{way.label!r} is not closed on {way.old!r}")
+    old_side = route.old_side
+    # Opened while the old side accepts writes, the context would live on both.
+    if old_side is None or old_side.state not in (TransferState.CLOSED, TransferState.LEFT):
+        raise TransferRefused(f"{route.label!r} is not closed on {route.old!r}")
+    paused = old_side.details.get("paused", [])
     faults.point("transfer.before_open")
-    patiently(way.new, lambda connection: _open(connection, way, there))
+    retry_until_locked(route.new, lambda connection: _open(connection, route, paused))
     faults.point("transfer.after_open")
-    set_state(way.old, way.label, TransferState.LEFT)
+    set_transfer_state(route.old, route.label, TransferState.LEFT)
 
 
-def _open(connection: BaseDatabaseWrapper, way: Route, there: Transfer) -> None:
-    rows = Transfer.objects.using(way.new).select_for_update().filter(context=way.label)
-    here = rows.get()
-    if here.state == TransferState.OPEN:
+def _open(
+    connection: BaseDatabaseWrapper, route: Route, still_paused: Sequence[QueuePartition]
+) -> None:
+    # Locked: an abort marks the same row, so one of the two wins and the other sees it.
+    rows = Transfer.objects.using(route.new).select_for_update().filter(context=route.label)
+    new_side = rows.get()
+    if new_side.state == TransferState.OPEN:
         return
-    if here.state != TransferState.MOVED:
+    if new_side.state != TransferState.MOVED:
         raise TransferRefused(
-            f"the hand-over of {way.label!r} is {here.state}: it cannot be opened"
+            f"the transfer of {route.label!r} is {new_side.state}: the new side cannot be opened"
         )
-    guards.remove(connection, way.label)
-    used = {each._meta.db_table: _used(way, here, each) for each in map(model_of, QUEUES)}
-    return_unused_ids(connection, here, used)
-    partitions.resume(way.new, way.label, there.details.get("paused", []))
-    set_state(way.new, way.label, TransferState.OPEN)
-
-
-def _number(way: Route) -> UUID:
-    here = way.here
-    if here is None:
-        raise TransferRefused(f"no hand-over of {way.label!r} to {way.new!r} has begun")
-    return UUID(str(here.number))
+    remove_guards(connection, route.label)
+    used = {
+        each._meta.db_table: _last_used_id(route, new_side, each)
+        for each in map(model_of, QUEUE_TABLES)
+    }
+    return_unused_ids(connection, new_side, used)
+    resume_partitions(route.new, route.label, still_paused)
+    set_transfer_state(route.new, route.label, TransferState.OPEN)

@@ -1,4 +1,4 @@
-"""Create the superuser of `make run`, whose password everybody knows."""
+"""Create the superuser of `make run`, whose password is public."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -13,7 +13,7 @@ NAME = PASSWORD = "demo"  # noqa: S105  not a secret
 class Command(BaseCommand):
     """Create or reset the superuser demo/demo and print where to log in; only with DEBUG on."""
 
-    help = "Creates the superuser demo with the password demo, for local play: only with DEBUG on."
+    help = "Creates the superuser demo with the password demo, for local use: only with DEBUG on."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Accept the address that the printed line names."""
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         """Create the superuser; raises CommandError when DEBUG is off."""
         if not settings.DEBUG:
             raise CommandError(
-                "DEBUG is off, and this superuser's password is known to everybody. "
+                "DEBUG is off, and the password of this superuser is public. "
                 "Use createsuperuser instead."
             )
         user, _ = get_user_model().objects.get_or_create(username=NAME)

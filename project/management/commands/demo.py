@@ -1,4 +1,4 @@
-"""``manage.py demo``: the whole flow, for somebody who has no orders at hand."""
+"""``manage.py demo``: the whole flow, with generated orders."""
 
 import secrets
 from argparse import ArgumentParser
@@ -7,57 +7,57 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.management.arguments import positive
+from outbox_inbox.management.arguments import whole_number
 from outbox_inbox.management.base import WrongUsage
-from project.outside.checking import wrong_countries, wrong_orders
-from project.outside.command import OutsideCommand
-from project.outside.deployed import all_here, names
-from project.outside.made_orders import make_orders
+from project.simulation.command import SimulationCommand
+from project.simulation.deployment import both_deployed, deployed_labels
+from project.simulation.generated_orders import generate_orders
+from project.simulation.verification import wrong_countries, wrong_orders
 
-MOST = 100_000
+MAX_ORDERS = 100_000
 
 
-class Command(OutsideCommand):
-    """Make orders, place them, cancel some, dispatch most, and check the sums."""
+class Command(SimulationCommand):
+    """Generate orders, place them, cancel some, dispatch most, and verify the result."""
 
     help = (
-        "Make orders and do business with them: place all, cancel one in twenty, dispatch most of "
-        "the others, report each hop in between, and check the sums. Without --seed every run "
-        "brings new orders; a run with a seed that was used before changes nothing. "
-        "Exit code 3: all was done, and something is not as it should be."
+        "Generate orders: place all, cancel one in twenty, dispatch most of the others, report each "
+        "hop in between, and verify the sums. Without --seed every run generates new orders; a run "
+        "with a seed that was used before changes nothing. "
+        "Exit code 3: the run is complete, and something is not as it should be."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the number of orders, and the seed."""
         parser.add_argument(
             "--orders",
-            type=positive,
+            type=whole_number(1),
             default=200,
             metavar="N",
-            help=f"how many, up to {MOST:,}; default: 200",
+            help=f"how many, up to {MAX_ORDERS:,}; default: 200",
         )
         parser.add_argument(
             "--seed",
-            type=positive,
+            type=whole_number(1),
             metavar="S",
-            help="a number that the orders are made from; default: another one each time",
+            help="a number that determines the orders; default: another one each time",
         )
         super().add_arguments(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Make the orders, do as `place_orders` does, and hold the outcome against them."""
-        if not all_here():
+        """Generate the orders, run a business day, and compare the result with the orders."""
+        if not both_deployed():
             raise CommandError(
-                f"demo plays with both contexts, and this deployment has {names()} only: leave "
+                f"demo needs both contexts, and this deployment has {deployed_labels()} only: leave "
                 "CONTEXTS unset, or run place_orders in each deployment"
             )
-        if options["orders"] > MOST:
-            raise WrongUsage(f"--orders {options['orders']}: expected at most {MOST:,}")
+        if options["orders"] > MAX_ORDERS:
+            raise WrongUsage(f"--orders {options['orders']}: expected at most {MAX_ORDERS:,}")
         seed = options["seed"] or 1 + secrets.randbelow(10**9)
-        orders = make_orders(options["orders"], seed)
-        self.note(f"The orders of --seed {seed}.", options)
+        orders = generate_orders(options["orders"], seed)
+        self.print_note(f"The orders of --seed {seed}.", options)
 
-        def check() -> Iterable[str]:
+        def verify() -> Iterable[str]:
             return [*wrong_orders(orders), *wrong_countries()]
 
-        self.play(orders, options, check)
+        self.run_day(orders, options, verify)

@@ -1,4 +1,4 @@
-"""``manage.py place_orders``: real input through the real use cases."""
+"""``manage.py place_orders``: orders from files, through the use cases of both contexts."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -7,21 +7,22 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from outbox_inbox.management.arguments import seconds
-from project.outside.business import PATIENCE
-from project.outside.command import OutsideCommand, at_most
-from project.outside.order_files import WrongFiles, read_orders
+from project.simulation.business_day import PATIENCE
+from project.simulation.command import SimulationCommand, at_most
+from project.simulation.order_files import InvalidFiles, read_orders
 
 
-class Command(OutsideCommand):
-    """Place the orders of two files, and dispatch those that were shipped."""
+class Command(SimulationCommand):
+    """Place the orders of two files, and dispatch the shipped ones."""
 
     help = (
-        "Place the orders of two CSV files, dispatch those that have been shipped, and report each "
-        "hop in between. Nothing is stored when anything is wrong in the files. Doing it again, "
-        "after a crash too, changes nothing that has been done: the order ids see to that. "
-        "Where only one of the contexts is deployed (CONTEXTS), only its part is done: ordering "
-        "places the orders; shipping dispatches them, as soon as they have been booked. "
-        "Exit code 1: a file is wrong; 3: all was done, and something is not as it should be."
+        "Place the orders of two CSV files, dispatch the shipped ones, and report each hop in "
+        "between. Nothing is stored if a file has a mistake. The command may be repeated, after a "
+        "crash too: an order id is placed and dispatched once. Where only one of the contexts is "
+        "deployed (CONTEXTS), only its part is done: ordering places the orders; shipping "
+        "dispatches them, as soon as they have been booked. "
+        "Exit code 1: a file has a mistake; 3: the run is complete, and something is not as it "
+        "should be."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -41,9 +42,9 @@ class Command(OutsideCommand):
         super().add_arguments(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Read both files completely before anything is done."""
+        """Read both files completely before the first order is placed."""
         try:
             orders = read_orders(options["orders"], options["lines"])
-        except WrongFiles as wrong:
-            raise CommandError(at_most(wrong.problems)) from wrong
-        self.play(orders, options)
+        except InvalidFiles as invalid:
+            raise CommandError(at_most(invalid.problems)) from invalid
+        self.run_day(orders, options)

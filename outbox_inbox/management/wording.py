@@ -1,0 +1,26 @@
+"""Numbers, ages and states as an operator reads them."""
+
+from datetime import datetime
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with its noun: "1 message", "1,203 messages"."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def age_text(seconds: float | None) -> str:
+    """Return an age: ``0.4 s``, ``12 s``, ``3 min``, ``5.2 h``, ``4.1 d``; None: ``-``."""
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} d"
+
+
+def state_text(state: str, until: datetime | None = None) -> str:
+    """Return the state of a partition or a read model, and the time of its next try."""
+    name = {"resting": "backing off"}.get(state, state)
+    return name if until is None else f"{name} until {until:%Y-%m-%d %H:%M:%S} UTC"
