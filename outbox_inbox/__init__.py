@@ -9,8 +9,8 @@ from datetime import datetime
 from uuid import UUID
 
 from .events import DomainEvent, IntegrationEvent
+from .events.decorators import handles, inbound, outbound, upcasts
 from .events.envelope import Envelope
-from .events.marking import handles, inbound, outbound, upcasts
 from .exceptions import (
     ConcurrencyError,
     DuplicateMessage,

@@ -17,9 +17,8 @@ from outbox_inbox.queues.run import Lost, Run
 from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
 
-from . import quarantine
-from .admission import Refusal, vet
-from .quarantine import Kept
+from .admission import Refusal, accept_message
+from .quarantine import RefusedMessage, announce_quarantined, quarantine_messages
 
 _well: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
 """Labels of contexts whose intake has forgotten every outage that this process knows of.
@@ -105,35 +104,35 @@ def _receive_batch(run: Run, tally: Tally) -> bool:
     source.acknowledge(context, messages)
     faults.point("receive.after_ack")
     tally.add(Outcome(done=len(messages)))
-    quarantine.announce(context, kept)
+    announce_quarantined(context, kept)
     return True
 
 
-def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[Kept]:
+def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[RefusedMessage]:
     """Store what may come in, and keep the rest aside."""
     kept, _ = admit(context, messages)
     if kept:
-        quarantine.keep(context, kept)
+        quarantine_messages(context, kept)
     return kept
 
 
 def admit(
     context: Context, messages: Sequence[ReceivedMessage]
-) -> tuple[list[Kept], list[ReceivedMessage]]:
+) -> tuple[list[RefusedMessage], list[ReceivedMessage]]:
     """Let into the inbox what may come in, in runs of one source, in the caller's transaction.
 
     Returns:
         Those that may not, with the reason, and those of contracts nobody subscribed to.
     """
-    kept: list[Kept] = []
+    kept: list[RefusedMessage] = []
     ignored: list[ReceivedMessage] = []
     run: list[tuple[ReceivedMessage, statements.ReceivedRow]] = []
     before = ""
     for message in messages:
         try:
-            accepted = vet(context, message)
+            accepted = accept_message(context, message)
         except Refusal as refusal:
-            kept.append(Kept(message, refusal.reason, refusal.detail))
+            kept.append(RefusedMessage(message, refusal.reason, refusal.detail))
             continue
         if accepted is None:
             ignored.append(message)
@@ -150,14 +149,16 @@ def admit(
 
 def _insert(
     context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, statements.ReceivedRow]]
-) -> list[Kept]:
+) -> list[RefusedMessage]:
     """Insert messages of one source; return those whose id stands for something else."""
     rows = [row for _, row in pairs]
     if intake.insert(rows, context, source) == len(rows):
         return []
     conflicts = {id(row) for row in intake.changed(rows, context, source)}
     return [
-        Kept(message, QuarantineReason.CONFLICT, "its id was received before, with another payload")
+        RefusedMessage(
+            message, QuarantineReason.CONFLICT, "its id was received before, with another payload"
+        )
         for message, row in pairs
         if id(row) in conflicts
     ]

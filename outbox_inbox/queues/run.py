@@ -1,6 +1,6 @@
 """One worker's stay on one partition."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
@@ -73,15 +73,15 @@ class Run:
             self.show_life()
 
     @contextmanager
-    def giving_way(self, *, waited: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    def giving_way(self) -> Iterator[None]:
         """Turn the errors with which a database resolves a deadlock into `GaveWay`.
 
-        ``waited``: asked whether having waited too long for a lock is one of them.
+        For the worker's own statements only: a consumer that waits too long for a lock has failed.
         """
         try:
             yield
         except OperationalError as error:
-            if gave_way(self.connection, error, waited=waited()):
+            if gave_way(self.connection, error):
                 raise GaveWay from error
             raise
 

@@ -45,10 +45,8 @@ class LocalTransport(Transport):
                 said = moved.refusal_text(error)
                 if said is None:
                     raise
-                unavailable = TransportUnavailable(said)
-                # A deployment ends it, not a repair: after it a long back-off would be for nothing.
-                unavailable.longest = timedelta(seconds=5)
-                raise unavailable from error
+                # It ends with a deployment, so the back-off stays short: no long wait after that.
+                raise TransportUnavailable(said, longest=timedelta(seconds=5)) from error
         return Published(sent=[message.row for message in messages])
 
 
