@@ -9,18 +9,10 @@ from contextlib import ExitStack, contextmanager
 from django.db import transaction
 
 from outbox_inbox.conf import faults
-from outbox_inbox.queues import announcing, statements
-from outbox_inbox.queues.run import GaveWay, Lost, Run
+from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.statements.dialects import gave_way
-
-
-class AttemptFailed(Exception):
-    """The transaction of an attempt was rolled back, because of its deliveries; `error` says why."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 @contextmanager
@@ -56,7 +48,7 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
         faults.point("dispatch.after_commit")
     except Exception as error:
         if commit.done:  # the effects are stored: another attempt would apply them twice
-            announcing.hook_failed(run.context, row, error)
+            announcements.hook_failed(run.context, row, error)
         elif gave_way(run.connection, error, waited=False):
             raise GaveWay from error
         elif isinstance(error, Lost) or run.disconnected(error):
