@@ -1,4 +1,4 @@
-# Needs python3 (3.11 or newer, with venv) and make; everything else is installed into .venv.
+# Needs python3 (3.11 or newer, with venv) and make. Everything else is installed into .venv.
 
 PYTHON3 ?= python3
 PYTHON  := .venv/bin/python
@@ -10,7 +10,7 @@ ARGS    ?=
 .DEFAULT_GOAL := help
 .PHONY: help demo run worker test servers mysql acceptance check lint types imports migrations system bench format clean
 
-help: ## List what can be made
+help: ## List all targets
 	@echo "make ..."
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -24,7 +24,7 @@ run: .venv ## Start the site with a demo superuser (PORT=8000)
 	$(MANAGE) create_demo_superuser --address http://127.0.0.1:$(PORT)
 	$(MANAGE) runserver 127.0.0.1:$(PORT)
 
-worker: .venv ## Keep the queues of that site moving, until it is stopped
+worker: .venv ## Run the worker of that site until it is stopped
 	$(MANAGE) run_contexts
 
 # ------------------------------------------------------------------------------------------ tests
@@ -34,11 +34,11 @@ test: .venv ## Run the tests on SQLite, PostgreSQL and MariaDB if they answer (A
 servers: .venv ## Install and start what the tests use (Debian, as root)
 	bash tests/servers.sh
 
-mysql: .venv ## Start a MySQL server (Debian amd64), and run all on it that touches a database
+mysql: .venv ## Start a MySQL server (Debian amd64), and run on it all tests that touch a database
 	bash tests/mysql.sh
 	$(PYTHON) -m tests --on=mysql $(ARGS)
 
-acceptance: .venv ## Run the long battery: workers killed again and again, and all on MariaDB
+acceptance: .venv ## Run the long battery (workers are killed again and again), and all tests on MariaDB
 	$(PYTHON) -m tests --in-turn -m slow $(ARGS)
 	$(PYTHON) -m tests --on=mariadb $(ARGS)
 
@@ -46,7 +46,7 @@ bench: .venv ## Measure against bare loops that do the same work
 	$(PYTHON) -m benchmarks $(ARGS)
 
 # ----------------------------------------------------------------------------------------- checks
-check: lint types imports migrations system test ## Check everything: what must hold before a commit
+check: lint types imports migrations system test ## Run every check that must pass before a commit
 
 lint: .venv ## Check style with ruff
 	.venv/bin/ruff check .
@@ -68,19 +68,19 @@ format: .venv ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-# ---------------------------------------------------------------------------------------- the rest
-.venv: .venv/.installed ## Install what is needed into .venv
+# --------------------------------------------------------------------------------- the virtualenv
+.venv: .venv/.installed ## Install the dependencies into .venv
 
 .venv/.installed: requirements.txt
 	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or newer is needed; make PYTHON3=/path/to/python3 says which to use."; exit 1; }
+		|| { echo "Python 3.11 or newer is needed; choose one with make PYTHON3=/path/to/python3"; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "Python's venv module is needed; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON3) -m venv .venv
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-clean: ## Remove what was made: .venv, the demo's database, the MySQL of the tests, caches
+clean: ## Remove .venv, the demo's database, the MySQL of the tests and all caches
 	if [ -f .mysql/pid ]; then kill "$$(cat .mysql/pid)" || true; fi
 	rm -rf .venv db.sqlite3 db.sqlite3-shm db.sqlite3-wal .pytest_cache .mypy_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis dist .mysql

@@ -9,7 +9,7 @@ from django.db import connection
 from benchmarks.harness import Comparison, Work
 from benchmarks.store.events import FIRST, Bought, bought
 from benchmarks.tables import STREAM, clear_tables
-from outbox_inbox.aggregates import Repository, snapshots
+from outbox_inbox.aggregates import Repository, forget_snapshots
 from outbox_inbox.events import codec
 
 _EVENTS: Final = 1_000
@@ -46,7 +46,7 @@ SHORT: Final = Repository(
 def fill(_: float) -> None:
     """Create the stream, with a snapshot shortly before its end."""
     clear_tables()
-    snapshots.forget("store")
+    forget_snapshots("store")
     events = [bought(number, order="1") for number in range(FIRST, FIRST + _EVENTS)]
     for part in (events[:-_AFTER_SNAPSHOT], events[-_AFTER_SNAPSHOT:]):
         with SHORT.atomic():

@@ -12,9 +12,7 @@ from .events import Cancelled, GoodsLeft, Overdue, Placed
 
 # One translator for the three events. Two would be two consumers, each at its own pace: if the first
 # failed, a cancellation could be published before its order.
-@outbound(Placed)
-@outbound(Cancelled)
-@outbound(Overdue)
+@outbound(Placed, Cancelled, Overdue)
 def announce(
     event: Placed | Cancelled | Overdue,
 ) -> OrderPlaced | OrderCancelled | OrderOverdue:

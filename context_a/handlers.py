@@ -11,9 +11,7 @@ from .services import OrderRefused, mark_shipped
 # in which they were recorded; of three consumers, each at its own pace, the one that updates a summary
 # could run before the one that creates it.
 # All effects are in this database, so many events may share a transaction.
-@handles(Placed, transaction="batch")
-@handles(Cancelled, transaction="batch")
-@handles(Shipped, transaction="batch")
+@handles(Placed, Cancelled, Shipped, transaction="batch")
 def update_summary(event: Placed | Cancelled | Shipped) -> None:
     """Create or update the summary of an order."""
     summary = OrderSummary.objects.filter(order_id=event.order_id)

@@ -12,8 +12,7 @@ from .models import CountryBoard
 
 
 # It gets many events at once, so it needs one UPDATE a country for all of them.
-@projects(Placed, into="country_board", batch=True)
-@projects(Cancelled, into="country_board", batch=True)
+@projects(Placed, Cancelled, into="country_board", many=True)
 def count_by_country(events: list[Placed | Cancelled]) -> None:
     """Update the board: a placed order is added, a cancelled one is subtracted."""
     orders: Counter[str] = Counter()

@@ -12,9 +12,7 @@ from .events import HandedToCarrier, RequestUrged, RequestWithdrawn, ShipmentReq
 
 # One translator for the three contracts, so that a withdrawal never overtakes its request: each of
 # several translators would be a consumer at its own pace.
-@inbound(OrderPlaced)
-@inbound(OrderCancelled)
-@inbound(OrderOverdue)
+@inbound(OrderPlaced, OrderCancelled, OrderOverdue)
 def translate_order(
     event: OrderPlaced | OrderCancelled | OrderOverdue,
 ) -> ShipmentRequested | RequestWithdrawn | RequestUrged:

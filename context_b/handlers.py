@@ -13,9 +13,7 @@ from .models import CountryBoard, Shipment
 
 
 # One handler for the three events, so that a withdrawal never overtakes its request.
-@handles(ShipmentRequested, transaction="batch")
-@handles(RequestWithdrawn, transaction="batch")
-@handles(RequestUrged, transaction="batch")
+@handles(ShipmentRequested, RequestWithdrawn, RequestUrged, transaction="batch")
 def update_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -> None:
     """Book a requested shipment, call off a withdrawn one, mark a late one as urgent."""
     match event:
@@ -35,8 +33,7 @@ def update_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged)
 
 # It handles ordering's contracts directly, without a translator: the board counts orders as ordering
 # sees them. It gets many events at once, so it needs one UPDATE a country for all of them.
-@handles(OrderPlaced, batch=True)
-@handles(OrderCancelled, batch=True)
+@handles(OrderPlaced, OrderCancelled, many=True)
 def count_orders(events: list[OrderPlaced | OrderCancelled]) -> None:
     """Update the board: a placed order is added, a cancelled one is subtracted."""
     orders: Counter[str] = Counter()

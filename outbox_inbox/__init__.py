@@ -5,8 +5,8 @@ This module holds the public names. It imports no models, so that every ``models
 """
 
 from .events import DomainEvent, IntegrationEvent
+from .events.decorators import handles, inbound, outbound, upcasts
 from .events.envelope import Envelope
-from .events.marking import handles, inbound, outbound, upcasts
 from .exceptions import (
     ConcurrencyError,
     DuplicateMessage,

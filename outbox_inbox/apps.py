@@ -17,10 +17,10 @@ class OutboxInboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, arm the faults asked for, connect the receivers; repeatable.
+        """Register the checks, arm the faults, connect the receivers; may be called again.
 
         Raises:
-            SettingsError: faults are asked for where they are not allowed.
+            SettingsError: faults are configured where they are not allowed.
         """
         from .checks import check_contexts, check_servers
         from .conf import faults
@@ -34,7 +34,7 @@ class OutboxInboxConfig(AppConfig):
 
 
 def _ensure_partitions(*, using: str, apps: Apps = installed_apps, **_: Any) -> None:
-    # The tables may have been migrated away again.
+    # Migrating back to zero drops the tables, and sends this signal too.
     if "partition" in apps.all_models["outbox_inbox"]:
         from .queues.partitions import ensure_partitions
 

@@ -1,8 +1,8 @@
 """Every error of the app, under one root.
 
 The docstring of a class says what happened, why, and the way out; it is also the message when
-the class is raised without one. Retryable and permanent errors are different types: whatever is
-a `PermanentError` goes to the dead letters at once, any other exception of a handler is retried.
+the class is raised without one. Retryable and permanent errors are different types: a message that
+fails with a `PermanentError` is dead at once, after any other exception of a handler it is retried.
 """
 
 import inspect
@@ -11,6 +11,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
+
+_MOST_ERRORS = 20
 
 
 class OutboxInboxError(Exception):
@@ -29,7 +31,7 @@ class NotInAtomicBlock(OutboxInboxError):
 
 
 class ConcurrencyError(OutboxInboxError):
-    """The stream is not at the expected version: somebody else appended to it in between.
+    """The stream is not at the expected version: another transaction has appended to it.
 
     The decision behind this event was made on an old state. Nothing was stored; read the stream
     again, decide again, and record with the new version.
@@ -39,24 +41,24 @@ class ConcurrencyError(OutboxInboxError):
 class DuplicateMessage(OutboxInboxError):
     """A message with this id has been recorded before.
 
-    With an id of the caller's own (`record(..., message_id=)`) this says that an earlier attempt
-    did commit; nothing more has to be done.
+    With an id of the caller's own (`record(..., message_id=)`) this means that an earlier attempt
+    was committed; nothing more has to be done.
     """
 
 
 class ForeignCheckpoint(OutboxInboxError):
-    """A subscription was restored from a dump, and counts in another server's transactions.
+    """A subscription was restored from a dump: its checkpoint has another server's transaction ids.
 
-    What it has handled cannot be told by the ids of this server. Nothing was read. Run
-    `manage.py rebase_checkpoints`, before anything is recorded on this database.
+    On this server they do not say which events were handled. Nothing was read. Run
+    `manage.py rebase_checkpoints` before anything is recorded on this database.
     """
 
 
 class PermanentError(OutboxInboxError):
     """Trying again cannot help.
 
-    Raise it (or a subclass) in a handler or translator to send the delivery to the dead letters
-    at once, without the attempts that are left.
+    Raise it (or a subclass) in a handler or translator to make the delivery a dead letter at once,
+    without further attempts.
     """
 
 
@@ -67,7 +69,7 @@ class InvalidEvent(OutboxInboxError):
 
     Attributes:
         event: the class name of the event.
-        errors: every field at fault, with its path and the reason: ``lines[3].price: NaN is ...``.
+        errors: every invalid field, with its path and the reason: ``lines[3].price: NaN is ...``.
     """
 
     def __init__(self, event: str, errors: Sequence[str]) -> None:
@@ -76,9 +78,7 @@ class InvalidEvent(OutboxInboxError):
         self.errors = list(errors)
 
     def __str__(self) -> str:
-        shown, rest = self.errors[:20], len(self.errors[20:])
-        more = [f"and {rest} more"] if rest else []
-        return f"{self.event}: " + "; ".join(shown + more)
+        return f"{self.event}: {_shown(self.errors)}"
 
 
 class InvalidSnapshot(OutboxInboxError):
@@ -89,7 +89,7 @@ class InvalidSnapshot(OutboxInboxError):
 
     Attributes:
         state: the class name of the state.
-        errors: every field at fault, with its path and the reason: ``total: NaN is ...``.
+        errors: every invalid field, with its path and the reason: ``total: NaN is ...``.
     """
 
     def __init__(self, state: str, errors: Sequence[str]) -> None:
@@ -99,15 +99,20 @@ class InvalidSnapshot(OutboxInboxError):
 
     def __str__(self) -> str:
         return (
-            f"no snapshot can be taken of {self.state}: {'; '.join(self.errors[:20])}. Change the "
+            f"a snapshot of {self.state} cannot be stored: {_shown(self.errors)}. Change the "
             "fields, or do without snapshots (snapshot_every=None) until that is done"
         )
+
+
+def _shown(errors: Sequence[str]) -> str:
+    more = len(errors) - _MOST_ERRORS
+    return "; ".join([*errors[:_MOST_ERRORS], *([f"and {more} more"] if more > 0 else [])])
 
 
 class UnreadableMessage(PermanentError):
     """A stored message cannot be turned into its event.
 
-    It is no JSON object, exceeds a limit (size, depth, nodes), does not fit the fields of the
+    It is not a JSON object, exceeds a limit (size, depth, nodes), does not fit the fields of the
     class, or an upcaster is missing or failed. Correct the class or its upcasters, then retry
     the message; or discard it.
     """
@@ -124,25 +129,25 @@ class NewerVersion(OutboxInboxError):
 class HopLimitExceeded(PermanentError):
     """An event was recorded at the end of a chain of messages longer than MAX_HOPS.
 
-    Two handlers or translators probably answer each other without end. Break the loop, or raise
-    `OUTBOX_INBOX["MAX_HOPS"]` when the chain is meant to be this long, and retry the message.
+    Two handlers or translators probably answer each other endlessly. Break the loop, or raise
+    `OUTBOX_INBOX["MAX_HOPS"]` if the chain is meant to be this long, and retry the message.
     """
 
 
 class NotAContext(OutboxInboxError, LookupError):
-    """A class or a label belongs to no context.
+    """A class or a label does not belong to a context.
 
-    A class belongs to the context whose app contains its module, and an app is a context when its
-    AppConfig is a subclass of `outbox_inbox.contexts.ContextConfig` and stands in INSTALLED_APPS.
+    A class belongs to the context whose app contains its module. An app is a context if its
+    AppConfig is a subclass of `outbox_inbox.contexts.ContextConfig` and is in INSTALLED_APPS.
     """
 
 
 class SettingsError(OutboxInboxError, ImproperlyConfigured):
-    """A setting is wrong. The message names its path, its value and what is expected there."""
+    """A setting is wrong. The message names its path, its value and what is expected."""
 
 
 class ContextMoved(OutboxInboxError):
-    """The context was, or is being, handed over to another database, and is closed on this one.
+    """The context was, or is being, transferred to another database, and is closed on this one.
 
     Nothing was stored; roll the transaction back. Deploy this process with the settings that name
     the context's new database, and try again.
@@ -150,7 +155,7 @@ class ContextMoved(OutboxInboxError):
 
 
 class TransferRefused(OutboxInboxError):
-    """A context cannot be handed over like this; nothing was changed. The message says why."""
+    """A context cannot be transferred like this; nothing was changed. The message says why."""
 
 
 class RebuildFailed(OutboxInboxError):
@@ -179,17 +184,20 @@ class RebuildFailed(OutboxInboxError):
 class TransportUnavailable(OutboxInboxError):
     """The transport did not answer in time or could not be reached.
 
-    An outage is no message's fault and costs no attempts: the partition backs off and tries again.
+    An outage is not the fault of a message and costs no attempts: the partition backs off, and
+    tries again.
 
     Attributes:
-        longest: how long it rests at most before the next try; None: as BACKOFF says.
+        longest: the longest delay before the next try; None (default): as BACKOFF says.
     """
 
-    longest: timedelta | None = None
+    def __init__(self, *message: str, longest: timedelta | None = None) -> None:
+        super().__init__(*message)
+        self.longest = longest
 
 
 class MessageRefused(OutboxInboxError):
-    """The transport is there and refuses this message, for example because it is too large.
+    """The transport was reached and refuses this message, for example because it is too large.
 
     It counts as a failed attempt of this message only.
     """
@@ -198,6 +206,6 @@ class MessageRefused(OutboxInboxError):
 class HandlerError(OutboxInboxError):
     """A consumer did something that its contract does not allow, without raising an exception.
 
-    It left its transaction unusable, a translator returned something else than its events, or the
-    name of a delivery's consumer is unknown in this process. It counts as a failed attempt.
+    It left its transaction unusable, a translator returned something other than events, or the
+    delivery's consumer is unknown in this process. It counts as a failed attempt.
     """

@@ -1,4 +1,4 @@
-"""Process managers: what waits for several events, and for their absence, and then acts.
+"""Process managers: they wait for several events, and for missing ones, and then act.
 
 A process is a class. Its fields are what it remembers of one instance (one order, one customer);
 its marked methods are what it does. Like a handler it gets events by deliveries of the inbox, so
@@ -10,31 +10,29 @@ import inspect
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeVar, cast, dataclass_transform
+from typing import Any, ClassVar, Literal, cast, dataclass_transform, get_args
 
 from django.utils import timezone
 
-from .events import DomainEvent, IntegrationEvent, Meta, escaped, meta
+from .conf.section import suggestion
+from .events import DomainEvent, EventClass, Meta, checked_version, key_from
+from .events.marks import Function, Transaction, one_of, require_events, require_function
 from .exceptions import InvalidEvent
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-Event = type[DomainEvent] | type[IntegrationEvent]
 By = str | tuple[str, ...] | list[str] | Callable[[Any], str | None]
 Missing = Literal["keep", "ignore"]
-Transaction = Literal["message", "batch"]
 
-ATTRIBUTE = "__outbox_inbox_steps__"
-_WAITS = "__outbox_inbox_waits__"
+STEPS = "__outbox_inbox_steps__"
+TIME_OUT = "__outbox_inbox_time_out__"
 MAX_PROCESS_NAME = 180
 """Characters: the name of its time-outs, ``<name>.TimedOut``, has to fit beside events' names."""
-_LENGTHS = range(1, MAX_PROCESS_NAME + 1)
-_VERSIONS = range(1, 32_768)
 
 
 class TimedOut(DomainEvent, key="key"):
-    """A time-out of a process has come; delivered to this process only.
+    """A time-out of a process is due; delivered to this process only.
 
-    Its message id says which one it is: one that was cancelled or set anew since is not pending.
+    The instance remembers the message id of each pending time-out, so one that was cancelled or
+    set again is ignored when it comes.
     """
 
     key: str
@@ -45,9 +43,9 @@ class TimedOut(DomainEvent, key="key"):
 class StepMark:
     """A method that takes an event; the arguments of `starts` or `continues`."""
 
-    event: Event
+    decorator: Literal["starts", "continues"]
+    event: EventClass
     by: By
-    starts: bool
     missing: Missing = "keep"
 
 
@@ -59,39 +57,30 @@ class Route:
         event: the class.
         by: which instance they are for.
         starts: the name of the method that starts an instance, or None.
-        continues: the name of the method that goes on with one, or None.
-        missing: what happens while there is no instance: "keep" or "ignore".
+        continues: the name of the method that continues one, or None.
+        missing: what happens while the instance is not started: "keep" or "ignore".
     """
 
-    event: Event
+    event: EventClass
     by: By
     starts: str | None = None
     continues: str | None = None
     missing: Missing = "keep"
 
     def instance(self, event: Any) -> str | None:
-        """Return the key of the instance that an event is for; None: for none.
+        """Return the key of the instance that an event is for; None: the event is ignored.
 
         Raises:
-            InvalidEvent: a function of the user's returned neither.
+            InvalidEvent: a function given as ``by=`` returned neither text that fits nor None.
         """
-        if callable(self.by):
-            found = self.by(event)
-        else:
-            values = [getattr(event, name) for name in _names(self.by)]
-            texts = [str(getattr(value, "value", value)) for value in values]
-            found = (
-                None
-                if None in values
-                else "/".join(texts if len(texts) == 1 else map(escaped, texts))
-            )
-        given: object = found
-        if given is not None and not (isinstance(given, str) and 0 < len(given) <= 200):
-            raise InvalidEvent(
-                type(event).__name__,
-                [f"by= gives {found!r} for it; the key of a process has 1 to 200 characters"],
-            )
-        return found
+        names = (self.by,) if isinstance(self.by, str) else self.by
+        found: object = names(event) if callable(names) else key_from(event, names)
+        if found is None or (isinstance(found, str) and 0 < len(found) <= 200):
+            return found
+        raise InvalidEvent(
+            type(event).__name__,
+            [f"by= gives {found!r} for it; the key of a process has 1 to 200 characters"],
+        )
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field,))
@@ -108,8 +97,8 @@ class Process:
             ``<label>.<module>.<Class>``. Keep it when you rename or move the class.
         version: of the state, from 1; raised when the fields change.
         transaction: "message" (default) commits each step on its own; "batch" commits many
-            together, which is faster. For processes whose events have the key of their instance
-            only: of others, two batches could wait for each other's rows.
+            together, which is faster. Use it only where events have the key of their instance:
+            otherwise two batches could deadlock on each other's rows.
 
     Raises:
         TypeError, ValueError: in the class statement itself; also for a field or method that has
@@ -119,27 +108,24 @@ class Process:
     __outbox_inbox_meta__: ClassVar[Meta]
     process_name: ClassVar[str | None] = None
     transaction: ClassVar[Transaction] = "message"
-    routes: ClassVar[Mapping[Event, Route]] = MappingProxyType({})
+    routes: ClassVar[Mapping[EventClass, Route]] = MappingProxyType({})
     time_outs: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init_subclass__(
         cls, *, name: Any = None, version: Any = 1, transaction: Any = "message", **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
-        if name is not None and not (isinstance(name, str) and len(name) in _LENGTHS):
-            raise ValueError(f"{cls.__qualname__}: name={name!r}; expected 1 to "
-                             f"{MAX_PROCESS_NAME} characters")  # fmt: skip
-        if version not in _VERSIONS or isinstance(version, bool):
-            raise ValueError(f"{cls.__qualname__}: version is 1 to 32767, not {version!r}")
-        if transaction not in ("message", "batch"):
+        known = name is None or (isinstance(name, str) and 0 < len(name) <= MAX_PROCESS_NAME)
+        if not known:
             raise ValueError(
-                f"{cls.__qualname__}: transaction={transaction!r}; expected 'message' or 'batch'"
+                f"{cls.__qualname__}: name={name!r}; expected 1 to {MAX_PROCESS_NAME} characters"
             )
-        _refuse_taken(cls)
+        _require_free_names(cls)
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
         _require_defaults(cls)
-        cls.__outbox_inbox_meta__ = Meta("domain", None, version, ())
-        cls.process_name, cls.transaction = name, transaction
+        cls.process_name = name
+        cls.transaction = one_of("transaction", transaction, get_args(Transaction))
+        cls.__outbox_inbox_meta__ = Meta("domain", None, checked_version(cls, version), ())
         cls.routes = MappingProxyType(_routes(cls))
         cls.time_outs = MappingProxyType(_time_outs(cls))
 
@@ -152,54 +138,59 @@ class Process:
     def _step(self) -> "ProcessStep":
         found: ProcessStep | None = vars(self).get("__step__")
         if found is None:
-            raise RuntimeError(f"{type(self).__name__} is in no step: only its marked methods can "
-                               "do that, and only while an event is handled")  # fmt: skip
+            raise RuntimeError(
+                f"{type(self).__name__} is not in a step: only its marked methods can do this, "
+                "and only while an event is handled"
+            )
         return found
 
     @property
-    def _asked(self) -> "ProcessStep":
+    def _open_step(self) -> "ProcessStep":
+        # What is asked for after the method has returned would be lost: the step is stored already.
         if self._step.over:
-            raise RuntimeError(f"{type(self).__name__}: its step is over, and is stored already; "
-                               "ask within the marked method")  # fmt: skip
+            raise RuntimeError(
+                f"{type(self).__name__}: its step is over and stored already; ask within the "
+                "marked method"
+            )
         return self._step
 
     def time_out(self, name: str, *, at: datetime) -> None:
         """Set a time-out: the method marked ``@times_out(name)`` is called at this time.
 
-        Set again under the same name it replaces the one before. Its time has come by the clock
-        of the database; one in the past comes at once.
+        Setting it again under the same name replaces it. The clock of the database decides when
+        it is due; one in the past is due at once.
 
         Arguments:
             name: of a method marked with `times_out`.
             at: an aware datetime.
 
         Raises:
-            ValueError: no method is marked for this name, or ``at`` is no aware datetime.
-            RuntimeError: no step is being taken, or it is over.
+            ValueError: no method is marked for this name, or ``at`` is not an aware datetime.
+            RuntimeError: the process is not in a step, or the step is over.
         """
-        _require_known(type(self), name)
+        _require_time_out(type(self), name)
         when: object = at
         if not isinstance(when, datetime) or timezone.is_naive(when):
             raise ValueError(f"at={at!r}; expected an aware datetime")
-        self._asked.wanted[name] = at
+        self._open_step.wanted[name] = at
 
     def cancel(self, name: str) -> None:
         """Cancel a time-out; nothing happens when it is not set.
 
         Raises:
             ValueError: no method is marked for this name.
-            RuntimeError: no step is being taken, or it is over.
+            RuntimeError: the process is not in a step, or the step is over.
         """
-        _require_known(type(self), name)
-        self._asked.wanted[name] = None
+        _require_time_out(type(self), name)
+        self._open_step.wanted[name] = None
 
     def finish(self) -> None:
         """End this instance after this step: its time-outs are cancelled, later events ignored.
 
         Raises:
-            RuntimeError: no step is being taken, or it is over.
+            RuntimeError: the process is not in a step, or the step is over.
         """
-        self._asked.finished = True
+        self._open_step.finished = True
 
 
 @dataclasses.dataclass(slots=True)
@@ -210,8 +201,8 @@ class ProcessStep:
         key: of the instance.
         wanted: name of a time-out -> when, or None to cancel it.
         finished: it is the last step.
-        over: its method has returned; what is asked for now, in an on_commit hook for example,
-            would be lost.
+        over: its method has returned, so what is asked for now (in an on_commit hook, for
+            example) would be lost.
     """
 
     key: str
@@ -220,52 +211,51 @@ class ProcessStep:
     over: bool = False
 
 
-def begin(process: Process, key: str) -> ProcessStep:
-    """Let a process take a step; return what it will ask for."""
+def begin_step(process: Process, key: str) -> ProcessStep:
+    """Begin a step of a process; return what it will ask for."""
     step = ProcessStep(key)
     vars(process)["__step__"] = step
     return step
 
 
-def starts(event: Event, *, by: By) -> Callable[[Method], Method]:
+def starts(event: EventClass, *, by: By) -> Callable[[Function], Function]:
     """Mark a method of a process: an event of this class starts an instance.
 
-    For an instance that has been started already the event is ignored, unless the method (or
-    another) is marked with `continues` for it as well.
+    For an instance that is started already the event is ignored, unless the method (or another)
+    is marked with `continues` for it as well.
 
     Arguments:
         event: a domain event of the context, or a contract that it subscribes to.
         by: which instance: the name of a field, several, or a function of the event that returns
-            text. None as a value means: no instance, and the event is ignored.
+            text. The event is ignored where the value is None.
 
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    return _stepping("starts", StepMark(_event("starts", event), _by("starts", event, by), True))
+    return _step_marker("starts", event, by)
 
 
-def continues(event: Event, *, by: By, missing: Missing = "keep") -> Callable[[Method], Method]:
-    """Mark a method of a process: an event of this class goes on with an instance.
+def continues(
+    event: EventClass, *, by: By, missing: Missing = "keep"
+) -> Callable[[Function], Function]:
+    """Mark a method of a process: an event of this class continues an instance.
 
     For a finished instance the event is ignored.
 
     Arguments:
         event, by: as for `starts`.
-        missing: what happens while there is no such instance. "keep" (default) keeps the event
-            until it is started, and handles it right after that, in the order of arrival:
-            events of several keys or contexts overtake each other. "ignore" forgets it.
+        missing: what happens while the instance is not started. "keep" (default) stores the event
+            with the instance and handles it right after the start, in the order of arrival:
+            events of several keys or contexts can overtake each other. "ignore" drops it.
 
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    if missing not in ("keep", "ignore"):
-        raise ValueError(f"missing={missing!r}; expected 'keep' or 'ignore'")
-    known = _event("continues", event)
-    return _stepping("continues", StepMark(known, _by("continues", event, by), False, missing))
+    return _step_marker("continues", event, by, one_of("missing", missing, get_args(Missing)))
 
 
-def times_out(name: str) -> Callable[[Method], Method]:
-    """Mark a method of a process: it is called when its time-out of this name has come.
+def times_out(name: str) -> Callable[[Function], Function]:
+    """Mark a method of a process: it is called when its time-out of this name is due.
 
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
@@ -274,60 +264,50 @@ def times_out(name: str) -> Callable[[Method], Method]:
     if not isinstance(given, str) or not 0 < len(given) <= 100:
         raise ValueError(f"times_out({name!r}): expected a name of 1 to 100 characters")
 
-    def mark(method: Method) -> Method:
-        _require_method("times_out", method)
-        if hasattr(method, _WAITS):
+    def set_mark(method: Function) -> Function:
+        require_function("times_out", method)
+        if hasattr(method, TIME_OUT):
             raise ValueError(f"{method.__qualname__} is marked for two time-outs")
-        setattr(method, _WAITS, name)
+        setattr(method, TIME_OUT, name)
         return method
 
-    return mark
+    return set_mark
 
 
-def _stepping(decorator: str, step: StepMark) -> Callable[[Method], Method]:
-    def mark(method: Method) -> Method:
-        _require_method(decorator, method)
-        setattr(method, ATTRIBUTE, (*getattr(method, ATTRIBUTE, ()), step))
+def _step_marker(
+    decorator: Literal["starts", "continues"],
+    event: EventClass,
+    by: By,
+    missing: Missing = "keep",
+) -> Callable[[Function], Function]:
+    require_events(decorator, (event,))
+    mark = StepMark(
+        decorator, event, by if callable(by) else _fields(decorator, event, by), missing
+    )
+
+    def set_mark(method: Function) -> Function:
+        require_function(decorator, method)
+        setattr(method, STEPS, (*getattr(method, STEPS, ()), mark))
         return method
 
-    return mark
+    return set_mark
 
 
-def _event(decorator: str, event: Any) -> Event:
-    known = isinstance(event, type) and issubclass(event, DomainEvent | IntegrationEvent)
-    if not known or event in (DomainEvent, IntegrationEvent):
-        raise TypeError(f"@{decorator} takes the class of an event, not {event!r}")
-    return cast(Event, event)
-
-
-def _by(decorator: str, event: Event, by: Any) -> By:
-    if callable(by):
-        return by  # type: ignore[no-any-return]
-    names = _names(by) if isinstance(by, str | tuple | list) else ()
+def _fields(decorator: str, event: EventClass, by: object) -> tuple[str, ...]:
+    names: Any = (by,) if isinstance(by, str) else by
     fields = [field.name for field in dataclasses.fields(event)]
-    unknown = [name for name in names if name not in fields]
-    if unknown or not names:
-        what = repr(unknown[0]) if unknown else repr(by)
+    given = isinstance(names, tuple | list) and len(names) > 0
+    unknown = [each for each in names if each not in fields] if given else [by]
+    if unknown:
         raise ValueError(
-            f"@{decorator}({event.__qualname__}, by=...): {what} is not a field of it; "
+            f"@{decorator}({event.__qualname__}, by=...): {unknown[0]!r} is not a field of it; "
             f"fields: {', '.join(fields)}"
         )
-    return names
+    return tuple(names)
 
 
-def _names(by: Any) -> tuple[str, ...]:
-    return (by,) if isinstance(by, str) else tuple(by)
-
-
-def _require_method(decorator: str, method: Any) -> None:
-    if not inspect.isfunction(method) or inspect.iscoroutinefunction(method):
-        raise TypeError(f"@{decorator} marks a plain method of a process, not {method!r}")
-    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-        raise TypeError(f"{method.__qualname__} is a generator, which would not run")
-
-
-def _refuse_taken(cls: type[Process]) -> None:
-    """Refuse what would take the place of `Process.cancel` and the like, without a word."""
+def _require_free_names(cls: type[Process]) -> None:
+    """Refuse a field or method that would silently replace `Process.cancel` and the like."""
     theirs = [base for base in cls.__mro__ if base is cls or not issubclass(base, Process)]
     ours = {*vars(Process), *inspect.get_annotations(Process)}
     for base in theirs:
@@ -348,54 +328,44 @@ def _require_defaults(cls: type[Process]) -> None:
             )
 
 
-def _require_known(cls: type[Process], name: str) -> None:
+def _require_time_out(cls: type[Process], name: str) -> None:
     if name not in cls.time_outs:
-        known = ", ".join(map(repr, cls.time_outs)) or "none"
         raise ValueError(
-            f"{cls.__name__} has no method marked @times_out({name!r}); it has {known}"
+            f"{cls.__name__} has no method marked @times_out({name!r})"
+            f"{suggestion(name, cls.time_outs)}"
         )
 
 
-def _routes(cls: type[Process]) -> dict[Event, Route]:
-    found: dict[Event, Route] = {}
-    for name, mark in _marks(cls):
-        route = found.get(mark.event, Route(mark.event, mark.by))
-        if route.by != mark.by:
-            raise ValueError(f"{cls.__qualname__} has two by= for {mark.event.__qualname__}")
-        verb = "starts" if mark.starts else "continues"
-        if getattr(route, verb) is not None:
-            raise ValueError(
-                f"{cls.__qualname__} has two methods marked @{verb}({mark.event.__qualname__})"
-            )
-        missing = route.missing if mark.starts else mark.missing
-        changes: dict[str, Any] = {verb: name, "missing": missing}
-        found[mark.event] = dataclasses.replace(route, **changes)
-    return found
-
-
-def _marks(cls: type[Process]) -> list[tuple[str, StepMark]]:
-    return [
-        (name, mark)
-        for name in _methods(cls)
-        for mark in getattr(getattr(cls, name), ATTRIBUTE, ())
-    ]
-
-
-def _methods(cls: type[Process]) -> list[str]:
-    """Return the names of all methods, those of base classes first."""
+def _methods(cls: type[Process]) -> dict[str, Any]:
+    """Return all methods by their names, those of base classes first."""
     names = [name for base in reversed(cls.__mro__) for name in vars(base)]
-    return [name for name in dict.fromkeys(names) if inspect.isfunction(getattr(cls, name, None))]
+    found = {name: getattr(cls, name, None) for name in names}
+    return {name: method for name, method in found.items() if inspect.isfunction(method)}
+
+
+def _routes(cls: type[Process]) -> dict[EventClass, Route]:
+    found: dict[EventClass, Route] = {}
+    for name, method in _methods(cls).items():
+        for mark in getattr(method, STEPS, ()):
+            route = found.get(mark.event, Route(mark.event, mark.by))
+            if route.by != mark.by:
+                raise ValueError(f"{cls.__qualname__} has two by= for {mark.event.__qualname__}")
+            if getattr(route, mark.decorator) is not None:
+                raise ValueError(
+                    f"{cls.__qualname__} has two methods marked "
+                    f"@{mark.decorator}({mark.event.__qualname__})"
+                )
+            changes: dict[str, Any] = {mark.decorator: name}
+            if mark.decorator == "continues":
+                changes["missing"] = mark.missing
+            found[mark.event] = dataclasses.replace(route, **changes)
+    return found
 
 
 def _time_outs(cls: type[Process]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in _methods(cls):
-        waits = getattr(getattr(cls, name), _WAITS, None)
-        if waits is not None and found.setdefault(waits, name) != name:
-            raise ValueError(f"{cls.__qualname__} has two methods marked @times_out({waits!r})")
+    for name, method in _methods(cls).items():
+        time_out = getattr(method, TIME_OUT, None)
+        if time_out is not None and found.setdefault(time_out, name) != name:
+            raise ValueError(f"{cls.__qualname__} has two methods marked @times_out({time_out!r})")
     return found
-
-
-def version_of(cls: type[Process]) -> int:
-    """Return the version of a process's state."""
-    return meta(cls).version

@@ -5,36 +5,46 @@ A projection is a function marked with ``@projects``, or a class:
     class CountryBoard(Projection, name="country_board", models=[Board], events=[Placed]):
         def apply(self, event): ...
 
-It is called with every such event once, in the order of the stream, in the transaction that moves its
-checkpoint on. It decides nothing: `record()` is refused there, since a rebuild would decide again.
+It is called with every such event once, in the order of the stream, in the transaction that advances
+its checkpoint. It decides nothing: `record()` is refused there, since a rebuild would decide again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, overload
 
-from .events import DomainEvent, IntegrationEvent
-from .events.marking import EventClass, Function, ProjectsMark, mark_projection
-
-__all__ = ["Projection", "ProjectsMark", "applied_by", "applying", "projects"]
+from .events import DomainEvent, EventClass, IntegrationEvent
+from .events.decorators import E1, E2, E3, E4, E5, E6, NONE, Marker
+from .events.envelope import Envelope
+from .events.marks import (
+    Function,
+    ProjectsMark,
+    boolean,
+    fit_name,
+    marker,
+    require_events,
+)
 
 
 class Projection:
-    """A read model as a class, for one that has several tables, or a way of its own to be emptied.
+    """A read model as a class, for one with several tables or with a way of its own to empty them.
 
     Arguments of the class statement:
         name: by which it is known, as in ``manage.py rebuild_projection NAME``; stable.
         events: the classes of the events that it takes.
         models: the models of the tables that only it writes to. A rebuild fills copies of them and
-            then changes places; without any, a rebuild calls `reset` and begins anew.
-        batch: `apply` takes a list of events, all of one transaction; default False.
+            then swaps the tables; without any, a rebuild calls `reset` and begins anew.
+        many: `apply` takes a list of events, all of one transaction; default False.
+
+    Raises:
+        TypeError, ValueError: in the class statement itself, for an argument that does not fit.
     """
 
     name: ClassVar[str] = ""
     events: ClassVar[tuple[EventClass, ...]] = ()
     models: ClassVar[tuple[Any, ...]] = ()
-    batch: ClassVar[bool] = False
+    many: ClassVar[bool] = False
 
     def __init_subclass__(
         cls,
@@ -42,18 +52,22 @@ class Projection:
         name: str = "",
         events: Iterable[EventClass] = (),
         models: Iterable[Any] = (),
-        batch: bool = False,
+        many: bool = False,
     ) -> None:
         super().__init_subclass__()
-        cls.name = mark_projection(cls, name)
+        if not name:
+            raise ValueError(
+                f'{cls.__name__} has no name; give it one: {cls.__name__}(Projection, name="…")'
+            )
+        cls.name = fit_name("name", name)
         given: tuple[Any, ...] = tuple(events)
-        cls.events, cls.models, cls.batch = given, tuple(models), batch
+        cls.events, cls.models, cls.many = given, tuple(models), many
         for event in given:
             if not (isinstance(event, type) and issubclass(event, DomainEvent | IntegrationEvent)):
                 raise TypeError(f"{cls.__name__}: events has {event!r}; expected classes of events")
 
     def apply(self, event: Any, /) -> None:
-        """Take in an event, or with ``batch=True`` a list of them."""
+        """Take in an event, or with ``many=True`` a list of them."""
         raise NotImplementedError
 
     def reset(self) -> None:
@@ -62,25 +76,62 @@ class Projection:
             model._default_manager.all().delete()
 
 
+# fmt: off
+@overload
 def projects(
-    event: EventClass, *, into: str, batch: bool = False, takes_envelope: bool = False
-) -> Callable[[Function], Function]:
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
+) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6], None]: ...
+@overload
+def projects(
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[False] = ..., takes_envelope: Literal[True],
+) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6, Envelope], None]: ...
+@overload
+def projects(
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[True], takes_envelope: Literal[False] = ...,
+) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6]], None]: ...
+@overload
+def projects(
+    a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
+    f: type[E6] = NONE, /, *, into: str,
+    many: Literal[True], takes_envelope: Literal[True],
+) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6], list[Envelope]], None]: ...
+@overload
+def projects(
+    a: EventClass, b: EventClass, c: EventClass, d: EventClass, e: EventClass, f: EventClass,
+    g: EventClass, /, *others: EventClass, into: str, many: bool = ..., takes_envelope: bool = ...,
+) -> Callable[[Function], Function]: ...
+# fmt: on
+def projects(
+    *events: type[Any], into: str, many: bool = False, takes_envelope: bool = False
+) -> Any:
     """Mark a function that keeps a read model from the events of its context's stream.
 
     Several functions may go into one read model: they share a subscription, and are called in the
     order of the stream. A function marked for several events takes them all in one order.
 
     Arguments:
-        event: a class whose events are in the stream of this context.
+        events: classes whose events are in the stream of this context, one or several.
         into: the read model: the name of a model of the context's app, as in "country_board" for
             CountryBoard.
-        batch: it takes a list of events instead of one, all of one transaction.
-        takes_envelope: it takes the `Envelope` as second argument (a list of them with batch).
+        many: it takes a list of events instead of one, all of one transaction.
+        takes_envelope: it takes the `Envelope` as second argument (a list of them with many).
 
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    return ProjectsMark.marker(event, into, batch=batch, takes_envelope=takes_envelope)
+    mark = ProjectsMark(
+        require_events("projects", events),
+        fit_name("into", into),
+        boolean("many", many),
+        boolean("takes_envelope", takes_envelope),
+    )
+    return marker(mark)
 
 
 applied_by: ContextVar[str | None] = ContextVar("outbox_inbox_projection", default=None)
@@ -89,7 +140,7 @@ applied_by: ContextVar[str | None] = ContextVar("outbox_inbox_projection", defau
 
 @contextmanager
 def applying(name: str) -> Iterator[None]:
-    """Let `record()` know, within the block, that it is called by a projection."""
+    """Mark the block as part of a projection, so that `record()` refuses to run in it."""
     token = applied_by.set(name)
     try:
         yield

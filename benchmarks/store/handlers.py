@@ -20,7 +20,7 @@ def enter_together(event: BoughtTogether) -> None:
     Purchase.objects.create(**_row(event))
 
 
-@handles(BoughtListed, batch=True)
+@handles(BoughtListed, many=True)
 def enter_list(events: list[BoughtListed]) -> None:
     """Create the rows of many events at once."""
     Purchase.objects.bulk_create([Purchase(**_row(event)) for event in events])

@@ -124,7 +124,7 @@ class QuarantinedMessageAdmin(DiscardAdmin):
     def stored_size(self, row: QuarantinedMessage) -> str:
         """Show how much of it is stored, and what follows if that is not all."""
         size = _("%s bytes") % f"{row.size:,}"
-        if quarantine.unkept(row) is not None:
+        if quarantine.restore_message(row) is not None:
             return size
         cut = row.size - len(row.data)
         if cut:

@@ -1,9 +1,9 @@
 """Snapshots of aggregates: a shortcut to a version of a stream, never the truth.
 
-A snapshot is used only if it leads to the same state as its stream. It is bound to the event that
-it ends with by that event's message id, so it is never ahead of its stream, nor of another stream
-of the same name (restored, or written after a rollback). It has a schema version and the layout of
-the class it was taken of. Whatever does not fit is ignored, and replaced in due course.
+A snapshot is used only if it leads to the same state as its stream. The message id of its last event
+binds it to that stream: a database that was restored from a backup may have a shorter stream, or
+another one of that name. It also has a schema version and the layout of its class. A snapshot that
+does not fit is ignored, and replaced when the next one is due.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from outbox_inbox.models import Snapshot, StoredEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenSnapshot:
     """A state as text, with its class, its schema version and its place in the stream."""
 
     cls: type
@@ -32,11 +32,13 @@ class Taken:
     payload: str
 
 
-def find(context: Context, stream: str, cls: type, schema_version: int) -> tuple[Any, int] | None:
-    """Return the state in the snapshot of a stream, and its version; None: there is none to use.
+def find_snapshot(
+    context: Context, stream: str, cls: type, schema_version: int
+) -> tuple[Any, int] | None:
+    """Return state and version of the snapshot of a stream; None: it has none that can be used.
 
-    A snapshot of another schema is passed over in silence, as after a deployment; one that
-    cannot be read, or that is none of this stream, with the signal ``snapshot_ignored``.
+    A snapshot of another schema is ignored silently, as is normal after a deployment; one that cannot
+    be read, or that belongs to another stream, with the signal ``snapshot_ignored``.
 
     Raises:
         TypeError: the class has fields that cannot be stored.
@@ -54,20 +56,20 @@ def find(context: Context, stream: str, cls: type, schema_version: int) -> tuple
     if row is None or (row.schema_version, row.layout) != (schema_version, layout):
         return None
     if row.event_id != row.ends_with:
-        _ignore(row, "the stream does not have the event that it ends with")
+        _announce_ignored(row, "the stream does not have the event that it ends with")
         return None
     try:
         return codec.decode_state(cls, row.payload), row.version
     except UnreadableMessage as error:
-        _ignore(row, f"{type(error).__name__}: {error}")
+        _announce_ignored(row, f"{type(error).__name__}: {error}")
         return None
 
 
-def save(context: Context, stream: str, taken: Taken) -> None:
-    """Store a snapshot in place of the one before, in the transaction of an append to its stream.
+def save_snapshot(context: Context, stream: str, taken: TakenSnapshot) -> None:
+    """Store a snapshot in place of the older one, in the transaction of an append to its stream.
 
-    That transaction is the only one that appends to the stream, so no other is here now, and one
-    that comes later has more events.
+    The append has reserved the next version of the stream, so no other transaction saves a snapshot
+    of it now, and one that comes later has more events: a newer snapshot is never overwritten.
     """
     row = Snapshot(
         context=context.label,
@@ -80,7 +82,7 @@ def save(context: Context, stream: str, taken: Taken) -> None:
         taken_at=Now(),
     )
     replaced = ["version", "event_id", "schema_version", "layout", "payload", "taken_at"]
-    # MySQL has no name for what is in conflict: whatever is unique. Here that is the stream.
+    # MySQL cannot name the constraint and takes any that is unique; here only the stream is.
     targeted = connections[context.database].features.supports_update_conflicts_with_target
     Snapshot.objects.using(context.database).bulk_create(
         [row],
@@ -90,24 +92,28 @@ def save(context: Context, stream: str, taken: Taken) -> None:
     )
 
 
-def forget(context: str | Context, stream: str | None = None, *, using: str | None = None) -> int:
-    """Delete the snapshot of a stream, or all of the context, and return how many there were.
+def forget_snapshots(
+    context: str | Context, stream: str | None = None, *, using: str | None = None
+) -> int:
+    """Delete the snapshot of a stream, or all of a context; return how many there were.
 
-    Nothing gets lost: the streams are read from their beginning, and snapshots taken anew.
+    No event is lost: streams are read from their beginning, and new snapshots are taken. Works in and
+    outside of a transaction.
 
     Arguments:
-        stream: its name; default None, all of the context.
-        using: the alias of a database; default: where the context lives.
+        context: the context, or its label.
+        stream: its name; default None: all of the context.
+        using: the alias of a database; default: that of the context.
 
     Raises:
         NotAContext: there is no such context.
     """
-    owner = contexts.get_context(context) if isinstance(context, str) else context
-    rows = Snapshot.objects.using(using or owner.database).filter(context=owner.label)
+    found = contexts.get_context(context) if isinstance(context, str) else context
+    rows = Snapshot.objects.using(using or found.database).filter(context=found.label)
     return (rows if stream is None else rows.filter(stream=stream)).delete()[0]
 
 
-def _ignore(row: Snapshot, reason: str) -> None:
+def _announce_ignored(row: Snapshot, reason: str) -> None:
     signals.snapshot_ignored.send_robust(
         sender=row.context,
         context=row.context,

@@ -1,32 +1,33 @@
-"""System checks: every mistake in a declaration that can be seen at start, with a way out.
+"""System checks: each mistake in a declaration that can be seen at start, with a way out.
 
 ======  =========================================================================================
 E001    contract without a name that is fit for one
 E002    translates or handles a contract it does not subscribe to, or another's domain event
 E003    two contexts publish one name and version
 E004    publishes a contract that nothing produces
-E005    subscribes to a contract nobody in this project publishes while the transport is local
+E005    subscribes to a contract that this project does not publish, over a local transport
 E006    the context's models and its queues are on different databases
 E008    a handler's or translator's signature does not fit
 E009    version gap without upcaster
 E010    the stream is to be followed on a database that cannot serve it
 E011    two consumers, or two projections, with one name
-E012    deduplication window not longer than a transport may hand a message out again
+E012    deduplication window not longer than the time in which a transport may redeliver
 E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
 E014    two domain events of a context with one stored name
 E015    an event has a field of a type that cannot be stored
-E016    a contract has not the label of its context as the first part of its name
+E016    the name of a contract does not begin with the label of its context
 E017    signatures are required that cannot be verified
-E018    a projection goes into no model
-W001    subscribed, and nobody handles
+E018    a projection does not name a model
+W001    subscribed, but not handled
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry
 W004    a marked function outside ``modules``
 W005    pickle among Celery's accepted content
 W006    foreign key from one context's model to another's
-W007    what the server of a transport says of itself (``check --deploy`` only)
-W008    signatures where the transport makes none
+W007    the server of a transport is not set up as it should be (``check --deploy`` only)
+W008    signatures over a transport that does not sign
 W009    MySQL or MariaDB with another isolation level than READ COMMITTED
+W010    publishes a contract, and no producer of it can be seen
 ======  =========================================================================================
 
 All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in
@@ -63,7 +64,7 @@ def check_contexts(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
         overridden, every = settings().contexts, contexts()
     except SettingsError as problem:
         return [
-            error("E013", text, "Correct what is named here; nothing else can be checked before.")
+            error("E013", text, "Correct this first; the other checks need it.")
             for text in str(problem).splitlines()
         ]
     asked = None if app_configs is None else {config.label for config in app_configs}
@@ -76,7 +77,7 @@ def check_contexts(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 
 def check_servers(**_: Any) -> list[CheckMessage]:
-    """Ask the servers of the transports whether they are fit; for ``check --deploy``."""
+    """Connect to the servers of the transports and check them; for ``check --deploy``."""
     return list(deployment.check_servers())
 
 
@@ -86,7 +87,7 @@ def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iter
         if label not in labels:
             yield error(
                 "E013",
-                f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is no context'
+                f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is not a context'
                 f"{did_you_mean(label, labels)}",
-                "Correct the label, or take the entry out; it has no effect.",
+                "Correct the label, or remove the entry; it has no effect.",
             )

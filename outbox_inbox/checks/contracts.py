@@ -7,11 +7,10 @@ from django.core.checks import CheckMessage
 
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.events import IntegrationEvent, codec, is_contract_name, meta
-from outbox_inbox.events.marking import EventClass
+from outbox_inbox.events import EventClass, IntegrationEvent, codec, is_contract_name, meta
 
 from .messages import error, warning, where
-from .producers import is_produced
+from .producers import is_produced, may_be_produced
 
 
 def check_names(context: Context) -> Iterator[CheckMessage]:
@@ -22,7 +21,7 @@ def check_names(context: Context) -> Iterator[CheckMessage]:
             yield error(
                 "E001",
                 f"The contract {where(contract)} has "
-                + ("no name." if name is None else f"the name {name!r}."),
+                + ("no name." if name is None else f"the unfit name {name!r}."),
                 "Give it the name it has on the wire: class "
                 f'{contract.__name__}(IntegrationEvent, name="{context.label}.what_happened"), '
                 "in lower case, with a dot, at most 200 characters.",
@@ -31,15 +30,15 @@ def check_names(context: Context) -> Iterator[CheckMessage]:
 
 
 def check_owners(context: Context) -> Iterator[CheckMessage]:
-    """E016: subscribers look for a contract where its name says, and nobody sends it there."""
+    """E016: subscribers expect a contract from the context that its name begins with."""
     for contract in context.publishes:
         name = meta(contract).name
         if name and is_contract_name(name) and name.partition(".")[0] != context.label:
             yield error(
                 "E016",
-                f"The contract {where(contract)} is called {name!r}, which is a name of the "
-                f"context {name.partition('.')[0]!r}.",
-                "The name of a contract begins with the label of the context that publishes it: "
+                f"The contract {where(contract)} has the name {name!r}, so subscribers expect it "
+                f"from the context {name.partition('.')[0]!r}.",
+                "Begin the name with the label of the context that publishes it: "
                 f'"{context.label}.{name.partition(".")[2]}".',
                 context.label,
             )
@@ -67,7 +66,7 @@ def check_publishers(context: Context) -> Iterator[CheckMessage]:
             yield error(
                 "E003",
                 f"Version {version} of {name!r} is also published by {', '.join(others)}.",
-                "A contract has one owner: let the others subscribe to it, or rename theirs.",
+                "A contract has one owner. Let the others subscribe to it, or rename theirs.",
                 context.label,
             )
 
@@ -77,21 +76,31 @@ def _identity(contract: EventClass) -> tuple[str | None, int]:
 
 
 def check_producers(context: Context) -> Iterator[CheckMessage]:
-    """E004: a contract is published, and nothing in the context can produce it."""
+    """E004, W010: a contract is published that nothing produces, or nothing that can be seen."""
     for contract in context.publishes:
-        if not is_produced(contract, context):
+        if is_produced(contract, context):
+            continue
+        if may_be_produced(contract, context):
+            yield warning(
+                "W010",
+                f"{where(contract)} is in `publishes`, but no producer of it can be seen: no "
+                "outbound translator is annotated to return it, and no loaded module imports it.",
+                "Annotate what the translator returns; or import the contract at the top of the "
+                "module that records it, and that module from one of the context's `modules`.",
+                context.label,
+            )
+        else:
             yield error(
                 "E004",
-                f"{where(contract)} is in `publishes`, and nothing produces it: no outbound "
-                "translator returns it, and no other code of the context uses it.",
+                f"{where(contract)} is in `publishes`, but nothing in the context produces it.",
                 "Write an @outbound translator whose return annotation names it, record() it in "
-                "a use case, or take it out of `publishes`.",
+                "a use case, or remove it from `publishes`.",
                 context.label,
             )
 
 
 def check_subscriptions(context: Context) -> Iterator[CheckMessage]:
-    """E005: nobody can send what is subscribed to. W001: nobody handles it."""
+    """E005: a subscription has no publisher. W001: it has no consumer."""
     published = {other.type_name(cls) for other in contexts() for cls in other.publishes}
     transport = settings().transports[context.transport]
     for contract in context.subscribes:
@@ -99,19 +108,19 @@ def check_subscriptions(context: Context) -> Iterator[CheckMessage]:
         if name not in published and transport.backend == SCHEMES["local"]:
             yield error(
                 "E005",
-                f"It subscribes to {name!r}, which no context of this project publishes, and its "
-                f"transport {context.transport!r} is local.",
-                "Correct the name, add the contract to its owner's `publishes`, or, when its owner "
-                'is deployed elsewhere, choose a transport that reaches it, such as "redis://…", in '
+                f"The context subscribes to {name!r}, which no context of this project publishes, "
+                f"and its transport {context.transport!r} is local.",
+                "Correct the name, or add the contract to its owner's `publishes`. If the owner is "
+                'deployed elsewhere, choose a transport that reaches it, such as "redis://…", in '
                 'OUTBOX_INBOX["TRANSPORTS"].',
                 context.label,
             )
         if not context.consumers_of(name):
             yield warning(
                 "W001",
-                f"It subscribes to {name!r}, and nothing of it handles or translates that.",
+                f"The context subscribes to {name!r}, but it has no handler or translator for it.",
                 "Mark a function with @handles or @inbound in one of its modules "
-                "(ContextConfig.modules), or take the contract out of `subscribes`.",
+                "(ContextConfig.modules), or remove the contract from `subscribes`.",
                 context.label,
             )
 
@@ -121,8 +130,8 @@ def check_versions(context: Context) -> Iterator[CheckMessage]:
 
     An event that the context owns (its domain events, what it publishes) needs an upcaster from
     every older version. Its view of a foreign contract needs them from the oldest version on that
-    it, or the publisher's class in this project, has an upcaster for: what never existed for
-    this subscriber has nothing to be upcast.
+    it, or the publisher's class in this project, has an upcaster for: this subscriber never
+    received anything older.
     """
     foreign = {cls for cls in _contracts(context) if cls not in context.publishes}
     for cls in dict.fromkeys([*context.events.values(), *_contracts(context)]):
@@ -136,8 +145,8 @@ def check_versions(context: Context) -> Iterator[CheckMessage]:
         if missing:
             yield error(
                 "E009",
-                f"{where(cls)} is version {meta(cls).version}, and stored messages of version "
-                f"{', '.join(map(str, missing))} cannot be read: an upcaster is missing.",
+                f"{where(cls)} is version {meta(cls).version}, and an upcaster is missing: stored "
+                f"messages of version {', '.join(map(str, missing))} cannot be read.",
                 f"Write @upcasts({cls.__name__}, from_version={missing[0]}) on a function "
                 "dict -> dict, beside the class or in one of the context's modules.",
                 context.label,
@@ -155,7 +164,7 @@ def _published_upcasters(name: str) -> set[int]:
 
 
 def check_stored_names(context: Context) -> Iterator[CheckMessage]:
-    """E014: stored messages of two domain events could not be told apart."""
+    """E014: stored messages of two domain events could not be distinguished."""
     classes: dict[str, list[EventClass]] = defaultdict(list)
     for cls in context.own_events():
         classes[context.type_name(cls)].append(cls)

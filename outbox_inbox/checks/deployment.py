@@ -39,8 +39,8 @@ def check_project() -> Iterator[CheckMessage]:
 
 
 def check_servers() -> Iterator[CheckMessage]:
-    """W007: what the servers of the transports say of themselves; they are asked for it."""
-    # Whatever cannot be read is told of by the other checks.
+    """W007: a transport's server lacks something; it is connected to and asked."""
+    # A transport that cannot be made is reported by the other checks.
     with suppress(SettingsError):
         for alias, problem in transport_problems():
             yield warning(
@@ -51,7 +51,7 @@ def check_servers() -> Iterator[CheckMessage]:
 
 
 def _check_transport(alias: str) -> Iterator[CheckMessage]:
-    """E013, E012: a transport cannot be made, or hands messages out again after too long."""
+    """E013, E012: a transport cannot be made, or redelivers after an id has been forgotten."""
     try:
         yield from _check_deduplication(alias, transport(alias).redelivers_for)
     except SettingsError as problem:
@@ -67,15 +67,15 @@ def _check_deduplication(alias: str, redelivers_for: timedelta | None) -> Iterat
     if redelivers_for is not None and remembered <= redelivers_for:
         yield error(
             "E012",
-            f"The transport {alias!r} may hand a message out again for {redelivers_for}, and its "
-            f"id is forgotten after {remembered}: it would be handled twice.",
+            f"The transport {alias!r} may redeliver a message for {redelivers_for}, but its id is "
+            f"forgotten after {remembered}: the message would be handled twice.",
             'Make OUTBOX_INBOX["DEDUPLICATION"] longer, or the option MAX_AGE of the transport '
             "shorter.",
         )
 
 
 def _check_wake_up() -> Iterator[CheckMessage]:
-    """E013: nobody would ever be woken up, and everything would wait for the next look."""
+    """E013: no wake-up would ever arrive, and every message would wait for the next poll."""
     if problem := wakeup.problem():
         yield error(
             "E013",
@@ -100,7 +100,7 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
     if missing:
         yield warning(
             "W002",
-            f"The SQLite database {alias!r} holds queues of contexts, and its OPTIONS lack "
+            f"The SQLite database {alias!r} has queues of contexts, but its OPTIONS lack "
             f"{' and '.join(missing)}.",
             f'Add this to DATABASES["{alias}"]["OPTIONS"]: without it, two processes that write '
             'at once get "database is locked".',
@@ -108,22 +108,22 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
 
 
 def _check_isolation(alias: str) -> Iterator[CheckMessage]:
-    """W009: what others have committed is not seen after waiting for them."""
+    """W009: a transaction that waited for another does not see what that one committed."""
     connection = connections[alias]
     if connection.vendor != "mysql":
         return
-    # What Django asks of each connection unless told otherwise.
+    # Django asks for this level on each connection by default.
     options = connection.settings_dict.get("OPTIONS", {})
     level = options.get("isolation_level", "read committed")
     if str(level).lower() != "read committed":
         named = "leave it to the server" if level is None else f"name {level!r}"
         yield warning(
             "W009",
-            f"The database {alias!r} holds queues of contexts, and its OPTIONS {named} as the "
+            f"The database {alias!r} has queues of contexts, and its OPTIONS {named} as the "
             "isolation level.",
-            f'Leave "isolation_level" out of DATABASES["{alias}"]["OPTIONS"], which means "read '
-            'committed": otherwise a transaction that has waited for another, to append to a '
-            "stream or to take a partition, goes on with what was there before.",
+            f'Remove "isolation_level" from DATABASES["{alias}"]["OPTIONS"]; the default is "read '
+            'committed". With another level, a transaction that has waited to append to a stream '
+            "or to lock a partition continues with the rows as they were before.",
         )
 
 
@@ -132,8 +132,8 @@ def _is_in_memory(name: object) -> bool:
 
 
 def _check_beat() -> Iterator[CheckMessage]:
-    """W003: a wake-up that gets lost is never made up for."""
-    # django-celery-beat keeps its entries in the database, where a check does not look.
+    """W003: without beat, a message whose wake-up is lost waits for the next message."""
+    # django-celery-beat keeps its entries in the database, which a check does not read.
     if settings().wake_up != "celery" or apps.is_installed("django_celery_beat"):
         return
     needed = {"outbox_inbox.relay_outbox", "outbox_inbox.dispatch_inbox"}
@@ -151,30 +151,30 @@ def _check_beat() -> Iterator[CheckMessage]:
     if missing := sorted(needed - found):
         yield warning(
             "W003",
-            'OUTBOX_INBOX["WAKE_UP"] is "celery", and no beat entry runs '
-            f"{', '.join(missing)}: a wake-up that is lost, or a retry that comes due, would wait "
-            "for the next message.",
+            'OUTBOX_INBOX["WAKE_UP"] is "celery", but no beat entry runs '
+            f"{', '.join(missing)}: after a lost wake-up, or when a retry is due, messages would "
+            "wait for the next message.",
             "Add outbox_inbox.tasks.beat_schedule() to CELERY_BEAT_SCHEDULE, and import the "
             "Celery app in the __init__.py of the project.",
         )
 
 
 def _check_pickle() -> Iterator[CheckMessage]:
-    """W005: whoever can write to the broker can run code in the workers."""
+    """W005: write access to the broker would be enough to run code in the workers."""
     for accepted in _celery_values("accept_content"):
         values = {accepted} if isinstance(accepted, str) else set(accepted or ())
         if values & _PICKLE:
             yield warning(
                 "W005",
-                "Celery accepts pickled content: whoever can write to the broker can run code "
+                "Celery accepts pickled content: write access to the broker is enough to run code "
                 "in its workers.",
-                'The tasks of outbox_inbox need JSON only: CELERY_ACCEPT_CONTENT = ["json"].',
+                'Set CELERY_ACCEPT_CONTENT = ["json"]: the tasks of outbox_inbox need JSON only.',
             )
             return
 
 
 def _celery_values(name: str) -> Iterator[Any]:
-    """Yield what Django's settings and the Celery apps of this process say about an option."""
+    """Yield the values of an option in Django's settings and the Celery apps of this process."""
     yield getattr(django_settings, f"CELERY_{name.upper()}", ())
     if "celery" in sys.modules:
         # Not celery.current_app: each thread has its own, and runserver checks in another thread.
@@ -194,32 +194,32 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
     if elsewhere:
         yield error(
             "E006",
-            f"Its queues are on the database {context.database!r}, and these of its models are "
-            f"written elsewhere: {', '.join(elsewhere)}.",
-            "A transaction spans one database: route the models to it (DATABASE_ROUTERS), or "
+            f"The queues are on the database {context.database!r}, but these models of the context "
+            f"are written elsewhere: {', '.join(elsewhere)}.",
+            "A transaction spans one database. Route the models to it (DATABASE_ROUTERS), or "
             'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
             context.label,
         )
-    kept_away = [
+    not_allowed = [
         model._meta.label
         for model in models_of(context.label)
         if model._meta.managed and not router.allow_migrate_model(context.database, model)
     ]
-    if kept_away and not elsewhere:
+    if not_allowed and not elsewhere:
         yield error(
             "E006",
-            f"It lives on the database {context.database!r}, and the database routers do not let "
-            f"the tables of {', '.join(kept_away)} be migrated there.",
-            f"Let allow_migrate() of your router allow them on {context.database!r}: otherwise "
-            "manage.py migrate leaves them out without a word.",
+            f"The context is on the database {context.database!r}, but the database routers do not "
+            f"allow the tables of {', '.join(not_allowed)} there.",
+            f"Let allow_migrate() of your router allow them on {context.database!r}. Otherwise "
+            "manage.py migrate skips them silently.",
             context.label,
         )
     queues = apps.get_model("outbox_inbox", _QUEUES)
     if not router.allow_migrate_model(context.database, queues):
         yield error(
             "E006",
-            f"Its queues are to be on the database {context.database!r}, and the database "
-            "routers do not let the tables of outbox_inbox be migrated there.",
+            f"The queues belong on the database {context.database!r}, but the database routers do "
+            "not allow the tables of outbox_inbox there.",
             "Let allow_migrate() of your router allow the app outbox_inbox on that database.",
             context.label,
         )
@@ -237,8 +237,8 @@ def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
                     f"{model._meta.label}.{field.name} refers to "
                     f"{cast(type[models.Model], related)._meta.label} of the context "
                     f"{owner.label!r}.",
-                    "Keep the other's identifier as a plain value, and learn the rest from its "
-                    "contracts: with the key neither context can be moved out.",
+                    "Keep the other's identifier as a plain value, and take the rest from its "
+                    "contracts. With the foreign key neither context can be moved out.",
                     context.label,
                 )
 

@@ -9,15 +9,16 @@ from typing import cast
 from django.apps import apps
 from django.core.checks import CheckMessage
 
-from outbox_inbox.contexts import Context, ContextConfig, context_of, contexts
-from outbox_inbox.contexts.consumers import Consumer, has_module, marked_functions
-from outbox_inbox.events import meta
-from outbox_inbox.events.marking import EventClass, UpcastsMark, marks_of
+from outbox_inbox.contexts import Consumer, Context, ContextConfig, context_of, contexts
+from outbox_inbox.contexts.consumers import definitions, is_marked
+from outbox_inbox.contexts.declaring import has_module
+from outbox_inbox.events import EventClass, meta
+from outbox_inbox.events.marks import UpcastsMark, mark_of
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.processes import TimedOut
 
 from .messages import error, warning, where
-from .signatures import problems_of, returned_classes
+from .signatures import arguments_of, call_problems, returned_classes
 
 
 def check_consumed(context: Context) -> Iterator[CheckMessage]:
@@ -37,10 +38,9 @@ def check_consumed(context: Context) -> Iterator[CheckMessage]:
             elif meta(cls).kind == "domain" and _label_of(cls) != context.label:
                 yield error(
                     "E002",
-                    f"{consumer.name} takes {where(cls)}, a domain event that belongs to "
-                    f"{_label_of(cls) or 'no context'}.",
-                    "Domain events stay within their context: let the other one publish a "
-                    "contract and subscribe to that, or move the class into this context's app.",
+                    f"{consumer.name} takes {where(cls)}, a domain event that {_owner(cls)}.",
+                    "Domain events stay within their context. Let the other context publish a "
+                    "contract and subscribe to it, or move the class into this context's app.",
                     context.label,
                 )
 
@@ -52,18 +52,23 @@ def _label_of(cls: EventClass) -> str | None:
         return None
 
 
+def _owner(cls: EventClass) -> str:
+    label = _label_of(cls)
+    return f"belongs to {label}" if label else "does not belong to a context"
+
+
 def check_signatures(context: Context) -> Iterator[CheckMessage]:
     """E008: a consumer cannot be called with its event, or returns what cannot be recorded."""
     for consumer in context.all_consumers:
         if consumer.kind == "process":
             continue  # see checks/processes.py
-        problems = [*problems_of(consumer), *_return_problems(consumer, context)]
-        for problem in problems:
+        problems = call_problems(consumer.function, arguments_of(consumer))
+        for problem in (*problems, *_return_problems(consumer, context)):
             yield error(
                 "E008",
                 f"{consumer.name} {problem}.",
-                "Handlers take the event, and the envelope with takes_envelope=True; with "
-                "batch=True they take lists. Translators take the event alone, and return one "
+                "A handler takes the event, and the envelope with takes_envelope=True; with "
+                "many=True it takes lists. A translator takes the event alone, and returns one "
                 "event, a list or tuple of events, or None.",
                 context.label,
             )
@@ -82,7 +87,7 @@ def _return_problems(consumer: Consumer, context: Context) -> Iterator[str]:
         elif consumer.kind == "inbound" and kind != "domain":
             yield f"returns {cls.__name__}; expected a domain event of the context"
         elif consumer.kind == "inbound" and _label_of(cls) != context.label:
-            yield f"returns {where(cls)}, which belongs to {_label_of(cls) or 'no context'}"
+            yield f"returns {where(cls)}, which {_owner(cls)}"
 
 
 def check_consumer_names(context: Context) -> Iterator[CheckMessage]:
@@ -91,9 +96,7 @@ def check_consumer_names(context: Context) -> Iterator[CheckMessage]:
     for name, count in counts.items():
         if count > 1:
             functions = [
-                f"{each.function.__module__}.{each.function.__qualname__}"
-                for each in context.all_consumers
-                if each.name == name
+                where(each.function) for each in context.all_consumers if each.name == name
             ]
             yield error(
                 "E011",
@@ -105,16 +108,16 @@ def check_consumer_names(context: Context) -> Iterator[CheckMessage]:
 
 
 def check_modules(context: Context) -> Iterator[CheckMessage]:
-    """W004: a marked function is where nobody looks for it, or a named module does not exist."""
+    """W004: a marked function is in a module that is not searched, or a named one is missing."""
     config = cast(ContextConfig, apps.get_app_config(context.label))
-    for function in marked_functions(_modules_of(context)):
+    for function in definitions(_modules_of(context), is_marked):
         if not _is_collected(function, context):
             yield warning(
                 "W004",
-                f"{function.__module__}.{function.__qualname__} is marked and will never be "
-                f"called: its module is not one of {', '.join(config.modules) or 'none'}.",
-                f"Move it, or name its module in {type(config).__name__}.modules; what one of "
-                "those, as a package, imports from its submodules counts as its own.",
+                f"{where(function)} is marked, but it is never called: the context searches the "
+                f"modules {', '.join(config.modules) or '(it names none)'}.",
+                f"Move it, or name its module in {type(config).__name__}.modules. What a package "
+                "among them imports from its submodules counts as defined there.",
                 context.label,
             )
     if config.modules is not ContextConfig.modules:
@@ -122,9 +125,9 @@ def check_modules(context: Context) -> Iterator[CheckMessage]:
             if not has_module(config.name, name):
                 yield warning(
                     "W004",
-                    f"{type(config).__name__}.modules names {name!r}, and there is no module "
-                    f"{config.name}.{name}.",
-                    "Correct the name, or take it out.",
+                    f"{type(config).__name__}.modules names {name!r}, but the module "
+                    f"{config.name}.{name} does not exist.",
+                    "Correct the name, or remove it.",
                     context.label,
                 )
 
@@ -141,10 +144,9 @@ def _is_collected(function: FunctionType, context: Context) -> bool:
     projections = [each for kept in context.all_read_models for each in kept.consumers]
     if any(each.function is function for each in (*context.all_consumers, *projections)):
         return True
-    return any(
-        isinstance(mark, UpcastsMark)
-        and context.upcasters_of(mark.event).get(mark.from_version) is function
-        for mark in marks_of(function)
+    mark = mark_of(function)
+    return isinstance(mark, UpcastsMark) and any(
+        context.upcasters_of(event).get(version) is function for event, version in mark.events
     )
 
 

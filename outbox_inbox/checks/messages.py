@@ -1,5 +1,7 @@
 """How the checks of this package write their messages."""
 
+from typing import Any
+
 from django.core.checks import Error
 from django.core.checks import Warning as CheckWarning
 
@@ -14,6 +16,6 @@ def warning(number: str, text: str, hint: str, label: str | None = None) -> Chec
     return CheckWarning(text, hint=hint, obj=label, id=f"outbox_inbox.{number}")
 
 
-def where(thing: type) -> str:
-    """Return the dotted path of a class."""
-    return f"{thing.__module__}.{thing.__qualname__}"
+def where(defined: Any) -> str:
+    """Return the dotted path of a class or function."""
+    return f"{defined.__module__}.{defined.__qualname__}"

@@ -1,6 +1,5 @@
 """Checks of a context's processes."""
 
-import inspect
 import sys
 from collections.abc import Iterator
 from typing import Any, cast
@@ -8,14 +7,13 @@ from typing import Any, cast
 from django.core.checks import CheckMessage
 
 from outbox_inbox.contexts import Context
-from outbox_inbox.contexts.processes import process_classes
-from outbox_inbox.events import codec
-from outbox_inbox.processes import Process, version_of
+from outbox_inbox.contexts.consumers import definitions
+from outbox_inbox.contexts.processes import is_process
+from outbox_inbox.events import EventClass, codec, meta
+from outbox_inbox.processes import Process
 
 from .messages import error, warning, where
-from .signatures import hints_of
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+from .signatures import Argument, call_problems
 
 
 def _processes(context: Context) -> Iterator[tuple[str, type[Process]]]:
@@ -31,8 +29,8 @@ def check_methods(context: Context) -> Iterator[CheckMessage]:
             yield error(
                 "E008",
                 f"{name} {problem}.",
-                "Methods marked with @starts or @continues take the event, those marked with "
-                "@times_out take nothing; a process has at least one event that starts it.",
+                "A method marked with @starts or @continues takes the event, one marked with "
+                "@times_out takes nothing. A process has at least one event that starts it.",
                 context.label,
             )
 
@@ -42,33 +40,19 @@ def _problems(cls: type[Process]) -> Iterator[str]:
         yield "is never started: none of its methods is marked with @starts"
     for route in cls.routes.values():
         for method in dict.fromkeys(filter(None, (route.starts, route.continues))):
-            yield from _unfit(cls, method, route.event)
+            yield from _method_problems(cls, method, route.event)
     for method in cls.time_outs.values():
-        yield from _unfit(cls, method, None)
+        yield from _method_problems(cls, method)
 
 
-def _unfit(cls: type[Process], method: str, event: type | None) -> Iterator[str]:
-    function = getattr(cls, method)
-    parameters = list(inspect.signature(function).parameters.values())
-    needed = [
-        each for each in parameters if each.default is each.empty and each.kind in _POSITIONAL
-    ]
-    named = [each for each in parameters if each.kind in _POSITIONAL]
-    expected = 1 if event is None else 2
-    what = "self" if event is None else "self and the event"
-    if not len(needed) <= expected <= len(named):
-        yield f".{method} takes {len(named)} positional arguments; expected {what}"
-    for each in parameters:
-        if each.kind is inspect.Parameter.KEYWORD_ONLY and each.default is each.empty:
-            yield f".{method} needs the keyword argument {each.name}, which nobody gives it"
-    if event is not None and len(named) == expected:
-        hint: Any = hints_of(function).get(named[1].name)
-        if isinstance(hint, type) and not issubclass(event, hint):
-            yield f".{method} annotates {named[1].name} as {hint.__name__}; expected {where(event)}"
+def _method_problems(cls: type[Process], method: str, *events: EventClass) -> Iterator[str]:
+    arguments = [Argument("self"), *(Argument("the event", (event,)) for event in events)]
+    for problem in call_problems(getattr(cls, method), arguments):
+        yield f".{method} {problem}"
 
 
 def check_state(context: Context) -> Iterator[CheckMessage]:
-    """E015, E009: the fields of a process cannot be stored, or an older version not be read."""
+    """E015, E009: the fields of a process, or an older version of them, cannot be stored or read."""
     for name, cls in _processes(context):
         for problem in codec.field_problems(cls):
             yield error(
@@ -77,31 +61,31 @@ def check_state(context: Context) -> Iterator[CheckMessage]:
                 f"A field may hold {codec.SUPPORTED}.",
                 context.label,
             )
-        known = context.upcasters_of(cast(Any, cls))
-        for version in range(1, version_of(cls)):
-            if known and version >= min(known) and version not in known:
+        known, current = context.upcasters_of(cast(Any, cls)), meta(cls).version
+        for version in range(min(known, default=current), current):
+            if version not in known:
                 yield error(
                     "E009",
-                    f"The process {name} has version {version_of(cls)}, and no upcaster from "
-                    f"version {version}.",
+                    f"The process {name} has version {current}, but no upcaster from version "
+                    f"{version}.",
                     f"Add a function marked @upcasts({cls.__name__}, from_version={version}).",
                     context.label,
                 )
 
 
 def check_places(context: Context) -> Iterator[CheckMessage]:
-    """W004: a process is where nobody looks for it."""
+    """W004: a process is in a module that is not searched."""
     collected = {cls for _, cls in _processes(context)}
     modules = [
         module
         for name, module in sorted(sys.modules.items())
         if f"{name}.".startswith(f"{context.app}.")
     ]
-    for cls in process_classes(modules):
+    for cls in definitions(modules, is_process):
         if cls not in collected:
             yield warning(
                 "W004",
-                f"{where(cls)} is a process and will never be called: its module is not one of "
+                f"{where(cls)} is a process, but it is never called: its module is not one of "
                 "the context's `modules`.",
                 "Move it, or name its module in the ContextConfig.",
                 context.label,

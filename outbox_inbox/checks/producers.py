@@ -1,62 +1,73 @@
-"""Finds out whether anything in a context can produce a contract that it publishes."""
+"""Whether anything in a context can produce a contract that it publishes.
 
-import ast
+Translators say so by their return annotations. A use case or process that records the contract
+itself shows it by importing it. Beyond that nothing is known: code may import inside a function,
+or in a module that this process never loads.
+"""
+
+import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 from django.apps import apps
 
-from outbox_inbox.contexts import Context
-from outbox_inbox.events.marking import EventClass
+from outbox_inbox.contexts import Consumer, Context
+from outbox_inbox.contexts.consumers import definitions
+from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent
+from outbox_inbox.events.marks import OutboundMark, mark_of
 
 from .signatures import returned_classes
 
+_NO_PRODUCERS = {"__init__", "apps", "migrations", "tests"}
+
 
 def is_produced(contract: EventClass, context: Context) -> bool:
-    """Tell whether a translator returns the contract or the context's source code uses it.
-
-    A translator says so by its return annotation; one without annotation may return anything.
-    A use case that records the contract directly may be imported late or never here, so the
-    source files are read: any use of the class's name counts, an import alone does not. Left out
-    are the package or module of contracts, ``apps.py``, migrations and tests, which name every
-    contract. A context without source files is given the benefit of the doubt.
-    """
-    for consumer in context.all_consumers:
-        if consumer.kind == "outbound":
-            returned = returned_classes(consumer.function)
-            if returned is None or contract in returned:
-                return True
-    files = list(_source_files(context))
-    declaring = contract.__module__.removeprefix(f"{context.app}.").split(".")[0]
-    left_out = {declaring, "apps", "migrations", "tests"}
-    return not files or any(
-        contract.__name__ in _used_names(file)
-        for parts, file in files
-        if not left_out.intersection(parts[:1])
+    """Return whether a translator returns the contract, or a loaded module has imported it."""
+    home = sys.modules.get(contract.__module__, contract)
+    return any(
+        contract in (returned_classes(each.function) or ()) for each in _translators(context)
+    ) or any(
+        value is contract or value is home
+        for name in _module_names(contract, context)
+        if name in sys.modules
+        for value in list(vars(sys.modules[name]).values())
     )
 
 
-def _source_files(context: Context) -> Iterator[tuple[tuple[str, ...], Path]]:
+def may_be_produced(contract: EventClass, context: Context) -> bool:
+    """Return whether there is code that could produce the contract without showing it.
+
+    That is an outbound translator without a return annotation, a module that is not loaded, or a
+    loaded one with code other than translators and events. The module or package that declares
+    the contract, ``apps.py``, migrations and tests do not count.
+    """
+    if any(returned_classes(each.function) is None for each in _translators(context)):
+        return True
+    if not any(Path(apps.get_app_config(context.label).path).rglob("*.py")):
+        return True  # installed without source files, so its modules are not known
+    names = _module_names(contract, context)
+    return any(name not in sys.modules or _has_code(sys.modules[name]) for name in names)
+
+
+def _translators(context: Context) -> Iterator[Consumer]:
+    return (each for each in context.all_consumers if each.kind == "outbound")
+
+
+def _module_names(contract: EventClass, context: Context) -> Iterator[str]:
     root = Path(apps.get_app_config(context.label).path)
+    declaring = contract.__module__.removeprefix(f"{context.app}.").partition(".")[0]
     for file in sorted(root.rglob("*.py")):
-        yield file.relative_to(root).with_suffix("").parts, file
+        parts = file.relative_to(root).with_suffix("").parts
+        if parts[0] not in {*_NO_PRODUCERS, declaring}:
+            yield ".".join((context.app, *parts)).removesuffix(".__init__")
 
 
-@cache
-def _used_names(file: Path) -> frozenset[str]:
-    """Return the names that a source file uses, those imported ``as`` something by their own."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return frozenset()
-    found: set[str] = set()
-    aliases: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            found.add(node.attr)
-        elif isinstance(node, ast.ImportFrom):
-            aliases |= {each.asname: each.name for each in node.names if each.asname}
-    return frozenset(found | {name for alias, name in aliases.items() if alias in found})
+def _has_code(module: ModuleType) -> bool:
+    return bool(definitions([module], _is_code))
+
+
+def _is_code(value: object) -> bool:
+    if isinstance(value, FunctionType):
+        return not isinstance(mark_of(value), OutboundMark)
+    return isinstance(value, type) and not issubclass(value, DomainEvent | IntegrationEvent)

@@ -1,43 +1,65 @@
-"""What a consumer's signature and annotations say: can it be called, and with what."""
+"""Whether a consumer can be called with what it is marked for; its annotations are believed.
+
+A mistake here would fail every delivery at run time, one after another, until all are dead.
+"""
 
 import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
-from outbox_inbox.contexts.consumers import Consumer
+from outbox_inbox.contexts import Consumer
 from outbox_inbox.events.envelope import Envelope
 
 _SEVERAL: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def problems_of(consumer: Consumer) -> Iterator[str]:
-    """Yield why the consumer's function cannot be called with what it is marked for."""
-    parameters = list(inspect.signature(consumer.function).parameters.values())
-    named = [each for each in parameters if each.kind in _POSITIONAL]
-    expected = 2 if consumer.takes_envelope else 1
-    takes_rest = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters)
-    if len(named) > expected or (len(named) < expected and not takes_rest):
-        what = "the event and its envelope" if consumer.takes_envelope else "the event"
-        yield f"takes {_count(len(named))}; expected {_count(expected)}: {what}"
-    for each in parameters:
-        if each.kind is inspect.Parameter.KEYWORD_ONLY and each.default is each.empty:
-            yield f"needs the keyword argument {each.name}, which nobody gives it"
-    hints = hints_of(consumer.function)
-    for parameter, accepted in zip(named, _accepted(consumer), strict=False):
-        hint = hints.get(parameter.name, Any)
-        for cls in accepted:
-            if not _takes(hint, cls, many=consumer.mode == "list"):
-                name = f"list[{cls.__name__}]" if consumer.mode == "list" else cls.__name__
-                yield f"annotates {parameter.name} as {_text(hint)}; expected {name}"
+class Argument(NamedTuple):
+    """What a function is called with.
+
+    Fields:
+        title: as a message names it.
+        classes: an annotation has to take each of them.
+        many: lists of them.
+    """
+
+    title: str
+    classes: tuple[type, ...] = ()
+    many: bool = False
 
 
-def _accepted(consumer: Consumer) -> Iterator[tuple[type, ...]]:
-    yield tuple(consumer.events.values())
-    if consumer.takes_envelope:
-        yield (Envelope,)
+def arguments_of(consumer: Consumer) -> list[Argument]:
+    """Return what a consumer's function is called with."""
+    many = consumer.mode == "list"
+    events = Argument(
+        "a list of events" if many else "the event", (*consumer.events.values(),), many
+    )
+    if not consumer.takes_envelope:
+        return [events]
+    title = "a list of envelopes" if many else "the envelope"
+    return [events, Argument(title, (Envelope,), many)]
+
+
+def call_problems(function: Callable[..., object], arguments: Iterable[Argument]) -> Iterator[str]:
+    """Yield why a function cannot be called with these arguments, by position."""
+    given = list(arguments)
+    signature = inspect.signature(function)
+    try:
+        bound = signature.bind(*given)
+    except TypeError as error:
+        titles = " and ".join(each.title for each in given if each.title) or "no arguments"
+        yield f"cannot be called with {titles}: {error}"
+        return
+    hints = hints_of(function)
+    for name, argument in bound.arguments.items():
+        if signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            continue
+        hint = hints.get(name, Any)
+        for cls in argument.classes:
+            if not _takes(hint, cls, many=argument.many):
+                expected = f"list[{cls.__name__}]" if argument.many else cls.__name__
+                yield f"annotates {name} as {_text(hint)}; expected {expected}"
 
 
 def hints_of(function: Callable[..., object]) -> dict[str, Any]:
@@ -45,12 +67,12 @@ def hints_of(function: Callable[..., object]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(inspect.unwrap(function))
     except (NameError, AttributeError, TypeError):
-        # Names imported under TYPE_CHECKING only: legal, and nothing can be said about them.
+        # Names imported under TYPE_CHECKING only: legal, and their classes are not known here.
         return {}
 
 
 def returned_classes(function: Callable[..., object]) -> set[type] | None:
-    """Return the classes that the return annotation names, or None when it does not tell."""
+    """Return the classes that the return annotation names, or None when it names no class."""
     found: set[type] = set()
     pending = [hints_of(function).get("return", Any)]
     while pending:
@@ -66,7 +88,7 @@ def returned_classes(function: Callable[..., object]) -> set[type] | None:
 
 
 def _takes(hint: Any, cls: type, *, many: bool) -> bool:
-    """Tell whether an argument annotated like this takes a ``cls`` (a list of them if many)."""
+    """Return whether an argument annotated like this takes a ``cls`` (a list of them if many)."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_takes(each, cls, many=many) for each in arguments)
@@ -74,11 +96,7 @@ def _takes(hint: Any, cls: type, *, many: bool) -> bool:
         return origin is not tuple and _takes(arguments[0], cls, many=False)
     if isinstance(hint, type) and hint is not Any and origin is None:
         return issubclass(list if many else cls, hint)
-    return origin is None  # Any, a type variable, a protocol: nothing to object to
-
-
-def _count(number: int) -> str:
-    return f"{number} positional argument{'' if number == 1 else 's'}"
+    return origin is None  # Any, a type variable or a protocol: it may take anything
 
 
 def _text(hint: Any) -> str:

@@ -1,4 +1,4 @@
-"""Checks of signatures: keys that nobody asks for, and demands that nobody can fulfil."""
+"""Checks of signatures: keys that are never used, and demands that no message can meet."""
 
 from collections.abc import Iterator
 
@@ -12,21 +12,21 @@ from .messages import error, warning
 
 
 def check_verifying(context: Context) -> Iterator[CheckMessage]:
-    """E017: nothing could be verified as it is configured."""
+    """E017: signatures could not be verified as they are configured."""
     for source, verifying in context.verifying.items():
         where = f'OUTBOX_INBOX["CONTEXTS"]["{context.label}"]["verifying"]'
         if source not in context.sources:
             yield error(
                 "E017",
-                f"{where} names {source!r}, and no contract of that context is subscribed to"
+                f"{where} names {source!r}, but the context does not subscribe to a contract of it"
                 f"{suggestion(source, context.sources)}",
-                "Correct the label, or take the entry out; it has no effect.",
+                "Correct the label, or remove the entry; it has no effect.",
                 context.label,
             )
         elif verifying.required and not verifying.keys:
             yield error(
                 "E017",
-                f'{where}["{source}"] requires signatures and has no keys: every message from '
+                f'{where}["{source}"] requires signatures, but it has no keys: every message from '
                 f"{source!r} would be quarantined.",
                 'Give "keys" the keys that the source signs with, or set "required" to False.',
                 context.label,
@@ -34,16 +34,16 @@ def check_verifying(context: Context) -> Iterator[CheckMessage]:
 
 
 def check_signing(context: Context) -> Iterator[CheckMessage]:
-    """W008: ``local://`` hands messages over within the process, and signs none."""
+    """W008: ``local://`` moves messages within the process, and does not sign them."""
     wanted = context.signing is not None or any(
         each.required for each in context.verifying.values()
     )
     if wanted and settings().transports[context.transport].backend == SCHEMES["local"]:
         yield warning(
             "W008",
-            "Signatures are configured for it, and its transport is local://, which neither signs "
-            "nor verifies: messages never leave the process.",
-            "Take the keys out, or use a transport that leads outside.",
+            "The context has signatures configured, but its transport is local://, which neither "
+            "signs nor verifies: messages never leave the process.",
+            "Remove the keys, or use a transport that leads outside.",
             context.label,
         )
 

@@ -1,4 +1,4 @@
-"""Checks of what follows a stream: whether the database can serve it."""
+"""Checks of streams: whether the database can serve them, and of the read models kept from them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,37 +10,36 @@ from django.db import connections
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Consumer, Context, ReadModel, context_of
 from outbox_inbox.contexts.declaring import models_of
-from outbox_inbox.events import meta
-from outbox_inbox.events.marking import EventClass
+from outbox_inbox.events import EventClass, meta
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.queues.statements import checkpoints
 
 from .messages import error, where
-from .signatures import problems_of
+from .signatures import arguments_of, call_problems
 
 
 def check_source(context: Context) -> Iterator[CheckMessage]:
-    """E010: the relay could not tell which events of the stream it has sent."""
+    """E010: the relay could not know which events of the stream it has sent."""
     connection = connections[context.database]
     if context.source == "stream" and not checkpoints.supports_subscriptions(connection):
         yield error(
             "E010",
-            f'It has source = "stream", and its database {context.database!r} is '
-            f"{connection.vendor}, where no stream can be followed without losing events.",
+            f'The context has source = "stream", and its database {context.database!r} is '
+            f"{connection.vendor}, where a stream cannot be followed without losing events.",
             'Set source to "outbox", or keep the context on PostgreSQL or SQLite.',
             context.label,
         )
 
 
 def check_read_models(context: Context) -> Iterator[CheckMessage]:
-    """E010, E011, E018, E008, E002: a read model cannot be kept, or not by what is meant to keep it."""
+    """E010, E011, E018, E008, E002: a read model, or a function that keeps it, is declared wrongly."""
     connection = connections[context.database]
     if context.read_models and not checkpoints.supports_subscriptions(connection):
         yield error(
             "E010",
-            f"Its read models {', '.join(context.read_models)} are kept from its stream, and its "
-            f"database {context.database!r} is {connection.vendor}, where no stream can be followed "
-            "without losing events: they stay as they are.",
+            f"The read models {', '.join(context.read_models)} are kept from the stream, and the "
+            f"database {context.database!r} is {connection.vendor}, where a stream cannot be "
+            "followed without losing events: they are never updated.",
             "Keep them by handlers, or keep the context on PostgreSQL or SQLite.",
             context.label,
         )
@@ -48,8 +47,8 @@ def check_read_models(context: Context) -> Iterator[CheckMessage]:
         if count > 1:
             yield error(
                 "E011",
-                f"{count} projections have the name {name!r}; only one of them would be kept.",
-                "Give each class a name of its own; functions that go into one model share it.",
+                f"{count} projections have the name {name!r}; only one of them would run.",
+                "Give each class a name of its own. Functions that go into one model share it.",
                 context.label,
             )
     for read_model in context.all_read_models:
@@ -64,7 +63,7 @@ def _check_target(context: Context, read_model: ReadModel) -> Iterator[CheckMess
         wanted = read_model.name.replace("_", "").lower()
         yield error(
             "E018",
-            f"@projects(..., into={read_model.name!r}) names no model of its app"
+            f"@projects(..., into={read_model.name!r}) does not name a model of the context's app"
             f"{suggestion(wanted, known)}.",
             'Name a model, as in into="country_board" for CountryBoard, or write a class derived '
             "from Projection.",
@@ -73,22 +72,22 @@ def _check_target(context: Context, read_model: ReadModel) -> Iterator[CheckMess
 
 
 def _check_consumer(context: Context, consumer: Consumer) -> Iterator[CheckMessage]:
-    for problem in problems_of(consumer):
+    for problem in call_problems(consumer.function, arguments_of(consumer)):
         yield error(
             "E008",
-            f"the projection {consumer.name} {problem}.",
-            "Projections take the event, and the envelope with takes_envelope=True; with batch=True "
-            "they take lists.",
+            f"The projection {consumer.name} {problem}.",
+            "A projection takes the event, and the envelope with takes_envelope=True; with "
+            "many=True it takes lists.",
             context.label,
         )
     for cls in consumer.events.values():
         if not _is_in_stream(context, cls):
             yield error(
                 "E002",
-                f"the projection {consumer.name} takes {where(cls)}, which is never in the stream of "
+                f"The projection {consumer.name} takes {where(cls)}, which is never in the stream of "
                 f"{context.label!r}.",
-                "A stream has the context's own events. What others tell is in the inbox: keep the "
-                "read model by a handler.",
+                "A stream has the context's own events. Contracts of other contexts come to the "
+                "inbox: keep the read model by a handler.",
                 context.label,
             )
 

@@ -1,31 +1,37 @@
-"""Finds the marked functions of a context's modules and makes consumers and upcasters of them."""
+"""Consumers: what the messages of a context are delivered to, and how they are found.
 
-from collections.abc import Callable, Iterable, Mapping
+A delivery is stored by the name of its consumer. Two consumers of one name, or a name that changes
+by accident, would leave deliveries that no code handles.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, Literal
 from zlib import crc32
 
-from django.utils.module_loading import module_has_submodule
-
-from outbox_inbox.events.marking import (
+from outbox_inbox.events import EventClass
+from outbox_inbox.events.marks import (
     MAX_NAME,
-    EventClass,
     HandlesMark,
     InboundMark,
+    Mark,
     OnDead,
     OutboundMark,
-    ProjectsMark,
+    Upcaster,
     UpcastsMark,
-    marks_of,
+    mark_of,
 )
 from outbox_inbox.exceptions import SettingsError
 
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+from .names import stored_name
+
 Upcasters = Mapping[int, Upcaster]
-ConsumerMark = HandlesMark | OutboundMark | InboundMark
 NO_UPCASTERS: Upcasters = MappingProxyType({})
+ConsumerKind = Literal["handler", "outbound", "inbound", "process", "projection"]
+_KINDS: Mapping[type[Mark], ConsumerKind] = MappingProxyType(
+    {HandlesMark: "handler", OutboundMark: "outbound", InboundMark: "inbound"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -44,87 +50,59 @@ class Consumer:
         takes_envelope: the envelope is the second argument.
         on_dead: "park" or "skip" the key's messages behind a dead one.
         max_attempts: None means MAX_ATTEMPTS.
-        upcasters_by_event: class -> upcasters by the version they take.
+        upcasters: of all events of its context; class -> upcasters by the version they take.
         hash: crc32 of the name; with the key it makes the partition of a delivery.
     """
 
     name: str
-    kind: Literal["handler", "outbound", "inbound", "process", "projection"]
+    kind: ConsumerKind
     events: Mapping[str, EventClass]
     function: Callable[..., Any]
     mode: Literal["message", "batch", "list"]
     takes_envelope: bool = False
     on_dead: OnDead = "park"
     max_attempts: int | None = None
-    upcasters_by_event: Mapping[EventClass, Upcasters] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    hash: int
+    upcasters: Mapping[EventClass, Upcasters]
+    hash: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hash", crc32(self.name.encode()))
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name}>"
 
-    @property
-    def event(self) -> EventClass:
-        """The class of the first event that it consumes."""
-        return next(iter(self.events.values()))
-
-    @property
-    def type(self) -> str:
-        """The stored type name of the first event that it consumes."""
-        return next(iter(self.events))
-
-    @property
-    def upcasters(self) -> Upcasters:
-        """The upcasters of the first event that it consumes."""
-        return self.upcasters_of(self.event)
-
     def upcasters_of(self, event: EventClass) -> Upcasters:
         """Return the upcasters of one of its events, by the version they take."""
-        return self.upcasters_by_event.get(event, NO_UPCASTERS)
+        return self.upcasters.get(event, NO_UPCASTERS)
 
 
-def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
-    """Import those of the modules that exist below ``package``, in the order given.
+def by_type(consumers: Iterable[Consumer]) -> Mapping[str, tuple[Consumer, ...]]:
+    """Return the consumers of each stored type name, in their order."""
+    found: dict[str, tuple[Consumer, ...]] = {}
+    for consumer in consumers:
+        for name in consumer.events:
+            found[name] = (*found.get(name, ()), consumer)
+    return MappingProxyType(found)
 
-    Raises:
-        Exception: whatever a module that exists raises while it is imported.
+
+def definitions(modules: Iterable[ModuleType], wanted: Callable[[Any], bool]) -> list[Any]:
+    """Return what is wanted of the functions and classes that the modules define, in their order.
+
+    What is imported from elsewhere is left to the module that defines it. What a package imports
+    from its own submodules counts as defined in the package.
     """
-    found = (_import_below(package, name) for name in names)
-    return [module for module in found if module is not None]
-
-
-def has_module(package: str, name: str) -> bool:
-    """Tell whether there is a module of this (dotted) name below ``package``."""
-    return _import_below(package, name) is not None
-
-
-def _import_below(package: str, name: str) -> ModuleType | None:
-    module = import_module(package)
-    for part in name.split("."):
-        # Looked for before it is imported: an ImportError from within is not "missing".
-        if not module_has_submodule(module, part):
-            return None
-        module = import_module(f"{module.__name__}.{part}")
-    return module
-
-
-def marked_functions(modules: Iterable[ModuleType]) -> list[FunctionType]:
-    """Return the marked functions that are defined in the modules, in order of definition.
-
-    A function imported from elsewhere is left to the module that defines it. What a package
-    imports from its own submodules counts as defined in the package.
-    """
-    found: dict[int, FunctionType] = {}
-    for module in modules:
-        for value in list(vars(module).values()):
-            if isinstance(value, FunctionType) and marks_of(value) and _within(value, module):
-                found.setdefault(id(value), value)
+    found = {
+        id(value): value
+        for module in modules
+        for value in list(vars(module).values())
+        if wanted(value) and f"{value.__module__}.".startswith(f"{module.__name__}.")
+    }
     return list(found.values())
 
 
-def _within(function: FunctionType, module: ModuleType) -> bool:
-    return f"{function.__module__}.".startswith(f"{module.__name__}.")
+def is_marked(value: object) -> bool:
+    """Return whether a value is a function with a mark."""
+    return mark_of(value) is not None
 
 
 def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[EventClass, Upcasters]:
@@ -135,95 +113,90 @@ def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[EventClass, 
     """
     found: dict[EventClass, dict[int, FunctionType]] = {}
     for function in functions:
-        for mark in marks_of(function):
-            if not isinstance(mark, UpcastsMark):
-                continue
-            other = found.setdefault(mark.event, {}).setdefault(mark.from_version, function)
+        mark = mark_of(function)
+        for event, version in mark.events if isinstance(mark, UpcastsMark) else ():
+            other = found.setdefault(event, {}).setdefault(version, function)
             if other is not function:
                 raise SettingsError(
-                    f"{_path(function)} and {_path(other)} both upcast "
-                    f"{mark.event.__qualname__} from version {mark.from_version}; keep one"
+                    f"{path_of(function)} and {path_of(other)} both upcast "
+                    f"{event.__qualname__} from version {version}; keep one"
                 )
     return MappingProxyType({event: MappingProxyType(found[event]) for event in found})
 
 
-def collect_consumers(
-    functions: Iterable[FunctionType],
-    label: str,
-    package: str,
-    type_name: Callable[[EventClass], str],
-    upcasters: Mapping[EventClass, Upcasters],
-) -> list[Consumer]:
-    """Return a consumer for each function marked as handler or translator.
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Makes consumers of what a context's modules define, by the same rules for all kinds.
 
-    Raises:
-        SettingsError: a name is too long to be stored, or a function reads one type twice.
+    Fields:
+        label: of the context.
+        package: of its app; a default name begins with the label instead.
+        upcasters: of all its events.
     """
-    consumers = []
-    for function in functions:
-        marks = [mark for mark in marks_of(function) if isinstance(mark, ConsumerMark)]
-        if marks:
-            events = events_of(function, marks, type_name)
-            mine = {event: upcasters[event] for event in events.values() if event in upcasters}
-            name = f"{label}.{_path(function).removeprefix(package + '.')}"
-            consumers.append(_consumer(function, marks[0], name, events, MappingProxyType(mine)))
-    return consumers
 
+    label: str
+    package: str
+    upcasters: Mapping[EventClass, Upcasters]
 
-def events_of(
-    function: FunctionType,
-    marks: Iterable[ConsumerMark | ProjectsMark],
-    type_name: Callable[[EventClass], str],
-) -> Mapping[str, EventClass]:
-    """Return stored type name -> class, of the events that a function is marked for.
+    def marked(self, functions: Iterable[FunctionType]) -> Iterator[Consumer]:
+        """Yield a consumer for each function that is marked as handler or translator.
 
-    Raises:
-        SettingsError: two classes have one name.
-    """
-    events: dict[str, EventClass] = {}
-    for mark in marks:
-        name = type_name(mark.event)
-        if name in events:
-            raise SettingsError(
-                f"{_path(function)} is marked for two classes of {name}: "
-                f"{events[name].__module__} and {mark.event.__module__}; keep one"
+        Raises:
+            SettingsError: a name is too long to be stored, or a function reads one type twice.
+        """
+        for function in functions:
+            mark = mark_of(function)
+            if not isinstance(mark, HandlesMark | OutboundMark | InboundMark):
+                continue
+            # A translator has no effects of its own, so it always shares a transaction.
+            options = mark if isinstance(mark, HandlesMark) else HandlesMark(mark.events, "batch")
+            yield Consumer(
+                name=self.name_of(function, options.name),
+                kind=_KINDS[type(mark)],
+                events=self.types_of(function, mark.events),
+                function=function,
+                mode="list" if options.many else options.transaction,
+                takes_envelope=options.takes_envelope,
+                on_dead=options.on_dead,
+                max_attempts=options.max_attempts,
+                upcasters=self.upcasters,
             )
-        events[name] = mark.event
-    return MappingProxyType(events)
+
+    def name_of(
+        self, defined: FunctionType | type, given: str | None, longest: int = MAX_NAME
+    ) -> str:
+        """Return the name under which a function or class is stored; the given one, if any.
+
+        Raises:
+            SettingsError: it is too long.
+        """
+        name = given or f"{self.label}.{path_of(defined).removeprefix(f'{self.package}.')}"
+        if len(name) > longest:
+            raise SettingsError(
+                f"the consumer name {name!r} is longer than {longest} characters; rename the "
+                "function or class, or give it a name= in @handles or in the class statement"
+            )
+        return name
+
+    def types_of(
+        self, defined: FunctionType | type, events: Iterable[EventClass]
+    ) -> Mapping[str, EventClass]:
+        """Return stored type name -> class, of the events that a function or class takes.
+
+        Raises:
+            SettingsError: two classes have one name.
+        """
+        found: dict[str, EventClass] = {}
+        for event in events:
+            name = stored_name(event)
+            if found.setdefault(name, event) is not event:
+                raise SettingsError(
+                    f"{path_of(defined)} takes two classes of {name}: "
+                    f"{found[name].__module__} and {event.__module__}; keep one"
+                )
+        return MappingProxyType(found)
 
 
-def _consumer(
-    function: FunctionType,
-    mark: ConsumerMark,
-    default_name: str,
-    events: Mapping[str, EventClass],
-    upcasters: Mapping[EventClass, Upcasters],
-) -> Consumer:
-    handler = mark if isinstance(mark, HandlesMark) else HandlesMark(mark.event, "batch")
-    name = handler.name or default_name
-    if len(name) > MAX_NAME:
-        raise SettingsError(
-            f"the consumer name {name!r} is longer than {MAX_NAME} characters; "
-            "give the function a shorter one, or name= in @handles"
-        )
-    return Consumer(
-        name=name,
-        kind=_KINDS[type(mark)],
-        events=events,
-        function=function,
-        mode="list" if handler.batch else handler.transaction,
-        takes_envelope=handler.takes_envelope,
-        on_dead=handler.on_dead,
-        max_attempts=handler.max_attempts,
-        upcasters_by_event=upcasters,
-        hash=crc32(name.encode()),
-    )
-
-
-_KINDS: Mapping[type[ConsumerMark], Literal["handler", "outbound", "inbound"]] = MappingProxyType(
-    {HandlesMark: "handler", OutboundMark: "outbound", InboundMark: "inbound"}
-)
-
-
-def _path(function: FunctionType) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+def path_of(defined: FunctionType | type) -> str:
+    """Return the dotted path of a function or class."""
+    return f"{defined.__module__}.{defined.__qualname__}"

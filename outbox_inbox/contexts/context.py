@@ -5,14 +5,9 @@ from dataclasses import dataclass
 
 from outbox_inbox.conf import Source, settings
 from outbox_inbox.conf.keys import Signing, Verifying
-from outbox_inbox.events import DomainEvent, IntegrationEvent, meta
-from outbox_inbox.events.marking import EventClass
+from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 
-from .consumers import (
-    NO_UPCASTERS,
-    Consumer,
-    Upcasters,
-)
+from .consumers import NO_UPCASTERS, Consumer, Upcasters
 from .names import by_stored_name, own_events
 from .read_models import ReadModel
 
@@ -31,12 +26,12 @@ class Context:
         subscribes: contracts, as declared.
         consumers: by name, in the order of ``modules`` and of definition.
         all_consumers: the same, with those that have the name of another (check E011).
-        read_models: by name, what projections keep.
+        read_models: by name, the read models that projections keep.
         all_read_models: the same, with those that have the name of another (check E011).
         events: stored type name -> class, of its own events and of what it declares or consumes.
         subscribed: stored type names of ``subscribes``.
-        sources: labels of the contexts that these are from: the first part of their names.
-        signing: the key that its messages are signed with; None: they are not.
+        sources: labels of the contexts that publish these: the first part of their names.
+        signing: the key that its messages are signed with; None: they are not signed.
         verifying: by the label of a source, how its messages are verified.
     """
 
@@ -56,7 +51,6 @@ class Context:
     sources: frozenset[str]
     signing: Signing | None
     verifying: Mapping[str, Verifying]
-    _published: frozenset[EventClass]
     _by_type: Mapping[str, tuple[Consumer, ...]]
     _upcasters: Mapping[EventClass, Upcasters]
 
@@ -65,9 +59,9 @@ class Context:
 
     @property
     def outbox_partitions(self) -> int:
-        """Over how many partitions its outbox is spread: one, where the stream is the source.
+        """The number of partitions of its outbox: one, where the stream is the source.
 
-        There one cursor reads for all keys, and the outbox only has what it could not send.
+        There one checkpoint serves all keys, and the outbox has only what could not be sent.
         """
         return 1 if self.source == "stream" else settings().partitions.outbox
 
@@ -83,8 +77,8 @@ class Context:
         return meta(event).name or f"{self.label}.{event.__name__}"
 
     def publishes_class(self, event: EventClass) -> bool:
-        """Tell whether ``publishes`` holds this very class."""
-        return event in self._published
+        """Return whether this very class is in ``publishes``; another version of it is another."""
+        return event in self.publishes
 
     def upcasters_of(self, event: EventClass) -> Upcasters:
         """Return the upcasters of a class, by the version they take."""

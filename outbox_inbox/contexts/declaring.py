@@ -1,18 +1,23 @@
-"""ContextConfig: what an app declares to be a context, and what a deployment overrides of it."""
+"""ContextConfig: how an app declares that it is a context, and what a deployment overrides.
+
+A mistake here would otherwise show up when the first message is recorded, so all declarations are
+checked before any context is used.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any, get_args
 
 from django.apps import AppConfig, apps
 from django.db import connections, models
+from django.utils.module_loading import module_has_submodule
 
 from outbox_inbox.conf import ContextSettings, Source, settings
 from outbox_inbox.conf.section import did_you_mean, suggestion
 from outbox_inbox.events import IntegrationEvent
 from outbox_inbox.exceptions import SettingsError
-
-from .consumers import import_modules
 
 MAX_LABEL = 50
 
@@ -23,8 +28,8 @@ class ContextConfig(AppConfig):
     Attributes:
         publishes: contracts (classes of integration events) that this context records.
         subscribes: contracts of other contexts that it wants to receive.
-        modules: where its consumers are, below the app's package; what does not exist is left
-            out; default ``("acl", "handlers", "projections", "processes")``.
+        modules: where its consumers are, below the app's package; missing modules are skipped;
+            default ``("acl", "handlers", "projections", "processes")``.
         database: alias of the database of its queues and models; default "default".
         transport: alias in OUTBOX_INBOX["TRANSPORTS"]; default "default".
         source: "outbox" (default), or "stream" to relay from the local stream.
@@ -32,8 +37,8 @@ class ContextConfig(AppConfig):
     A deployment may override the last three in OUTBOX_INBOX["CONTEXTS"].
     """
 
-    # Django counts every AppConfig class in an apps.py as a candidate, this imported one as well,
-    # and takes a plain AppConfig when there are two: only subclasses may be candidates.
+    # Django counts each AppConfig class in an apps.py as a candidate, also this imported one, and
+    # takes a plain AppConfig if there are two of them: only subclasses may be candidates.
     default = False
     publishes: Sequence[type[IntegrationEvent]] = ()
     subscribes: Sequence[type[IntegrationEvent]] = ()
@@ -50,16 +55,41 @@ class ContextConfig(AppConfig):
     def ready(self) -> None:
         """Import the modules, so that an error in them is seen at start.
 
-        Nothing is stored here: a subclass that overrides it without ``super()`` loses only that.
+        A subclass that overrides it without ``super()`` loses only this.
 
         Raises:
             SettingsError: an attribute is wrong.
         """
-        refuse(declaration_problems(self))
+        raise_problems(declaration_problems(self))
         import_modules(self.name, self.modules)
 
 
-def refuse(problems: Iterable[str]) -> None:
+def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
+    """Import those of the modules that exist below ``package``, in the order given.
+
+    Raises:
+        Exception: whatever a module that exists raises while it is imported.
+    """
+    found = (_imported(package, name) for name in names)
+    return [module for module in found if module is not None]
+
+
+def has_module(package: str, name: str) -> bool:
+    """Return whether there is a module of this (dotted) name below ``package``."""
+    return _imported(package, name) is not None
+
+
+def _imported(package: str, name: str) -> ModuleType | None:
+    module = import_module(package)
+    for part in name.split("."):
+        # Searched before it is imported: an ImportError from within it does not mean "missing".
+        if not module_has_submodule(module, part):
+            return None
+        module = import_module(f"{module.__name__}.{part}")
+    return module
+
+
+def raise_problems(problems: Iterable[str]) -> None:
     """Raise one SettingsError with all problems, if there are any."""
     found = list(problems)
     if found:
@@ -101,7 +131,7 @@ class Deployment:
 
 
 def deployment_of(config: ContextConfig) -> Deployment:
-    """Return what the ContextConfig says, or OUTBOX_INBOX["CONTEXTS"] instead."""
+    """Return the values of the ContextConfig, or those of OUTBOX_INBOX["CONTEXTS"] instead."""
     override = settings().contexts.get(config.label, ContextSettings())
     return Deployment(
         database=override.database or config.database,
@@ -111,7 +141,7 @@ def deployment_of(config: ContextConfig) -> Deployment:
 
 
 def deployment_problems(config: ContextConfig) -> Iterator[str]:
-    """Yield what this deployment does not have and the context needs."""
+    """Yield what the context needs but this deployment does not have."""
     name, deployment = type(config).__name__, deployment_of(config)
     if deployment.database not in connections:
         known = suggestion(deployment.database, tuple(connections))
@@ -143,7 +173,7 @@ def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.M
     """Yield the models of a context's app, and of plain apps inside of it.
 
     Arguments:
-        with_links: also the tables that many-to-many fields have made for themselves.
+        with_links: also the tables that Django makes for many-to-many fields.
     """
     for config in apps.get_app_configs():
         owner = owner_of(config.name)

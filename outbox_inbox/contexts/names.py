@@ -1,26 +1,14 @@
-"""The stored names of events."""
+"""The names under which events are stored, and which context an event belongs to.
 
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
+Messages outlive deployments: two classes of one name, or a name that changes, would make stored
+messages unreadable.
+"""
 
-from outbox_inbox.events import DomainEvent, meta
-from outbox_inbox.events.marking import EventClass
+from collections.abc import Iterable, Iterator
 
-from .consumers import (
-    Consumer,
-)
-from .declaring import (
-    owner_of,
-)
+from outbox_inbox.events import DomainEvent, EventClass, meta
 
-
-def consumers_by_type(consumers: Iterable[Consumer]) -> Mapping[str, tuple[Consumer, ...]]:
-    """Return the consumers of each stored type name, in their order."""
-    found: dict[str, tuple[Consumer, ...]] = {}
-    for consumer in consumers:
-        for name in consumer.events:
-            found[name] = (*found.get(name, ()), consumer)
-    return MappingProxyType(found)
+from .declaring import owner_of
 
 
 def stored_name(event: EventClass) -> str:

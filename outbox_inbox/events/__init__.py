@@ -1,4 +1,4 @@
-"""Events are what contexts tell: facts of their own (domain events) and contracts (integration).
+"""Events: facts of a context's own (domain events), and contracts (integration events).
 
 A subclass becomes a frozen, keyword-only dataclass, with its wire name, version and key as
 arguments of the class statement. These are kept beside the fields, not among them, so a field may
@@ -6,12 +6,14 @@ be called `name`, `version`, `key` or `kind`.
 """
 
 import dataclasses
-import difflib
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, ClassVar, Final, Literal, dataclass_transform
 
-Kind = Literal["domain", "integration"]
+from outbox_inbox.conf.section import did_you_mean
+
+EventKind = Literal["domain", "integration"]
 
 NAME_LENGTH: Final = 200
 
@@ -24,10 +26,10 @@ class Meta:
     """What the class statement of an event says besides its fields.
 
     `name` is None when none was given: a domain event is then stored as ``<label>.<ClassName>``,
-    a contract is refused by the system checks. `key` holds the names of the key's fields.
+    a contract is refused by the system checks. `key` has the names of the key's fields.
     """
 
-    kind: Kind
+    kind: EventKind
     name: str | None
     version: int
     key: tuple[str, ...]
@@ -51,11 +53,11 @@ class _Event:
     ) -> None:
         super().__init_subclass__(**kwargs)
         if _Event in cls.__bases__:
-            return  # DomainEvent and IntegrationEvent have no fields and are no events themselves.
+            return  # DomainEvent and IntegrationEvent have no fields and are not events themselves.
         kind = _kind_of(cls)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         cls.__outbox_inbox_meta__ = Meta(
-            kind, _checked_name(cls, kind, name), _checked_version(cls, version), _key(cls, key)
+            kind, _checked_name(cls, kind, name), checked_version(cls, version), _key(cls, key)
         )
 
 
@@ -69,8 +71,8 @@ class DomainEvent(_Event):
         name: the stored type name; default ``<label of the context>.<ClassName>``.
         version: from 1, raised when the fields change; older messages go through upcasters.
         key: the field, or fields, whose values order the messages: what has the same key is
-            handled in commit order. Default: that of the base class, else none, which means no
-            order; ``key=()`` takes an inherited one away.
+            handled in commit order. Default: the key of the base class. Without any there is no
+            order; ``key=()`` removes an inherited one.
 
     Raises:
         TypeError, ValueError: a class argument is wrong; in the class statement itself.
@@ -78,12 +80,15 @@ class DomainEvent(_Event):
 
 
 class IntegrationEvent(_Event):
-    """A contract: a fact as it is told to other contexts; all that they may know of this one.
+    """A contract: a fact that is published to other contexts; all they may know of this one.
 
     Takes the class arguments of `DomainEvent`. Here ``name`` is required, dotted and in lower
     case (``ordering.order_placed``). A subscriber imports this class, or declares a view of its
     own with the same name and the fields that it needs.
     """
+
+
+EventClass = type[DomainEvent] | type[IntegrationEvent]
 
 
 def meta(event: object) -> Meta:
@@ -96,48 +101,51 @@ def meta(event: object) -> Meta:
     if not isinstance(found, Meta):
         cls = event if isinstance(event, type) else type(event)
         raise TypeError(
-            f"{cls.__qualname__} is no event: make it a subclass of DomainEvent or IntegrationEvent"
+            f"{cls.__qualname__} is not an event: make it a subclass of DomainEvent or "
+            "IntegrationEvent"
         )
     return found
 
 
 def has_version(cls: type) -> bool:
-    """Tell whether a class says its version in a `Meta`: an event, or a process with its state."""
+    """Return whether a class has a version in a `Meta`: an event, or a process with its state."""
     return isinstance(vars(cls).get("__outbox_inbox_meta__"), Meta)
 
 
 def is_contract_name(name: str) -> bool:
-    """Tell whether a name is fit for a contract: dotted, lower case, at most 200 characters."""
+    """Return whether a name is fit for a contract: dotted, lower case, at most 200 characters."""
     return len(name) <= NAME_LENGTH and _CONTRACT_NAME.fullmatch(name) is not None
 
 
 def key_of(event: _Event) -> str | None:
-    """Return the key that orders this event, or None when it has no order.
+    """Return the key that orders this event, or None when it has no order."""
+    return key_from(event, meta(event).key)
+
+
+def key_from(event: object, names: Iterable[str]) -> str | None:
+    """Return the key that these fields of an event make.
 
     One field gives the text of its value (of an Enum: its value's); several are joined by ``/``,
     with ``%`` and ``/`` inside of them escaped as in a URL, so that different values never make
-    the same key. None in any of them means no key. Nothing is validated here.
+    the same key. None in any of them, or no field, means no key. Nothing is validated here.
     """
-    values = [getattr(event, name) for name in meta(event).key]
+    values = [getattr(event, name) for name in names]
     if not values or None in values:
         return None
     texts = [str(value.value if isinstance(value, Enum) else value) for value in values]
-    return texts[0] if len(texts) == 1 else "/".join(map(escaped, texts))
+    if len(texts) == 1:
+        return texts[0]
+    return "/".join(text.replace("%", "%25").replace("/", "%2F") for text in texts)
 
 
-def escaped(text: str) -> str:
-    """Return a part of a key so that it can stand beside others."""
-    return text.replace("%", "%25").replace("/", "%2F")
-
-
-def _kind_of(cls: type[_Event]) -> Kind:
+def _kind_of(cls: type[_Event]) -> EventKind:
     domain, integration = issubclass(cls, DomainEvent), issubclass(cls, IntegrationEvent)
     if domain and integration:
         raise TypeError(f"{cls.__qualname__} is either a DomainEvent or an IntegrationEvent")
     return "domain" if domain else "integration"
 
 
-def _checked_name(cls: type[_Event], kind: Kind, name: str | None) -> str | None:
+def _checked_name(cls: type[_Event], kind: EventKind, name: str | None) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str):
@@ -145,13 +153,14 @@ def _checked_name(cls: type[_Event], kind: Kind, name: str | None) -> str | None
     # A contract's name is judged by the system checks, with those of all the other contexts.
     if kind == "domain" and not (len(name) <= NAME_LENGTH and _DOMAIN_NAME.fullmatch(name)):
         raise ValueError(
-            f"{cls.__qualname__}: the name {name!r} is not made of letters, digits, underscores "
-            f"and single dots between them, {NAME_LENGTH} at most"
+            f"{cls.__qualname__}: name={name!r}; expected letters, digits and underscores, with "
+            f"single dots between them, at most {NAME_LENGTH} characters"
         )
     return name
 
 
-def _checked_version(cls: type[_Event], version: int) -> int:
+def checked_version(cls: type, version: int) -> int:
+    """Return the version of a class; raises TypeError or ValueError unless it is fit."""
     if type(version) is not int:
         raise TypeError(f"{cls.__qualname__}: version is an int, not {type(version).__name__}")
     if not 1 <= version <= 32_767:
@@ -172,7 +181,6 @@ def _key(cls: type[_Event], key: str | list[str] | tuple[str, ...] | None) -> tu
     fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in names:
         if name not in fields:
-            close = difflib.get_close_matches(str(name), fields, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; fields: {', '.join(fields)}"
+            hint = did_you_mean(name, fields) or f"; fields: {', '.join(fields)}"
             raise ValueError(f"{cls.__qualname__}: the key {name!r} is not a field{hint}")
     return names

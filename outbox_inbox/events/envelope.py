@@ -1,4 +1,4 @@
-"""An envelope is what is known of a message besides its event: who, when, why, in which order."""
+"""The envelope: what is known of a message besides its event, such as its source, time and key."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """The message being handled just now, and how many messages led to it (0 for the first)."""
+    """The message that is being handled, and how many messages led to it (0 for the first)."""
 
     envelope: Envelope
     hops: int

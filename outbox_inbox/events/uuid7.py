@@ -1,4 +1,4 @@
-"""Ids of messages: UUIDv7."""
+"""Ids of messages: UUIDv7, so that rows come in the order of their ids within a process."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ from uuid import UUID
 
 
 class Clock:
-    """Hands out (millisecond, counter) pairs that only grow, whatever the system clock does."""
+    """Makes (millisecond, counter) pairs that only grow, also when the system clock goes back."""
 
     COUNTER_BITS: Final = 42
 
@@ -35,8 +35,8 @@ class Clock:
 
 _clock = Clock()
 
-# A forked worker must neither wait for a lock that a thread of its parent held at that moment, nor
-# count on where its parent counts on as well.
+# A forked worker must neither wait for a lock that a thread of its parent held during the fork, nor
+# continue the counter that its parent continues as well: ids would collide.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_clock.reset)
 

@@ -1,7 +1,7 @@
-"""Judges what comes from outside before it gets into an inbox.
+"""Checks a message from outside before it gets into an inbox.
 
-A message that passes is one that its consumers can read. Whatever else comes is refused with a
-reason, and kept aside: it never gets to a handler and never stops those behind it.
+A message that is accepted can be read by its consumers. Any other is refused with a reason and goes
+into quarantine: in the inbox it would fail at every attempt and block the messages behind it.
 """
 
 from typing import NamedTuple
@@ -14,35 +14,35 @@ from outbox_inbox.models import QuarantineReason
 from outbox_inbox.queues import statements
 from outbox_inbox.transports import ReceivedMessage, signing
 
-from .cloudevents import Refusal, check_attributes, row_of, shown
+from .cloudevents import Refusal, check_attributes, excerpt, received_row
 
-__all__ = ["Accepted", "Refusal", "vet"]
+__all__ = ["Accepted", "Refusal", "accept_message"]
 
 
 class Accepted(NamedTuple):
-    """A message that may come in, as a row, and the context that it is from."""
+    """A message as a row for the inbox, and the label of the context that it is from."""
 
     source: str
     row: statements.ReceivedRow
 
 
-def vet(context: Context, message: ReceivedMessage) -> Accepted | None:
-    """Return the message as a row for the context's inbox; None: it is of no interest to it.
+def accept_message(context: Context, message: ReceivedMessage) -> Accepted | None:
+    """Return a message as a row for the context's inbox; None: the context does not subscribe to it.
 
     Raises:
-        Refusal: it cannot be what its sender wanted to tell.
+        Refusal: it is invalid, or its consumers cannot read it.
     """
     attributes = message.attributes
     _check_size(message)
     check_attributes(attributes)
-    source = _source(context, attributes["source"])
+    source = _checked_source(context, attributes["source"])
     _check_signature(context, source, message)
-    name, version = _type(attributes["type"], source)
+    name, version = _contract_of(attributes["type"], source)
     if name not in context.subscribed:
         return None
-    data = _text(message.data)
+    data = _decoded_text(message.data)
     _check_payload(context, name, version, data)
-    return Accepted(source, row_of(context, source, (name, version), attributes, data))
+    return Accepted(source, received_row(context, source, (name, version), attributes, data))
 
 
 def _check_size(message: ReceivedMessage) -> None:
@@ -50,17 +50,17 @@ def _check_size(message: ReceivedMessage) -> None:
     if len(message.data) > limit:
         raise Refusal(
             QuarantineReason.TOO_LARGE,
-            f"it has {len(message.data):,} bytes, and MAX_PAYLOAD allows {limit:,}",
+            f"its payload has {len(message.data):,} bytes; MAX_PAYLOAD allows {limit:,}",
         )
 
 
-def _source(context: Context, given: str) -> str:
+def _checked_source(context: Context, given: str) -> str:
     label = given.removeprefix("/")
     if label not in context.sources:
-        known = ", ".join(f"/{each}" for each in sorted(context.sources)) or "none"
+        known = ", ".join(f"/{label}" for label in sorted(context.sources)) or "none"
         raise Refusal(
             QuarantineReason.UNKNOWN_SOURCE,
-            f"the source {shown(given)} is none that {context.label!r} listens to ({known})",
+            f"{context.label!r} does not subscribe to the source {excerpt(given)}; its sources: {known}",
         )
     return label
 
@@ -72,7 +72,7 @@ def _check_signature(context: Context, source: str, message: ReceivedMessage) ->
         raise Refusal(QuarantineReason.WRONG_SIGNATURE, problem)
 
 
-def _type(given: str, source: str) -> tuple[str, int]:
+def _contract_of(given: str, source: str) -> tuple[str, int]:
     name, separator, number = given.rpartition(".v")
     if not (
         separator
@@ -83,21 +83,22 @@ def _type(given: str, source: str) -> tuple[str, int]:
     ):
         raise Refusal(
             QuarantineReason.UNKNOWN_TYPE,
-            f"the type {shown(given)} is no contract's name and version, such as "
+            f"the type {excerpt(given)} is not the name and version of a contract, such as "
             "ordering.order_placed.v1",
         )
     if name.partition(".")[0] != source:
         raise Refusal(
-            QuarantineReason.UNKNOWN_TYPE, f"the type {shown(given)} is no contract of {source!r}"
+            QuarantineReason.UNKNOWN_TYPE,
+            f"the type {excerpt(given)} is not a contract of the source {source!r}",
         )
     return name, int(number)
 
 
-def _text(data: bytes) -> str:
+def _decoded_text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Refusal(QuarantineReason.NOT_JSON, f"the data is not UTF-8: {error}") from None
+        raise Refusal(QuarantineReason.NOT_JSON, f"its payload is not UTF-8: {error}") from None
 
 
 def _check_payload(context: Context, name: str, version: int, data: str) -> None:
@@ -106,17 +107,17 @@ def _check_payload(context: Context, name: str, version: int, data: str) -> None
     if version > newest or any(number not in upcasters for number in range(version, newest)):
         raise Refusal(
             QuarantineReason.UNKNOWN_VERSION,
-            f"version {version} of {name} cannot be read here: known is {newest}, with upcasters "
-            f"from {', '.join(map(str, sorted(upcasters))) or 'no other'}",
+            f"version {version} of {name} cannot be read here: the contract has version {newest}, "
+            f"and upcasters from {', '.join(map(str, sorted(upcasters))) or 'no other version'}",
         )
     try:
         codec.decode(cls, data, version=version, upcasters=upcasters)
     except UnreadableMessage as error:
-        raise Refusal(_why_unreadable(data), str(error)) from None
+        raise Refusal(_reason_unreadable(data), str(error)) from None
 
 
-def _why_unreadable(data: str) -> QuarantineReason:
-    """Find out which of its checks a payload did not pass; only asked of those that did not."""
+def _reason_unreadable(data: str) -> QuarantineReason:
+    """Return which check a payload failed; the checks that find out are slower than decoding."""
     try:
         codec.check_limits(data, settings().max_payload)
     except UnreadableMessage:

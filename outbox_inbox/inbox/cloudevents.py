@@ -1,4 +1,8 @@
-"""Reads the attributes of a message from outside: text that nobody has checked, into a row."""
+"""CloudEvents attributes of a message from outside, checked and read into a row for the inbox.
+
+They are the sender's text: unchecked, one value that a column refuses would roll back the whole batch
+of messages that it came with, at every attempt.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +27,7 @@ _MAX_HOPS = 32_767  # what the column holds
 
 @dataclass(frozen=True)
 class Refusal(Exception):
-    """A message does not get in; ``detail`` says what is wrong with it, in a line."""
+    """A message is refused; ``detail`` says what is wrong with it, in one line."""
 
     reason: QuarantineReason
     detail: str
@@ -33,30 +37,30 @@ class Refusal(Exception):
 
 
 def check_attributes(attributes: Mapping[Any, Any]) -> None:
-    """Refuse attributes that are no text, and a message without those that CloudEvents requires.
+    """Refuse attributes that are not text, and a message without those that CloudEvents requires.
 
     Raises:
-        Refusal: it cannot be what its sender wanted to tell.
+        Refusal: the message is not a CloudEvent.
     """
     for name, value in attributes.items():
         if not (isinstance(name, str) and isinstance(value, str)):
             raise Refusal(
                 QuarantineReason.MALFORMED,
-                f"the attribute {shown(name)} is {shown(value)}, no text",
+                f"the attribute {excerpt(name)} is {excerpt(value)}, which is not text",
             )
     missing = [name for name in _REQUIRED if not attributes.get(name)]
     if missing:
         raise Refusal(
-            QuarantineReason.MALFORMED, f"the attributes {', '.join(missing)} are missing"
+            QuarantineReason.MALFORMED, f"required attributes are missing: {', '.join(missing)}"
         )
     spec = attributes.get("specversion")
     if spec != SPECVERSION:
         raise Refusal(
-            QuarantineReason.MALFORMED, f"specversion is {shown(spec)}; expected {SPECVERSION!r}"
+            QuarantineReason.MALFORMED, f"specversion is {excerpt(spec)}; expected {SPECVERSION!r}"
         )
 
 
-def row_of(
+def received_row(
     context: Context,
     source: str,
     contract: tuple[str, int],
@@ -69,11 +73,11 @@ def row_of(
         context: the context that receives it.
         source: label of the context that it is from.
         contract: name and version of the contract.
-        attributes: after `check_attributes`.
-        data: the payload, which can be read.
+        attributes: checked by `check_attributes`.
+        data: the payload, as text that the contract can read.
 
     Raises:
-        Refusal: an attribute cannot be what its sender wanted to tell.
+        Refusal: an attribute has a value that cannot be read or stored.
     """
     message_id = _message_id(source, attributes["id"])
     key = _key(attributes.get("partitionkey") or attributes.get("subject"))
@@ -94,14 +98,14 @@ def row_of(
     )
 
 
-def shown(value: Any) -> str:
-    """Return a value for an error: in ASCII, on one line, and not long."""
+def excerpt(value: Any) -> str:
+    """Return a value as at most 80 characters of ASCII on one line, safe in a log or an error."""
     text = ascii(value[:80] if isinstance(value, str | bytes) else value)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _message_id(source: str, given: str) -> UUID:
-    """Return the id; of a foreign one that is no UUID one that is always the same."""
+    """Return the id; one that is not a UUID becomes one, always the same, so duplicates are found."""
     try:
         return UUID(given)
     except ValueError:
@@ -112,7 +116,9 @@ def _uuid(name: str, given: str) -> UUID:
     try:
         return UUID(given)
     except ValueError:
-        raise Refusal(QuarantineReason.MALFORMED, f"{name} is {shown(given)}, no UUID") from None
+        raise Refusal(
+            QuarantineReason.MALFORMED, f"{name} is {excerpt(given)}, which is not a UUID"
+        ) from None
 
 
 def _key(given: str | None) -> str | None:
@@ -121,7 +127,7 @@ def _key(given: str | None) -> str | None:
     if len(given) > MAX_KEY:
         raise Refusal(
             QuarantineReason.MALFORMED,
-            f"the key has {len(given):,} characters, and {MAX_KEY} are allowed",
+            f"its key has {len(given):,} characters; at most {MAX_KEY} are allowed",
         )
     return _storable("partitionkey", given)
 
@@ -136,7 +142,8 @@ def _storable(name: str, given: str) -> str:
 def _hops(given: str) -> int:
     if not (given.isdecimal() and len(given) <= 5 and int(given) <= _MAX_HOPS):
         raise Refusal(
-            QuarantineReason.MALFORMED, f"hops is {shown(given)}, no number up to {_MAX_HOPS}"
+            QuarantineReason.MALFORMED,
+            f"hops is {excerpt(given)}; expected a number from 0 to {_MAX_HOPS}",
         )
     return int(given)
 
@@ -148,16 +155,17 @@ def _time(given: str | None) -> datetime:
         found = datetime.fromisoformat(given.upper())  # RFC 3339 also allows "t" and "z"
     except ValueError:
         raise Refusal(
-            QuarantineReason.MALFORMED, f"time is {shown(given)}, no RFC 3339 time"
+            QuarantineReason.MALFORMED, f"time is {excerpt(given)}; expected an RFC 3339 time"
         ) from None
     if found.tzinfo is None:
         raise Refusal(
-            QuarantineReason.MALFORMED, f"time is {shown(given)}, without its offset from UTC"
+            QuarantineReason.MALFORMED, f"time is {excerpt(given)}; its offset from UTC is missing"
         )
-    # At the very ends of the calendar no other time zone could show it, or read it back.
+    # A year at an end of the calendar cannot be converted to another time zone: each read of such a
+    # row would raise.
     if not 1 < found.year < 9999:
         raise Refusal(
-            QuarantineReason.MALFORMED, f"time is {shown(given)}; expected a year from 2 to 9998"
+            QuarantineReason.MALFORMED, f"time is {excerpt(given)}; expected a year from 2 to 9998"
         )
     return found.astimezone(UTC)
 

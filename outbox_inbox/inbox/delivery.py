@@ -1,10 +1,11 @@
-"""How one delivery is handled: read the event, call the consumer, store what a translator made."""
+"""One delivery, inside its transaction: read the event, call the consumer, store translations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -16,44 +17,77 @@ from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.outbox import recording
 from outbox_inbox.outbox.rows import Terms, prepare_rows
 from outbox_inbox.queues import intake, statements, wakeup
-from outbox_inbox.queues.statements import ReadyRow
-from outbox_inbox.queues.statements.dialects import (
-    as_datetime,
-    as_uuid,
-    as_uuid_or_none,
-    dialect_class,
-    gave_way,
-    time_parameter,
-)
+from outbox_inbox.queues.envelopes import envelope_of
+from outbox_inbox.queues.run import Run
+from outbox_inbox.queues.statements import ReadyRow, ReceivedRow
+from outbox_inbox.queues.statements.dialects import dialect_class, gave_way, time_parameter
 
 from . import processes
+
+_received_columns = attrgetter(*[name for name in ReceivedRow._fields if name != "recorded_at"])
 
 
 @dataclass(slots=True)
 class Translations:
-    """What translators made in one transaction, kept to be stored by few statements."""
+    """What translators made in one transaction, collected so that few statements store it."""
 
     outbound: list[statements.EventRow] = field(default_factory=list)
     inbound: list[statements.EventRow] = field(default_factory=list)
 
-    def store(self, context: Context) -> None:
-        """Insert everything, in the caller's transaction, and begin anew."""
-        connection = connections[context.database]
-        if self.outbound:
-            recording.store_rows(context, self.outbound, fresh=True)
-            if settings().wake_up:
-                wakeup.nudge(context)
-        if self.inbound:
-            now = time_parameter(connection, timezone.now())
-            rows = [_received(row, now) for row in self.inbound]
-            intake.insert_messages(rows, context, context.label)
-        self.outbound, self.inbound = [], []
+    def store(self, run: Run) -> None:
+        """Insert everything in the open transaction.
+
+        Raises:
+            GaveWay: the database rolled back or waited too long, so that another can go on.
+        """
+        if not (self.outbound or self.inbound):
+            return
+        context = run.context
+        with run.giving_way():
+            if self.outbound:
+                recording.store_rows(context, self.outbound, fresh=True)
+                if settings().wake_up:
+                    wakeup.nudge(context)
+            if self.inbound:
+                now = time_parameter(run.connection, timezone.now())
+                rows = [ReceivedRow._make((*_received_columns(row), now)) for row in self.inbound]
+                intake.insert_messages(rows, context, context.label)
 
 
-def deliver(
+def deliver_message(run: Run, row: ReadyRow) -> None:
+    """Call the consumer of a delivery, and store what a translator made.
+
+    Raises:
+        GaveWay: as `Translations.store`.
+        Exception: as `call_consumer`.
+    """
+    translations = Translations()
+    deliver_row(run.context, row, translations)
+    translations.store(run)
+
+
+def deliver_row(context: Context, row: ReadyRow, translations: Translations) -> None:
+    """Call the consumer of a delivery; what a translator makes is added to ``translations``.
+
+    Raises:
+        HandlerError: this process has no such consumer.
+        Exception: as `call_consumer`.
+    """
+    consumer = context.consumers.get(row.consumer)
+    if consumer is None or row.type not in consumer.events:
+        # Not dead at once: in a rolling deployment another process may have it already.
+        raise HandlerError(
+            f"the context {context.label!r} has no consumer {row.consumer!r} of {row.type!r} in "
+            "this process; was it renamed (keep the old name with name=), or is it not deployed "
+            "here yet?"
+        )
+    call_consumer(context, consumer, [row], translations)
+
+
+def call_consumer(
     context: Context, consumer: Consumer, rows: Sequence[ReadyRow], translations: Translations
 ) -> None:
-    """Call one consumer with the events of one delivery, or of several for a list handler.
+    """Call one consumer with the event of one delivery, or those of several as a list.
 
     Raises:
         UnreadableMessage, NewerVersion: a payload cannot be read as the consumer's event.
@@ -61,26 +95,26 @@ def deliver(
         Exception: whatever the consumer raises.
     """
     connection = connections[context.database]
-    events = [read(consumer, row) for row in rows]
-    envelopes = [envelope(connection, row) for row in rows]
+    events = [_decode_event(consumer, row) for row in rows]
+    envelopes = [envelope_of(connection, row, row.source, row.recorded_at) for row in rows]
     faults.point("dispatch.before_handler")
-    # `record()` learns the cause from here; of a list it is the last message, with the most hops.
+    # `record()` takes the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
         if dialect_class(connection).deadlocks_roll_back:
-            made = _call_watched(context, consumer, events, envelopes)
+            made = _call_watched_function(connection, context, consumer, events, envelopes)
         else:
-            made = _call(context, consumer, events, envelopes)
+            made = _call_function(context, consumer, events, envelopes)
         if consumer.kind in ("outbound", "inbound"):
-            _translate(context, consumer, made, translations, connection)
+            _collect_translations(context, consumer, made, translations, connection)
     finally:
         current.reset(token)
     faults.point("dispatch.after_handler")
-    _refuse_broken(connection, consumer)
+    _refuse_broken_transaction(connection, consumer)
 
 
-def read(consumer: Consumer, row: ReadyRow) -> Any:
-    """Return the event of a delivery, brought to its newest version."""
+def _decode_event(consumer: Consumer, row: ReadyRow) -> Any:
+    """Return the event of a delivery, upcast to its newest version."""
     cls = consumer.events[row.type]
     return codec.decode(
         cls,
@@ -91,27 +125,11 @@ def read(consumer: Consumer, row: ReadyRow) -> Any:
     )
 
 
-def envelope(connection: BaseDatabaseWrapper, row: ReadyRow) -> Envelope:
-    """Return the envelope of a delivery's message."""
-    return Envelope(
-        id=as_uuid(row.message_id),
-        type=row.type,
-        version=row.schema_version,
-        source=row.source,
-        key=row.key,
-        time=as_datetime(connection, row.recorded_at),
-        correlation_id=as_uuid(row.correlation_id),
-        causation_id=as_uuid_or_none(row.causation_id),
-        headers=codec.decode_headers(row.headers),
-        data=row.payload,
-    )
-
-
-def _call(
+def _call_function(
     context: Context, consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]
 ) -> Any:
     if consumer.kind == "process":
-        return processes.step(context, consumer, events[0])
+        return processes.take_step(context, consumer, events[0])
     several = consumer.mode == "list"
     event = list(events) if several else events[0]
     if consumer.takes_envelope:
@@ -119,18 +137,18 @@ def _call(
     return consumer.function(event)
 
 
-def _call_watched(
+def _call_watched_function(
+    connection: BaseDatabaseWrapper,
     context: Context,
     consumer: Consumer,
     events: Sequence[Any],
     envelopes: Sequence[Envelope],
 ) -> Any:
-    """Call a consumer, and raise the deadlock that it has swallowed.
+    """Call a consumer on MySQL, and raise a deadlock that the consumer has caught itself.
 
-    MySQL has rolled back everything by then, the mark that the delivery is done included, and
-    would commit what the consumer did afterwards.
+    After a deadlock MySQL has rolled back everything, the claim of the delivery included, and
+    would commit what the consumer does afterwards: a retry would then do it twice.
     """
-    connection = connections[context.database]
     swallowed: list[OperationalError] = []
 
     def watch(execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
@@ -144,8 +162,8 @@ def _call_watched(
     made, error = None, None
     with connection.execute_wrapper(watch):
         try:
-            made = _call(context, consumer, events, envelopes)
-        except Exception as raised:  # noqa: BLE001  whatever came of it
+            made = _call_function(context, consumer, events, envelopes)
+        except Exception as raised:  # noqa: BLE001  raised below, unless a deadlock came first
             error = raised
     if swallowed:
         raise swallowed[0]
@@ -154,7 +172,7 @@ def _call_watched(
     return made
 
 
-def _translate(
+def _collect_translations(
     context: Context,
     consumer: Consumer,
     made: Any,
@@ -169,59 +187,29 @@ def _translate(
         if not isinstance(event, wanted) or context_of(event) is not context:
             raise HandlerError(
                 f"the {consumer.kind} translator {consumer.name} returned {type(event).__name__}; "
-                f"expected is a {wanted.__name__} of the context {context.label!r}, "
-                "a list of them, or None"
+                f"expected {wanted.__name__} of the context {context.label!r}: one, a list, or None"
             )
     rows = prepare_rows(context, events, Terms(), current.get(), connection)
     target = translations.outbound if consumer.kind == "outbound" else translations.inbound
     target += rows
 
 
-def _refuse_broken(connection: BaseDatabaseWrapper, consumer: Consumer) -> None:
-    """Find out a transaction that will not commit, although nothing was raised.
+def _refuse_broken_transaction(connection: BaseDatabaseWrapper, consumer: Consumer) -> None:
+    """Fail a consumer whose transaction will not commit, although it raised nothing.
 
-    `set_rollback(True)` ends an atomic block silently, and after a swallowed DatabaseError
-    PostgreSQL answers COMMIT with a ROLLBACK that is no error either.
+    `set_rollback(True)` ends an atomic block without an exception, and after a swallowed
+    DatabaseError PostgreSQL answers COMMIT with a ROLLBACK, without an error: the delivery would
+    count as done, with none of its effects.
     """
-    if connection.needs_rollback or _aborted(connection):
+    if connection.needs_rollback or _is_aborted(connection):
         raise HandlerError(
             f"{consumer.name} left its transaction marked for rollback: it called set_rollback(), "
             "or caught a database error without a savepoint (transaction.atomic()) around it"
         )
 
 
-def _aborted(connection: BaseDatabaseWrapper) -> bool:
+def _is_aborted(connection: BaseDatabaseWrapper) -> bool:
     driver: Any = connection.connection
     if driver is None:
         return True
     return dialect_class(connection).is_aborted(driver)
-
-
-def _received(row: statements.EventRow, now: Any) -> statements.ReceivedRow:
-    return statements.ReceivedRow(
-        message_id=row.message_id,
-        type=row.type,
-        schema_version=row.schema_version,
-        key=row.key,
-        payload=row.payload,
-        headers=row.headers,
-        correlation_id=row.correlation_id,
-        causation_id=row.causation_id,
-        hops=row.hops,
-        key_hash=row.key_hash,
-        recorded_at=now,
-    )
-
-
-class Commit:
-    """Tells an error before the commit from one raised by a hook after it.
-
-    Enter it within the transaction, before anything else registers an on_commit hook.
-    """
-
-    def __init__(self, using: str) -> None:
-        self.done = False
-        transaction.on_commit(self._note, using=using)
-
-    def _note(self) -> None:
-        self.done = True

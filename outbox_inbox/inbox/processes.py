@@ -1,13 +1,13 @@
-"""How a process takes one step: its row is locked, its method called, everything stored at once.
+"""One step of a process: lock the row of its instance, call its method, store everything at once.
 
 Events of one instance may have different keys, and so come from several partitions at the same
-time: the row of the instance puts them in order. Whether it is there is never asked before it is
-inserted; the unique constraint decides who was first.
+time: without the lock on its row, two workers would read one state and the second would overwrite
+what the first has stored.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -25,14 +25,15 @@ from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.models import ProcessState
 from outbox_inbox.outbox import recording, scheduling
 from outbox_inbox.outbox.rows import Terms, prepare_rows
-from outbox_inbox.processes import Process, Route, TimedOut, begin
+from outbox_inbox.processes import Process, Route, TimedOut, begin_step
 from outbox_inbox.queues import wakeup
+from outbox_inbox.queues.statements.dialects import as_uuid_or_none
 
 _NO_LOOP = timedelta(minutes=1)
-_CANCELLED = "the time-out was cancelled or set anew by its process"
+_CANCELLED = "its process cancelled this time-out, or set it to another time"
 
 
-def step(context: Context, consumer: Consumer, event: Any) -> None:
+def take_step(context: Context, consumer: Consumer, event: Any) -> None:
     """Take a step with an event, in the open transaction.
 
     Raises:
@@ -42,35 +43,35 @@ def step(context: Context, consumer: Consumer, event: Any) -> None:
     """
     cls = cast(type[Process], consumer.function)
     if isinstance(event, TimedOut):
-        row = _locked(context, consumer, event.key)
+        row = _lock_instance(context, consumer, event.key)
         if row is not None and row.finished_at is None:
-            _Taking(context, consumer, row).time_out(event)
+            _Step(context, consumer, row).take_time_out(event)
         return
     route = cls.routes[type(event)]
     key = route.instance(event)
     if key is None:
         return
-    row = _locked(context, consumer, key)
+    row = _lock_instance(context, consumer, key)
     if row is None:
         if route.starts is None and route.missing == "ignore":
             return
-        row = _inserted(context, consumer, key)
+        row = _insert_instance(context, consumer, key)
     if row.finished_at is None:
-        _Taking(context, consumer, row).event(event, route)
+        _Step(context, consumer, row).take_event(event, route)
 
 
-def _rows(context: Context, consumer: Consumer, key: str) -> QuerySet[ProcessState]:
+def _instance_rows(context: Context, consumer: Consumer, key: str) -> QuerySet[ProcessState]:
     rows = ProcessState.objects.using(context.database)
     return rows.filter(context=context.label, process=consumer.name, key=key)
 
 
-def _locked(context: Context, consumer: Consumer, key: str) -> ProcessState | None:
-    """Return the row of an instance, which nobody else changes until the transaction ends."""
-    # SQLite has no row locks: the dispatcher has locked everything by its first write.
-    return _rows(context, consumer, key).select_for_update().first()
+def _lock_instance(context: Context, consumer: Consumer, key: str) -> ProcessState | None:
+    """Return the row of an instance, locked until the transaction ends."""
+    # SQLite has no row locks: the dispatcher's first write has locked the whole database.
+    return _instance_rows(context, consumer, key).select_for_update().first()
 
 
-def _inserted(context: Context, consumer: Consumer, key: str) -> ProcessState:
+def _insert_instance(context: Context, consumer: Consumer, key: str) -> ProcessState:
     now = timezone.now()
     fresh = ProcessState(
         context=context.label,
@@ -80,51 +81,52 @@ def _inserted(context: Context, consumer: Consumer, key: str) -> ProcessState:
         created_at=now,
         changed_at=now,
     )
-    # Waits for whoever is inserting the same one, and takes what they have made of it.
+    # Two first events race here: the unique constraint makes the slower one wait for the other's
+    # commit, and it goes on from the row that the other has stored.
     ProcessState.objects.using(context.database).bulk_create([fresh], ignore_conflicts=True)
-    return _rows(context, consumer, key).select_for_update().get()
+    return _instance_rows(context, consumer, key).select_for_update().get()
 
 
 @dataclass(slots=True)
-class _Taking:
-    """One step of one instance, whose row is locked."""
+class _Step:
+    """A step of one instance, whose row is locked."""
 
     context: Context
     consumer: Consumer
     row: ProcessState
 
-    def event(self, event: Any, route: Route) -> None:
-        """Start, go on, keep for later or ignore."""
+    def take_event(self, event: Any, route: Route) -> None:
+        """Start, continue, store for later or ignore, as the event's route says."""
         if self.row.started_at is not None:
             if route.continues is not None:
-                self._call(route.continues, event)
+                self._call_method(route.continues, event)
         elif route.starts is not None:
             self.row.started_at = timezone.now()
             early, self.row.early = json.loads(self.row.early), "[]"
-            self._call(route.starts, event)
+            self._call_method(route.starts, event)
             for kept in early:
-                self._catch_up(kept)
+                self._take_early_message(kept)
         elif route.missing == "keep":
-            self._keep()
+            self._store_early_message()
 
-    def time_out(self, event: TimedOut) -> None:
+    def take_time_out(self, event: TimedOut) -> None:
         """Call the method of a time-out, if this is the one that is pending."""
         cause = current.get()
         pending = json.loads(self.row.time_outs)
         found = pending.get(event.name)
         if cause is None or found is None or found["id"] != str(cause.envelope.id):
-            return  # cancelled or set anew since
+            return  # cancelled or replaced while this message was on its way
         del pending[event.name]
-        self.row.time_outs = _text(pending)
-        self._call(self._class.time_outs[event.name])
+        self.row.time_outs = _as_json(pending)
+        self._call_method(self._class.time_outs[event.name])
 
     @property
     def _class(self) -> type[Process]:
         return cast(type[Process], self.consumer.function)
 
-    def _call(self, method: str, *arguments: Any) -> None:
-        process = self._read()
-        asked = begin(process, self.row.key)
+    def _call_method(self, method: str, *arguments: Any) -> None:
+        process = self._decode_state()
+        asked = begin_step(process, self.row.key)
         getattr(process, method)(*arguments)
         asked.over = True
         row = self.row
@@ -134,10 +136,10 @@ class _Taking:
         if asked.finished:
             row.finished_at = row.changed_at
             wanted = dict.fromkeys(json.loads(row.time_outs))
-        self._set(wanted)
+        self._set_time_outs(wanted)
         row.save(using=self.context.database)
 
-    def _read(self) -> Process:
+    def _decode_state(self) -> Process:
         cls = self._class
         found = codec.decode(
             cast(Any, cls),
@@ -147,22 +149,23 @@ class _Taking:
         )
         return cast(Process, found)
 
-    def _set(self, wanted: Mapping[str, Any]) -> None:
-        """Schedule time-outs and cancel others; the row knows which message is the pending one."""
+    def _set_time_outs(self, wanted: Mapping[str, Any]) -> None:
+        """Schedule time-outs and cancel others; the row says which message is the pending one."""
         pending = json.loads(self.row.time_outs)
         gone = [pending.pop(name)["id"] for name in wanted if name in pending]
         for name, at in wanted.items():
             if at is not None:
-                pending[name] = {"id": self._schedule(name, at), "at": at.isoformat()}
-        self.row.time_outs = _text(pending)
+                pending[name] = {"id": self._schedule_time_out(name, at), "at": at.isoformat()}
+        self.row.time_outs = _as_json(pending)
         if gone:
-            # Who relies on a time-out not coming looks at this row, so this is tidying only.
+            # One that the relay is sending now cannot be withdrawn: it arrives, and is not the one
+            # that the row names. So this saves a message, and nothing depends on it.
             scheduling.withdraw_messages(self.context, gone, _CANCELLED)
 
-    def _schedule(self, name: str, at: Any) -> str:
+    def _schedule_time_out(self, name: str, at: Any) -> str:
         connection = connections[self.context.database]
         cause = current.get()
-        # Waiting is no loop: a process that reminds somebody every day never ends a chain.
+        # A long wait is not a loop: without this, a daily reminder would reach MAX_HOPS in a month.
         if cause is not None and at - datetime.now(UTC) >= _NO_LOOP:
             cause = Handling(cause.envelope, 0)
         message = TimedOut(key=self.row.key, name=name)
@@ -174,16 +177,17 @@ class _Taking:
             wakeup.nudge(self.context)
         return str(rows[0].message_id)
 
-    def _keep(self) -> None:
-        """Remember the message that is being handled until the instance is started."""
+    def _store_early_message(self) -> None:
+        """Store the message that is being handled until the instance is started."""
         cause = current.get()
         if cause is None:
             raise RuntimeError("a process takes its steps by deliveries only")
-        self.row.early = _text([*json.loads(self.row.early), _as_json(cause)])
+        message = {**asdict(cause.envelope), "hops": cause.hops}
+        self.row.early = _as_json([*json.loads(self.row.early), message])
         self.row.changed_at = timezone.now()
         self.row.save(using=self.context.database)
 
-    def _catch_up(self, kept: Mapping[str, Any]) -> None:
+    def _take_early_message(self, kept: Mapping[str, Any]) -> None:
         """Handle a message that came before the start, as if it came now."""
         cls = self.consumer.events.get(kept["type"])
         route = self._class.routes.get(cast(Any, cls))
@@ -195,48 +199,26 @@ class _Taking:
             version=kept["version"],
             upcasters=self.consumer.upcasters_of(cls),
         )
-        token = current.set(_handling(kept))
+        token = current.set(_handling_of(kept))
         try:
-            self._call(route.continues, event)
+            self._call_method(route.continues, event)
         finally:
             current.reset(token)
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_text)
 
 
-def _as_json(cause: Handling) -> dict[str, Any]:
-    known = cause.envelope
-    return {
-        "id": str(known.id),
-        "type": known.type,
-        "version": known.version,
-        "source": known.source,
-        "key": known.key,
-        "time": known.time.isoformat(),
-        "correlation_id": str(known.correlation_id),
-        "causation_id": None if known.causation_id is None else str(known.causation_id),
-        "headers": dict(known.headers),
-        "data": known.data,
-        "hops": cause.hops,
-    }
+def _as_text(value: UUID | datetime) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _handling(kept: Mapping[str, Any]) -> Handling:
-    causation = kept["causation_id"]
-    return Handling(
-        Envelope(
-            id=UUID(kept["id"]),
-            type=kept["type"],
-            version=kept["version"],
-            source=kept["source"],
-            key=kept["key"],
-            time=datetime.fromisoformat(kept["time"]),
-            correlation_id=UUID(kept["correlation_id"]),
-            causation_id=None if causation is None else UUID(causation),
-            headers=kept["headers"],
-            data=kept["data"],
-        ),
-        kept["hops"],
-    )
+def _handling_of(kept: Mapping[str, Any]) -> Handling:
+    """Return an early message as it was stored: the fields of its envelope, and its hops."""
+    fields = dict(kept)
+    for name in ("id", "correlation_id", "causation_id"):
+        fields[name] = as_uuid_or_none(fields[name])
+    fields["time"] = datetime.fromisoformat(fields["time"])
+    hops = fields.pop("hops")
+    return Handling(Envelope(**fields), hops)

@@ -1,4 +1,8 @@
-"""Keeps aside what may not get into an inbox: as it came, with the reason, and once."""
+"""Quarantine: messages from outside that were refused, stored as they came, each once.
+
+Without it a refused message would be lost with the acknowledgement to the transport, or be delivered
+again for ever without one.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,22 +18,22 @@ from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.queues import announcements
 from outbox_inbox.transports import ReceivedMessage
 
-_SHORT = 200  # characters of what its sender calls it, and of an attribute if there is too much
+_SHORT = 200  # characters of an attribute that has a column, and of each when there are too many
 _LONG = 4_000  # characters of the error
-_MANY = 100  # attributes that are kept if there is too much
+_MANY = 100  # attributes that are stored when they are larger than a payload may be
 _ROWS = 20  # in one statement: each may have MAX_PAYLOAD bytes, and MySQL takes 16 MB by default
 
 
-class Kept(NamedTuple):
-    """A message that is to be kept aside, and why."""
+class RefusedMessage(NamedTuple):
+    """A message for the quarantine, and why it was refused."""
 
     message: ReceivedMessage
     reason: QuarantineReason
     error: str
 
 
-def keep(context: Context, kept: Sequence[Kept]) -> None:
-    """Store messages in the caller's transaction; one that is there already is left as it is."""
+def quarantine_messages(context: Context, refused: Sequence[RefusedMessage]) -> None:
+    """Store messages in the caller's transaction; one that is there already stays as it is."""
     limit = settings().max_payload
     now = timezone.now()
     QuarantinedMessage.objects.using(context.database).bulk_create(
@@ -37,61 +41,62 @@ def keep(context: Context, kept: Sequence[Kept]) -> None:
             QuarantinedMessage(
                 context=context.label,
                 reason=reason,
-                error=cut(error),
-                source=named(message, "source"),
-                message_id=named(message, "id"),
-                type=named(message, "type"),
-                attributes=_kept_attributes(message.attributes, limit),
+                error=cut_text(error),
+                source=attribute_text(message, "source"),
+                message_id=attribute_text(message, "id"),
+                type=attribute_text(message, "type"),
+                attributes=_stored_attributes(message.attributes, limit),
                 data=message.data[:limit],
                 size=len(message.data),
-                fingerprint=fingerprint(message),
+                fingerprint=message_fingerprint(message),
                 received_at=now,
             )
-            for message, reason, error in kept
+            for message, reason, error in refused
         ),
+        # A transport that was not acknowledged delivers again: the fingerprint makes it one row.
         ignore_conflicts=True,
         batch_size=_ROWS,
     )
 
 
-def announce(context: Context, kept: Sequence[Kept]) -> None:
-    """Tell of messages that were kept aside, after the commit."""
-    for message, reason, error in kept:
+def announce_quarantined(context: Context, refused: Sequence[RefusedMessage]) -> None:
+    """Announce messages that were quarantined, after the commit."""
+    for message, reason, error in refused:
         announcements.message_quarantined(context, message.attributes, reason, error)
 
 
-def fingerprint(message: ReceivedMessage) -> str:
-    """Return what two messages have in common only if they are the same in every byte."""
-    told = _as_json(
+def message_fingerprint(message: ReceivedMessage) -> str:
+    """Return a hash that two messages share only if they are the same in every byte."""
+    attributes = _as_json(
         sorted(
             ((str(name), value) for name, value in message.attributes.items()), key=itemgetter(0)
         )
     )
-    return sha256(told.encode() + b"\0" + message.data).hexdigest()
+    return sha256(attributes.encode() + b"\0" + message.data).hexdigest()
 
 
-def unkept(row: QuarantinedMessage) -> ReceivedMessage | None:
-    """Return a message that was kept aside as it came; None: some of it was cut, and is gone."""
+def restore_message(row: QuarantinedMessage) -> ReceivedMessage | None:
+    """Return a quarantined message as it came; None: it was too long, and is not stored whole."""
     message = ReceivedMessage(
         receipt=None, attributes=json.loads(row.attributes), data=bytes(row.data)
     )
-    return message if fingerprint(message) == row.fingerprint else None
+    return message if message_fingerprint(message) == row.fingerprint else None
 
 
-def named(message: ReceivedMessage, attribute: str) -> str:
-    """Return what a message says of itself, cut so that it can be stored and shown."""
+def attribute_text(message: ReceivedMessage, attribute: str) -> str:
+    """Return an attribute of a message as text that can be stored and shown; "" without it."""
     value: Any = message.attributes.get(attribute, "")
-    return cut(value if isinstance(value, str) else _as_json(value), _SHORT)
+    return cut_text(value if isinstance(value, str) else _as_json(value), _SHORT)
 
 
-def cut(text: str, limit: int = _LONG) -> str:
-    """Return a text of at most ``limit`` characters that any database takes."""
+def cut_text(text: str, limit: int = _LONG) -> str:
+    """Return a text as at most ``limit`` characters that every database can store."""
     clean = text[:limit].replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
     return clean if len(clean) <= limit and len(text) <= limit else f"{clean[: limit - 1]}…"
 
 
-def _kept_attributes(attributes: Mapping[str, Any], limit: int) -> str:
-    """Return the attributes, all of them if they are not larger than a payload may be."""
+def _stored_attributes(attributes: Mapping[str, Any], limit: int) -> str:
+    """Return the attributes as JSON, all of them unless they are larger than a payload may be."""
     whole = _as_json({str(name): value for name, value in attributes.items()})
     if len(whole) <= limit:
         return whole
@@ -105,6 +110,6 @@ def _kept_attributes(attributes: Mapping[str, Any], limit: int) -> str:
 
 
 def _as_json(value: Any) -> str:
-    # In ASCII, so that it can be stored whatever it holds. What JSON has no word for is shown in
-    # a form that no text has, so that it is not taken for one later.
+    # In ASCII, so that every database can store it. A value that is not JSON becomes an object, which
+    # no text attribute is: released as text, it would be another message than the one that came.
     return json.dumps(value, default=lambda other: {type(other).__name__: repr(other)})

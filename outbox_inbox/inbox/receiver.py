@@ -22,9 +22,8 @@ from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
 
-from . import quarantine
-from .admission import Refusal, vet
-from .quarantine import Kept
+from .admission import Refusal, accept_message
+from .quarantine import RefusedMessage, announce_quarantined, quarantine_messages
 
 _without_outage: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
 """Labels of contexts whose partition row has no outage that this process knows of.
@@ -101,7 +100,7 @@ def _receive_batch(run: Run, call: MoverCall) -> bool:
             faults.point("receive.after_read")
         quarantined, _ = admit(context, messages)
         if quarantined:
-            quarantine.keep(context, quarantined)
+            quarantine_messages(context, quarantined)
         run.recovered()
         if messages:
             faults.point("receive.after_insert")
@@ -113,28 +112,28 @@ def _receive_batch(run: Run, call: MoverCall) -> bool:
     source.acknowledge(context, messages)
     faults.point("receive.after_ack")
     call.add(Outcome(done=len(messages)))
-    quarantine.announce(context, quarantined)
+    announce_quarantined(context, quarantined)
     return True
 
 
 def admit(
     context: Context, messages: Sequence[ReceivedMessage]
-) -> tuple[list[Kept], list[ReceivedMessage]]:
+) -> tuple[list[RefusedMessage], list[ReceivedMessage]]:
     """Admit messages into the inbox, those of one source together, in the caller's transaction.
 
     Returns:
         Those that must be quarantined, with the reason, and those of contracts that the context does
         not subscribe to.
     """
-    refused: list[Kept] = []
+    refused: list[RefusedMessage] = []
     ignored: list[ReceivedMessage] = []
     admitted: list[tuple[ReceivedMessage, statements.ReceivedRow]] = []
     before = ""
     for message in messages:
         try:
-            accepted = vet(context, message)
+            accepted = accept_message(context, message)
         except Refusal as refusal:
-            refused.append(Kept(message, refusal.reason, refusal.detail))
+            refused.append(RefusedMessage(message, refusal.reason, refusal.detail))
             continue
         if accepted is None:
             ignored.append(message)
@@ -151,14 +150,16 @@ def admit(
 
 def _insert_messages(
     context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, statements.ReceivedRow]]
-) -> list[Kept]:
+) -> list[RefusedMessage]:
     """Insert messages of one source; return those whose id stands for something else."""
     rows = [row for _, row in pairs]
     if intake.insert_messages(rows, context, source) == len(rows):
         return []
     conflicts = {id(row) for row in intake.conflicting_rows(rows, context, source)}
     return [
-        Kept(message, QuarantineReason.CONFLICT, "its id was received before, with another payload")
+        RefusedMessage(
+            message, QuarantineReason.CONFLICT, "its id was received before, with another payload"
+        )
         for message, row in pairs
         if id(row) in conflicts
     ]

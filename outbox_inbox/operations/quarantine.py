@@ -181,7 +181,7 @@ def _check_again(context: Context, rows: Sequence[QuarantinedMessage]) -> Releas
     whole: list[tuple[QuarantinedMessage, ReceivedMessage]] = []
     staying: list[QuarantinedMessage] = []
     for row in rows:
-        message = quarantine.unkept(row)
+        message = quarantine.restore_message(row)
         if message is None:
             staying.append(row)
         else:
@@ -204,9 +204,9 @@ def _admit(
 ) -> dict[int, tuple[QuarantineReason, str]]:
     """Admit the messages that pass; return the reasons of the others, by the message's identity."""
     kept, ignored = receiver.admit(context, messages)
-    refused = {id(each.message): (each.reason, quarantine.cut(each.error)) for each in kept}
+    refused = {id(each.message): (each.reason, quarantine.cut_text(each.error)) for each in kept}
     for message in ignored:
-        name = quarantine.named(message, "type")
+        name = quarantine.attribute_text(message, "type")
         refused[id(message)] = (
             QuarantineReason.UNKNOWN_TYPE,
             f"{context.label!r} does not subscribe to {name}",

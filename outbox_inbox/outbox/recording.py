@@ -14,13 +14,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox import streams
 from outbox_inbox.conf import faults, settings
 from outbox_inbox.contexts import Context, context_of
-from outbox_inbox.events import codec
 from outbox_inbox.events.envelope import Envelope, current
 from outbox_inbox.exceptions import DuplicateMessage, HandlerError, InvalidEvent, NotInAtomicBlock
 from outbox_inbox.projections import applied_by
 from outbox_inbox.queues import statements, wakeup
+from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.statements import moved
-from outbox_inbox.queues.statements.dialects import as_datetime
 
 from .rows import Event, Terms, prepare_rows
 
@@ -59,7 +58,10 @@ def record_events(
     faults.point("record.after_insert")
     if settings().wake_up:
         _wake_up(context, stream)
-    return [envelope(connection, row, time) for row, time in zip(rows, times, strict=True)]
+    return [
+        envelope_of(connection, row, row.context, time)
+        for row, time in zip(rows, times, strict=True)
+    ]
 
 
 def _wake_up(context: Context, stream: str | None) -> None:
@@ -101,24 +103,6 @@ def _insert_into_outbox(
     if len(stored) < len(rows):
         raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
     return stored
-
-
-def envelope(
-    connection: BaseDatabaseWrapper, row: statements.EventRow, recorded_at: Any
-) -> Envelope:
-    """Return the envelope with which the consumers will get a stored row."""
-    return Envelope(
-        id=row.message_id,
-        type=row.type,
-        version=row.schema_version,
-        source=row.context,
-        key=row.key,
-        time=as_datetime(connection, recorded_at),
-        correlation_id=row.correlation_id,
-        causation_id=row.causation_id,
-        headers=codec.decode_headers(row.headers),
-        data=row.payload,
-    )
 
 
 def _append_and_store(

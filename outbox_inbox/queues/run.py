@@ -5,7 +5,7 @@ another could get the lock between two of its transactions. Without a clean end 
 away, a message that kills its worker would do so at each attempt (rule O9).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
@@ -117,15 +117,15 @@ class Run:
             raise AttemptFailed(error) from error
 
     @contextmanager
-    def giving_way(self, *, waited: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    def giving_way(self) -> Iterator[None]:
         """Turn the errors with which a database resolves a deadlock into `GaveWay`.
 
-        ``waited``: asked whether having waited too long for a lock is one of them.
+        For the worker's own statements only: a consumer that waits too long for a lock has failed.
         """
         try:
             yield
         except OperationalError as error:
-            if gave_way(self.connection, error, waited=waited()):
+            if gave_way(self.connection, error):
                 raise GaveWay from error
             raise
 

@@ -67,4 +67,6 @@ def _move_partition(
         try:
             mover(run, call)
         except Lost:
+            # Another worker has moved on in this partition. To go on with what was read ahead would
+            # repeat messages, or turn their order around.
             call.add(Outcome(busy=1))

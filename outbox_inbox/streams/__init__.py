@@ -20,7 +20,7 @@ from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import ConcurrencyError, DuplicateMessage, UnreadableMessage
 from outbox_inbox.models import StoredEvent
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.statements.dialects import as_datetime
+from outbox_inbox.queues.envelopes import envelope_of
 
 from .subscriptions import follow as follow
 
@@ -182,18 +182,7 @@ def recorded_event(context: Context, row: StoredEvent) -> RecordedEvent:
         ),
         version=row.version,
         position=row.position,
-        envelope=Envelope(
-            id=row.message_id,
-            type=row.type,
-            version=row.schema_version,
-            source=row.context,
-            key=row.key,
-            time=as_datetime(connections[context.database], row.recorded_at),
-            correlation_id=row.correlation_id,
-            causation_id=row.causation_id,
-            headers=codec.decode_headers(row.headers),
-            data=row.payload,
-        ),
+        envelope=envelope_of(connections[context.database], row, row.context, row.recorded_at),
     )
 
 

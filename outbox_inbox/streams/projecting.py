@@ -16,14 +16,13 @@ from django.db import DatabaseError, InterfaceError, connections
 from outbox_inbox.conf import faults, settings
 from outbox_inbox.contexts import Consumer, Context, ReadModel
 from outbox_inbox.events import codec
-from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.projections import applying
 from outbox_inbox.queues import announcements
+from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.outages import back_off
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
-from outbox_inbox.queues.statements.dialects import as_datetime, as_uuid, as_uuid_or_none
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 from .subscriptions import Cursor, follow
@@ -234,7 +233,8 @@ def _invoke(context: Context, invocation: _Invocation) -> None:
     events = list(_events(consumer, rows))
     event: Any = events if several else events[0]
     if consumer.takes_envelope:
-        envelopes = [envelope(context, row) for row in rows]
+        connection = connections[context.database]
+        envelopes = [envelope_of(connection, row, context.label, row.recorded_at) for row in rows]
         consumer.function(event, envelopes if several else envelopes[0])
     else:
         consumer.function(event)
@@ -248,19 +248,3 @@ def _events(consumer: Consumer, rows: Sequence[StreamRow]) -> Iterator[Any]:
     }
     for row in rows:
         yield readers[row.type](row.payload or "", row.schema_version)
-
-
-def envelope(context: Context, row: StreamRow) -> Envelope:
-    """Return the envelope of a row."""
-    return Envelope(
-        id=as_uuid(row.message_id),
-        type=row.type,
-        version=row.schema_version,
-        source=context.label,
-        key=row.key,
-        time=as_datetime(connections[context.database], row.recorded_at),
-        correlation_id=as_uuid(row.correlation_id),
-        causation_id=as_uuid_or_none(row.causation_id),
-        headers=codec.decode_headers(row.headers or "{}"),
-        data=row.payload or "",
-    )

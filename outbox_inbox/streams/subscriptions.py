@@ -86,7 +86,7 @@ class Cursor:
         mark = self._mark
         fresh = mark.target is None
         if fresh:
-            taken = stream_pages.take_target(self.connection, self._context, mark)
+            taken = catch_up(self.connection).take_target(self.connection, self._context, mark)
             if taken is None:
                 self.caught_up = True
                 return []

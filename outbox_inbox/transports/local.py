@@ -45,10 +45,8 @@ class LocalTransport(Transport):
                 said = moved.refusal_text(error)
                 if said is None:
                     raise
-                unavailable = TransportUnavailable(said)
-                # It ends with a deployment, not with a repair: after that nobody shall wait.
-                unavailable.longest = timedelta(seconds=5)
-                raise unavailable from error
+                # It ends with a deployment, so the back-off stays short: no long wait after that.
+                raise TransportUnavailable(said, longest=timedelta(seconds=5)) from error
         return Published(sent=[message.row for message in messages])
 
 

@@ -31,8 +31,7 @@ def take_away(event: Annulled, envelope: Envelope) -> None:
     play("take_away", event, envelope)
 
 
-@projects(Scored, into="ranking", batch=True)
-@projects(Annulled, into="ranking", batch=True)
+@projects(Scored, Annulled, into="ranking", many=True)
 def rank(events: list[Scored | Annulled]) -> None:
     """Keep the sum of the points of many events."""
     sums: dict[str, int] = {}
@@ -56,7 +55,7 @@ class Teams(Projection, name="teams", events=[Scored], models=[Team, Member]):
         play("teams", event)
 
 
-class Sheets(Projection, name="sheets", events=[Scored], batch=True):
+class Sheets(Projection, name="sheets", events=[Scored], many=True):
     """Something outside of the database, as far as outbox_inbox knows."""
 
     def apply(self, events: list[Scored]) -> None:

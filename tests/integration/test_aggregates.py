@@ -216,7 +216,7 @@ def test_nothing_to_append_is_no_error():
 
 def test_an_event_of_another_context_is_refused():
     """It would go to a stream of the same name over there."""
-    with transaction.atomic(), pytest.raises(InvalidEvent, match="Wanted is no event of"):
+    with transaction.atomic(), pytest.raises(InvalidEvent, match="Wanted is not an event of"):
         ORDERS.load("a").append(Wanted(order="a", number=1))
     assert StoredEvent.objects.count() == 0
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 from outbox_inbox import IntegrationEvent, PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.inbox.quarantine import Kept, keep
+from outbox_inbox.inbox.quarantine import RefusedMessage, quarantine_messages
 from outbox_inbox.management.arguments import duration
 from outbox_inbox.management.base import ProblemFound, WrongUsage
 from outbox_inbox.management.wording import age_text
@@ -450,8 +450,8 @@ def aside():
         QuarantineReason.UNKNOWN_VERSION,
         QuarantineReason.NOT_JSON,
     ]
-    kept = [Kept(each, why, "no") for each, why in zip(messages, reasons, strict=True)]
-    keep(get_context("depot"), kept)
+    kept = [RefusedMessage(each, why, "no") for each, why in zip(messages, reasons, strict=True)]
+    quarantine_messages(get_context("depot"), kept)
 
 
 @pytest.fixture
@@ -521,9 +521,9 @@ def test_a_dry_run_of_release_messages_changes_nothing(aside, known):
 def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings):
     """The part that was cut off is lost."""
     settings.OUTBOX_INBOX = {"MAX_PAYLOAD": 100}
-    keep(
+    quarantine_messages(
         get_context("depot"),
-        [Kept(arriving(1, data=b"a" * 101), QuarantineReason.TOO_LARGE, "too large")],
+        [RefusedMessage(arriving(1, data=b"a" * 101), QuarantineReason.TOO_LARGE, "too large")],
     )
     result = Result("release_messages", "--context=depot", "--source=/shop")
     assert (result.code, result.out) == (3, "Released 0 messages.\n")

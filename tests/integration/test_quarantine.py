@@ -12,7 +12,7 @@ from django.utils import timezone
 from outbox_inbox import IntegrationEvent
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
-from outbox_inbox.inbox.quarantine import Kept, keep
+from outbox_inbox.inbox.quarantine import RefusedMessage, quarantine_messages
 from outbox_inbox.models import (
     Delivery,
     InboxMessage,
@@ -182,7 +182,9 @@ def test_each_context_keeps_its_own():
     """Both may have to look at the same message."""
     message = WRONG[QuarantineReason.NOT_JSON]
     for label in ("depot", "shop"):
-        keep(get_context(label), [Kept(message, QuarantineReason.NOT_JSON, "no JSON")])
+        quarantine_messages(
+            get_context(label), [RefusedMessage(message, QuarantineReason.NOT_JSON, "no JSON")]
+        )
     assert [row.context for row in aside()] == ["depot", "shop"]
 
 

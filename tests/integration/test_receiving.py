@@ -207,10 +207,10 @@ def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
     """Rule O7: the unique constraint decides, not a look before."""
     from django.db import transaction
 
-    from outbox_inbox.inbox.admission import vet
+    from outbox_inbox.inbox.admission import accept_message
     from outbox_inbox.queues import intake
 
-    row = vet(get_context("depot"), arriving(1)).row
+    row = accept_message(get_context("depot"), arriving(1)).row
 
     def insert():
         with transaction.atomic():

@@ -147,8 +147,8 @@ def unfinished_business() -> None:
         changed_at=now,
     )
     odd = ReceivedMessage(receipt=None, attributes={"id": "odd"}, data=b"\xff\x00")
-    quarantine.keep(
-        get_context("shop"), [quarantine.Kept(odd, QuarantineReason.NOT_JSON, "no text")]
+    quarantine.quarantine_messages(
+        get_context("shop"), [quarantine.RefusedMessage(odd, QuarantineReason.NOT_JSON, "no text")]
     )
 
 

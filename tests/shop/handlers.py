@@ -29,7 +29,7 @@ def count(event: Counted) -> None:
     play("count", event)
 
 
-@handles(Listed, batch=True)
+@handles(Listed, many=True)
 def enlist(events: list[Listed]) -> None:
     """Handle a list of messages."""
     Entry.objects.bulk_create(
@@ -38,7 +38,7 @@ def enlist(events: list[Listed]) -> None:
     play("enlist", events)
 
 
-@handles(Listed, batch=True, takes_envelope=True)
+@handles(Listed, many=True, takes_envelope=True)
 def survey(events: list[Listed], envelopes: list[Envelope]) -> None:
     """Look at the same messages as `enlist`, with their envelopes."""
     play("survey", events, envelopes)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from outbox_inbox.inbox.quarantine import fingerprint
+from outbox_inbox.inbox.quarantine import message_fingerprint
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -116,7 +116,7 @@ def quarantined(message: ReceivedMessage | None = None, **given: Any) -> Quarant
         "attributes": json.dumps(dict(message.attributes)),
         "data": message.data,
         "size": len(message.data),
-        "fingerprint": fingerprint(message),
+        "fingerprint": message_fingerprint(message),
         "received_at": timezone.now(),
     }
     return QuarantinedMessage.objects.create(**{**fields, **told, **given})

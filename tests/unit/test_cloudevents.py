@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
-from outbox_inbox.inbox.admission import Refusal, vet
+from outbox_inbox.inbox.admission import Refusal, accept_message
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
 from tests.shop.contracts import Sold
@@ -228,7 +228,7 @@ WRITERS = [over_http, over_kafka, over_rabbitmq]
 
 def judge(attributes, data):
     """Judge what came, for the depot."""
-    return vet(
+    return accept_message(
         get_context("depot"), ReceivedMessage(receipt=None, attributes=attributes, data=data)
     )
 

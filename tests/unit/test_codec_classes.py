@@ -163,9 +163,9 @@ def test_all_problems_of_a_class():
     assert sorted(problem.partition(": ")[2] for problem in field_problems(Faulty)) == [
         "a field with init=False cannot be read back",
         "a key is a single value, not list[str]",
-        "an InitVar is not kept",
+        "an InitVar is not stored",
         "bytes is not supported",
-        "pydantic's Field() is no default; use Annotated[..., Field(...)]",
+        "pydantic's Field() is not a default; use Annotated[..., Field(...)]",
     ]
 
 
@@ -177,5 +177,5 @@ def test_unknown_name_in_an_annotation():
 
 def test_not_an_event():
     """What is no event is refused as such."""
-    with pytest.raises(TypeError, match="Card is no event"):
+    with pytest.raises(TypeError, match="Card is not an event"):
         encode(Card("1"))

@@ -242,12 +242,12 @@ def test_translators_run_in_batches(billing):
 
 
 def test_list_handlers(packages):
-    """batch=True makes a consumer of lists."""
+    """many=True makes a consumer of lists."""
     handlers = """
         from outbox_inbox import handles
         from .events import Paid
 
-        @handles(Paid, batch=True)
+        @handles(Paid, many=True)
         def book(events): ...
     """
     packages.context("billing", events=EVENTS, handlers=handlers)
@@ -358,7 +358,7 @@ def test_two_classes_of_one_type(packages):
     """
     packages.context("billing", events=EVENTS, handlers=handlers)
     packages.install()
-    with pytest.raises(SettingsError, match=r"marked for two classes of billing\.Paid"):
+    with pytest.raises(SettingsError, match=r"takes two classes of billing\.Paid"):
         contexts()
 
 
@@ -583,7 +583,7 @@ def test_context_of_no_app():
 
     class Homeless(DomainEvent): ...
 
-    with pytest.raises(NotAContext, match=r"Homeless is in no app of INSTALLED_APPS"):
+    with pytest.raises(NotAContext, match=r"Homeless is not in an app of INSTALLED_APPS"):
         context_of(Homeless)
 
 
@@ -591,7 +591,9 @@ def test_context_of_a_plain_app(packages):
     """A class in an app that is no context belongs to none, and the error names the AppConfig."""
     name = packages.write("plain", events=EVENTS)
     packages.install()
-    with pytest.raises(NotAContext, match=r"which is no context: its AppConfig, AppConfig, is no"):
+    with pytest.raises(
+        NotAContext, match=r"which is not a context: its AppConfig, AppConfig, is not"
+    ):
         context_of(module(name, "events").Paid)
 
 
@@ -600,7 +602,7 @@ def test_context_of_a_plain_app(packages):
     [
         ("biling", "There is no context 'biling'; did you mean 'billing'?"),
         ("zebra", "There is no context 'zebra'; known: billing"),
-        ("auth", "The app 'auth' is no context: its AppConfig, AuthConfig, is no subclass"),
+        ("auth", "The app 'auth' is not a context: its AppConfig, AuthConfig, is not a"),
     ],
 )
 def test_unknown_label(billing, label, message):

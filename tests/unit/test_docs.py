@@ -1,5 +1,6 @@
 """What the documentation refers to exists: files, and the tests behind its promises."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from context_a.order import Order
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
+PACKAGE = ROOT / "outbox_inbox"
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)]*))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+PLACE = re.compile(r"`([a-z_/]+(?:\.py|/))(?:::([\w.]+))?`")
 NAMED = re.compile(r"`(test_\w+)`")
 
 
@@ -22,11 +26,19 @@ def names_of_tests() -> set[str]:
     return {name for text in (*texts, *shipped) for name in re.findall(r"def (test_\w+)\(", text)}
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", each).strip().lower().replace(" ", "-") for each in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_link_leads_to_a_file(page):
-    """Nobody is sent to a page that is not there."""
-    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    """No reader is sent to a page, or to a section of a page, that does not exist."""
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    found = [(page.parent / file if file else page, at) for file, at in links if "://" not in file]
+    assert [str(file) for file, _ in found if not file.exists()] == []
+    assert [(file.name, at) for file, at in found if at and at not in anchors(file)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -41,6 +53,62 @@ def test_the_readme_promises_something():
     """The page that is read first says what can be relied on, and which test proves it."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## What is promised")[1]
     assert len(NAMED.findall(section.split("\n## ")[0])) > 10
+
+
+def names_in(file: Path) -> set[str]:
+    """Return what a module defines: functions, classes, methods and attributes of classes."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            members = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            found |= {node.name, *(f"{node.name}.{each.name}" for each in members)}
+        elif isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+    return found
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
+def test_a_place_in_the_code_exists(page):
+    """A function that was renamed or moved is missed where the documentation leads to it."""
+    places = PLACE.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    in_package = [(PACKAGE / file, name) for file, name in places if not (ROOT / file).exists()]
+    assert [str(file) for file, _ in in_package if not file.exists()] == []
+    assert [
+        f"{file}::{name}" for file, name in in_package if name and name not in names_in(file)
+    ] == []
+
+
+def test_the_map_of_the_package_is_complete():
+    """Each name at the top of the package has its line in the architecture, and no other has one."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^([a-z_.]+)/? ", text.split("```text\n")[1].split("```")[0], re.MULTILINE)
+    there = {
+        path.name
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(shown) == sorted(there)
+
+
+def test_each_rule_has_a_place_and_a_test():
+    """The ten rules that make the app correct are kept somewhere, and tested."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rules = re.findall(r"^\| (O\d+) \|.*$", text, re.MULTILINE)
+    lines = [line for line in text.splitlines() if re.match(r"\| O\d+ \|", line)]
+    assert rules == [f"O{number}" for number in range(1, 11)]
+    assert [line for line in lines if not (PLACE.search(line) and NAMED.search(line))] == []
+
+
+def test_the_code_at_the_top_of_the_readme_is_that_of_its_steps():
+    """What a reader sees first works: the steps below it are run."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, *others = CODE.findall(text)
+    functions = [
+        each.split("\n", 1)[1].strip()
+        for each in re.split(r"^# (?=\w+/)", first, flags=re.MULTILINE)[1:]
+    ]
+    assert len(functions) == 4
+    assert [each for each in functions if not any(each in code for code in others)] == []
 
 
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -1,4 +1,6 @@
 import pickle
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -54,11 +56,27 @@ def test_wrong_settings_are_known_to_django():
     assert issubclass(exceptions.SettingsError, ImproperlyConfigured)
 
 
-def test_refusal_survives_pickling():
-    """An InvalidEvent keeps its event and errors on the way out of another process."""
-    again = pickle.loads(pickle.dumps(InvalidEvent("Placed", ["total: NaN"])))
-    assert (again.event, again.errors, str(again)) == (
-        "Placed",
-        ["total: NaN"],
-        "Placed: total: NaN",
-    )
+@pytest.mark.parametrize(
+    ("error", "attributes", "text"),
+    [
+        (
+            InvalidEvent("Placed", ["total: NaN"]),
+            {"event": "Placed", "errors": ["total: NaN"]},
+            "Placed: total: NaN",
+        ),
+        (
+            exceptions.RebuildFailed("it failed", 7, "ordering.Placed", UUID(int=1)),
+            {"position": 7, "type": "ordering.Placed", "message_id": UUID(int=1)},
+            "it failed",
+        ),
+        (
+            exceptions.TransportUnavailable("no answer", longest=timedelta(seconds=5)),
+            {"longest": timedelta(seconds=5)},
+            "no answer",
+        ),
+    ],
+)
+def test_attributes_survive_pickling(error, attributes, text):
+    """An error keeps its attributes on the way out of another process."""
+    again = pickle.loads(pickle.dumps(error))
+    assert (vars(again), str(again)) == (attributes, text)

@@ -141,19 +141,19 @@ def test_hostile_text_is_not_slow(data):
         ('{"a":"\\x"}', "not acceptable JSON"),
         ("{'a':1}", "not acceptable JSON"),
         ('{"a":01}', "not acceptable JSON"),
-        ('{"a":NaN}', "NaN is no JSON number"),
-        ('{"a":-Infinity}', "-Infinity is no JSON number"),
+        ('{"a":NaN}', "NaN is not a JSON number"),
+        ('{"a":-Infinity}', "-Infinity is not a JSON number"),
         ('{"a":1e5000}', "the number 1e5000 is out of range"),
         ('{"a":-1e309}', "the number -1e309 is out of range"),
         ('{"a":' + "9" * 5_000 + "}", "Exceeds the limit"),
-        ('{"a":1,"b":2,"a":3}', "the key 'a' stands in one object twice"),
-        ('{"x":[{"a":1,"\\u0061":2}]}', "the key 'a' stands in one object twice"),
-        ("[]", "is no object, but an array"),
-        ('"text"', "is no object, but a text"),
-        ("1", "is no object, but a number"),
-        ("1.5", "is no object, but a number"),
-        ("true", "is no object, but true or false"),
-        ("null", "is no object, but null"),
+        ('{"a":1,"b":2,"a":3}', "one object has the key 'a' twice"),
+        ('{"x":[{"a":1,"\\u0061":2}]}', "one object has the key 'a' twice"),
+        ("[]", "is not an object, but an array"),
+        ('"text"', "is not an object, but a text"),
+        ("1", "is not an object, but a number"),
+        ("1.5", "is not an object, but a number"),
+        ("true", "is not an object, but true or false"),
+        ("null", "is not an object, but null"),
         ('{"a":["x\\u0000"]}', "a text in the JSON holds a NUL character at position 1"),
         ('{"a":"\\ud800"}', "a text in the JSON holds a lone surrogate at position 0"),
         ('{"\\udfff":1}', "a text in the JSON holds a lone surrogate"),
@@ -162,7 +162,7 @@ def test_hostile_text_is_not_slow(data):
     ],
 )
 def test_unacceptable_text(data, message):
-    """Text that is no object, or means different things to different readers, is refused."""
+    """Text that is not an object, or means different things to different readers, is refused."""
     with pytest.raises(UnreadableMessage, match=message):
         load_object(data)
 

@@ -3,12 +3,13 @@ import functools
 import pytest
 
 from outbox_inbox import DomainEvent, IntegrationEvent, handles, inbound, outbound, upcasts
-from outbox_inbox.events.marking import (
+from outbox_inbox.events.marks import (
     HandlesMark,
     InboundMark,
+    OldVersion,
     OutboundMark,
     UpcastsMark,
-    marks_of,
+    mark_of,
 )
 
 
@@ -54,8 +55,8 @@ def test_nothing_happens_at_decoration():
 
 def test_defaults():
     """A handler commits each message by itself and parks the key of a dead one, unless told."""
-    assert marks_of(handles(Paid)(fresh())) == (
-        HandlesMark(Paid, "message", False, False, "park", None, None),
+    assert mark_of(handles(Paid)(fresh())) == HandlesMark(
+        (Paid,), "message", False, False, "park", None, None
     )
 
 
@@ -64,32 +65,38 @@ def test_every_option():
     function = handles(
         InvoicePaid,
         transaction="batch",
-        batch=True,
+        many=True,
         takes_envelope=True,
         on_dead="skip",
         max_attempts=3,
         name="billing.book",
     )(fresh())
-    assert marks_of(function) == (
-        HandlesMark(InvoicePaid, "batch", True, True, "skip", 3, "billing.book"),
+    assert mark_of(function) == HandlesMark(
+        (InvoicePaid,), "batch", True, True, "skip", 3, "billing.book"
     )
 
 
 def test_translators():
     """A translator's mark says in which direction it works."""
-    assert marks_of(outbound(Paid)(fresh())) == (OutboundMark(Paid),)
-    assert marks_of(inbound(InvoicePaid)(fresh())) == (InboundMark(InvoicePaid),)
+    assert mark_of(outbound(Paid)(fresh())) == OutboundMark((Paid,))
+    assert mark_of(inbound(InvoicePaid)(fresh())) == InboundMark((InvoicePaid,))
 
 
 def test_upcaster():
     """An upcaster's mark names the version that it takes."""
-    assert marks_of(upcasts(Paid, from_version=2)(fresh())) == (UpcastsMark(Paid, 2),)
+    assert mark_of(upcasts(Paid, from_version=2)(fresh())) == UpcastsMark((OldVersion(Paid, 2),))
 
 
 def test_several_events():
-    """A function may be marked for several events; the mark nearest to it comes first."""
-    function = handles(Refunded)(handles(Paid)(fresh()))
-    assert [mark.event for mark in marks_of(function)] == [Paid, Refunded]
+    """A function may be marked for several events at once."""
+    mark = mark_of(handles(Paid, Refunded, transaction="batch")(fresh()))
+    assert mark == HandlesMark((Paid, Refunded), "batch")
+
+
+def test_stacked():
+    """Decorators may be stacked; the one nearest to the function comes first."""
+    function = handles(InvoicePaid)(handles(Paid, Refunded)(fresh()))
+    assert mark_of(function) == HandlesMark((Paid, Refunded, InvoicePaid))
 
 
 def test_wrapped():
@@ -100,13 +107,13 @@ def test_wrapped():
     def timed(event):
         return marked(event)
 
-    assert marks_of(timed) == marks_of(marked)
+    assert mark_of(timed) is mark_of(marked) is not None
 
 
 @pytest.mark.parametrize("thing", [None, 5, "text", Paid, fresh(), object()])
 def test_unmarked(thing):
     """Anything without a mark has none."""
-    assert marks_of(thing) == ()
+    assert mark_of(thing) is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def test_unmarked(thing):
         ({"transaction": "mesage"}, ValueError, "'message' or 'batch'; did you mean 'message'?"),
         ({"transaction": None}, ValueError, "'message' or 'batch'"),
         ({"on_dead": "drop"}, ValueError, "on_dead='drop'; expected 'park' or 'skip'"),
-        ({"batch": "yes"}, TypeError, "batch='yes'; expected True or False"),
+        ({"many": "yes"}, TypeError, "many='yes'; expected True or False"),
         ({"takes_envelope": 1}, TypeError, "takes_envelope=1; expected True or False"),
         ({"max_attempts": 0}, ValueError, "max_attempts=0; expected at least 1"),
         ({"max_attempts": True}, TypeError, "max_attempts=True; expected a whole number"),
@@ -129,6 +136,13 @@ def test_wrong_options(options, error, message):
     with pytest.raises(error) as caught:
         handles(Paid, **options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("decorator", [handles, outbound, inbound])
+def test_no_events(decorator):
+    """A decorator with brackets and nothing in them is refused."""
+    with pytest.raises(TypeError, match="takes the class of an event, as in @"):
+        decorator()
 
 
 @pytest.mark.parametrize("decorator", [handles, outbound, inbound])
@@ -194,6 +208,8 @@ def test_marked_twice():
     """Marking a function twice for one event is a mistake."""
     with pytest.raises(ValueError, match="marked twice for Paid"):
         handles(Paid)(handles(Paid)(fresh()))
+    with pytest.raises(ValueError, match="marked twice for Paid"):
+        handles(Paid, Refunded, Paid)(fresh())
 
 
 def test_one_role():

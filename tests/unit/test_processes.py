@@ -11,7 +11,7 @@ from outbox_inbox import DomainEvent, checks, upcasts
 from outbox_inbox.contexts import get_context
 from outbox_inbox.events.codec import decode, encode
 from outbox_inbox.exceptions import InvalidEvent
-from outbox_inbox.processes import Process, Route, begin, continues, starts, times_out
+from outbox_inbox.processes import Process, Route, begin_step, continues, starts, times_out
 
 
 class Started(DomainEvent):
@@ -129,7 +129,7 @@ def test_an_async_method_is_refused() -> None:
 
     async def later(self: Any, event: Started) -> None: ...
 
-    with pytest.raises(TypeError, match="plain method"):
+    with pytest.raises(TypeError, match="is async"):
         starts(Started, by="order")(later)
 
 
@@ -181,22 +181,24 @@ def test_an_empty_key_is_refused() -> None:
 def test_an_unknown_time_out_is_refused() -> None:
     """The error names those that there are."""
     process = Sample()
-    begin(process, "a")
-    with pytest.raises(ValueError, match=r"no method marked @times_out\('lat'\); it has 'late'"):
+    begin_step(process, "a")
+    with pytest.raises(
+        ValueError, match=r"no method marked @times_out\('lat'\); did you mean 'late'"
+    ):
         process.cancel("lat")
 
 
 def test_a_naive_time_is_refused() -> None:
     """Nobody would know when that is."""
     process = Sample()
-    begin(process, "a")
+    begin_step(process, "a")
     with pytest.raises(ValueError, match="aware datetime"):
         process.time_out("late", at=datetime(2026, 1, 1))  # noqa: DTZ001
 
 
 def test_outside_a_step_nothing_can_be_asked_for() -> None:
     """There is no transaction to ask in."""
-    with pytest.raises(RuntimeError, match="in no step"):
+    with pytest.raises(RuntimeError, match="not in a step"):
         Sample().time_out("late", at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
@@ -235,8 +237,8 @@ def test_a_wrong_signature_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = found_in_yard(monkeypatch, Wrong)
     assert [message.id for message in found] == ["outbox_inbox.E008"] * 2
-    assert ".begin takes 1" in found[0].msg
-    assert ".late takes 2" in found[1].msg
+    assert ".begin cannot be called with self and the event" in found[0].msg
+    assert ".late cannot be called with self: missing" in found[1].msg
 
 
 def test_a_process_that_nothing_starts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

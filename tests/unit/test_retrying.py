@@ -6,7 +6,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 
 from outbox_inbox import ConcurrencyError
-from outbox_inbox.aggregates import retry_on_conflict, retrying
+from outbox_inbox.aggregates import conflicts, retry_on_conflict
 from outbox_inbox.conf import Backoff
 
 
@@ -14,7 +14,7 @@ from outbox_inbox.conf import Backoff
 def pauses(monkeypatch):
     """The pauses that would be made, in seconds."""
     made = []
-    monkeypatch.setattr(retrying, "_pause", made.append)
+    monkeypatch.setattr(conflicts, "_pause", made.append)
     return made
 
 
@@ -142,7 +142,7 @@ def test_within_a_transaction_it_is_called_once_and_the_error_says_why(pauses):
     with transaction.atomic(), pytest.raises(ConcurrencyError) as told:
         retry_on_conflict(decide)()
     assert (decide.calls, pauses) == (1, [])
-    assert "whoever opened the transaction has to begin anew" in told.value.__notes__[0]
+    assert "the code that opened the transaction has to begin it again" in told.value.__notes__[0]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -16,7 +16,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.conf.keys import Signing, Verifying
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.inbox.admission import Accepted, Refusal, vet
+from outbox_inbox.inbox.admission import Accepted, Refusal, accept_message
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
 from outbox_inbox.transports.signing import canonical, problem, sign, signature
@@ -60,7 +60,7 @@ def published(data=DATA, **changed):
 def judge(message):
     """Return what the depot makes of a message: None when it gets in, else the refusal."""
     try:
-        assert isinstance(vet(get_context("depot"), message), Accepted)
+        assert isinstance(accept_message(get_context("depot"), message), Accepted)
     except Refusal as refusal:
         return refusal
     return None

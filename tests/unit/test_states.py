@@ -86,7 +86,7 @@ def test_an_attribute_that_is_no_field_is_refused():
     """It would be lost without a word."""
     basket = Basket(number=1)
     basket.paid = True
-    with pytest.raises(InvalidSnapshot, match="paid: an attribute that is no field of Basket"):
+    with pytest.raises(InvalidSnapshot, match="paid: an attribute that is not a field of Basket"):
         encode_state(basket)
 
 
@@ -134,7 +134,7 @@ def test_a_field_that_cannot_be_stored_is_an_error_of_the_class():
 
 def test_a_class_that_is_no_dataclass_is_an_error():
     """Its fields are not known; the way out is told."""
-    with pytest.raises(TypeError, match=r"dict is no dataclass.*snapshot_every=None"):
+    with pytest.raises(TypeError, match=r"dict is not a dataclass.*snapshot_every=None"):
         fingerprint(dict)
 
 

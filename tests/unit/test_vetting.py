@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from outbox_inbox import IntegrationEvent, upcasts
 from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
-from outbox_inbox.inbox.admission import Accepted, Refusal, vet
-from outbox_inbox.inbox.quarantine import cut, fingerprint, named
+from outbox_inbox.inbox.admission import Accepted, Refusal, accept_message
+from outbox_inbox.inbox.quarantine import attribute_text, cut_text, message_fingerprint
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import ReceivedMessage
 from tests.shop.contracts import Sold
@@ -44,7 +44,7 @@ def grown(settings, monkeypatch):
 
 def judge(message):
     """Judge a message for the depot."""
-    return vet(get_context("depot"), message)
+    return accept_message(get_context("depot"), message)
 
 
 def refused(message):
@@ -257,13 +257,13 @@ DATA = (
 def judged(attributes, data):
     """Judge a message, and see that it can be named, fingerprinted and read."""
     message = ReceivedMessage(receipt=None, attributes=attributes, data=data)
-    assert len(fingerprint(message)) == 64
+    assert len(message_fingerprint(message)) == 64
     for name in ("id", "source", "type"):
-        named(message, name).encode()
+        attribute_text(message, name).encode()
     try:
         accepted = judge(message)
     except Refusal as refusal:
-        cut(refusal.detail).encode()
+        cut_text(refusal.detail).encode()
         return refusal
     if accepted is not None:
         row = accepted.row
@@ -308,7 +308,7 @@ def test_what_a_publisher_can_record_its_subscriber_accepts(order):
 def test_only_equal_messages_have_one_fingerprint(one, other, data):
     """Otherwise one of them would be lost."""
     prints = [
-        fingerprint(ReceivedMessage(receipt=None, attributes=each, data=data))
+        message_fingerprint(ReceivedMessage(receipt=None, attributes=each, data=data))
         for each in (one, other)
     ]
     same = {str(name): ascii(value) for name, value in one.items()} == {
@@ -323,11 +323,11 @@ def test_a_value_and_its_picture_are_two_things():
         ReceivedMessage(receipt=None, attributes={"id": value}, data=b"")
         for value in (b"a", "b'a'")
     ]
-    assert len({fingerprint(message) for message in messages}) == 2
+    assert len({message_fingerprint(message) for message in messages}) == 2
 
 
 @given(text=st.text(), limit=st.integers(min_value=1, max_value=50))
 def test_a_text_is_cut_so_that_it_can_be_stored(text, limit):
     """Never longer than the column, and in characters that every database takes."""
-    found = cut(text, limit)
+    found = cut_text(text, limit)
     assert (len(found) <= limit, codec.text_problem(found)) == (True, None)

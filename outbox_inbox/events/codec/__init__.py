@@ -2,8 +2,8 @@
 
 Writing is canonical: names sorted, no spaces, text as UTF-8. Every value is checked by its exact
 type while it is written (`field_types`), which costs no more than pydantic's writing alone.
-Reading is pydantic's, strict, on text that was measured first and parsed without mercy
-(`json_text`); fields that the class does not have are ignored.
+Reading is pydantic's, strict, on text that was measured first and parsed strictly (`json_text`);
+fields that the class does not have are ignored.
 
 In most classes the types alone prove that what was written is read back as the same. In the others
 (unions of types with the same kind of JSON, such as ``date | str``; constraints; ``__post_init__``)
@@ -17,36 +17,25 @@ from typing import Any, Final, TypeVar
 
 from outbox_inbox.conf import settings
 from outbox_inbox.events import DomainEvent, IntegrationEvent
+from outbox_inbox.events.marks import Upcaster
 from outbox_inbox.exceptions import InvalidEvent, NewerVersion, UnreadableMessage
 
 from .field_types import Mapped, Refused
-from .json_text import MAX_DEPTH, check_limits, limit_problem, load_object, text_problem
-from .shapes import Shape, Unfit, field_problems, shape_of
+from .json_text import MAX_DEPTH, limit_problem
+from .json_text import check_limits as check_limits
+from .json_text import load_object as load_object
+from .json_text import text_problem as text_problem
+from .shapes import Shape, shape_of
+from .shapes import field_problems as field_problems
 from .single_types import TEXT
-from .states import decode_state, encode_state, fingerprint
-from .type_hints import SUPPORTED
-
-__all__ = [
-    "SUPPORTED",
-    "check_limits",
-    "decode",
-    "decode_headers",
-    "decode_state",
-    "encode",
-    "encode_headers",
-    "encode_state",
-    "field_problems",
-    "fingerprint",
-    "load_object",
-    "own_reader",
-    "text_problem",
-]
+from .states import decode_state as decode_state
+from .states import encode_state as encode_state
+from .states import fingerprint as fingerprint
+from .type_hints import SUPPORTED as SUPPORTED
 
 EventT = TypeVar("EventT", bound=DomainEvent | IntegrationEvent)
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 _HEADERS: Final = Mapped(TEXT, TEXT)
-_MOST: Final = 20
 
 
 def encode(event: DomainEvent | IntegrationEvent) -> str:
@@ -85,31 +74,27 @@ def decode(
         version: the version of the message.
         upcasters: for an older version, the function that takes its data (a dict, as parsed) and
             returns the data of the next version.
-        own: `encode` has written the text: it is measured, and not parsed a second time for what
-            is never written, such as a name that stands twice. Default: anybody may have.
+        own: `encode` has written the text, so it is not parsed a second time for what `encode`
+            never writes, such as an object with a key twice. Default False: its origin is unknown.
 
     Raises:
-        UnreadableMessage: the text is no acceptable JSON object, exceeds a limit or does not fit
-            the class; an upcaster is missing or failed.
+        UnreadableMessage: the text is not an acceptable JSON object, exceeds a limit or does not
+            fit the class; an upcaster is missing or failed.
         NewerVersion: the version is beyond that of the class.
         TypeError: the class has fields of a type that cannot be stored.
     """
     shape = shape_of(cls)
     if version > shape.meta.version:
         raise NewerVersion(
-            f"the message has version {version} of {shape.name}, and the newest known here is "
-            f"{shape.meta.version}: its sender was deployed before its reader"
+            f"the message has version {version} of {shape.name}, but the newest version known here "
+            f"is {shape.meta.version}: its sender was deployed before its reader"
         )
     check_limits(data, settings().max_payload)
     if version < shape.meta.version:
         data = _upcast(shape, load_object(data), version, upcasters)
     elif not own:
         load_object(data)
-    try:
-        event: EventT = shape.read(data)
-    except Unfit as unfit:
-        reasons = "; ".join(unfit.args[:_MOST])
-        raise UnreadableMessage(f"the data does not fit {shape.name}: {reasons}") from unfit
+    event: EventT = shape.read_stored(data)
     return event
 
 
@@ -118,23 +103,18 @@ def own_reader(
 ) -> Callable[[str, int], EventT]:
     """Return a function that reads events which `encode` has written, from text and version.
 
-    It is for many events of a context's own stream, to which nobody else writes: they are measured,
-    and not parsed a second time for what `encode` never writes, such as a name that stands twice.
-    An older version is read as by `decode`. The function raises as `decode`.
+    It is for many events of a context's own stream, which is written by `encode` only; see ``own``
+    of `decode`. Class and limits are looked up once. The function raises as `decode`.
     """
     shape, limit = shape_of(cls), settings().max_payload
-    newest, parse = shape.meta.version, shape.read
+    newest = shape.meta.version
 
     def read(data: str, version: int) -> EventT:
         if version != newest:
             return decode(cls, data, version=version, upcasters=upcasters)
         if (problem := limit_problem(data, limit)) is not None:
             raise UnreadableMessage(f"the JSON text {problem}")
-        try:
-            event: EventT = parse(data)
-        except Unfit as unfit:
-            reasons = "; ".join(unfit.args[:_MOST])
-            raise UnreadableMessage(f"the data does not fit {shape.name}: {reasons}") from unfit
+        event: EventT = shape.read_stored(data)
         return event
 
     return read
@@ -144,7 +124,7 @@ def encode_headers(headers: Mapping[str, str]) -> str:
     """Return headers as canonical JSON.
 
     Raises:
-        InvalidEvent: a name or value is no str or cannot be stored; names all of them.
+        InvalidEvent: a name or value is not a str or cannot be stored; names all of them.
     """
     if not isinstance(headers, Mapping):
         raise InvalidEvent("headers", [f"{type(headers).__name__} where a mapping is expected"])
@@ -163,7 +143,7 @@ def decode_headers(data: str) -> dict[str, str]:
     """Return the headers that a stored text holds.
 
     Raises:
-        UnreadableMessage: it is no acceptable JSON object with texts in it.
+        UnreadableMessage: it is not an acceptable JSON object of texts.
     """
     if data == "{}":
         return {}
@@ -171,7 +151,7 @@ def decode_headers(data: str) -> dict[str, str]:
     found = load_object(data)
     for name, value in found.items():
         if not isinstance(value, str):
-            raise UnreadableMessage(f"the header {name[:50]!a} is no text")
+            raise UnreadableMessage(f"the header {name[:50]!a} is not a text")
     return found
 
 
@@ -189,8 +169,8 @@ def _upcast(
     for number in range(version, shape.meta.version):
         if number not in upcasters:
             raise UnreadableMessage(
-                f"the message has version {version} of {shape.name}, and there is no upcaster "
-                f"from version {number}"
+                f"the message has version {version} of {shape.name}, and an upcaster from version "
+                f"{number} is missing"
             )
         tree = _next_version(upcasters[number], tree)
     try:

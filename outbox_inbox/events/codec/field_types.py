@@ -1,7 +1,7 @@
 """The types a field may have: for each, which values it takes and how they are written as JSON.
 
-Values are checked by their exact type: a bool is no int, a datetime no date, a lazy or safe string
-no str. So what is written is read back as the same value of the same type, or it is refused.
+Values are checked by their exact type: a bool is not an int, a datetime not a date, and a lazy or
+safe string not a str. So what is written is read back as the same value of the same type, or it is refused.
 Here are the types made of others; the single values are in `single_types`.
 """
 
@@ -20,7 +20,7 @@ class Refused(Exception):
 
 
 def stands_for(value: object, kind: type) -> bool:
-    """Tell whether a value is of a kind of moment, though of a subclass.
+    """Return whether a value is a date or datetime of this type, although of a subclass.
 
     Clocks that are frozen or moved in tests hand out subclasses of date and datetime.
     """
@@ -171,7 +171,7 @@ class OneOf(FieldType):
     def dump(self, value: Any) -> str:
         """Write the value as the first of the types that takes it."""
         refused = None
-        for choice in self._near(value):
+        for choice in self._candidates(value):
             try:
                 return choice.dump(value)
             except Refused as reason:
@@ -180,11 +180,11 @@ class OneOf(FieldType):
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
         """Yield the problems that the nearest type has with the value."""
-        found = [list(choice.problems(value, path)) for choice in self._near(value)]
+        found = [list(choice.problems(value, path)) for choice in self._candidates(value)]
         if all(found):
             yield from found[0] if found else [f"{path}: {self.expected(value)}"]
 
-    def _near(self, value: Any) -> tuple[FieldType, ...]:
+    def _candidates(self, value: Any) -> tuple[FieldType, ...]:
         kind = type(value)
         if kind not in self.by_type:
             kind = next((known for known in self.by_type if stands_for(value, known)), kind)
@@ -203,7 +203,7 @@ class Record(FieldType):
         self.fields: dict[str, FieldType] = {}
         self._writers: list[tuple[str, str, Callable[[Any], str]]] = []
 
-    def fill(self, fields: Mapping[str, FieldType]) -> None:
+    def set_fields(self, fields: Mapping[str, FieldType]) -> None:
         """Set the types of the fields; they may refer to this record itself."""
         self.fields = {name: fields[name] for name in sorted(fields)}
         self.zoned = any(kind.zoned for kind in self.fields.values())

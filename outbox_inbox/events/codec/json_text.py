@@ -1,4 +1,4 @@
-"""JSON text that may be hostile: measured before it is parsed, and parsed without mercy.
+"""JSON text that may be hostile: measured before it is parsed, and parsed strictly.
 
 What passes here is a JSON object that means the same to every reader: no key twice, no number
 out of range, no text that a database or UTF-8 cannot hold.
@@ -16,7 +16,7 @@ from outbox_inbox.exceptions import UnreadableMessage
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 10_000
 
-# Possessive, and content with a missing quote at the end: linear also on text made to be slow.
+# Possessive, and the last quote may be missing: linear also on text that is made to be slow.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _EMPTY = re.compile(r"\[\s*+\]|\{\s*+\}")
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -25,7 +25,7 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(b'{}[]"\\'))
 
 
 def text_problem(text: str) -> str | None:
-    """Say what makes a text unfit to be stored, or None: a NUL character or a lone surrogate.
+    """Return what makes a text unfit to be stored, or None: a NUL character or a lone surrogate.
 
     PostgreSQL takes no NUL, and a lone surrogate has no UTF-8.
     """
@@ -40,7 +40,7 @@ def text_problem(text: str) -> str | None:
 
 
 def limit_problem(data: str, max_payload: int) -> str | None:
-    """Say which limit a JSON text exceeds, or None; in linear time and without parsing it.
+    """Return which limit a JSON text exceeds, or None; in linear time and without parsing it.
 
     The limits are ``max_payload`` bytes of UTF-8, 64 levels of objects and arrays, and 10,000
     nodes, which are all values: objects, arrays and what is in them; names are not counted.
@@ -50,8 +50,9 @@ def limit_problem(data: str, max_payload: int) -> str | None:
         if size > max_payload:
             return f'has {size} bytes, and OUTBOX_INBOX["MAX_PAYLOAD"] allows {max_payload}'
     containers = data.count("{") + data.count("[")
-    # What stands inside of strings can only make these counts too high.
-    if containers + data.count(",") < MAX_NODES and (containers <= MAX_DEPTH or _flat(data)):
+    # Brackets and commas inside of strings can only make these counts too high.
+    few = containers + data.count(",") < MAX_NODES
+    if few and (containers <= MAX_DEPTH or _is_surely_shallow(data)):
         return None
     return _structure_problem(_STRING.sub("0", data))
 
@@ -75,28 +76,28 @@ def load_object(data: str) -> dict[str, Any]:
     """Parse a JSON object, strictly.
 
     Raises:
-        UnreadableMessage: it is not valid JSON (RFC 8259) or no object; a key stands in it twice;
-            a number is NaN, infinite, beyond a float's range or longer than 4,300 digits; a text
-            holds a NUL character or a lone surrogate.
+        UnreadableMessage: it is not valid JSON (RFC 8259) or not an object; an object has a key
+            twice; a number is NaN, infinite, beyond a float's range or longer than 4,300 digits; a
+            text holds a NUL character or a lone surrogate.
     """
     try:
         tree = _DECODER.decode(data)
     except (ValueError, RecursionError) as error:
         raise UnreadableMessage(f"the text is not acceptable JSON: {error}") from error
     if not isinstance(tree, dict):
-        raise UnreadableMessage(f"the JSON text is no object, but {_KINDS[type(tree)]}")
-    # A NUL or a surrogate is either there as it is, or escaped: then only its text tells.
+        raise UnreadableMessage(f"the JSON text is not an object, but {_JSON_KINDS[type(tree)]}")
+    # A NUL or a surrogate may be escaped: then it is visible only in the parsed texts.
     texts = [data, *_texts(tree)] if "\\u" in data else [data]
     for problem in filter(None, map(text_problem, texts)):
         raise UnreadableMessage(f"a text in the JSON {problem}")
     return tree
 
 
-def _flat(data: str) -> bool:
-    """Tell in a few fast passes whether a text is surely not too deep; False means "look closely".
+def _is_surely_shallow(data: str) -> bool:
+    """Return in a few fast passes whether a text is surely not too deep; False means "unknown".
 
-    Of everything but quotes and brackets, and then of all pairs of quotes, the text is rid. A
-    bracket inside of a string keeps its quotes, and they keep the rest from being peeled off.
+    Everything but quotes and brackets is removed, then all pairs of quotes, then one level of
+    brackets after another. A string with a bracket in it keeps its quotes, and they stop this.
     """
     brackets = data.encode(errors="surrogatepass").translate(_SQUARE, _NO_BRACKETS)
     if b"\\" in brackets:
@@ -110,7 +111,7 @@ def _flat(data: str) -> bool:
 
 
 def _structure_problem(bare: str) -> str | None:
-    """Judge a text without its strings: every bracket and comma in it is structure."""
+    """Return which limit a text without its strings exceeds: all of it is structure."""
     containers = bare.count("{") + bare.count("[") - len(_EMPTY.findall(bare))
     if containers + bare.count(",") >= MAX_NODES:
         return f"has more than {MAX_NODES:,} nodes"
@@ -120,17 +121,17 @@ def _structure_problem(bare: str) -> str | None:
         if depth > MAX_DEPTH:
             return f"is nested more than {MAX_DEPTH} levels deep"
         if depth <= 0:
-            break  # The end, or malformed: the parser will say so.
+            break  # The end, or malformed text, which the parser reports.
     return None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # json keeps the last of two equal keys, other readers the first: whoever checked the one
-    # would have passed on the other.
+    # json keeps the last of two equal keys, other readers the first: a message could be checked by
+    # the one and acted upon by the other.
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice[:50]!a} stands in one object twice")
+        raise ValueError(f"one object has the key {twice[:50]!a} twice")
     return found
 
 
@@ -142,13 +143,13 @@ def _float(text: str) -> float:
 
 
 def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_float=_float, parse_constant=_constant
 )
-_KINDS: Final = {
+_JSON_KINDS: Final = {
     list: "an array",
     str: "a text",
     int: "a number",

@@ -1,4 +1,8 @@
-"""The shape of a stored class: worked out once, then used to write and read its instances."""
+"""The shape of a stored class: built once, then used to write and read its instances.
+
+Building one reads annotations and compiles pydantic's reader, which would be far too slow to do for
+each message.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,10 +12,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from outbox_inbox.events import Meta, meta
+from outbox_inbox.exceptions import UnreadableMessage
 
 from .field_types import FieldType, OneOf, Record, stands_for
 from .single_types import Single
-from .type_hints import SUPPORTED, Reader
+from .type_hints import SUPPORTED, ClassReader
+
+_MOST_REASONS = 20
 
 
 class Unfit(Exception):
@@ -26,7 +33,7 @@ class Layout:
         name: the class's name, for errors.
         record: its fields; writes its instances.
         adapter: pydantic's; reads its instances.
-        ambiguous: only reading one back shows that it comes back as it was.
+        ambiguous: only reading an instance back proves that it comes back as it was.
         zoned: the fields for which pydantic reads values that are not stored.
     """
 
@@ -58,8 +65,20 @@ class Layout:
             raise Unfit(*problems)
         return found
 
+    def read_stored(self, data: str) -> Any:
+        """Return the instance in a stored JSON text.
+
+        Raises:
+            UnreadableMessage: the text does not fit the class.
+        """
+        try:
+            return self.read(data)
+        except Unfit as unfit:
+            reasons = "; ".join(unfit.args[:_MOST_REASONS])
+            raise UnreadableMessage(f"the data does not fit {self.name}: {reasons}") from unfit
+
     def changes(self, value: object, data: str) -> list[str]:
-        """Say what in an instance would not come back from its JSON text as it was."""
+        """Return what in an instance would not come back from its JSON text as it was."""
         try:
             return list(_differences(value, self.read(data), ""))
         except Unfit as unfit:
@@ -81,14 +100,16 @@ _shapes: dict[type, Shape] = {}
 
 
 def shape_of(cls: type) -> Shape:
-    """Return the shape of an event class, worked out at the first call.
+    """Return the shape of an event class, which is built at the first call.
 
     Raises:
-        TypeError: it is no event class, or has fields that cannot be stored; names all of them.
+        TypeError: it is not an event class, or has fields that cannot be stored; names all of them.
     """
     shape = _shapes.get(cls)
     if shape is None:
-        shape = _shapes[cls] = _worked_out(cls)
+        reader, record = _read_class(cls)
+        problems = [*reader.problems, *_key_problems(cls, record)]
+        shape = _shapes[cls] = Shape(*_layout_fields(cls, reader, record, problems), meta(cls))
     return shape
 
 
@@ -96,31 +117,25 @@ def field_problems(cls: type) -> list[str]:
     """Return what makes an event class unfit to be stored, each problem with its field.
 
     Raises:
-        TypeError: it is no event class.
+        TypeError: it is not an event class.
     """
     reader, record = _read_class(cls)
     return [*reader.problems, *_key_problems(cls, record)]
 
 
-def _worked_out(cls: type) -> Shape:
-    reader, record = _read_class(cls)
-    problems = [*reader.problems, *_key_problems(cls, record)]
-    return Shape(*_laid_out(cls, reader, record, problems), meta(cls))
-
-
 def layout_of(cls: type) -> Layout:
-    """Work out the layout of a dataclass that is no event; it, and what is in it, may be mutable.
+    """Return the layout of a dataclass that is not an event; it and its fields may be mutable.
 
     Raises:
         TypeError: it has fields that cannot be stored; names all of them.
     """
-    reader = Reader(frozen=False)
+    reader = ClassReader(frozen=False)
     record = reader.record(cls)
-    return Layout(*_laid_out(cls, reader, record, reader.problems))
+    return Layout(*_layout_fields(cls, reader, record, reader.problems))
 
 
-def _laid_out(
-    cls: type, reader: Reader, record: Record, problems: list[str]
+def _layout_fields(
+    cls: type, reader: ClassReader, record: Record, problems: list[str]
 ) -> tuple[str, Record, TypeAdapter[Any], bool, tuple[tuple[str, FieldType], ...]]:
     if problems:
         raise TypeError(f"{'; '.join(problems)}. A field may hold {SUPPORTED}.")
@@ -130,9 +145,9 @@ def _laid_out(
     return cls.__name__, record, adapter, ambiguous, zoned
 
 
-def _read_class(cls: type) -> tuple[Reader, Record]:
+def _read_class(cls: type) -> tuple[ClassReader, Record]:
     meta(cls)
-    reader = Reader()
+    reader = ClassReader()
     return reader, reader.record(cls)
 
 
@@ -144,7 +159,7 @@ def _key_problems(cls: type, record: Record) -> Iterator[str]:
 
 
 def _has_functions(schema: Any) -> bool:
-    """Tell whether a validator of the user's takes part in reading: it may change a value."""
+    """Return whether a validator of the user's takes part in reading: it may change a value."""
     if isinstance(schema, dict):
         kind = schema.get("type")
         own = isinstance(kind, str) and kind.startswith("function")

@@ -114,7 +114,7 @@ def _timedelta(value: timedelta) -> str:
     return f'"{sign}P{value.days}DT{value.seconds}{fraction}S"'
 
 
-_TOO_LONG: Final = 10**4_300  # Python reads no longer numbers, unless it is told to.
+_TOO_LONG: Final = 10**4_300  # By default Python does not read longer numbers.
 
 TEXT: Final = Single(str, ["text"], _text)
 
@@ -137,7 +137,7 @@ SINGLES: Final[Mapping[type, Single]] = {
 }
 
 
-def choice(python: type[Enum]) -> Single:
+def enum_type(python: type[Enum]) -> Single:
     """Return the type of an Enum's members.
 
     Raises:
@@ -158,7 +158,7 @@ def choice(python: type[Enum]) -> Single:
     def write(member: Enum) -> str:
         text = texts.get(member.name)
         if text is None:
-            raise Refused(f"{member!r} is no member of {python.__name__}")
+            raise Refused(f"{member!r} is not a member of {python.__name__}")
         return text
 
     return Single(python, {kind for each in python for kind in kinds[type(each.value)]}, write)

@@ -1,7 +1,7 @@
 """Turn the state of an aggregate into JSON text and back, exactly or not at all.
 
-As with events, every value is checked by its exact type while it is written. Other than an event,
-a state may be a mutable dataclass, and so may be what is in it.
+As with events, every value is checked by its exact type while it is written. Unlike an event, a
+state may be a mutable dataclass, and so may the dataclasses in its fields.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from outbox_inbox.exceptions import InvalidSnapshot, UnreadableMessage
 
 from .field_types import Refused
 from .json_text import load_object
-from .shapes import Layout, Unfit, layout_of
+from .shapes import Layout, layout_of
 
 _FINGERPRINT = 16
 _known: dict[type, tuple[Layout, str]] = {}
@@ -29,7 +29,7 @@ def encode_state(state: object) -> str:
         InvalidSnapshot: values that would not come back as they are; names the field of each.
         TypeError: its class has fields of a type that cannot be stored.
     """
-    layout, _ = _of(type(state))
+    layout, _ = _known_layout(type(state))
     problems = _undeclared(state)
     if not problems:
         try:
@@ -48,35 +48,32 @@ def decode_state(cls: type, data: str) -> Any:
     """Return the state that a stored text holds.
 
     Raises:
-        UnreadableMessage: the text is no acceptable JSON object, or does not fit the class.
+        UnreadableMessage: the text is not an acceptable JSON object, or does not fit the class.
         TypeError: the class has fields of a type that cannot be stored.
     """
-    layout, _ = _of(cls)
+    layout, _ = _known_layout(cls)
     try:
         load_object(data)
-        return layout.read(data)
+        return layout.read_stored(data)
     except RecursionError as error:
         raise UnreadableMessage("the data is nested too deeply") from error
-    except Unfit as unfit:
-        reasons = "; ".join(unfit.args[:20])
-        raise UnreadableMessage(f"the data does not fit {layout.name}: {reasons}") from unfit
 
 
 def fingerprint(cls: type) -> str:
     """Return what changes with the name of a class, with its fields and with their types.
 
     Raises:
-        TypeError: it is no dataclass, or has fields that cannot be stored; names all of them.
+        TypeError: it is not a dataclass, or has fields that cannot be stored; names all of them.
     """
-    return _of(cls)[1]
+    return _known_layout(cls)[1]
 
 
-def _of(cls: type) -> tuple[Layout, str]:
+def _known_layout(cls: type) -> tuple[Layout, str]:
     found = _known.get(cls)
     if found is None:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(
-                f"{cls.__qualname__} is no dataclass: snapshots are made of its fields. Make it "
+                f"{cls.__qualname__} is not a dataclass: snapshots are made of its fields. Make it "
                 "one, or do without snapshots (snapshot_every=None)"
             )
         layout = layout_of(cls)
@@ -91,11 +88,11 @@ def _fingerprint(cls: type, adapter: TypeAdapter[Any]) -> str:
 
 
 def _undeclared(state: object) -> list[str]:
-    """Name the attributes that are no fields, which a snapshot would lose."""
+    """Return the attributes that are not fields: a snapshot would lose them."""
     cls = type(state)
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return [
-        f"{name}: an attribute that is no field of {cls.__qualname__} would be lost"
+        f"{name}: an attribute that is not a field of {cls.__qualname__} would be lost"
         for name in getattr(state, "__dict__", ())
         if name not in fields and not isinstance(getattr(cls, name, None), cached_property)
     ]

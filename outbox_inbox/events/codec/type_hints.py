@@ -1,4 +1,4 @@
-"""Read the annotations of an event's class into field types; refuse those that cannot be kept."""
+"""Annotations of an event's class as field types; those that could not be stored are refused."""
 
 import dataclasses
 from enum import Enum
@@ -8,17 +8,17 @@ from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin, 
 from pydantic.fields import FieldInfo
 
 from .field_types import FieldType, FixedTuple, Items, Mapped, OneOf, Record, Refused
-from .single_types import SINGLES, TEXT, choice
+from .single_types import SINGLES, TEXT, enum_type
 
 SUPPORTED: Final = (
     "str, int, float, bool, Decimal, date, datetime, time, timedelta, UUID, Enum, unions, "
     "list[...], tuple[...], dict[str, ...] and frozen dataclasses"
 )
-# How a class can take part in its own reading, so that it may change what it reads.
+# By these a class takes part in its own reading, so it may change what it reads.
 _HOOKS: Final = ("__post_init__", "__pydantic_config__", "__get_pydantic_core_schema__")
 
 
-class Reader:
+class ClassReader:
     """Reads one event class, and the dataclasses in its fields.
 
     Arguments:
@@ -42,7 +42,7 @@ class Reader:
             return self._records[cls]
         record = self._records[cls] = Record(cls)
         self.ambiguous |= any(hasattr(cls, hook) for hook in _HOOKS)
-        record.fill(self._fields(cls))
+        record.set_fields(self._fields(cls))
         return record
 
     def _fields(self, cls: type) -> dict[str, FieldType]:
@@ -62,14 +62,14 @@ class Reader:
                 self.problems.append(f"{cls.__qualname__}.{field.name}: {refused}")
         for name, hint in hints.items():
             if isinstance(hint, dataclasses.InitVar):
-                self.problems.append(f"{cls.__qualname__}.{name}: an InitVar is not kept")
+                self.problems.append(f"{cls.__qualname__}.{name}: an InitVar is not stored")
         return found
 
     def _field(self, field: "dataclasses.Field[Any]", hint: Any) -> FieldType:
         if not field.init:
             raise Refused("a field with init=False cannot be read back")
         if isinstance(field.default, FieldInfo):
-            raise Refused("pydantic's Field() is no default; use Annotated[..., Field(...)]")
+            raise Refused("pydantic's Field() is not a default; use Annotated[..., Field(...)]")
         return self._read(hint)
 
     def _read(self, hint: Any) -> FieldType:
@@ -113,7 +113,7 @@ class Reader:
         if cls in SINGLES:
             return SINGLES[cls]
         if issubclass(cls, Enum):
-            return choice(cls)
+            return enum_type(cls)
         if dataclasses.is_dataclass(cls):
             if self._frozen and not _frozen(cls):
                 raise Refused(f"{cls.__qualname__} is not frozen: @dataclass(frozen=True)")

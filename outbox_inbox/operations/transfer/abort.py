@@ -7,7 +7,7 @@ new side is marked first, so that no other process can open it while the old one
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.aggregates import snapshots
+from outbox_inbox.aggregates import forget_snapshots
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
 from outbox_inbox.models import Checkpoint, Partition, Transfer, TransferState
@@ -94,7 +94,7 @@ def _delete_context_rows(route: Route, using: str, advance: Advance = ignore) ->
     tables = route.tables()
     removed = 0
     # Useless without their streams, and they may contain personal data that streams contained.
-    snapshots.forget(route.label, using=using)
+    forget_snapshots(route.label, using=using)
     for table in reversed([each for each in tables if not each.own]):
         for keys in table.key_pages(using):
             with unguarded_transaction(route.label, using):

@@ -7,7 +7,7 @@ object a row halves the speed of the relay; everything that is not hot uses the 
 What differs between the databases is in ``dialects/``.
 """
 
-from .common import ATTEMPT, DELIVERY, INBOX, OUTBOX, PARTITION, STREAM
+from .common import DELIVERY, INBOX, OUTBOX, STREAM
 from .dialects.base import SILENCE
 from .dispatching import ReadyRow, claim_delivery, insert_attempt, mark_done, select_ready
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
@@ -20,7 +20,6 @@ from .intake import (
     select_payloads,
 )
 from .locking import (
-    LockedPartition,
     back_off_partition,
     begin_run,
     clear_outage,
@@ -56,56 +55,3 @@ from .states import (
     unblock_deliveries,
     unblock_messages,
 )
-
-__all__ = [
-    "ATTEMPT",
-    "DELIVERY",
-    "INBOX",
-    "OUTBOX",
-    "PARTITION",
-    "SILENCE",
-    "STREAM",
-    "EventRow",
-    "InterestRow",
-    "LockedPartition",
-    "PartitionStatus",
-    "PendingRow",
-    "ReadyRow",
-    "ReceivedRow",
-    "all_partition_statuses",
-    "back_off_partition",
-    "back_off_row",
-    "begin_run",
-    "claim_delivery",
-    "clear_outage",
-    "count_attempt",
-    "delete_events",
-    "end_run",
-    "guarded_session",
-    "idle_state",
-    "insert_attempt",
-    "insert_deliveries",
-    "insert_inbox",
-    "insert_outbox",
-    "insert_stream",
-    "lock_partition",
-    "lock_stream",
-    "mark_dead",
-    "mark_done",
-    "mark_sent",
-    "move_spilled_to_front",
-    "move_to_inbox",
-    "park_followers",
-    "partition_statuses",
-    "promote_due",
-    "select_payloads",
-    "select_pending",
-    "select_ready",
-    "select_texts",
-    "set_run",
-    "spill_events",
-    "stream_version",
-    "unblock_deliveries",
-    "unblock_messages",
-    "unfinished_keys",
-]

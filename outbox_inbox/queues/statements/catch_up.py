@@ -5,7 +5,6 @@ been read. To wait for every open transaction would lose none, and would let one
 time, whatever it does, stop all subscriptions. There is one class for each way that does neither.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -30,15 +29,6 @@ class CheckpointProgress(NamedTuple):
     size: int
 
 
-class NewCheckpoint(NamedTuple):
-    """The SQL for a row of the table of checkpoints that is new; `create_checkpoint` inserts it."""
-
-    done: str
-    position: str
-    cluster: str
-    parameters: Sequence[Any] = ()
-
-
 class ByPosition:
     """SQLite: positions are given out under its only write lock, so the last one says it all.
 
@@ -57,12 +47,10 @@ class ByPosition:
     unhandled_at_all = unhandled
     waiting = f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context AND {unhandled})"
 
-    def new_checkpoint(self, context: str, *, from_now: bool) -> NewCheckpoint:
-        """Return where a subscription begins: at the first event, or behind the last one."""
-        if not from_now:
-            return NewCheckpoint("''", "0", "''")
-        last = f"(SELECT COALESCE(MAX(position), 0) FROM {STREAM} WHERE context = %s)"
-        return NewCheckpoint("''", last, "''", [context])
+    def new_checkpoint(self, *, from_now: bool) -> str:
+        """Return done, position and cluster of a new checkpoint ``c``, in SQL."""
+        last = f"SELECT COALESCE(MAX(s.position), 0) FROM {STREAM} s WHERE s.context = c.context"
+        return f"'', ({last}), ''" if from_now else "'', 0, ''"
 
     def take_target(
         self, connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress
@@ -118,10 +106,10 @@ class BySnapshots(ByPosition):
         f" OR {_SOME.format(_AMONG.format('c.done'))}"
     )
 
-    def new_checkpoint(self, context: str, *, from_now: bool) -> NewCheckpoint:
+    def new_checkpoint(self, *, from_now: bool) -> str:
         """Return a snapshot that has seen nothing, or everything that is committed."""
         done = "pg_current_snapshot()::text" if from_now else f"'{self.beginning}'"
-        return NewCheckpoint(done, "0", CLUSTER)
+        return f"{done}, 0, {CLUSTER}"
 
     def take_target(
         self, connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress

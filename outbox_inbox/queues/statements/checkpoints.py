@@ -87,13 +87,13 @@ def create_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, *, from_now: bool
 ) -> None:
     """Insert a checkpoint in the open transaction, unless another one has done so first."""
-    start = catch_up(connection).new_checkpoint(context, from_now=from_now)
+    start = catch_up(connection).new_checkpoint(from_now=from_now)
     change_rows(
         connection,
         f"INSERT INTO {CHECKPOINT} (context, subscription, done, position, cluster, last, size,"
-        f" paused, failures, error) VALUES (%s, %s, {start.done}, {start.position},"
-        f" {start.cluster}, 0, 0, FALSE, 0, '') ON CONFLICT DO NOTHING",
-        [context, subscription, *start.parameters],
+        f" paused, failures, error) SELECT c.context, c.subscription, {start}, 0, 0, FALSE, 0, ''"
+        " FROM (SELECT %s AS context, %s AS subscription) c WHERE TRUE ON CONFLICT DO NOTHING",
+        [context, subscription],
     )
 
 

@@ -49,16 +49,6 @@ class StreamRow(NamedTuple):
         return self.position
 
 
-def take_target(
-    connection: BaseDatabaseWrapper, context: str, progress: CheckpointProgress
-) -> CheckpointProgress | None:
-    """Return the progress with the next set to be worked off; None: there is nothing new.
-
-    SQLite has no sets: every page is the whole of one.
-    """
-    return catch_up(connection).take_target(connection, context, progress)
-
-
 def select_page(
     connection: BaseDatabaseWrapper,
     context: str,

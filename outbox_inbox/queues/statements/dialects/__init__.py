@@ -18,19 +18,6 @@ from .postgresql import PostgreSQL
 from .sqlite import SQLite
 from .values import as_datetime, as_uuid, as_uuid_or_none
 
-__all__ = [
-    "CLASSES",
-    "Dialect",
-    "Insert",
-    "as_datetime",
-    "as_uuid",
-    "as_uuid_or_none",
-    "dialect",
-    "dialect_class",
-    "gave_way",
-    "time_parameter",
-]
-
 CLASSES: dict[str, type[Dialect]] = {
     "postgresql": PostgreSQL,
     "sqlite": SQLite,

@@ -92,7 +92,6 @@ class MySQL(Dialect):
         return tuple(map(self.uuid, values)) or (None,)
 
     def uuid(self, value: Any) -> Any:
-        """Return UUIDs as text."""
         if not isinstance(value, UUID):
             return value
         return str(value) if self._uuids else value.hex

@@ -28,19 +28,15 @@ class PostgreSQL(Dialect):
 
     @classmethod
     def of(cls, connection: Any) -> Dialect:
-        """Return the dialect."""
         return _POSTGRESQL
 
     def members(self, values: Sequence[Any]) -> Any:
-        """Return a list."""
         return list(values)
 
     def uuid(self, value: Any) -> Any:
-        """Return the value as it is."""
         return value
 
     def row_values(self, row: Sequence[Any]) -> Iterable[Any]:
-        """Return the row as it is."""
         return row
 
     def time_column(self, column: str) -> str:
@@ -49,7 +45,6 @@ class PostgreSQL(Dialect):
 
     @classmethod
     def time_parameter(cls, connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
-        """Return the value as it is."""
         return value
 
     def fetch_fast(self, connection: Any, statement: str, parameters: Sequence[Any]) -> list[Row]:

@@ -23,15 +23,12 @@ class SQLite(Dialect):
 
     @classmethod
     def of(cls, connection: Any) -> Dialect:
-        """Return the dialect for the time zone of the settings."""
         return _UTC if settings.USE_TZ else _LOCAL
 
     def members(self, values: Sequence[Any]) -> Any:
-        """Return a JSON array."""
         return json.dumps([self.uuid(value) for value in values])
 
     def uuid(self, value: Any) -> Any:
-        """Return UUIDs as hex digits."""
         return value.hex if isinstance(value, UUID) else value
 
     def lock_row(

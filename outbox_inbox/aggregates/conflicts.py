@@ -1,4 +1,4 @@
-"""``@retry_on_conflict``: a use case decides again when somebody else was faster."""
+"""``@retry_on_conflict``: a use case decides again when another transaction was faster."""
 
 import functools
 import inspect
@@ -19,7 +19,10 @@ T = TypeVar("T")
 SOON: Final = Backoff(
     first=timedelta(milliseconds=10), factor=2, maximum=timedelta(seconds=1), jitter=0.5
 )
-"""The pauses between two tries: 5 to 10 ms, then 10 to 20 ms, and so on, at most a second."""
+"""The pauses between two tries: 5 to 10 ms, then 10 to 20 ms, and so on, at most a second.
+
+They are random: two use cases that met would otherwise meet again at each try.
+"""
 
 _pause = time.sleep
 
@@ -35,31 +38,30 @@ def retry_on_conflict(
 ) -> Callable[P, T] | Callable[[Callable[P, T]], Callable[P, T]]:
     """Call the function again, after a short pause, when it raises `ConcurrencyError`.
 
-    It stands above ``@transaction.atomic``, so that each try is a transaction of its own: it
-    loads the newest state and decides anew. Whatever the function does outside of its
-    transaction is done again by each try.
+    Put it above ``@transaction.atomic``, so that each try is a transaction of its own, which loads
+    the newest state and decides again. Effects outside of that transaction are repeated by each try.
 
-    Within a transaction that is already open (a handler's, ``ATOMIC_REQUESTS``, a ``TestCase``)
-    the function is called once, and the error goes on, with a note, to whoever opened it: what
-    was done and seen there belongs to the old state, and only they can begin anew. The
-    dispatcher does: it retries the delivery.
+    Within an open transaction (a handler's, ``ATOMIC_REQUESTS``, a ``TestCase``) the function is
+    called once, and the error is raised with a note: what that transaction has read and written
+    belongs to the old state, so it has to be begun again as a whole. The dispatcher does that: it
+    retries the delivery.
 
-    On MySQL and MariaDB a deadlock is such a conflict as well.
+    On MySQL and MariaDB a deadlock counts as a conflict too.
 
     Arguments:
-        attempts: how many tries there are at most, the first included; default 5, 1 to 1,000.
+        attempts: the most tries, the first included: 1 to 1,000; default 5.
         backoff: the pauses between them; default `SOON`.
 
     Raises:
-        ConcurrencyError: of the last try.
-        TypeError: it is used on a coroutine or a generator, whose work comes after the call.
+        ConcurrencyError: from the last try.
+        TypeError: the function is a coroutine or a generator, which works after the call.
         ValueError: ``attempts`` is outside its range.
     """
     if type(attempts) is not int or not 1 <= attempts <= 1000:
         raise ValueError(f"attempts is a whole number from 1 to 1000, not {attempts!r}")
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        _check(function)
+        _require_function(function)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,14 +73,14 @@ def retry_on_conflict(
                     if not _is_conflict(error):
                         raise
                 _pause(backoff.delay(attempt).total_seconds())
-            return _last(function, attempts, *args, **kwargs)
+            return _call_last(function, attempts, *args, **kwargs)
 
         return call
 
     return decorate if function is None else decorate(function)
 
 
-def _check(function: Callable[P, T]) -> None:
+def _require_function(function: Callable[P, T]) -> None:
     if not callable(function):
         raise TypeError(f"@retry_on_conflict is for functions, not for {function!r}")
     later = (
@@ -93,17 +95,17 @@ def _check(function: Callable[P, T]) -> None:
         )
 
 
-def _last(function: Callable[P, T], attempts: int, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call it without a net; an error says why nothing more is tried."""
+def _call_last(function: Callable[P, T], attempts: int, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make the last try; the note on its error says why there is not another."""
     try:
         return function(*args, **kwargs)
     except ConcurrencyError as error:
-        # Asked now: the transaction of the try has ended, and one that is still open is another's.
+        # Asked after the try has ended its own transaction: one that is open now is the caller's.
         if _in_transaction():
             error.add_note(
                 f"{_name(function)} was called within an open transaction, so @retry_on_conflict "
-                "did not try it again: whoever opened the transaction has to begin anew. Is it "
-                "yours, put the decorator above the outermost @transaction.atomic"
+                "did not try it again: the code that opened the transaction has to begin it again. "
+                "If that is your code, put the decorator above the outermost @transaction.atomic"
             )
         else:
             error.add_note(f"{_name(function)} was tried {attempts} times (@retry_on_conflict)")
@@ -111,7 +113,7 @@ def _last(function: Callable[P, T], attempts: int, *args: P.args, **kwargs: P.kw
 
 
 def _in_transaction() -> bool:
-    """Tell whether a transaction is open in this thread, on whatever database."""
+    """Return whether this thread has an open transaction on any database."""
     return any(
         each.in_atomic_block or (each.connection is not None and not each.autocommit)
         for each in connections.all(initialized_only=True)

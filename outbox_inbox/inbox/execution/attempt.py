@@ -1,0 +1,93 @@
+"""The transaction of an attempt: partition lock, effects and the mark as done in one commit.
+
+With two commits, a crash between them would apply a handler's effects twice, or never (rule O5).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from django.db import transaction
+
+from outbox_inbox.conf import faults
+from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run
+from outbox_inbox.queues.statements import ReadyRow
+from outbox_inbox.queues.statements.dialects import gave_way
+
+
+@contextmanager
+def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]:
+    """Open a transaction, take its deliveries, and commit what the body does with them.
+
+    An error of an on_commit hook comes after the commit: it is announced, and the attempt has
+    succeeded.
+
+    Arguments:
+        row: the delivery with which an error of a hook is announced.
+        take: takes the partition lock; raises `Lost` when the deliveries are not to be handled.
+
+    Raises:
+        Lost: nothing happened, and no delivery is to blame.
+        AttemptFailed: the body or the commit raised.
+        Exception: the transaction did not begin, or its connection is gone.
+    """
+    with ExitStack() as stack:
+        with run.giving_way():
+            stack.enter_context(transaction.atomic(using=run.context.database))
+            commit = _Commit(run.context.database)
+            take()
+        opened = stack.pop_all()
+    # An error before this line ("database is locked") is raised as it is: counted as an attempt,
+    # it would bury messages that no consumer has seen.
+    try:
+        with opened:
+            faults.point("dispatch.after_claim")
+            yield
+            run.show_life()
+            faults.point("dispatch.before_commit")
+        faults.point("dispatch.after_commit")
+    except Exception as error:
+        if commit.done:  # the effects are stored: another attempt would apply them twice
+            announcements.hook_failed(run.context, row, error)
+        elif gave_way(run.connection, error, waited=False):
+            raise GaveWay from error
+        elif isinstance(error, Lost) or run.disconnected(error):
+            raise
+        else:
+            raise AttemptFailed(error) from error
+
+
+def mark_done(run: Run, rows: Sequence[ReadyRow]) -> None:
+    """Mark deliveries as done in the transaction of their effects.
+
+    Raises:
+        Lost: one of them is not ready any more.
+    """
+    if rows:
+        with run.giving_way():
+            # An operator has discarded one since it was read: a commit would apply its effects.
+            if statements.mark_done(run.connection, [row.id for row in rows]) < len(rows):
+                raise Lost
+        unblock_followers(run, rows)
+
+
+def unblock_followers(run: Run, rows: Sequence[ReadyRow]) -> None:
+    """Make the deliveries ready that wait for one of these, in the transaction that ends it."""
+    pairs = [(row.consumer, row.key) for row in rows if row.holds and row.key is not None]
+    if pairs:
+        with run.giving_way():
+            statements.unblock_deliveries(run.connection, run.context.label, run.number, pairs)
+
+
+class _Commit:
+    """Distinguishes an error before the commit from one that a hook raised after it.
+
+    Made before the body runs, so that it is the first of the transaction's on_commit hooks.
+    """
+
+    def __init__(self, using: str) -> None:
+        self.done = False
+        transaction.on_commit(self._note, using=using)
+
+    def _note(self) -> None:
+        self.done = True

@@ -1,0 +1,105 @@
+"""Many deliveries in one transaction, which saves a commit and a claim for each of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from django.db import transaction
+
+from outbox_inbox.conf import settings
+from outbox_inbox.inbox.delivery import Translations, deliver_message, deliver_row
+from outbox_inbox.queues.outcome import Outcome
+from outbox_inbox.queues.run import AttemptFailed, Lost, Run
+from outbox_inbox.queues.statements import ReadyRow
+
+from .attempt import attempt, mark_done
+from .failures import Failure, Failures
+from .one_by_one import OneByOne
+
+
+class Batches:
+    """Handles deliveries in batches: first without savepoints, after a failure with one each."""
+
+    def __init__(self, one_by_one: OneByOne) -> None:
+        self._one_by_one = one_by_one
+        self._run = one_by_one.run
+        self._failures = one_by_one.failures
+
+    def handle_rows(self, rows: Sequence[ReadyRow]) -> None:
+        """Handle deliveries, a transaction each until BATCH_TIME is up."""
+        call = self._one_by_one.call
+        left = self._failures.unblocked(rows)
+        while left and not call.finished():
+            batch = self._try_batch(left, savepoints=False) or self._try_batch(
+                left, savepoints=True
+            )
+            if batch is None:
+                # No savepoint helps when the COMMIT fails, for example by a deferred constraint.
+                self._one_by_one.handle_rows(left)
+                return
+            call.add(Outcome(done=len(batch.done)))
+            for failure in batch.failed:
+                self._failures.report_failure(failure)
+            left = self._failures.unblocked(left[batch.taken :])
+
+    def _try_batch(self, rows: Sequence[ReadyRow], *, savepoints: bool) -> "_Batch | None":
+        """Handle a batch in one transaction; None: it failed, and nothing has happened."""
+        deadline = monotonic() + settings().batch_time.total_seconds()
+        batch = _Batch(self._run, self._failures, deadline, savepoints)
+        try:
+            with attempt(self._run, rows[-1], self._run.lock):
+                batch.handle_rows(rows)
+        except AttemptFailed:
+            return None
+        return batch
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one transaction does; it is counted and announced after the commit."""
+
+    run: Run
+    failures: Failures
+    deadline: float
+    savepoints: bool
+    taken: int = 0
+    done: list[ReadyRow] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    _blocked: set[tuple[str, str | None]] = field(default_factory=set)
+
+    def handle_rows(self, rows: Sequence[ReadyRow]) -> None:
+        """Handle deliveries until they or the time is used up."""
+        translations = Translations()
+        for row in rows:
+            self.taken += 1
+            if (row.consumer, row.key) in self._blocked:
+                continue
+            # What has failed before may well fail again: its savepoint spares the others a rollback.
+            if self.savepoints or row.attempts:
+                self._handle_in_savepoint(row)
+            else:
+                deliver_row(self.run.context, row, translations)
+                self.done.append(row)
+            if monotonic() > self.deadline:
+                break
+        translations.store(self.run)
+        mark_done(self.run, self.done)
+
+    def _handle_in_savepoint(self, row: ReadyRow) -> None:
+        """Handle one delivery; when it fails, its effects alone are undone."""
+        try:
+            with transaction.atomic(using=self.run.context.database):
+                deliver_message(self.run, row)
+        except Lost:
+            raise
+        except Exception as error:
+            if self.run.disconnected(error):
+                raise
+            failure = self.failures.store_failure(row, error, row.attempts + 1)
+            if failure is None:  # an operator has discarded it since it was read
+                raise Lost from None
+            self.failed.append(failure)
+            if failure.blocks:
+                self._blocked.add((row.consumer, row.key))
+        else:
+            self.done.append(row)

@@ -1,0 +1,40 @@
+"""Each delivery in a transaction of its own: the default, and what the other ways fall back on."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from outbox_inbox.inbox.delivery import deliver_message
+from outbox_inbox.queues.outcome import MoverCall, Outcome
+from outbox_inbox.queues.run import AttemptFailed, Run
+from outbox_inbox.queues.statements import ReadyRow
+
+from .attempt import attempt, unblock_followers
+from .failures import Failures
+
+
+class OneByOne:
+    """Handles deliveries one after the other."""
+
+    def __init__(self, run: Run, call: MoverCall) -> None:
+        self.run = run
+        self.call = call
+        self.failures = Failures(run, call)
+
+    def handle_rows(self, rows: Sequence[ReadyRow]) -> None:
+        """Handle deliveries in order, leaving out those behind a failed one."""
+        for row in rows:
+            if self.call.finished():
+                return
+            if not self.failures.blocks(row):
+                self.handle_row(row)
+
+    def handle_row(self, row: ReadyRow) -> None:
+        """Handle one delivery; a failed attempt is stored in a second transaction."""
+        try:
+            with attempt(self.run, row, partial(self.run.claim, row.id)):
+                deliver_message(self.run, row)
+                unblock_followers(self.run, [row])
+        except AttemptFailed as failed:
+            self.failures.fail_delivery(row, failed.error, row.attempts + 1)
+        else:
+            self.call.add(Outcome(done=1))
