@@ -1,4 +1,8 @@
-"""The setting OUTBOX_INBOX, read into one frozen typed object; every mistake is refused by name."""
+"""The setting OUTBOX_INBOX, read into one frozen typed object.
+
+A misspelt key or a wrong value raises `SettingsError` at the first use, with all mistakes at once:
+ignored, it would leave a default in force without a warning.
+"""
 
 import functools
 from collections.abc import Mapping
@@ -11,11 +15,9 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.db import connections
 
-from outbox_inbox.exceptions import SettingsError
-
 from .backoff import Backoff as Backoff
 from .keys import Signing, Verifying, read_signing, read_verifying
-from .section import Section, suggestion
+from .section import Section, checked_section, suggestion
 
 WakeUp = Literal["celery", "notify"]
 Source = Literal["outbox", "stream"]
@@ -42,9 +44,9 @@ class TransportSettings:
     Fields:
         backend: dotted path of the transport's class.
         location: the URL, such as ``local://``; empty when only a BACKEND was given.
-        options: what the entry has under OPTIONS; the transport's own affair.
+        options: what the entry has under OPTIONS; the transport reads and checks it.
 
-    ``repr`` shows neither location nor options, since they may hold passwords.
+    ``repr`` shows neither location nor options, since they may contain passwords.
     """
 
     backend: str
@@ -54,7 +56,7 @@ class TransportSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partitions:
-    """In how many partitions each queue of a context is split, for messages written from now on."""
+    """How many partitions each queue of a context has, for messages written from now on."""
 
     outbox: int = 1
     inbox: int = 8
@@ -62,13 +64,13 @@ class Partitions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextSettings:
-    """What a deployment says about one context; None leaves what its ContextConfig says.
+    """What a deployment overrides of one context; None leaves the value of its ContextConfig.
 
     Fields:
         database, transport, source: as in ContextConfig.
-        signing: the key with which it signs what it publishes; None (default) does not sign.
+        signing: the key that signs the messages that it publishes; None (default): unsigned.
             Given as ``{"keys": {"2026-11": "…"}, "sign_with": "2026-11"}``.
-        verifying: by the label of a source, the keys for what it receives from there. Given as
+        verifying: by the label of a source, the keys that verify its messages. Given as
             ``{"ordering": {"keys": {"2026-11": "…"}, "required": True}}``.
     """
 
@@ -87,9 +89,9 @@ class Settings:
     """All of OUTBOX_INBOX; the key of a field is its name in capitals.
 
     Fields:
-        transports: by alias; "default" is ``local://`` unless it is given.
+        transports: by alias; "default" is ``local://`` unless it is set.
         batch_size: messages a mover takes at a time; default 500.
-        batch_time: after which a batch transaction is ended early; default 250 ms.
+        batch_time: a batch transaction is committed early after this time; default 250 ms.
         partitions: see Partitions.
         max_attempts: failed attempts after which a message is dead; default 10.
         backoff: pauses between attempts; keys ``first``, ``factor``, ``maximum``, ``jitter``.
@@ -99,8 +101,8 @@ class Settings:
         max_payload: bytes of UTF-8 a payload may have; default 262,144.
         max_hops: messages in a chain of causes before it counts as a loop; default 32.
         wake_up: None (polling), "celery" or "notify" (PostgreSQL); default None.
-        frozen_after: after which the server (not SQLite) throws out a frozen holder of a
-            partition; default 60 s, longer than publish_timeout.
+        frozen_after: the server (not SQLite) ends the session of a frozen worker that holds a
+            partition after this time; default 60 s, longer than publish_timeout.
         contexts: by label, see ContextSettings.
     """
 
@@ -128,21 +130,18 @@ _BACKOFF_KEYS = tuple(each.name for each in fields(Backoff))
 
 @functools.cache
 def settings() -> Settings:
-    """Return OUTBOX_INBOX as it is now; read once, and again after ``override_settings``.
+    """Return OUTBOX_INBOX; it is read once, and again after ``override_settings``.
 
     Raises:
         SettingsError: with all mistakes at once, one a line.
     """
-    problems: list[str] = []
     given = getattr(django_settings, "OUTBOX_INBOX", {})
     known = [each.name.upper() for each in fields(Settings)]
-    read = _read(Section("OUTBOX_INBOX", given, problems, known))
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return read
+    with checked_section("OUTBOX_INBOX", given, known) as section:
+        return _read_settings(section)
 
 
-def _read(section: Section) -> Settings:
+def _read_settings(section: Section) -> Settings:
     default = _DEFAULT
     transports = _read_transports(section.section("TRANSPORTS"))
     read = Settings(
@@ -161,22 +160,22 @@ def _read(section: Section) -> Settings:
         frozen_after=section.duration("FROZEN_AFTER", default.frozen_after, _DAY),
         contexts=_read_contexts(section.section("CONTEXTS"), transports),
     )
-    _compare(section, read)
+    _check_durations(section, read)
     return read
 
 
-def _compare(section: Section, read: Settings) -> None:
+def _check_durations(section: Section, read: Settings) -> None:
     if read.deduplication < read.retention:
         section.problems.append(
-            f"{section.at('DEDUPLICATION')} ({read.deduplication}) is shorter than "
-            f"{section.at('RETENTION')} ({read.retention}); expected at least as long: a message "
-            "that is kept can be sent again, and then its id must still be known"
+            f"{section.path_of('DEDUPLICATION')} ({read.deduplication}) is shorter than "
+            f"{section.path_of('RETENTION')} ({read.retention}); expected at least as long: a message "
+            "that is retained can be replayed, and its id must still be known then"
         )
     if read.frozen_after <= read.publish_timeout:
         section.problems.append(
-            f"{section.at('FROZEN_AFTER')} ({read.frozen_after}) is not longer than "
-            f"{section.at('PUBLISH_TIMEOUT')} ({read.publish_timeout}); expected longer: a relay "
-            "that waits for its transport is not frozen"
+            f"{section.path_of('FROZEN_AFTER')} ({read.frozen_after}) is not longer than "
+            f"{section.path_of('PUBLISH_TIMEOUT')} ({read.publish_timeout}); expected longer: a relay "
+            "that waits for its transport would count as frozen"
         )
 
 
@@ -192,7 +191,7 @@ def _read_backoff(section: Section) -> Backoff:
     first = section.duration("first", default.first, _CENTURY)
     maximum = section.duration("maximum", max(first, default.maximum), _CENTURY)
     if maximum < first:
-        section.refuse("maximum", f"a timedelta of at least first ({first})")
+        section.add_problem("maximum", f"a timedelta of at least first ({first})")
     return Backoff(
         first=first,
         factor=section.number("factor", default.factor, 1, 1_000),
@@ -209,16 +208,20 @@ def _read_transports(section: Section) -> Mapping[str, TransportSettings]:
 def _read_transport(section: Section, alias: str) -> TransportSettings:
     value = section.values[alias]
     if not isinstance(value, str | Mapping):
-        section.refuse(alias, 'a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS')
+        section.add_problem(
+            alias, 'a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS'
+        )
         return _LOCAL
     table = {"LOCATION": value} if isinstance(value, str) else value
-    entry = Section(section.at(alias), table, section.problems, ("BACKEND", "LOCATION", "OPTIONS"))
+    entry = Section(
+        section.path_of(alias), table, section.problems, ("BACKEND", "LOCATION", "OPTIONS")
+    )
     backend = entry.text("BACKEND", "the dotted path of a class")
     location = entry.text("LOCATION", 'a URL, such as "local://"') or ""
     if backend is None:
         backend = _backend_of(location, entry)
     elif "." not in backend:
-        entry.refuse("BACKEND", "the dotted path of a class")
+        entry.add_problem("BACKEND", "the dotted path of a class")
     options = entry.section("OPTIONS")
     return TransportSettings(
         backend=backend,
@@ -231,14 +234,14 @@ def _backend_of(location: str, entry: Section) -> str:
     scheme, separator, _ = location.partition("://")
     if separator and scheme in SCHEMES:
         return SCHEMES[scheme]
-    # The location itself is left out of the message: it may hold a password.
+    # The message does not show the location: it may contain a password.
     if separator:
         known = suggestion(scheme, SCHEMES)
         entry.problems.append(f"{entry.path} has the unknown URL scheme {scheme!r}{known}")
     else:
         schemes = ", ".join(f"{name}://" for name in sorted(SCHEMES))
         entry.problems.append(
-            f"{entry.path} names no transport; expected a URL ({schemes}) or "
+            f"{entry.path} has neither a URL nor a BACKEND; expected a URL ({schemes}) or "
             "the dotted path of a class as BACKEND"
         )
     return _LOCAL.backend
@@ -266,9 +269,9 @@ def _read_context(entry: Section, transports: Mapping[str, TransportSettings]) -
     )
 
 
-def _forget(*, setting: str, **_: object) -> None:
+def _clear_settings(*, setting: str, **_: object) -> None:
     if setting in ("OUTBOX_INBOX", "DATABASES"):
         settings.cache_clear()
 
 
-setting_changed.connect(_forget, dispatch_uid="outbox_inbox.conf")
+setting_changed.connect(_clear_settings, dispatch_uid="outbox_inbox.conf")

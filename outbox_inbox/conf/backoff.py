@@ -1,4 +1,8 @@
-"""How long a failed message waits for its next attempt: exponential, capped, with jitter."""
+"""Exponential back-off with a cap, jitter and a floor.
+
+Without it an outage would be met by a tight loop, and messages that failed together would fail
+together again.
+"""
 
 import math
 import random as _random
@@ -12,15 +16,15 @@ class Backoff:
     """Compute the pause before each next attempt.
 
     The pause before attempt ``n + 1`` is ``first * factor ** (n - 1)``, never more than
-    ``maximum``, and shortened by a random part of at most ``jitter`` so that messages which
-    failed together do not come back together. It is never shorter than ``first * (1 - jitter)``:
-    unlike "full jitter" there is a floor, so that an outage cannot be met by a tight loop.
+    ``maximum``, and shortened by a random part of at most ``jitter``, so that messages that
+    failed together are not retried together. It is never shorter than ``first * (1 - jitter)``:
+    unlike "full jitter" there is a floor, so that an outage cannot cause a tight loop.
 
     Arguments:
         first: pause after the first failed attempt; default one second.
         factor: by how much each further pause grows, at least 1; default 2.
         maximum: the longest pause, at least ``first``; default one hour.
-        jitter: the share of a pause that chance may take away, 0 <= jitter < 1; default 0.2.
+        jitter: the largest random share by which a pause is shortened, 0 <= jitter < 1; default 0.2.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -47,9 +51,8 @@ class Backoff:
         """Return the pause after failed attempt number ``attempt`` (1 is the first).
 
         Arguments:
-            attempt: how many attempts have failed by now, at least 1; however large, it
-                does not overflow.
-            random: source of chance, a number in [0, 1); tests inject their own.
+            attempt: how many attempts have failed, at least 1; a large number does not overflow.
+            random: returns a random number in [0, 1); tests inject their own.
 
         Raises:
             ValueError: ``attempt`` is less than 1.

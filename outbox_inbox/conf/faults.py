@@ -1,22 +1,24 @@
 """Fault points: named places where a test can kill, stop, delay or cut off a running process.
 
-``OUTBOX_INBOX_FAULTS`` holds entries with commas between them, each ``point:action`` with an
-optional ``@when``, and perhaps one ``seed=7``:
+The variable ``OUTBOX_INBOX_FAULTS`` arms them for a process, `armed` for a block of a test. Both take
+entries with commas between them, each ``point:action`` with an optional ``@when``, and at most one
+``seed``::
 
-    relay.after_publish:kill@3,dispatch.after_handler:sleep=5@p0.01,seed=7
+    with armed("relay.after_publish:kill@3,dispatch.after_handler:sleep=5@p0.01,seed=7"):
+        ...
 
 ========== =====================================================================================
 kill       SIGKILL to this process
-stop       SIGSTOP to this process: frozen until somebody sends SIGCONT
+stop       SIGSTOP to this process: frozen until it gets SIGCONT
 raise      raise `FaultInjected`
 sleep=5    wait so many seconds
-disconnect shut down the socket under each database connection that this thread has open; with a
-           database that has none (SQLite) raise `Disconnected`, an OperationalError
+disconnect shut down the socket of each database connection that this thread has open; with a
+           database without sockets (SQLite) raise `Disconnected`, an OperationalError
 ========== =====================================================================================
 
 Without ``@when`` a fault strikes at every hit; ``@3`` at the third hit in this process only;
-``@p0.01`` at each hit with that probability. Without a seed a random one is taken and logged, so
-that a run can be repeated. Several entries may name one point.
+``@p0.01`` at each hit with that probability. Without a seed a random one is chosen and logged, so
+that a run can be repeated. Several entries may have the same point.
 """
 
 import itertools
@@ -91,7 +93,9 @@ TRANSFER_POINTS: Final = frozenset(
         "transfer.after_abort",
     }
 )
-"""Steps of ``manage.py transfer_context``; no other process comes there."""
+"""Steps of ``manage.py transfer_context``; no other process reaches them."""
+
+ALL_POINTS: Final = POINTS | PROJECT_POINTS | TRANSFER_POINTS
 
 _ENTRY = re.compile(
     r"(?P<point>[^:=@]+):(?P<action>[^:=@]+)(=(?P<value>[^@]*))?(@(?P<when>.*))?", re.DOTALL
@@ -106,12 +110,12 @@ class FaultInjected(OutboxInboxError):
 
 
 class Disconnected(FaultInjected, OperationalError):
-    """A fault point plays a lost connection to a database that has no socket to be cut."""
+    """A fault point simulates a lost connection to a database without sockets."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """What happens at a point, and at which of its hits."""
+    """An action at a point, and at which of its hits it strikes."""
 
     act: Callable[[], None]
     strikes: Callable[[], bool]
@@ -121,67 +125,67 @@ _armed: dict[str, tuple[_Fault, ...]] = {}
 
 
 def point(name: str) -> None:
-    """Let the faults armed for this point strike; one look-up in a dictionary when none is."""
+    """Run the faults that are armed for this point; without any it costs one look-up in a dictionary."""
     faults = _armed.get(name)
     if faults is not None:
-        # Each counts this hit, also when one before it raises.
+        # All count this hit before the first acts: it may raise.
         for fault in [each for each in faults if each.strikes()]:
             fault.act()
 
 
 def arm(spec: str | None = None) -> None:
-    """Arm the faults of a specification instead of those armed before; ``""`` disarms all.
+    """Arm the faults of a specification instead of the current ones; ``""`` disarms all.
 
-    Called once when the process starts. Hits are counted from here.
+    Called once when the process starts. Hits are counted from then on.
 
     Arguments:
-        spec: see the head of this module; default the variable OUTBOX_INBOX_FAULTS.
+        spec: see the docstring of this module; default: the variable OUTBOX_INBOX_FAULTS.
 
     Raises:
-        SettingsError: it names unknown points or actions, or is malformed (all mistakes at
+        SettingsError: a point or an action is unknown, or the text is malformed (all mistakes at
             once); or DEBUG is off and OUTBOX_INBOX_ALLOW_FAULTS is not 1.
     """
-    wanted = os.environ.get("OUTBOX_INBOX_FAULTS", "") if spec is None else spec
-    faults = _parse(wanted)
+    given = os.environ.get("OUTBOX_INBOX_FAULTS", "") if spec is None else spec
+    faults = _parse_spec(given)
     if faults and not (settings.DEBUG or os.environ.get("OUTBOX_INBOX_ALLOW_FAULTS") == "1"):
         raise SettingsError(
-            f"OUTBOX_INBOX_FAULTS={wanted!r} would break this process on purpose, and DEBUG is "
-            "off. Unset it; or set OUTBOX_INBOX_ALLOW_FAULTS=1 if this is no production system."
+            f"OUTBOX_INBOX_FAULTS={given!r} would break this process on purpose, and DEBUG is "
+            "off. Unset it, or set OUTBOX_INBOX_ALLOW_FAULTS=1 if this is not a production system."
         )
-    _replace(faults)
+    _replace_armed(faults)
 
 
 @contextmanager
 def armed(spec: str) -> Iterator[None]:
-    """Arm a specification, whatever DEBUG says, and put back what was armed; for tests.
+    """Arm a specification for a block, whatever DEBUG is, and restore the previous one; for tests.
 
     Raises:
         SettingsError: as `arm`.
     """
     before = dict(_armed)
-    _replace(_parse(spec))
+    _replace_armed(_parse_spec(spec))
     try:
         yield
     finally:
-        _replace(before)
+        _replace_armed(before)
 
 
-def _replace(faults: dict[str, tuple[_Fault, ...]]) -> None:
+def _replace_armed(faults: dict[str, tuple[_Fault, ...]]) -> None:
     _armed.clear()
     _armed.update(faults)
 
 
-def _parse(spec: str) -> dict[str, tuple[_Fault, ...]]:
+def _parse_spec(spec: str) -> dict[str, tuple[_Fault, ...]]:
     entries = [entry.strip() for entry in spec.split(",") if entry.strip()]
     problems: list[str] = []
-    seed = _seed(entries, problems)
+    seed = _parse_seed(entries, problems)
     found: dict[str, tuple[_Fault, ...]] = {}
     for number, entry in enumerate(entries):
         if not entry.startswith("seed="):
-            # A generator for each entry: what one point draws does not depend on the others' hits.
+            # A generator for each entry, so that hits of one point do not change the draws of another.
             draw = random.Random(f"{seed}:{number}").random  # noqa: S311 - not for secrets
             try:
-                name, fault = _fault(entry, draw)
+                name, fault = _parse_entry(entry, draw)
             except ValueError as error:
                 problems.append(f"{entry!r}: {error}")
             else:
@@ -193,31 +197,32 @@ def _parse(spec: str) -> dict[str, tuple[_Fault, ...]]:
     return found
 
 
-def _seed(entries: list[str], problems: list[str]) -> int:
+def _parse_seed(entries: list[str], problems: list[str]) -> int:
     given = [entry.removeprefix("seed=") for entry in entries if entry.startswith("seed=")]
     if not given:
         return secrets.randbelow(2**32)
     if len(given) > 1 or not given[0].isdecimal():
-        problems.append(f"the seed is one whole number, such as seed=7, not {', '.join(given)}")
+        problems.append(
+            f"the seed must be one whole number, such as seed=7, not {', '.join(given)}"
+        )
         return 0
     return int(given[0])
 
 
-def _fault(entry: str, draw: Callable[[], float]) -> tuple[str, _Fault]:
+def _parse_entry(entry: str, draw: Callable[[], float]) -> tuple[str, _Fault]:
     match = _ENTRY.fullmatch(entry)
     if match is None:
         raise ValueError("expected point:action, point:action@3 or point:action@p0.01")
     name, action, value, when = match.group("point", "action", "value", "when")
-    known = POINTS | TRANSFER_POINTS | PROJECT_POINTS
-    if name not in known:
-        raise ValueError(f"no point {name!r}; the points are {', '.join(sorted(known))}")
+    if name not in ALL_POINTS:
+        raise ValueError(f"no point {name!r}; the points are {', '.join(sorted(ALL_POINTS))}")
     if action not in _ACTIONS:
         raise ValueError(f"no action {action!r}; the actions are {', '.join(_ACTIONS)}")
-    seconds = _seconds(action, value)
-    return name, _Fault(lambda: _ACTIONS[action](name, seconds), _when(when, draw))
+    seconds = _parse_seconds(action, value)
+    return name, _Fault(lambda: _ACTIONS[action](name, seconds), _parse_when(when, draw))
 
 
-def _seconds(action: str, value: str | None) -> float:
+def _parse_seconds(action: str, value: str | None) -> float:
     if action != "sleep":
         if value is not None:
             raise ValueError(f"{action} takes no value")
@@ -227,7 +232,7 @@ def _seconds(action: str, value: str | None) -> float:
     return float(value)
 
 
-def _when(when: str | None, draw: Callable[[], float]) -> Callable[[], bool]:
+def _parse_when(when: str | None, draw: Callable[[], float]) -> Callable[[], bool]:
     if when is None:
         return lambda: True
     if when.isdecimal() and int(when) > 0:
@@ -240,19 +245,19 @@ def _when(when: str | None, draw: Callable[[], float]) -> Callable[[], bool]:
     raise ValueError(f"@{when} is neither a hit (@1, @2, ...) nor a probability (@p0.01 to @p1)")
 
 
-def _raise(name: str, _: float) -> NoReturn:
-    raise FaultInjected(f"the fault point {name} was told to raise")
+def _raise_fault(name: str, _: float) -> NoReturn:
+    raise FaultInjected(f"the fault point {name} raised this on purpose")
 
 
-def _disconnect(name: str, _: float) -> None:
+def _cut_connections(name: str, _: float) -> None:
     used = [each for each in connections.all(initialized_only=True) if each.connection is not None]
-    cut = [_shut_down(connection) for connection in used]
+    cut = [_cut_socket(connection) for connection in used]
     if used and not any(cut):
-        raise Disconnected(f"the fault point {name} was told to lose the database connection")
+        raise Disconnected(f"the fault point {name} lost the database connection on purpose")
 
 
-def _shut_down(connection: BaseDatabaseWrapper) -> bool:
-    """Cut the socket of a connection behind the driver's back; False when it has none."""
+def _cut_socket(connection: BaseDatabaseWrapper) -> bool:
+    """Cut the socket of a connection without the driver's knowledge; False if it has none."""
     fileno = getattr(connection.connection, "fileno", None)
     if fileno is None:
         return False
@@ -260,8 +265,9 @@ def _shut_down(connection: BaseDatabaseWrapper) -> bool:
         with connection.wrap_database_errors:
             number = fileno()
     except Error:
-        return True  # Lost already.
-    # mysqlclient goes on naming the descriptor of a lost connection, which may be another's by now.
+        return True  # lost already
+    # mysqlclient still returns the descriptor of a lost connection; by now it may belong to
+    # another one.
     if connection.vendor == "mysql" and not connection.is_usable():
         return True
     with socket.socket(fileno=os.dup(number)) as same, suppress(OSError):
@@ -272,7 +278,7 @@ def _shut_down(connection: BaseDatabaseWrapper) -> bool:
 _ACTIONS: Final[dict[str, Callable[[str, float], None]]] = {
     "kill": lambda _, __: os.kill(os.getpid(), signal.SIGKILL),
     "stop": lambda _, __: os.kill(os.getpid(), signal.SIGSTOP),
-    "raise": _raise,
+    "raise": _raise_fault,
     "sleep": lambda _, seconds: time.sleep(seconds),
-    "disconnect": _disconnect,
+    "disconnect": _cut_connections,
 }

@@ -1,4 +1,4 @@
-"""Keys for signatures, read from the settings: held so that no error, repr or log can show one."""
+"""Keys for signatures, read from the settings so that no error, ``repr`` or log can show one."""
 
 import re
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from typing import Final
 from .section import Section
 
 SHORTEST: Final = 32
-"""Bytes that a key has at least: as many as the hash that is made with it."""
+"""The least bytes of a key: as many as the hash that is made with it."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,30}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signing:
-    """With what a context signs the messages that it publishes.
+    """The key with which a context signs the messages that it publishes.
 
     Fields:
-        keyid: the id of the key, which goes with each message.
+        keyid: the id of the key, which is sent with each message.
         key: the key; ``repr`` does not show it.
     """
 
@@ -29,11 +29,11 @@ class Signing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifying:
-    """How a context verifies what comes from one source.
+    """How a context verifies the messages of one source.
 
     Fields:
-        keys: by their ids, all that the source signs with at the moment; ``repr`` shows none.
-        required: refuse what is not signed; default true.
+        keys: by their ids, all that the source may sign with; ``repr`` does not show them.
+        required: refuse a message that is not signed; default true.
     """
 
     keys: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -41,25 +41,25 @@ class Verifying:
 
 
 def read_signing(section: Section) -> Signing | None:
-    """Return what ``signing`` of a context says; None when it is not given, or wrong."""
+    """Return ``signing`` of a context; None when it is not set, or wrong."""
     if not section.values:
         return None
     before = len(section.problems)
     keys = _read_keys(section)
     if not keys:
         if len(section.problems) == before:
-            section.refuse("keys", "a dict with at least one key")
+            section.add_problem("keys", "a dict with at least one key")
         return None
     only = next(iter(keys)) if len(keys) == 1 else ""
     wanted = section.text("sign_with", "the id of one of its keys") or only
     if wanted not in keys:
-        section.refuse("sign_with", f"the id of one of its keys: {', '.join(sorted(keys))}")
+        section.add_problem("sign_with", f"the id of one of its keys: {', '.join(sorted(keys))}")
         return None
     return Signing(keyid=wanted, key=keys[wanted])
 
 
 def read_verifying(section: Section) -> Mapping[str, Verifying]:
-    """Return what ``verifying`` of a context says, by the label of the source."""
+    """Return ``verifying`` of a context, by the label of the source."""
     return MappingProxyType({source: _read_source(section, source) for source in section.names()})
 
 
@@ -82,15 +82,15 @@ def _read_key(entries: Section, name: str) -> bytes | None:
     value = entries.values[name]
     if not _ID.fullmatch(name):
         wanted = "1 to 30 letters, digits, dots, hyphens or underscores"
-        entries.problems.append(f"{entries.at(name)}: the id of a key has {wanted}")
+        entries.problems.append(f"{entries.path_of(name)}: the id of a key has {wanted}")
         return None
     if not isinstance(value, str | bytes):
-        entries.refuse(name, f"a secret of at least {SHORTEST} bytes, as str or bytes")
+        entries.add_problem(name, f"a secret of at least {SHORTEST} bytes, as str or bytes")
         return None
     key = value if isinstance(value, bytes) else value.encode(errors="surrogatepass")
     if len(key) < SHORTEST:
         entries.problems.append(
-            f"{entries.at(name)} has {len(key)} bytes; expected at least {SHORTEST}"
+            f"{entries.path_of(name)} has {len(key)} bytes; expected at least {SHORTEST}"
         )
         return None
     return key

@@ -1,9 +1,12 @@
-"""Checks of a nested setting that collect every problem instead of stopping at the first."""
+"""Checks of a nested setting that collect all mistakes, so that one start shows every one of them."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
+
+from outbox_inbox.exceptions import SettingsError
 
 _LONG = 32  # bytes from which a key may be a secret
 
@@ -21,16 +24,16 @@ def suggestion(word: object, known: Collection[str]) -> str:
 
 
 class Section:
-    """One dict of a setting: hands out its values checked, and notes what is wrong with them.
+    """One dict of a setting: returns its values checked, and collects what is wrong with them.
 
-    A wrong value is noted in ``problems`` and replaced by the default, so that reading goes on.
+    A wrong value is added to ``problems`` and replaced by the default, so that reading goes on.
 
     Arguments:
         path: how the user would write it, such as ``OUTBOX_INBOX["PARTITIONS"]``.
-        value: what stands there.
+        value: the dict.
         problems: the list that the whole setting shares.
-        known: the keys that may occur; None where the keys are the user's own names.
-        secret: there are secrets in it: no value is shown, nor a key that may be one.
+        known: the keys that may occur; None where the user chooses the keys.
+        secret: the dict contains secrets: no message shows a value, nor a key that may be one.
     """
 
     def __init__(
@@ -54,18 +57,18 @@ class Section:
             if not isinstance(key, str):
                 self.problems.append(f"{path} has the key {self._shown(key)}; expected a string")
             elif known is not None and key not in known:
-                self.problems.append(f"{self.at(key)} is unknown{suggestion(key, known)}")
+                self.problems.append(f"{self.path_of(key)} is unknown{suggestion(key, known)}")
 
-    def at(self, key: str) -> str:
+    def path_of(self, key: str) -> str:
         """Return the path of a key."""
-        # Whoever mixes up a secret and its name must not read it in a log.
+        # A secret given in the place of its name must not appear in a log.
         hidden = self.secret and len(key.encode(errors="replace")) >= _LONG
         return f"{self.path}[{json.dumps('…' if hidden else key, ensure_ascii=False)}]"
 
-    def refuse(self, key: str, expected: str) -> None:
-        """Note that the value of ``key`` is not what is expected there."""
+    def add_problem(self, key: str, expected: str) -> None:
+        """Report that the value of ``key`` is not what is expected there."""
         shown = self._shown(self.values.get(key))
-        self.problems.append(f"{self.at(key)} is {shown}; expected {expected}")
+        self.problems.append(f"{self.path_of(key)} is {shown}; expected {expected}")
 
     def _shown(self, value: object) -> str:
         if self.secret and value is not None:
@@ -77,38 +80,38 @@ class Section:
     ) -> "Section":
         """Return the dict below ``key``, empty when it is not given."""
         value = self.values.get(key, {})
-        return Section(self.at(key), value, self.problems, known, secret=secret or self.secret)
+        return Section(self.path_of(key), value, self.problems, known, secret=secret or self.secret)
 
     def names(self) -> list[str]:
-        """Return the keys that can be names, in the order given."""
+        """Return the keys that are strings, in the order given."""
         return [key for key in self.values if isinstance(key, str)]
 
     def integer(self, key: str, default: int, maximum: int) -> int:
-        """Return a whole number from 1 to ``maximum``; True is none."""
+        """Return a whole number from 1 to ``maximum``; True is not a number."""
         value = self.values.get(key, default)
         if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= maximum:
             return value
-        self.refuse(key, f"a whole number from 1 to {maximum:,}")
+        self.add_problem(key, f"a whole number from 1 to {maximum:,}")
         return default
 
     def number(self, key: str, default: float, lowest: float, below: float) -> float:
-        """Return a number with ``lowest <= number < below``; True is none."""
+        """Return a number with ``lowest <= number < below``; True is not a number."""
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self.refuse(key, "a number")
+            self.add_problem(key, "a number")
             return default
         if lowest <= value < below:
             return float(value)
-        self.refuse(key, f"a number of at least {lowest:g} and less than {below:g}")
+        self.add_problem(key, f"a number of at least {lowest:g} and less than {below:g}")
         return default
 
     def duration(self, key: str, default: timedelta, maximum: timedelta) -> timedelta:
         """Return a timedelta longer than zero and not longer than ``maximum``."""
         value = self.values.get(key, default)
         if not isinstance(value, timedelta):
-            self.refuse(key, "a timedelta, such as timedelta(seconds=5)")
+            self.add_problem(key, "a timedelta, such as timedelta(seconds=5)")
         elif not timedelta(0) < value <= maximum:
-            self.refuse(key, f"a timedelta longer than zero and at most {maximum}")
+            self.add_problem(key, f"a timedelta longer than zero and at most {maximum}")
         else:
             return value
         return default
@@ -118,7 +121,7 @@ class Section:
         value = self.values.get(key, default)
         if isinstance(value, bool):
             return value
-        self.refuse(key, "True or False")
+        self.add_problem(key, "True or False")
         return default
 
     def text(self, key: str, expected: str) -> str | None:
@@ -126,7 +129,7 @@ class Section:
         value = self.values.get(key)
         if value is None or (isinstance(value, str) and value):
             return value
-        self.refuse(key, expected)
+        self.add_problem(key, expected)
         return None
 
     def choice(self, key: str, choices: Collection[str]) -> str | None:
@@ -135,5 +138,18 @@ class Section:
         if value is None or (isinstance(value, str) and value in choices):
             return value
         names = ", ".join(repr(choice) for choice in choices)
-        self.refuse(key, f"one of {names} or None{did_you_mean(value, choices)}")
+        self.add_problem(key, f"one of {names} or None{did_you_mean(value, choices)}")
         return None
+
+
+@contextmanager
+def checked_section(path: str, value: object, known: Collection[str]) -> Iterator[Section]:
+    """Yield a `Section` with a list of problems of its own.
+
+    Raises:
+        SettingsError: at the end of the block, with all mistakes that were found, one a line.
+    """
+    problems: list[str] = []
+    yield Section(path, value, problems, known)
+    if problems:
+        raise SettingsError("\n".join(problems))

@@ -67,7 +67,7 @@ def _checked_source(context: Context, given: str) -> str:
 
 def _check_signature(context: Context, source: str, message: ReceivedMessage) -> None:
     verifying = context.verifying.get(source)
-    problem = verifying and signing.problem(verifying, message.attributes, message.data)
+    problem = verifying and signing.signature_problem(verifying, message.attributes, message.data)
     if problem:
         raise Refusal(QuarantineReason.WRONG_SIGNATURE, problem)
 

@@ -1,13 +1,13 @@
-"""Log entries for what the signals tell, on the logger ``outbox_inbox``.
+"""Log entries for the signals, on the logger ``outbox_inbox``.
 
-The core itself logs nothing: whoever wants other entries calls `disconnect` and connects
-receivers of their own. No entry holds an event's data.
+The relay, receiver and dispatcher only send signals. A project that wants other entries calls
+`disconnect` and connects receivers of its own. No entry contains the data of an event.
 """
 
 import logging
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from outbox_inbox import signals
 
@@ -16,13 +16,13 @@ logger = logging.getLogger("outbox_inbox")
 
 def connect() -> None:
     """Connect a receiver to each signal; a second call changes nothing."""
-    for signal, receiver in _RECEIVERS.items():
-        signal.connect(receiver, weak=False, dispatch_uid=__name__)
+    for signal, entry in _ENTRIES.items():
+        signal.connect(partial(_log, *entry), weak=False, dispatch_uid=__name__)
 
 
 def disconnect() -> None:
-    """Take the receivers off, so that nothing is logged."""
-    for signal in _RECEIVERS:
+    """Disconnect the receivers, so that nothing is logged."""
+    for signal in _ENTRIES:
         signal.disconnect(dispatch_uid=__name__)
 
 
@@ -32,63 +32,60 @@ def _log(level: int, text: str, /, **measures: Any) -> None:
     logger.log(level, text, measures)
 
 
-_RECEIVERS = MappingProxyType(
+class _Entry(NamedTuple):
+    level: int
+    text: str
+
+
+_ENTRIES = MappingProxyType(
     {
-        signals.message_sent: partial(
-            _log, logging.DEBUG, "%(context)s sent %(count)d messages from partition %(partition)d"
+        signals.message_sent: _Entry(
+            logging.DEBUG,
+            "outbox partition %(partition)d of %(context)s: %(count)d messages sent",
         ),
-        signals.message_dead: partial(
-            _log,
+        signals.message_dead: _Entry(
             logging.ERROR,
-            "%(context)s cannot send message %(message_id)s (%(type)s), which is dead "
-            "after %(attempts)d attempts: %(error)s",
+            "outbox of %(context)s: message %(message_id)s (%(type)s) is dead after "
+            "%(attempts)d attempts: %(error)s",
         ),
-        signals.delivery_failed: partial(
-            _log,
+        signals.delivery_failed: _Entry(
             logging.WARNING,
-            "%(consumer)s failed on message %(message_id)s (%(type)s), attempt %(attempts)d, "
-            "next after %(delay)s: %(error)s",
+            "%(consumer)s: attempt %(attempts)d of message %(message_id)s (%(type)s) failed, "
+            "next try in %(seconds).1f s: %(error)s",
         ),
-        signals.delivery_dead: partial(
-            _log,
+        signals.delivery_dead: _Entry(
             logging.ERROR,
-            "%(consumer)s failed on message %(message_id)s (%(type)s), which is dead "
-            "after %(attempts)d attempts: %(error)s",
+            "%(consumer)s: message %(message_id)s (%(type)s) is dead after "
+            "%(attempts)d attempts: %(error)s",
         ),
-        signals.hook_failed: partial(
-            _log,
+        signals.hook_failed: _Entry(
             logging.ERROR,
-            "an on_commit hook of %(consumer)s failed after message %(message_id)s (%(type)s), "
-            "which is done and will not be repeated: %(error)s",
+            "%(consumer)s: an on_commit hook failed after message %(message_id)s (%(type)s), "
+            "which is done and will not be retried: %(error)s",
         ),
-        signals.message_quarantined: partial(
-            _log,
+        signals.message_quarantined: _Entry(
             logging.ERROR,
-            "%(context)s keeps message %(message_id)s (%(type)s) of %(source)s aside, "
+            "inbox of %(context)s: message %(message_id)s (%(type)s) of %(source)s quarantined, "
             "%(reason)s: %(error)s",
         ),
-        signals.message_lost: partial(
-            _log,
+        signals.message_lost: _Entry(
             logging.CRITICAL,
-            "%(context)s has lost %(place)s: %(error)s",
+            "inbox of %(context)s: the transport lost %(place)s: %(error)s",
         ),
-        signals.projection_failed: partial(
-            _log,
+        signals.projection_failed: _Entry(
             logging.ERROR,
             "projection %(projection)s of %(context)s: failed, next try in %(seconds).1f s "
             "(no event is skipped): %(error)s",
         ),
-        signals.partition_backed_off: partial(
-            _log,
+        signals.partition_backed_off: _Entry(
             logging.WARNING,
             "%(queue)s partition %(partition)d of %(context)s: transport unavailable, "
             "next try in %(seconds).1f s (no attempt counted): %(error)s",
         ),
-        signals.snapshot_ignored: partial(
-            _log,
+        signals.snapshot_ignored: _Entry(
             logging.WARNING,
-            "%(context)s ignores the snapshot of %(stream)r at version %(version)d, and reads the "
-            "stream from its beginning: %(error)s",
+            "snapshot of %(stream)r in %(context)s: ignored at version %(version)d, the stream is "
+            "read from its beginning: %(error)s",
         ),
     }
 )

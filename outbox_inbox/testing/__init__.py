@@ -1,4 +1,4 @@
-"""Helpers for the tests of a project: run the queues dry, look at what was recorded, move time on.
+"""Helpers for the tests of a project: drain the queues, return recorded events, advance the time.
 
 They work inside ``TestCase`` and ``TransactionTestCase`` (and pytest-django's ``db`` fixtures), on
 all databases that the test may use.

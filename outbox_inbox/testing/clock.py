@@ -1,4 +1,7 @@
-"""Time, as far as the queues know it: when a row is due, and when a partition is tried again."""
+"""Advances the time for the queues: when a row is due, and when a partition is retried.
+
+The queues take the time from the database, which a test cannot patch.
+"""
 
 from datetime import datetime, timedelta
 
@@ -16,27 +19,28 @@ _TIMES: dict[type[Model], str] = {
 
 
 def advance(delta: timedelta) -> None:
-    """Let back-offs, outages and scheduled messages come due as if so much time had passed.
+    """Let back-offs, outages and scheduled messages come due as if time had passed.
 
-    The clock stands still; what lies ahead comes nearer by ``delta``. Nothing else becomes older.
+    The clock does not move: every time in the future is moved nearer by ``delta``. Nothing else
+    becomes older.
 
     Arguments:
-        delta: how much time is to have passed.
+        delta: the time that has passed.
     """
     for using in sorted({context.database for context in contexts()}):
         for model, name in _TIMES.items():
-            _bring_near(model, name, using, delta)
+            _move_times(model, name, using, delta)
 
 
-def _bring_near(model: type[Model], name: str, using: str, delta: timedelta) -> None:
+def _move_times(model: type[Model], name: str, using: str, delta: timedelta) -> None:
     rows = model._default_manager.using(using)
-    # Not as an expression: SQLite would store its result in another form than Django's.
+    # Not as an expression: SQLite would store the result in another format than Django's.
     for pk, time in list(rows.filter(**{f"{name}__isnull": False}).values_list("pk", name)):
         rows.filter(pk=pk).update(**{name: time - delta})
 
 
-def bring_next(until: datetime) -> bool:
-    """Let what is scheduled for the next moment, up to ``until``, come due; false: nothing is."""
+def advance_to_next(until: datetime) -> bool:
+    """Let the messages scheduled next, up to ``until``, come due; False if there are none."""
     scheduled = Q(state=OutboxState.PENDING, attempts=0, due_at__lte=until)
     found = {
         using: OutboxMessage.objects.using(using).filter(scheduled)

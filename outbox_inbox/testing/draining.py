@@ -1,4 +1,4 @@
-"""Run the queues dry in a test, and tell what went wrong."""
+"""Drains the queues in a test, and fails with the tracebacks of what went wrong."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -17,9 +17,9 @@ from outbox_inbox.models import (
 from outbox_inbox.operations import MoverTurn, QueueStats, mover_turns, queue_stats
 from outbox_inbox.queues.outcome import Outcome
 
-from .clock import bring_next
+from .clock import advance_to_next
 
-_MOST = 10_000  # a process that sets its time-out by the real clock never comes to an end
+_MOST = 10_000  # a process that sets its time-out by the real clock never finishes
 _PATIENCE = timedelta(seconds=5)  # for a worker that the test itself has started
 
 
@@ -38,88 +38,95 @@ class DrainFailed(AssertionError):
 def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcome:
     """Relay, receive, dispatch and project everywhere until all is quiet.
 
-    What is scheduled, backs off or is parked stays where it is; `advance` lets it come due, and
-    so does ``until`` with what is scheduled. A handler that fails is not tried again.
+    Messages that are scheduled, back off or are parked stay where they are; `advance` lets them
+    come due, and ``until`` the scheduled ones. A handler that fails is not retried.
 
     Arguments:
-        until: an aware datetime; what is scheduled up to then (time-outs of processes, what was
-            recorded with ``at=``) comes due as well, one moment after the other, and all is quiet
-            in between. Default: nothing does. Only the queues take this for the time: the code of
-            the project needs a clock of its own to be told of it.
-        raise_errors: raise at the first mover's turn in which something failed (default), or go
-            on with what else there is.
+        until: an aware datetime; messages scheduled up to then (time-outs of processes, events
+            recorded with ``at=``) come due as well, one time after the other, with a drain in
+            between. Default: none do. Only the queues use this time: a clock in the code of the
+            project must be set separately.
+        raise_errors: raise after the first turn of a mover in which something failed (default), or
+            continue with the others.
 
     Returns:
-        What was done altogether.
+        The sum of all turns.
 
     Raises:
-        DrainFailed: an attempt failed, a transport is out of reach, or something is left in a
-            queue since a partition is paused, backing off or in use. Never with ``raise_errors=False``.
+        DrainFailed: an attempt failed, a transport cannot be reached, or messages are left in a
+            queue because a partition is paused, backing off or in use. Never with
+            ``raise_errors=False``, unless ``until`` is never reached.
+        ValueError: ``until`` is not aware.
     """
     if until is not None and timezone.is_naive(until):
         raise ValueError(f"until={until!r}; expected an aware datetime")
-    total = _drain(raise_errors=raise_errors)
+    total = _drain_once(raise_errors=raise_errors)
     moments = 0
-    while until is not None and bring_next(until):
+    while until is not None and advance_to_next(until):
         moments += 1
         if moments > _MOST:
-            raise DrainFailed(f"more than {_MOST} moments until {until}, and no end", [])
-        total += _drain(raise_errors=raise_errors)
+            raise DrainFailed(
+                f"more than {_MOST} scheduled times until {until}; a process may schedule without end",
+                [],
+            )
+        total += _drain_once(raise_errors=raise_errors)
     return total
 
 
-def _drain(*, raise_errors: bool) -> Outcome:
+def _drain_once(*, raise_errors: bool) -> Outcome:
     seen = _last_attempts()
     total = Outcome()
     for step in mover_turns(contexts(), patience=_PATIENCE):
         total += step.outcome
         if raise_errors:
-            _check(step, seen)
+            _check_turn(step, seen)
     if raise_errors:
         _check_quiet()
     return total
 
 
-def _check(step: MoverTurn, seen: dict[str, int]) -> None:
+def _check_turn(step: MoverTurn, seen: dict[str, int]) -> None:
     if step.unreachable:
-        raise DrainFailed(f"the transport of {step.context.label!r}: {step.unreachable}", [])
+        raise DrainFailed(
+            f"the transport of {step.context.label!r} cannot be reached: {step.unreachable}", []
+        )
     if step.mover == "project" and step.outcome.failed:
-        failures = list(_projections(step.context))
+        failures = list(_projection_failures(step.context))
         raise DrainFailed(f"{len(failures)} projections failed in {step.context.label!r}", failures)
     if step.outcome.failed or step.outcome.dead:
-        failures = list(_failures(step.context, seen[step.context.database]))
+        failures = list(_message_failures(step.context, seen[step.context.database]))
         raise DrainFailed(f"{len(failures)} failed in {step.context.label!r}", failures)
 
 
 def _check_quiet() -> None:
-    left = [text for stats in queue_stats() for text in _left(stats)]
+    left = [text for stats in queue_stats() for text in _leftovers(stats)]
     if left:
-        raise DrainFailed("not all is quiet", left)
+        raise DrainFailed("messages are left in the queues", left)
 
 
-def _left(stats: QueueStats) -> Iterator[str]:
+def _leftovers(stats: QueueStats) -> Iterator[str]:
     idle = stats.depth.get("pending", 0) + stats.depth.get("ready", 0)
     if idle:
         reasons = [
             f"partition {each.number} is {each.state}" + (f": {each.reason}" if each.reason else "")
             for each in stats.partitions
         ]
-        why = "; ".join(reasons) or "somebody else is at work there"
+        why = "; ".join(reasons) or "another worker has locked its partition"
         yield f"{stats.context} {stats.queue.value}: {idle} left: {why}"
     for each in stats.partitions:
-        # What there is to be received is unknown while nobody may ask.
+        # While the intake backs off, it is unknown whether there is something to receive.
         if each.queue == Queue.INTAKE and each.state == "backing off":
             yield f"{stats.context} intake: partition {each.number} is backing off: {each.reason}"
 
 
-def _projections(context: Context) -> Iterator[str]:
+def _projection_failures(context: Context) -> Iterator[str]:
     rows = Checkpoint.objects.using(context.database).filter(context=context.label, failures__gt=0)
     for row in rows.order_by("subscription"):
-        yield f"{row.subscription}, to be tried again: {row.error}"
+        yield f"{row.subscription}, to be retried: {row.error}"
 
 
 def _last_attempts() -> dict[str, int]:
-    """Return the newest failed attempt of each database, so that older ones are not told again."""
+    """Return the newest failed attempt of each database, so that older ones are not reported again."""
     return {
         using: DeliveryAttempt.objects.using(using)
         .order_by("-pk")
@@ -130,13 +137,13 @@ def _last_attempts() -> dict[str, int]:
     }
 
 
-def _failures(context: Context, seen: int) -> Iterator[str]:
+def _message_failures(context: Context, seen: int) -> Iterator[str]:
     attempts = DeliveryAttempt.objects.using(context.database).filter(
         pk__gt=seen, delivery__context=context.label
     )
     for attempt in attempts.select_related("delivery__message").order_by("pk"):
         delivery, message = attempt.delivery, attempt.delivery.message
-        fate = "dead" if delivery.state == DeliveryState.DEAD else "to be tried again"
+        fate = "dead" if delivery.state == DeliveryState.DEAD else "to be retried"
         yield (
             f"{delivery.consumer} on {message.type} {message.message_id} (key {message.key!r}), "
             f"attempt {attempt.number}, {fate}: {attempt.error}\n{attempt.traceback}"
@@ -145,7 +152,7 @@ def _failures(context: Context, seen: int) -> Iterator[str]:
         context=context.label, attempts__gt=0, state__in=[OutboxState.PENDING, OutboxState.DEAD]
     )
     for row in outbox.order_by("pk"):
-        fate = "dead" if row.state == OutboxState.DEAD else "to be tried again"
+        fate = "dead" if row.state == OutboxState.DEAD else "to be retried"
         yield (
             f"the outbox of {context.label} on {row.type} {row.message_id} (key {row.key!r}), "
             f"attempt {row.attempts}, {fate}: {row.error}"

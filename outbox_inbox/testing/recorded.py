@@ -1,4 +1,4 @@
-"""What a test recorded, as events."""
+"""The events that a test recorded, decoded."""
 
 from typing import Any, TypeVar, cast, overload
 
@@ -18,18 +18,18 @@ def recorded(event: None = None, *, context: str | None = None) -> list[Any]: ..
 
 
 def recorded(event: type[EventT] | None = None, *, context: str | None = None) -> list[Any]:
-    """Return the events that were recorded, sent or not, in the order in which they were.
+    """Return the events that were recorded, sent or not, in the order of recording.
 
-    They are looked for in the outbox; where the stream is the source, in the stream, and those for
-    the future, which are in the outbox, come last.
+    They are read from the outbox; where the stream is the source, from the stream, followed by the
+    scheduled ones, which are in the outbox.
 
     Arguments:
-        event: only events of this class; None (default) means all.
-        context: label of the only context to look at; None (default) means the one that the
-            class belongs to, or all of them, by label.
+        event: only events of this class; default: all.
+        context: the label of the only context to read; default: the context of the class, or all
+            contexts, by label.
 
     Raises:
-        NotAContext: there is no such context, or the class belongs to none.
+        NotAContext: the label is not a context, or the class does not belong to one.
         LookupError: a stored event's class is not imported.
     """
     if context is not None:

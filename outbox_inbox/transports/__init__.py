@@ -1,4 +1,7 @@
-"""Ways for a contract from one context to another, chosen by the settings alone."""
+"""Transports carry contracts from one context to another; only the settings choose them.
+
+No context names its transport in code, so a context can move out by configuration.
+"""
 
 from collections.abc import Iterator
 from functools import cache
@@ -24,10 +27,10 @@ __all__ = [
 
 @cache
 def transport(alias: str) -> Transport:
-    """Return the transport of an alias in OUTBOX_INBOX["TRANSPORTS"]; one a process.
+    """Return the transport of an alias in OUTBOX_INBOX["TRANSPORTS"]; one instance in each process.
 
     Raises:
-        SettingsError: the alias is unknown, or its BACKEND is no transport.
+        SettingsError: the alias is unknown, its BACKEND is not a transport, or an option is wrong.
     """
     found = settings().transports.get(alias)
     if found is None:
@@ -41,7 +44,7 @@ def transport(alias: str) -> Transport:
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, Transport)):
         raise SettingsError(
-            f'OUTBOX_INBOX["TRANSPORTS"][{alias!r}]: {found.backend!r} is no subclass of Transport'
+            f'OUTBOX_INBOX["TRANSPORTS"][{alias!r}]: {found.backend!r} is not a subclass of Transport'
         )
     return backend(found)
 
@@ -49,10 +52,10 @@ def transport(alias: str) -> Transport:
 def transport_problems() -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the transports that the contexts use, as (alias, sentence).
 
-    It asks their servers; one that cannot be asked is a problem as well.
+    Asks their servers; one that cannot be reached is a problem as well.
 
     Raises:
-        SettingsError: a transport cannot be made.
+        SettingsError: a transport cannot be created.
     """
     for alias in sorted({context.transport for context in contexts()}):
         try:
@@ -62,9 +65,9 @@ def transport_problems() -> Iterator[tuple[str, str]]:
             yield alias, str(error)
 
 
-def _forget(*, setting: str, **_: object) -> None:
+def _clear_transports(*, setting: str, **_: object) -> None:
     if setting == "OUTBOX_INBOX":
         transport.cache_clear()
 
 
-setting_changed.connect(_forget, dispatch_uid="outbox_inbox.transports")
+setting_changed.connect(_clear_transports, dispatch_uid="outbox_inbox.transports")

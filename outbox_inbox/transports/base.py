@@ -1,4 +1,8 @@
-"""What a transport is: the whole contract that the relay and the receiver rely on."""
+"""The contract between a transport and the relay and receiver that call it.
+
+An author of a transport needs this module and nothing else of the package: it says when each method
+is called, in which transaction, whether it may be called twice, and what it may raise.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,27 +12,29 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from outbox_inbox.conf import TransportSettings
-from outbox_inbox.contexts import Context
+from outbox_inbox.conf import TransportSettings, settings
+from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import MessageRefused
 
 
 class OutgoingMessage(NamedTuple):
-    """An integration event on its way out; a tuple, which is made in a third of the time.
+    """An integration event that the relay publishes.
+
+    A named tuple takes a third of the time of a dataclass to make, and the relay makes one for every
+    message.
 
     Fields:
-        row: the id of its outbox row, or its position in the stream; identifies it within one
-            batch only.
+        row: the id of its outbox row, or its position in the stream; unique within one batch only.
         id: the message id, the same at every redelivery.
         type, version: name and version of the contract.
-        key: orders the messages that have it in common; None has no order.
-        key_hash: what partitions are computed from.
-        partition: of the outbox; messages of one key have it in common, and so do all of a batch.
+        key: messages of one key are ordered; None has no order.
+        key_hash: the hash from which partitions are computed.
+        partition: of the outbox; the same for all messages of a key, and for all of a batch.
         time: when it was recorded, aware.
         correlation_id, causation_id, hops: its place in the conversation.
-        headers, data: JSON text, to be carried byte for byte; empty for a transport that
-            says ``needs_text = False``.
-        stored: ``row`` is a position in the stream; the same for all of a batch.
+        headers, data: JSON text, to be carried byte for byte; empty for a transport with
+            ``needs_text = False``.
+        stored: ``row`` is a position in the stream; the same for all messages of a batch.
     """
 
     row: int
@@ -49,10 +55,10 @@ class OutgoingMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedMessage:
-    """A message as it came from a transport: nothing of it has been read, let alone believed.
+    """A message as a transport returns it; the receiver parses and checks all of it.
 
     Fields:
-        receipt: what the transport needs to acknowledge it.
+        receipt: whatever the transport needs to acknowledge it.
         attributes: the CloudEvents attributes by name, without the prefix of the protocol; see
             `wire`.
         data: the bytes of the payload.
@@ -65,64 +71,112 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What became of a batch.
+    """The result of publishing a batch.
 
     Fields:
-        sent: rows that the transport has confirmed.
+        sent: rows of the messages that the other side has confirmed.
         refused: row -> why the transport does not take this message.
-    A row in neither was not tried, since an earlier one of its key was refused.
+    A message that is in neither was not sent, because an earlier one of its key was refused.
     """
 
     sent: Sequence[int]
     refused: Mapping[int, MessageRefused] = field(default_factory=dict)
 
 
-class Transport(ABC):
-    """Carries contracts from the context that publishes them to those that subscribe.
+class Refusals:
+    """The refused messages of one batch, and the keys that they block (rule O3).
 
-    Methods are called from one process at a time for each partition of an outbox (`publish`) and
-    for each context (`attached`, `receive`, `acknowledge`), never within the transaction of a use
-    case. There is one instance a process, and only one thread uses it at a time; beside that one,
-    another may be in `wait_for_messages`.
+    Attributes:
+        by_row: as `Published` takes it.
+    """
+
+    def __init__(self) -> None:
+        self.by_row: dict[int, MessageRefused] = {}
+        self._keys: set[str] = set()
+
+    def add(self, message: OutgoingMessage, error: MessageRefused) -> None:
+        """Refuse a message; the later ones of its key must not be sent."""
+        self.by_row[message.row] = error
+        if message.key is not None:
+            self._keys.add(message.key)
+
+    def blocks(self, message: OutgoingMessage) -> bool:
+        """Return whether an earlier message of the same key was refused."""
+        return message.key in self._keys
+
+
+class Transport(ABC):
+    """Carries contracts from the context that publishes them to the contexts that subscribe.
+
+    One instance exists for each alias in a process. One thread uses it at a time, except for
+    `wait_for_messages`, which runs in a thread of its own beside the other methods. The partition
+    locks admit one process at a time: to `publish` for each partition of an outbox, and to
+    `attached`, `receive` and `acknowledge` for each context. No method is called in the transaction
+    of a use case.
+
+    `TransportUnavailable` means an outage: the partition backs off and no attempt is counted. Raise
+    it for everything that the next message would meet as well (no connection, no permission, a full
+    disk). Any other exception from `publish` counts as a failed attempt of a message; any other
+    exception from the receiving methods ends the receiver's run and is logged.
+
+    Arguments:
+        settings: the entry of TRANSPORTS. Refuse a wrong LOCATION or OPTIONS with `SettingsError`.
+            ``__init__`` must not connect: system checks create the transport, too.
     """
 
     writes_inboxes: ClassVar[bool] = False
-    """`publish` puts messages into the inboxes itself; there is nothing to receive."""
+    """`publish` inserts messages into the inboxes itself; there is nothing to receive."""
 
     needs_text: ClassVar[bool] = True
-    """The relay has to read headers and payload for `publish`."""
+    """The relay must fetch headers and payload for `publish`."""
 
     redelivers_for: timedelta | None = None
-    """For how long a message may be handed out again; its id has to be remembered as long (E012).
+    """How long a message may be redelivered; its id must be remembered at least as long (E012).
 
-    None: the transport does not say.
+    None: the transport does not know.
     """
 
     can_wait: ClassVar[bool] = False
-    """`wait_for_messages` is implemented; without it, messages are found by polling."""
+    """`wait_for_messages` is implemented; without it the receiver polls."""
 
     def __init__(self, settings: TransportSettings) -> None:
         self.settings = settings
 
+    @property
+    def timeout(self) -> float:
+        """PUBLISH_TIMEOUT in seconds: the hard limit of one call of `publish` or `receive`."""
+        return settings().publish_timeout.total_seconds()
+
+    def users(self) -> list[Context]:
+        """Return the contexts of this project that use this transport."""
+        transports = settings().transports
+        return [each for each in contexts() if transports[each.transport] is self.settings]
+
     @abstractmethod
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """Hand messages over, in order, and say which of them were confirmed.
+        """Publish messages in order, and return which of them were confirmed.
 
-        Called within the relay's transaction, with one attempt and a hard time-out
-        (PUBLISH_TIMEOUT). May be called again with messages that were confirmed before, after a
-        crash or a lost answer: subscribers drop duplicates by their ids. After a refused message
-        no later one of its key may be sent in the same call.
+        Called by the relay in its transaction, which holds the lock of the partition. Make one
+        attempt within `timeout`: a retry would publish twice and keep the transaction open.
+
+        The same messages may be published again, after a crash, a lost confirmation or a rolled
+        back transaction; subscribers drop duplicates by id. After a refused message no later one
+        of its key may be sent in the same call; `Refusals` keeps track of that.
+
+        Arguments:
+            source: the publishing context.
+            messages: at least one; all of one partition, in the order of their commits.
 
         Raises:
-            TransportUnavailable: the other side cannot be reached. What has arrived of the batch
-                is unknown; all of it will be published again.
+            TransportUnavailable: the other side cannot be reached or did not confirm in time. It is
+                unknown which messages arrived; all of them will be published again.
         """
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong with the settings or the server, each as a sentence with a way out.
+        """Yield what is wrong with the server or its configuration, each as a sentence with a way out.
 
-        Called at the start of a long-running process and by ``manage.py check --deploy``; may ask
-        the server. Never called within a transaction.
+        Called by ``manage.py check --deploy`` and at the start of ``run_contexts``, never in a
+        transaction, any number of times. It may ask the server, and must neither add nor delete messages there.
 
         Raises:
             TransportUnavailable: the server cannot be asked.
@@ -130,10 +184,12 @@ class Transport(ABC):
         yield from ()
 
     def has_messages(self, context: Context) -> bool:
-        """Tell cheaply whether `receive` may return something; true when in doubt.
+        """Return whether `receive` may return something; True when in doubt.
 
-        Called before a partition is taken, and within `attached` after each batch, so that an
-        empty stream costs the database nothing.
+        Called outside of any transaction, and very often: before the partition is locked, and
+        after each batch within `attached`. It must be cheap, so that an idle transport costs the
+        database nothing. A wrong True costs one empty batch; a wrong False delays messages until
+        something else arrives.
 
         Raises:
             TransportUnavailable: the other side cannot be reached.
@@ -141,23 +197,25 @@ class Transport(ABC):
         return True
 
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
-        """Block until a message has arrived for one of the contexts, but no longer than so long.
+        """Block until a message arrives for one of the contexts, or until the time is over.
 
-        Called over and over by a thread of its own, beside all other methods: use a client of
-        its own, too. It ends pauses early and decides nothing, so it may be wrong both ways; but
-        what was there at the last call must not count as new, or a message that nobody may
-        receive (a paused partition) would keep the process busy. The first call of a thread may
-        count what is there. Only called if ``can_wait``.
+        Only called if ``can_wait``, again and again, in a thread of its own and in no transaction,
+        while another thread may be in any other method: use a connection of its own.
+
+        The result only ends the pause of a worker early, so it may be wrong both ways. But what was
+        there at the last call must not count as new: messages of a paused partition stay, and would
+        keep the process busy. The first call of a thread may count them.
 
         Arguments:
-            contexts: subscribers whose transport this is, always the same in one thread.
+            contexts: subscribers that use this transport, always the same in one thread.
             seconds: the longest time to block.
 
         Returns:
-            Whether something may have arrived.
+            Whether a message may have arrived.
 
         Raises:
-            TransportUnavailable: the other side cannot be reached; called again after a pause.
+            TransportUnavailable: the other side cannot be reached. It, or any other exception, is
+                logged, and the method is called again after a growing pause.
         """
         raise NotImplementedError
 
@@ -165,9 +223,13 @@ class Transport(ABC):
     def attached(self, context: Context) -> Iterator[None]:
         """Be the only receiver of a context within the block.
 
-        Before, another process may have been; what it left unacknowledged comes first. After, it
-        may be another process's turn: what was handed out and not acknowledged must be there for
-        it, in its place. The default has nothing to prepare.
+        Entered and left outside of any transaction, around any number of calls of `receive` and
+        `acknowledge`. Before the block another process may have received: what it did not
+        acknowledge comes first. After the block another process may receive: what was handed out
+        and not acknowledged must be available to it, in its place in the order. A process that is
+        killed does not leave the block.
+
+        The default does nothing.
 
         Raises:
             TransportUnavailable: the other side cannot be reached.
@@ -175,11 +237,22 @@ class Transport(ABC):
         yield
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """Return up to ``limit`` messages for a subscribing context, oldest first, at once.
+        """Return up to ``limit`` messages for a subscribing context, oldest first.
 
-        Called within `attached`, and within a transaction of the receiver: it never waits for
-        messages to come, and has one attempt and a hard time-out (PUBLISH_TIMEOUT). What was
-        handed out and not acknowledged comes again, before anything new.
+        Called within `attached`, in the receiver's transaction, which holds the lock of the context's
+        intake partition. Make one attempt within `timeout`, and return at once if there is nothing:
+        waiting would keep the transaction open.
+
+        Messages that were handed out and not acknowledged come again, before anything new (rule
+        O4). Return a message that cannot be decoded as well: the receiver quarantines it, where an
+        exception would block everything behind it.
+
+        Arguments:
+            context: the subscriber.
+            limit: at least 1.
+
+        Returns:
+            The messages; empty only if there are none.
 
         Raises:
             TransportUnavailable: the other side cannot be reached.
@@ -187,10 +260,12 @@ class Transport(ABC):
         return ()
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
-        """Confirm messages after their inbox rows were committed (rule O4).
+        """Confirm messages whose inbox rows are committed (rule O4).
 
-        Called within `attached`, outside of any transaction, with all that `receive` returned.
+        Called within `attached`, outside of any transaction, once after each `receive` that returned
+        something, with all its messages. It is not called after a crash or a failed commit.
 
         Raises:
-            TransportUnavailable: they will come again, and be dropped as duplicates.
+            TransportUnavailable: it is unknown whether the acknowledgement arrived. The messages may
+                come again, and the inbox drops them as duplicates.
         """

@@ -1,6 +1,6 @@
-"""``local://``: from the outbox straight into the inboxes of this project's other contexts.
+"""``local://``: from the outbox directly into the inboxes of this project's other contexts.
 
-On the same database this is one transaction, so a message arrives exactly once. On another alias
+On one database this is one transaction, so a message arrives exactly once. With another database
 the inbox is committed first and the outbox is marked afterwards (rules O1 and O4); a crash in
 between repeats the messages, and the inbox drops the duplicates.
 """
@@ -22,30 +22,30 @@ from .base import OutgoingMessage, Published, Transport
 
 
 class LocalTransport(Transport):
-    """Puts messages into the inboxes of all contexts of the project that subscribe to them."""
+    """Inserts messages into the inboxes of all contexts of the project that subscribe to them."""
 
     writes_inboxes = True
     needs_text = False
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`; what goes to the same database joins the caller's transaction.
+        """See `Transport.publish`; an insert into the same database joins the caller's transaction.
 
         Raises:
-            TransportUnavailable: another database cannot be reached, or a subscriber is being
-                handed over to another database than this process knows.
+            TransportUnavailable: another database cannot be reached, or a subscriber was moved to
+                another database than this process is configured with.
         """
         connection = connections[source.database]
         for subscriber, wanted in _subscribers(messages):
             try:
                 if subscriber.database == source.database:
-                    _move(connection, source, subscriber, wanted)
+                    _move_rows(connection, source, subscriber, wanted)
                 else:
-                    _copy(connection, source, subscriber, wanted)
+                    _copy_rows(connection, source, subscriber, wanted)
             except DatabaseError as error:
                 said = moved.refusal_text(error)
                 if said is None:
                     raise
-                # It ends with a deployment, so the back-off stays short: no long wait after that.
+                # A deployment ends it, not a repair, so the back-off stays short.
                 raise TransportUnavailable(said, longest=timedelta(seconds=5)) from error
         return Published(sent=[message.row for message in messages])
 
@@ -59,7 +59,7 @@ def _subscribers(
             yield context, wanted
 
 
-def _move(
+def _move_rows(
     connection: BaseDatabaseWrapper,
     source: Context,
     subscriber: Context,
@@ -70,10 +70,10 @@ def _move(
     stored = messages[0].stored
     intake.move_messages(connection, rows, subscriber, source.label, types, stored=stored)
     faults.point("receive.after_insert")
-    transaction.on_commit(_arrived, using=source.database)
+    transaction.on_commit(_pass_fault_points, using=source.database)
 
 
-def _copy(
+def _copy_rows(
     connection: BaseDatabaseWrapper,
     source: Context,
     subscriber: Context,
@@ -82,7 +82,7 @@ def _copy(
     stored = messages[0].stored
     texts = statements.select_texts(connection, [each.row for each in messages], stored=stored)
     faults.point("receive.after_read")
-    rows = [_row(subscriber, message, texts[message.row]) for message in messages]
+    rows = [_received_row(subscriber, message, texts[message.row]) for message in messages]
     try:
         with transaction.atomic(using=subscriber.database):
             intake.insert_messages(rows, subscriber, source.label)
@@ -91,13 +91,13 @@ def _copy(
         if moved.refusal_text(error) is not None:
             raise
         raise TransportUnavailable(
-            f"the database {subscriber.database!r} of {subscriber.label!r} did not take the "
+            f"the database {subscriber.database!r} of {subscriber.label!r} did not accept the "
             f"messages: {error}"
         ) from error
-    _arrived()
+    _pass_fault_points()
 
 
-def _row(
+def _received_row(
     subscriber: Context, message: OutgoingMessage, texts: tuple[str, str]
 ) -> statements.ReceivedRow:
     payload, headers = texts
@@ -116,7 +116,7 @@ def _row(
     )
 
 
-def _arrived() -> None:
-    # The commit is the acknowledgement here, so nothing can come between the two points.
+def _pass_fault_points() -> None:
+    # The commit is also the acknowledgement, so no crash is possible between the two points.
     faults.point("receive.after_commit")
     faults.point("receive.after_ack")

@@ -1,8 +1,8 @@
-"""``memory://``: a log in this process, for tests and for trying out what a broker will change.
+"""``memory://``: a log in this process, for tests and for trying out what a broker changes.
 
 It behaves like a broker, not like ``local://``: publishing and receiving are two steps, messages
-are kept for subscribers that come later, and they come again until they are acknowledged. It
-ends with the process, so it is no way to run anything that must not lose messages.
+are kept for subscribers that come later, and they come again until they are acknowledged. The log
+ends with the process and its messages are lost, so it is not for production.
 """
 
 import threading
@@ -26,10 +26,10 @@ class MemoryTransport(Transport):
         self._lock = threading.Condition()
         self._log: list[ReceivedMessage] = []
         self._acknowledged: dict[str, int] = {}
-        self._waiting = threading.local()
+        self._of_thread = threading.local()
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`; nothing is ever refused."""
+        """See `Transport.publish`; every message is accepted."""
         with self._lock:
             for message in messages:
                 entry = ReceivedMessage(
@@ -49,9 +49,9 @@ class MemoryTransport(Transport):
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
         """See `Transport.wait_for_messages`."""
         with self._lock:
-            seen = getattr(self._waiting, "seen", 0)
+            seen = getattr(self._of_thread, "seen", 0)
             self._lock.wait_for(lambda: len(self._log) > seen, seconds)
-            self._waiting.seen = len(self._log)
+            self._of_thread.seen = len(self._log)
             return len(self._log) > seen
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
@@ -66,7 +66,7 @@ class MemoryTransport(Transport):
             self._acknowledged[context.label] = max(last, self._acknowledged.get(context.label, 0))
 
     def _unread(self, context: Context) -> Iterator[ReceivedMessage]:
-        """Yield what is new from those the context listens to, as a broker's subscription does."""
+        """Yield unacknowledged messages of the context's sources, as a broker's subscription does."""
         wanted = {f"/{label}" for label in context.sources}
         for position in range(self._acknowledged.get(context.label, 0), len(self._log)):
             if self._log[position].attributes["source"] in wanted:

@@ -1,4 +1,4 @@
-"""A message as a transport gets it: from a row of the outbox, or from the stream."""
+"""The message that a transport gets, made from a row of the outbox or of the stream."""
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 

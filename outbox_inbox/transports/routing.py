@@ -1,4 +1,4 @@
-"""Which contexts may have something to do after a relay."""
+"""Which movers to wake up after a relay, so that messages do not wait for the next poll."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from . import transport
 
 
 def receivers(source: Context) -> Iterator[tuple[Context, MoverName]]:
-    """Yield who may have something to do after a relay of a context, and what."""
+    """Yield the contexts and movers that may have work after a relay of a context."""
     yield source, "dispatch"
     published = {source.type_name(contract) for contract in source.publishes}
     for receiver in contexts():

@@ -1,8 +1,8 @@
-"""Signatures: who has the key made this message, and nobody has changed it on its way.
+"""Signatures: they prove that a holder of the key made a message, and that it arrived unchanged.
 
 HMAC-SHA256 over the canonical bytes of a message: each of the parts below as a netstring
 (its length in bytes as a decimal number, a colon, the bytes, a comma), one after the other. Since
-every part says how long it is, no byte can be moved from one to the next.
+every part begins with its length, no byte can be moved from one part to the next.
 
 1. the name of this format, ``ce-hmac-sha256-1``
 2. name and value of each attribute but ``signature``, in UTF-8, in the order of the names' bytes
@@ -22,20 +22,20 @@ KEYID: Final = "keyid"
 SIGNATURE: Final = "signature"
 
 
-def sign(signing: Signing, attributes: dict[str, str], data: bytes) -> None:
+def sign_message(signing: Signing, attributes: dict[str, str], data: bytes) -> None:
     """Add the id of the key and the signature to the attributes of a message."""
     attributes[KEYID] = signing.keyid
     attributes[SIGNATURE] = signature(signing.key, attributes, data)
 
 
 def signature(key: bytes, attributes: Mapping[str, str], data: bytes) -> str:
-    """Return the signature that a message has with a key."""
+    """Return the signature of a message with a key."""
     return hmac.digest(key, canonical(attributes, data), "sha256").hex()
 
 
 def canonical(attributes: Mapping[str, str], data: bytes) -> bytes:
-    """Return the bytes that are signed; two messages have them in common only if they are equal."""
-    # One text, encoded once: a third of the time that it takes piece by piece.
+    """Return the bytes that are signed; two different messages never have the same."""
+    # One text, encoded once, takes a third of the time of encoding each piece.
     pieces = [
         f"{_size(name)}:{name},{_size(value)}:{value},"
         for name, value in sorted(attributes.items())
@@ -45,28 +45,32 @@ def canonical(attributes: Mapping[str, str], data: bytes) -> bytes:
     return b"%b%b%d:%b," % (FORMAT, text, len(data), data)
 
 
-def problem(verifying: Verifying, attributes: Mapping[str, str], data: bytes) -> str | None:
-    """Say why the signature of a message is not accepted, or None.
+def signature_problem(
+    verifying: Verifying, attributes: Mapping[str, str], data: bytes
+) -> str | None:
+    """Return why the signature of a message is not accepted; None if it is.
 
-    A message without one is accepted unless it is required. So is one with a signature where no
-    keys are configured: there is nothing that it could be compared with.
+    Unless a signature is required, an unsigned message is accepted, and so is a signed one where no
+    keys are configured to compare it with.
     """
     if SIGNATURE not in attributes:
         return (
             "it is not signed, and its source is required to sign" if verifying.required else None
         )
     if not verifying.keys:
-        return "it is signed, and no key is configured for it" if verifying.required else None
+        return (
+            "it is signed, and no key is configured for its source" if verifying.required else None
+        )
     keyid = attributes.get(KEYID, "")
     key = verifying.keys.get(keyid)
     if key is None:
         known = ", ".join(sorted(verifying.keys))
-        return f"it is signed with the key {keyid[:30]!a}; known are {known}"
+        return f"it is signed with the key {keyid[:30]!a}; known keys: {known}"
     expected = signature(key, attributes, data).encode()
-    # In constant time: how long it takes tells nothing about how much of a guess was right.
+    # In constant time: otherwise the time would show an attacker how much of a guess is right.
     if hmac.compare_digest(expected, attributes[SIGNATURE].encode(errors="surrogatepass")):
         return None
-    return f"its signature is not the one that it has with the key {keyid}"
+    return f"its signature does not match the key {keyid}"
 
 
 def _size(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What a message looks like between contexts: a CloudEvents 1.0 event in binary mode.
+"""The wire format between contexts: a CloudEvents 1.0 event in binary mode.
 
 The attributes travel beside the payload, which is carried byte for byte as it was recorded. Each
 transport puts its protocol's prefix before the names.
@@ -15,8 +15,8 @@ correlationid   one for a whole conversation
 causationid     the message that caused this one; absent for the first of a conversation
 hops            how many messages led to it; absent for 0
 headers         the headers as JSON; absent when there are none
-traceparent     of the headers, where tracing tools look for it; likewise tracestate
-keyid           which key it is signed with, and ``signature``: absent unless signing is on
+traceparent     from the headers, where tracing tools look for it; tracestate as well
+keyid           the id of the key it is signed with; absent, as is ``signature``, without signing
 ==============  ==================================================================================
 """
 
@@ -27,7 +27,7 @@ from typing import Final
 from outbox_inbox.contexts import Context
 
 from .base import OutgoingMessage
-from .signing import sign
+from .signing import sign_message
 
 SPECVERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
@@ -62,7 +62,7 @@ def attributes_of(source: Context, message: OutgoingMessage) -> dict[str, str]:
         found["headers"] = message.headers
         found |= {name: headers[name] for name in TRACING if name in headers}
     if source.signing is not None:
-        sign(source.signing, found, message.data.encode())
+        sign_message(source.signing, found, message.data.encode())
     return found
 
 

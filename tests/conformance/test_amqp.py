@@ -80,15 +80,15 @@ class TestAmqp(TransportConformance):
     @pytest.mark.usefixtures("patient")
     def test_what_is_confirmed_for_a_new_queue_survives_a_kill(self):
         """A queue is bound when RabbitMQ has written it down; before, it loses what it has confirmed."""
-        scene.say(1)
+        scene.record_numbers(1)
         scene.relay()
         assert scene.all_sent()
         self.broker.server.kill()
         self.broker.server.start()
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard() == [1]
 
     @pytest.mark.slow
-    def test_a_storm_with_restarts_of_the_server_neither(self):
+    def test_a_storm_with_restarts_of_the_server_changes_neither(self):
         """A node takes five seconds to start."""
-        super().test_a_storm_with_restarts_of_the_server_neither()
+        super().test_a_storm_with_restarts_of_the_server_changes_neither()

@@ -39,9 +39,9 @@ FOUND_OUT = {
     "Shared": ("test_each_of_two_subscribers_gets_each_message",),
     "Lossy": ("test_every_character_arrives",),
     "Greedy": ("test_a_limit_is_kept",),
-    "Denying": ("test_it_never_denies_that_there_are_messages",),
-    "Selective": ("test_what_nobody_subscribes_to_yet_is_not_lost",),
-    "Pushing": ("test_a_refused_message_holds_its_key_and_nothing_else",),
+    "Denying": ("test_has_messages_is_never_wrongly_false",),
+    "Selective": ("test_a_message_without_a_subscriber_yet_is_not_lost",),
+    "Pushing": ("test_a_refused_message_blocks_its_key_and_nothing_else",),
 }
 
 
@@ -93,4 +93,4 @@ def test_a_misspelt_ability_is_found_out():
         cannot: ClassVar = {"restrat": "it ends with this process"}
 
     with pytest.raises(AssertionError):
-        Misspelt(MemoryTransport).test_what_it_cannot_is_declared_with_a_reason()
+        Misspelt(MemoryTransport).test_a_missing_ability_is_declared_with_a_reason()

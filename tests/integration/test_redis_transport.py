@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,7 +19,7 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, Partition, QuarantinedMessage, Queue
 from outbox_inbox.transports import transport
-from outbox_inbox.transports.redis import trimming
+from outbox_inbox.transports.redis import trimmer
 from tests import services
 from tests.conftest import need
 from tests.shop.contracts import Sold
@@ -426,7 +428,7 @@ def clock(monkeypatch):
     class Clock:
         now = 1000.0
 
-    monkeypatch.setattr(trimming, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(trimmer, "monotonic", lambda: Clock.now)
     return Clock
 
 
@@ -446,7 +448,7 @@ def test_what_every_group_has_read_is_deleted(bus, client, stream, clock):
 
 def test_many_acknowledgements_trim_at_once(bus, client, stream, clock, monkeypatch):
     """A stream under load does not grow until the clock says so."""
-    monkeypatch.setattr(trimming, "MANY", 200)
+    monkeypatch.setattr(trimmer, "MANY", 200)
     depot = get_context("depot")
     for first in range(1, 1001, 250):
         publish(*batch(first, first + 249))
@@ -493,14 +495,14 @@ def test_nothing_is_deleted_that_a_context_of_the_project_has_yet_to_read(
     read(bus, get_context("depot"), 300)
     assert client.xlen(stream) == 300
     assert read(bus, shop, 300) == list(range(1, 301))
-    bus._trimmer.trim([stream])
+    bus._trimmer.trim_streams([stream])
     assert client.xlen(stream) <= 100
 
 
 def test_a_stream_that_nobody_reads_keeps_everything(bus, client, stream):
     """Who subscribes later gets it from the first message on."""
     publish(*batch(1, 300))
-    bus._trimmer.trim([stream])
+    bus._trimmer.trim_streams([stream])
     assert client.xlen(stream) == 300
 
 
@@ -513,7 +515,7 @@ def test_a_message_that_is_too_large_holds_its_key_and_nobody_else(configure):
     big = outgoing(2, data="x" * 101)
     published = publish(outgoing(1), big, outgoing(3), outgoing(4, key="b"), outgoing(5, key=None))
     assert (published.sent, list(published.refused)) == ([1, 4, 5], [2])
-    assert "101 bytes, and Redis takes 100" in str(published.refused[2])
+    assert "101 bytes, and Redis accepts 100" in str(published.refused[2])
     assert read(bus, get_context("depot")) == [1, 4, 5]
 
 
@@ -725,3 +727,38 @@ def test_a_forked_process_has_a_connection_of_its_own(bus):
     found = read(bus, get_context("depot"), 500)
     assert sorted(found) == [1, 2, *range(100, 300)]
     assert [each for each in found if 200 <= each < 300] == list(range(200, 300))
+
+
+WITHOUT_HIREDIS = """
+import sys
+sys.modules["hiredis"] = None  # an import of it fails, as where it is not installed
+import django
+django.setup()
+from django.test import override_settings
+from outbox_inbox.contexts import get_context
+from outbox_inbox.transports import transport
+from tests.support.outgoing import outgoing
+location, prefix = sys.argv[1:]
+entry = {"LOCATION": location, "OPTIONS": {"PREFIX": prefix}}
+with override_settings(OUTBOX_INBOX={"TRANSPORTS": {"default": entry}}):
+    bus, depot = transport("default"), get_context("depot")
+    bus.publish(get_context("shop"), [outgoing(number) for number in range(1, 4)])
+    with bus.attached(depot):
+        received = bus.receive(depot, 2)
+        bus.acknowledge(depot, received)
+        received += bus.receive(depot, 2)
+    print(len(received), next(bus.problems()))
+"""
+
+
+def test_it_works_without_hiredis_and_reports_that_it_is_slow(redis_url, prefix):
+    """A deployment that forgot the extra is slow, and an operator can see why."""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_HIREDIS, redis_url, prefix],
+        capture_output=True,
+        check=False,
+        env=environment,
+        text=True,
+    )
+    assert done.stdout.startswith("3 The package hiredis is not installed"), done.stderr

@@ -135,7 +135,7 @@ def test_drain_raises_what_a_handler_raised():
 
     text = str(caught.value)
     assert f"shop.handlers.note on shop.Noted {envelope.id} (key 'a'), attempt 1" in text
-    assert "to be tried again: ValueError: no such order" in text
+    assert "to be retried: ValueError: no such order" in text
     assert "in note" in text
 
 

@@ -327,8 +327,8 @@ def test_each_context_may_have_its_own_transport(settings):
     [
         ("tests.nowhere.Wire", "cannot import"),
         ("tests.support.wire.Cable", "cannot import"),
-        ("tests.support.wire.refusing", "no subclass of Transport"),
-        ("uuid.UUID", "no subclass of Transport"),
+        ("tests.support.wire.refusing", "not a subclass of Transport"),
+        ("uuid.UUID", "not a subclass of Transport"),
     ],
 )
 def test_a_backend_that_is_no_transport_is_refused(settings, backend, told):

@@ -1,7 +1,6 @@
 """Transports with one fault each, as their authors might write them by mistake."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
@@ -64,7 +63,7 @@ class Lossy(MemoryTransport):
         return super().publish(
             source,
             [
-                replace(each, data=each.data.encode("ascii", "replace").decode())
+                each._replace(data=each.data.encode("ascii", "replace").decode())
                 for each in messages
             ],
         )

@@ -6,58 +6,47 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, Self, TypeVar
-from unittest.mock import patch
 from uuid import uuid4
 
 from django.db import connection, connections, models, transaction
 
-from outbox_inbox import Envelope, record
-from outbox_inbox.conf import faults
-from outbox_inbox.contexts import context_of, get_context
-from outbox_inbox.inbox.dispatcher import dispatch_inbox
-from outbox_inbox.inbox.receiver import receive_messages
+from outbox_inbox import Envelope
+from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
-from outbox_inbox.outbox.relay import relay_outbox
-from outbox_inbox.queues import partitions, run
+from outbox_inbox.queues import partitions
 from outbox_inbox.queues.outcome import Outcome
-from outbox_inbox.testing import advance
+from outbox_inbox.testing import movers
+from outbox_inbox.testing.movers import Crash, come_due, crash, crashing, striking
+from outbox_inbox.testing.movers import expire_runs as fall_silent
+from outbox_inbox.testing.movers import record_events as put
 from tests.depot.models import Pick
 from tests.shop.models import Entry
+
+__all__ = ["Crash", "come_due", "crash", "crashing", "fall_silent", "put", "striking"]
 
 T = TypeVar("T")
 
 PATIENCE = 60  # seconds, for what another thread, process or server has to do first
 
 
-class Crash(BaseException):
-    """The end of a worker without clean-up; a transaction that is open is rolled back."""
-
-
 class Broken(Exception):
     """What a consumer of the tests raises."""
 
 
-def put(*events: Any, **terms: Any) -> list[Envelope]:
-    """Record events in a transaction of their own."""
-    with transaction.atomic(using=context_of(events[0]).database):
-        return record(*events, **terms)
-
-
 def relay(label: str = "shop", **options: Any) -> Outcome:
     """Relay the outbox of a context."""
-    return relay_outbox(get_context(label), **options)
+    return movers.relay(label, **options)
 
 
 def receive(label: str = "depot", **options: Any) -> Outcome:
     """Receive what the transport has for a context."""
-    return receive_messages(get_context(label), **options)
+    return movers.receive(label, **options)
 
 
 def dispatch(label: str = "shop", **options: Any) -> Outcome:
     """Dispatch the inbox of a context."""
-    return dispatch_inbox(get_context(label), **options)
+    return movers.dispatch(label, **options)
 
 
 def deliver(*events: Any, **terms: Any) -> list[Envelope]:
@@ -76,11 +65,6 @@ def run_all() -> Outcome:
             turn += relay(label) + receive(label) + dispatch(label)
         total, moved = total + turn, turn.steps > 0
     return total
-
-
-def come_due() -> None:
-    """Let every back-off, outage and scheduled message come due."""
-    advance(timedelta(days=365))
 
 
 def steps(event: Callable[..., T], numbers: Sequence[int] | int, order: str = "a") -> list[T]:
@@ -141,49 +125,6 @@ def leave_token(queue: Queue, label: str = "shop", **which: Any) -> None:
     rows = Partition.objects.filter(context=label, queue=queue, **which)
     assert rows.update(run=uuid4())
     fall_silent()
-
-
-def fall_silent() -> None:
-    """Let so much time pass that a run of which nobody heard is taken for crashed."""
-    for using in connections:
-        Partition.objects.using(using).update(last_run_at=None)
-
-
-@contextmanager
-def crashing() -> Iterator[None]:
-    """Expect a `Crash`, and let nothing be cleaned up after it but what the server would."""
-    with patch.object(run, "_end_run", lambda run: None):
-        try:
-            yield
-        except Crash:
-            fall_silent()
-            return
-        raise AssertionError("nobody crashed")
-
-
-@contextmanager
-def striking(name: str, act: Callable[[], Any], hit: int = 1) -> Iterator[None]:
-    """Do something at one hit (from 1) of a fault point."""
-    assert name in faults.POINTS | faults.TRANSFER_POINTS | faults.PROJECT_POINTS
-    hits = 0
-    point = faults.point
-
-    def struck(reached: str) -> None:
-        nonlocal hits
-        if reached == name:
-            hits += 1
-            if hits == hit:
-                act()
-        point(reached)
-
-    with patch.object(faults, "point", struck):
-        yield
-    assert hits >= hit, f"{name} was hit {hits} times only"
-
-
-def crash() -> None:
-    """Crash."""
-    raise Crash
 
 
 class Worker:

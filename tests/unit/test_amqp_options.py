@@ -11,8 +11,8 @@ from outbox_inbox.conf import TransportSettings
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.amqp.headers import text_of
-from outbox_inbox.transports.amqp.options import read
-from outbox_inbox.transports.amqp.session import Confirms
+from outbox_inbox.transports.amqp.options import read_options
+from outbox_inbox.transports.amqp.session import Confirmations
 
 OTHERS = (
     "redis://127.0.0.1/0",
@@ -30,7 +30,7 @@ OTHERS = (
 
 def options(location="amqp://guest:guest@localhost//", **given):
     """Return what is read from an entry of TRANSPORTS."""
-    return read(TransportSettings(backend="", location=location, options=given))
+    return read_options(TransportSettings(backend="", location=location, options=given))
 
 
 @pytest.mark.parametrize("url", OTHERS)
@@ -181,9 +181,9 @@ def test_a_table_that_is_too_deep_is_text_as_well():
 )
 def test_confirmations_come_in_any_order_and_many_at_once(said, left):
     """A tag stands for one message, or for all up to it; 0 stands for all."""
-    confirms = Confirms()
+    confirms = Confirmations()
     for _ in range(4):
-        confirms.expect()
+        confirms.count_message()
     for tag, multiple in said:
-        confirms._ack(tag, multiple)
+        confirms._on_ack(tag, multiple)
     assert list(confirms.open) == left

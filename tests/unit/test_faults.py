@@ -64,7 +64,7 @@ def test_every_point_is_hit_somewhere():
     """The points that can be named in a specification are those that the code passes."""
     root = Path(outbox_inbox.__file__).parent
     text = "".join(path.read_text() for path in root.rglob("*.py"))
-    known = faults.POINTS | faults.TRANSFER_POINTS | faults.PROJECT_POINTS
+    known = faults.ALL_POINTS
     assert set(re.findall(r"faults\.point\(\"(.+?)\"\)", text)) == known
 
 
@@ -344,8 +344,11 @@ def test_armed_puts_back_what_was():
         (f"{POINT}:raise@p0", "@p0 is neither a hit"),
         (f"{POINT}:raise@p1.5", "@p1.5 is neither a hit"),
         (f"{POINT}:raise@p", "@p is neither a hit"),
-        (f"{POINT}:raise,seed=x", "the seed is one whole number, such as seed=7, not x"),
-        (f"{POINT}:raise,seed=1,seed=2", "the seed is one whole number, such as seed=7, not 1, 2"),
+        (f"{POINT}:raise,seed=x", "the seed must be one whole number, such as seed=7, not x"),
+        (
+            f"{POINT}:raise,seed=1,seed=2",
+            "the seed must be one whole number, such as seed=7, not 1, 2",
+        ),
         ("relay.nowhere:raise,relay.x:raise", "relay.nowhere.*relay.x"),
     ],
 )

@@ -28,48 +28,48 @@ def entries(monkeypatch, caplog):
             signals.message_sent,
             {"context": "shop", "partition": 0, "count": 12},
             "DEBUG",
-            "shop sent 12 messages from partition 0",
+            "outbox partition 0 of shop: 12 messages sent",
         ),
         (
             signals.snapshot_ignored,
             {"context": "shop", "stream": "order-7", "version": 100, "error": "no"},
             "WARNING",
-            "shop ignores the snapshot of 'order-7' at version 100, and reads the stream from its "
+            "snapshot of 'order-7' in shop: ignored at version 100, the stream is read from its "
             "beginning: no",
         ),
         (
             signals.message_dead,
             {**ABOUT, **ERROR},
             "ERROR",
-            f"shop cannot send message {MESSAGE} (shop.Sold), which is dead after 3 attempts: "
+            f"outbox of shop: message {MESSAGE} (shop.Sold) is dead after 3 attempts: "
             "ValueError: no",
         ),
         (
             signals.delivery_failed,
             {**DELIVERY, **ERROR, "delay": timedelta(seconds=2)},
             "WARNING",
-            f"shop.handlers.book failed on message {MESSAGE} (shop.Sold), attempt 3, next after "
-            "0:00:02: ValueError: no",
+            f"shop.handlers.book: attempt 3 of message {MESSAGE} (shop.Sold) failed, "
+            "next try in 2.0 s: ValueError: no",
         ),
         (
             signals.delivery_dead,
             {**DELIVERY, **ERROR},
             "ERROR",
-            f"shop.handlers.book failed on message {MESSAGE} (shop.Sold), which is dead after 3 "
-            "attempts: ValueError: no",
+            f"shop.handlers.book: message {MESSAGE} (shop.Sold) is dead after 3 attempts: "
+            "ValueError: no",
         ),
         (
             signals.hook_failed,
             {**DELIVERY, "error": "ValueError: no"},
             "ERROR",
-            f"an on_commit hook of shop.handlers.book failed after message {MESSAGE} (shop.Sold), "
-            "which is done and will not be repeated: ValueError: no",
+            f"shop.handlers.book: an on_commit hook failed after message {MESSAGE} (shop.Sold), "
+            "which is done and will not be retried: ValueError: no",
         ),
         (
             signals.message_lost,
             {"context": "depot", "place": "entry 1-0 of events:shop", "error": "it was deleted"},
             "CRITICAL",
-            "depot has lost entry 1-0 of events:shop: it was deleted",
+            "inbox of depot: the transport lost entry 1-0 of events:shop: it was deleted",
         ),
         (
             signals.partition_backed_off,

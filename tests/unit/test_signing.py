@@ -19,7 +19,7 @@ from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.inbox.admission import Accepted, Refusal, accept_message
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
-from outbox_inbox.transports.signing import canonical, problem, sign, signature
+from outbox_inbox.transports.signing import canonical, sign_message, signature, signature_problem
 from tests.support.arriving import arriving
 
 OLD = "an old secret, which was used until October 2026"
@@ -100,7 +100,7 @@ def test_the_signature_is_an_hmac_in_hexadecimal_digits():
 def test_the_id_of_the_key_is_signed_too():
     """Otherwise a message could be passed off as one made with another key."""
     attributes = {"id": "1"}
-    sign(Signing(keyid="2026-11", key=NEW), attributes, b"{}")
+    sign_message(Signing(keyid="2026-11", key=NEW), attributes, b"{}")
     assert attributes["keyid"] == "2026-11"
     assert b"2026-11" in canonical(attributes, b"{}")
 
@@ -271,7 +271,7 @@ def test_a_signature_is_compared_wherever_there_are_keys(verifying, expected):
 def test_no_signature_that_was_made_up_is_accepted(keyid, given_signature):
     """Whatever it is made of, it is only refused."""
     attributes = {"id": "1", "keyid": keyid, "signature": given_signature}
-    assert problem(Verifying(keys={"a": NEW}), attributes, b"{}")
+    assert signature_problem(Verifying(keys={"a": NEW}), attributes, b"{}")
 
 
 # What is shown

@@ -1,15 +1,15 @@
 """The suite that every transport passes, for authors of their own.
 
-Subclass `TransportConformance` in a module of tests, say what the transport is, and what can be
-done to its server; pytest collects the cases::
+Subclass `TransportConformance` in a test module, define what the transport is and what can be done to
+its server, and pytest collects the cases::
 
     from outbox_inbox.testing.conformance import TransportConformance
 
     class TestMyTransport(TransportConformance):
-        cannot = {"refuse": "its server takes whatever it is given"}
+        cannot = {"refuse": "its server accepts every message"}
 
         @pytest.fixture
-        def server(self, my_server):          # a fixture of yours; here it is self.broker
+        def server(self, my_server):  # a fixture of yours; its value becomes self.broker
             my_server.empty()
             return my_server
 
@@ -22,36 +22,36 @@ done to its server; pytest collects the cases::
         @contextmanager
         def stopped(self):
             self.broker.stop()
-
-Yield:
+            yield  # the case runs here
             self.broker.start()
 
-It needs pytest and Django, with ``outbox_inbox`` among INSTALLED_APPS. It brings three contexts
-along, a publisher and two subscribers, and installs them for the time of a test. The databases are
-to be such that transactions are really committed: the fixture ``database`` asks pytest-django for
-them (``transactional_db``), and may be overridden.
+It needs pytest and Django, with ``outbox_inbox`` in INSTALLED_APPS. It contains three contexts, a
+publisher and two subscribers, and installs them for the time of a test. The databases must really
+commit: the fixture ``database`` asks pytest-django for that (``transactional_db``), and can be
+overridden.
 
-Two levels are tested: the methods of the transport as `Transport` describes them, and what users
-are promised, through `record`, the relay, the receiver and the dispatcher. ``docs/`` has the whole
-story under "Writing a transport".
+The cases test two levels: the methods of the transport as `Transport` describes them, and what users
+are promised, through `record`, the relay, the receiver and the dispatcher.
+``docs/writing-a-transport.md`` lists the abilities.
 """
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("abilities", "contract", "crashing", "failing")),
-    *(f"{__name__}.{name}" for name in ("ordering", "scene", "subscribing")),
+_ASSERTING = (
+    *("adapter", "contract_cases", "crash_cases", "order_cases", "scene", "server_cases"),
+    "subscriber_cases",
 )
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _ASSERTING))
 
-from .adapter import ABILITIES  # noqa: E402  after its assertions were made to explain themselves
-from .contract import ContractCases  # noqa: E402
-from .crashing import CrashCases  # noqa: E402
-from .failing import ServerCases  # noqa: E402
-from .ordering import OrderCases  # noqa: E402
-from .subscribing import SubscriberCases  # noqa: E402
+from .adapter import ABILITIES  # noqa: E402  after pytest was asked to rewrite its assertions
+from .contract_cases import ContractCases  # noqa: E402
+from .crash_cases import CrashCases  # noqa: E402
+from .order_cases import OrderCases  # noqa: E402
+from .server_cases import ServerCases  # noqa: E402
+from .subscriber_cases import SubscriberCases  # noqa: E402
 
 __all__ = ["ABILITIES", "TransportConformance"]
 
 
 class TransportConformance(ContractCases, OrderCases, SubscriberCases, CrashCases, ServerCases):
-    """What every transport has to pass; `abilities.Abilities` says what its author fills in."""
+    """The cases that every transport passes; its author fills in the methods of `adapter.Adapter`."""

@@ -1,4 +1,4 @@
-"""What the handlers of the subscribing contexts have done: an effect counts once it is committed."""
+"""The committed effects of the handlers of the subscribing contexts."""
 
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +22,7 @@ effects: list[Heard] = []
 """All effects, in the order of their commits; the suite empties it before each test."""
 
 
-def note(label: str, topic: str, number: int, envelope: Envelope) -> None:
-    """Remember an effect when the transaction of the handler is committed."""
+def note_effect(label: str, topic: str, number: int, envelope: Envelope) -> None:
+    """Append an effect when the transaction of the handler is committed."""
     effect = Heard(label, topic, number, envelope)
     transaction.on_commit(partial(effects.append, effect), using=get_context(label).database)

@@ -1,22 +1,15 @@
-"""What the cases of the suite do and look at: the movers, the rows, and how a process dies."""
+"""What the cases of the suite do and check: turns of the movers, rows, and the death of a process."""
 
 import gc
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
-from unittest.mock import patch
 
-from django.db import transaction
-
-from outbox_inbox import Envelope, record
-from outbox_inbox.conf import faults
+from outbox_inbox import Envelope
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.inbox.dispatcher import dispatch_inbox
-from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -27,10 +20,9 @@ from outbox_inbox.models import (
     QuarantinedMessage,
     Queue,
 )
-from outbox_inbox.outbox.relay import relay_outbox
-from outbox_inbox.queues import run
 from outbox_inbox.queues.outcome import Outcome
-from outbox_inbox.testing.clock import advance
+from outbox_inbox.testing import movers
+from outbox_inbox.testing.movers import Crash, come_due
 from outbox_inbox.transports import Transport, transport
 
 from .effects import effects
@@ -46,23 +38,10 @@ APPS = tuple(f"outbox_inbox.testing.conformance.{label.partition('_')[2]}" for l
 _PATIENCE = 50  # rounds in a row in which nothing moves and a transport cannot be reached
 
 
-class NothingStruck(AssertionError):
-    """The fault point at which the process was to die was not reached."""
-
-
-class Crash(BaseException):
-    """The end of a process without clean-up; a transaction that is open is rolled back."""
-
-
-def say(*numbers: int, topic: str = "a", text: str = "", **terms: Any) -> list[Envelope]:
-    """Record what is said of a topic, in one transaction."""
-    return put([Said(topic=topic, number=number, text=text) for number in numbers], **terms)
-
-
-def put(events: Sequence[Any], **terms: Any) -> list[Envelope]:
-    """Record events of the publisher, in one transaction."""
-    with transaction.atomic(using=publisher().database):
-        return record(*events, **terms)
+def record_numbers(*numbers: int, topic: str = "a", text: str = "", **terms: Any) -> list[Envelope]:
+    """Record a `Said` event of a topic for each number, in one transaction."""
+    events = [Said(topic=topic, number=number, text=text) for number in numbers]
+    return movers.record_events(*events, **terms)
 
 
 def publisher() -> Context:
@@ -77,64 +56,55 @@ def wire() -> Transport:
 
 def relay(**options: Any) -> Outcome:
     """Relay the publisher's outbox."""
-    return relay_outbox(publisher(), **options)
+    return movers.relay(PUBLISHER, **options)
 
 
 def receive(label: str = SUBSCRIBER, **options: Any) -> Outcome:
     """Receive for a subscriber."""
-    return receive_messages(get_context(label), **options)
-
-
-def dispatch(*labels: str) -> Outcome:
-    """Dispatch what contexts have in their inboxes."""
-    return sum((dispatch_inbox(get_context(label)) for label in labels), Outcome())
+    return movers.receive(label, **options)
 
 
 def subscribe(*labels: str) -> None:
-    """Receive once, so that the transport knows who subscribes from now on."""
+    """Receive once, so that the transport knows the subscribers from now on."""
     for label in labels or SUBSCRIBERS:
         receive(label)
 
 
-def settle(*labels: str) -> None:
-    """Move everything to where it is to go, whatever backs off; fail if something cannot.
+def deliver_all(*labels: str) -> None:
+    """Move every message to its destination, whatever backs off; fail if one cannot be moved.
 
-    The first attempt after an outage may meet a connection that has not noticed yet.
+    The first attempt after an outage may fail on a connection that is broken unnoticed.
     """
     moved, tries = True, 0
     while moved or tries:
         come_due()
-        outcome, unreachable = _round(labels or SUBSCRIBERS)
+        outcome, unreachable = _take_turns(labels or SUBSCRIBERS)
         moved = outcome.steps > 0
         tries = tries + 1 if unreachable and not moved else 0
         assert tries < _PATIENCE, f"the transport cannot be reached: {unreachable}"
 
 
-def _round(labels: Iterable[str]) -> tuple[Outcome, str]:
-    """Take each mover's turn once; return what was done, and what could not be reached."""
-    outcome, unreachable = relay() + dispatch(PUBLISHER), resting(Queue.OUTBOX, PUBLISHER)
+def _take_turns(labels: Iterable[str]) -> tuple[Outcome, str]:
+    """Run each mover once; return what they did, and why a transport could not be reached."""
+    outcome = relay() + movers.dispatch(PUBLISHER)
+    unreachable = outage(Queue.OUTBOX, PUBLISHER)
     for label in labels:
         try:
             outcome += receive(label)
         except TransportUnavailable as error:
             unreachable = str(error)
-        outcome += dispatch(label)
+        outcome += movers.dispatch(label)
     return outcome, unreachable
 
 
-def come_due() -> None:
-    """Let every back-off and outage be over."""
-    advance(timedelta(days=1))
-
-
-def resting(queue: Queue, label: str) -> str:
-    """Return why a partition of a queue rests, or empty."""
+def outage(queue: Queue, label: str) -> str:
+    """Return the error for which a partition of a queue backs off; empty if none does."""
     rows = Partition.objects.using(get_context(label).database).filter(context=label, queue=queue)
     return next(iter(rows.filter(retry_at__isnull=False).values_list("error", flat=True)), "")
 
 
 def outbox(*fields: str) -> list[Any]:
-    """Return fields of the publisher's contracts in the outbox, in order; default the state."""
+    """Return fields of the publisher's contracts in the outbox, in order; default: the state."""
     rows = OutboxMessage.objects.using(publisher().database).filter(context=PUBLISHER)
     names = fields or ("state",)
     return list(
@@ -143,30 +113,30 @@ def outbox(*fields: str) -> list[Any]:
 
 
 def all_sent() -> bool:
-    """Tell whether everything in the outbox was sent, without one failed attempt."""
+    """Return whether everything in the outbox was sent, without one failed attempt."""
     return set(outbox("state", "attempts")) <= {(OutboxState.SENT, 0)}
 
 
 def inbox(label: str = SUBSCRIBER, topic: str = "a") -> list[int]:
-    """Return the numbers of a topic in a subscriber's inbox, in order of their arrival."""
+    """Return the numbers of a topic in a subscriber's inbox, in the order of their arrival."""
     rows = InboxMessage.objects.using(get_context(label).database).filter(context=label)
     found = map(json.loads, rows.order_by("id").values_list("payload", flat=True))
     return [each["number"] for each in found if each["topic"] == topic]
 
 
 def heard(label: str = SUBSCRIBER, topic: str = "a") -> list[int]:
-    """Return the numbers of a topic that a subscriber has handled, in order of their commits."""
+    """Return the numbers of a topic that a subscriber has handled, in the order of their commits."""
     return [each.number for each in effects if (each.label, each.topic) == (label, topic)]
 
 
 def quarantined(label: str = SUBSCRIBER) -> list[str]:
-    """Return why messages of a subscriber were kept aside."""
+    """Return why messages of a subscriber were quarantined."""
     rows = QuarantinedMessage.objects.using(get_context(label).database).filter(context=label)
     return [f"{row.reason}: {row.error}" for row in rows]
 
 
-def clear() -> None:
-    """Forget all that the three contexts have in their databases."""
+def clear_databases() -> None:
+    """Delete all rows of the three contexts."""
     effects.clear()
     for label in LABELS:
         using = get_context(label).database
@@ -176,9 +146,9 @@ def clear() -> None:
 
 
 def new_process() -> None:
-    """Go on as another process would: with transports that know of nothing before.
+    """Continue as another process would, with new transports.
 
-    The sockets of the old ones close as they do when a process ends: nobody says good-bye.
+    The sockets of the old ones close as at the end of a process: without a word to the server.
     """
     transport.cache_clear()
     with warnings.catch_warnings():
@@ -188,7 +158,7 @@ def new_process() -> None:
 
 @contextmanager
 def quick_processes() -> Iterator[None]:
-    """Begin and end with a new process, and let `new_process` look at what came since only."""
+    """Begin and end with a new process, and make `new_process` fast: it collects new objects only."""
     new_process()
     gc.freeze()
     try:
@@ -200,32 +170,17 @@ def quick_processes() -> Iterator[None]:
 
 @contextmanager
 def crashing(point: str, die: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Let the process die when it first comes to a fault point, and call ``die`` there.
+    """Let the process die when it first reaches a fault point, after a call of ``die``.
 
-    Nothing is cleaned up but what the server of the database would: it rolls back.
+    Nothing is cleaned up except by the database, which rolls back.
 
     Raises:
-        NothingStruck: it did not come to that.
+        PointNotReached: it did not get there.
     """
-    reached = faults.point
 
-    def strike(name: str) -> None:
-        if name == point:
-            die()
-            raise Crash
-        reached(name)
+    def strike() -> None:
+        die()
+        raise Crash
 
-    with patch.object(run, "_end_run"), patch.object(faults, "point", strike):
-        try:
-            yield
-        except Crash:
-            pass
-        else:
-            raise NothingStruck(f"{point} was not reached")
-
-
-def fall_silent() -> None:
-    """Let so much time pass that a run of which nobody heard is taken for crashed."""
-    for label in LABELS:
-        rows = Partition.objects.using(get_context(label).database).filter(context=label)
-        rows.update(last_run_at=None)
+    with movers.crashing(), movers.striking(point, strike):
+        yield

@@ -2,8 +2,8 @@
 
 Each publishing context has a durable topic exchange (``events.ordering``), each subscribing one a
 durable queue (``inbox.shipping``) that is bound for its subscriptions; the routing key is the type
-of the message (``ordering.order_placed.v1``). Messages are persistent and confirmed by the server
-in batches. One that no queue wants comes back, and is a failed attempt.
+of the message (``ordering.order_placed.v1``). Messages are persistent, and the server confirms them
+in batches. A message without a bound queue comes back, and is a failed attempt.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,24 +12,24 @@ from math import inf
 from time import monotonic
 from typing import Final
 
-from outbox_inbox.conf import TransportSettings, settings
-from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.conf import TransportSettings
+from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports.base import OutgoingMessage, Published, ReceivedMessage, Transport
 
 try:
-    import kombu  # noqa: F401  to say what is missing, before our own modules import it
+    import kombu  # noqa: F401  to report a missing package, before our own modules import it
 except ImportError as error:
     raise SettingsError(
-        "amqp:// needs kombu, which is not installed: pip install 'outbox_inbox[amqp]'"
+        "amqp:// needs the package kombu, which is not installed: pip install 'outbox_inbox[amqp]'"
     ) from error
 
 from . import health
-from .backlog import Glance
-from .consumer import Consumer
-from .link import Link
-from .options import read
+from .backlog import Backlog
+from .options import read_options
 from .publisher import Publisher
+from .queue_reader import QueueReader
+from .reconnector import Reconnector
 from .topology import Topology
 
 __all__ = ["AmqpTransport"]
@@ -42,76 +42,69 @@ class AmqpTransport(Transport):
 
     can_wait = True
 
-    def __init__(self, given: TransportSettings) -> None:
-        super().__init__(given)
-        self._options = options = read(given)
+    def __init__(self, settings: TransportSettings) -> None:
+        super().__init__(settings)
+        self._options = options = read_options(settings)
         self._topology = Topology(options)
         self._publisher = Publisher(options, self._topology)
-        self._receiving = Link(options, "receiving")
-        self._looking = Glance(self._receiving, self._topology)
-        self._waiting = Glance(Link(options, "waiting"), self._topology)
-        self._consumers: dict[str, Consumer] = {}
+        self._receiving = Reconnector(options, "receiving")
+        self._backlog = Backlog(self._receiving, self._topology)
+        self._awaited_backlog = Backlog(Reconnector(options, "waiting"), self._topology)
+        self._readers: dict[str, QueueReader] = {}
         self._declared: dict[str, float] = {}
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`; what no queue is bound for is refused."""
-        return self._publisher.publish(source, messages, _seconds())
+        """See `Transport.publish`; a message without a bound queue is refused."""
+        return self._publisher.publish(source, messages, self.timeout)
 
     def problems(self) -> Iterator[str]:
-        """See `Transport.problems`: the server's version and offers, and the queues that exist."""
-        link = Link(self._options, "looking for problems")
-        transports = settings().transports
-        owners = [each for each in contexts() if transports[each.transport] is self.settings]
-        yield from health.problems(link, self._topology, self._options, owners, _seconds())
+        """See `Transport.problems`: of the server, and of the queues that exist."""
+        reconnector = Reconnector(self._options, "health")
+        yield from health.problems(
+            reconnector, self._topology, self._options, self.users(), self.timeout
+        )
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`; one round trip.
 
-        True as well when the queue was not declared by this process within a minute: who attaches
-        makes it, binds it for what is subscribed to by now, and notices when it is another's.
+        Also True if this process has not declared the queue within a minute: attaching creates the
+        queue, binds it for new subscriptions, and finds out whether another program changed it.
         """
-        consumer = self._consumers.get(context.label)
-        if consumer is not None and consumer.has_more:
+        reader = self._readers.get(context.label)
+        if reader is not None and reader.has_more:
             return True
         if monotonic() - self._declared.get(context.label, -inf) > _RENEWAL:
             return True
-        return self._looking.count(context, _seconds()) != 0
+        return self._backlog.count_messages(context, self.timeout) != 0
 
-    def wait_for_messages(self, owners: Sequence[Context], seconds: float) -> bool:
-        """Block until something has arrived for one of some contexts, or the time is over.
+    def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """See `Transport.wait_for_messages`.
 
-        Asks the server ten times a second over a connection of its own, so that a message is
-        noticed after 50 ms on the average. May be called beside all other methods.
-
-        Raises:
-            TransportUnavailable: the other side cannot be reached.
+        It polls the server ten times a second over a connection of its own, so that a message is
+        noticed after 50 ms on average.
         """
-        return self._waiting.wait(owners, seconds, _seconds())
+        return self._awaited_backlog.wait_for_change(contexts, seconds, self.timeout)
 
     @contextmanager
     def attached(self, context: Context) -> Iterator[None]:
-        """See `Transport.attached`; the server is only asked when `receive` is."""
-        consumer = Consumer(self._receiving, self._topology, context)
-        self._consumers[context.label] = consumer
+        """See `Transport.attached`; the server is first asked by `receive`."""
+        reader = QueueReader(self._receiving, self._topology, context)
+        self._readers[context.label] = reader
         try:
             yield
         finally:
-            del self._consumers[context.label]
-            consumer.close(_seconds())
+            del self._readers[context.label]
+            reader.close(self.timeout)
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
-        consumer = self._consumers[context.label]
-        found = consumer.receive(limit, _seconds())
-        self._declared[context.label] = consumer.opened
+        reader = self._readers[context.label]
+        found = reader.receive(limit, self.timeout)
+        self._declared[context.label] = reader.opened
         return found
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
         """See `Transport.acknowledge`."""
         if messages:
             last = max(message.receipt for message in messages)
-            self._consumers[context.label].acknowledge(last, _seconds())
-
-
-def _seconds() -> float:
-    return settings().publish_timeout.total_seconds()
+            self._readers[context.label].acknowledge(last, self.timeout)

@@ -1,4 +1,4 @@
-"""A look into the queues from outside: whether there is anything to be received."""
+"""How many messages wait in the queues, asked without receiving any of them."""
 
 from collections.abc import Sequence
 from time import monotonic, sleep
@@ -7,34 +7,34 @@ from typing import Final
 from outbox_inbox.contexts import Context
 
 from .connection import Connection, QuietChannel
-from .link import Link
+from .reconnector import Reconnector
 from .topology import Topology
 
-_PAUSE: Final = 0.1  # seconds between two looks
+_PAUSE: Final = 0.1  # seconds between two polls
 
 
-class Glance:
-    """Counts what waits in queues, over a connection that nobody else uses at the same time."""
+class Backlog:
+    """Counts the messages in queues, over a connection that no other thread uses at the same time."""
 
-    def __init__(self, link: Link, topology: Topology) -> None:
-        self._link = link
+    def __init__(self, reconnector: Reconnector, topology: Topology) -> None:
+        self._reconnector = reconnector
         self._topology = topology
         self._channel: QuietChannel | None = None
         self._connection: Connection | None = None
-        self._seen: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
-    def count(self, context: Context, seconds: float) -> int | None:
+    def count_messages(self, context: Context, timeout: float) -> int | None:
         """Return how many messages wait for a context, in one round trip; None: no such queue."""
-        with self._link.within(seconds) as connection:
+        with self._reconnector.connection(timeout) as connection:
             if self._channel is None or self._connection is not connection:
                 self._channel, self._connection = connection.open_channel(), connection
-            found = self._topology.ready(self._channel, context)
+            found = self._topology.queue_counts(self._channel, context)
         return None if found is None else found[0]
 
-    def wait(self, owners: Sequence[Context], seconds: float, timeout: float) -> bool:
-        """Look again and again until a queue has changed and is not empty; false: none has."""
+    def wait_for_change(self, contexts: Sequence[Context], seconds: float, timeout: float) -> bool:
+        """Poll until a queue has changed and is not empty; False if none has in time."""
         end = monotonic() + seconds
-        while not any(self._has_changed(each, timeout) for each in owners):
+        while not any(self._has_changed(each, timeout) for each in contexts):
             left = end - monotonic()
             if left <= 0:
                 return False
@@ -42,8 +42,8 @@ class Glance:
         return True
 
     def _has_changed(self, context: Context, timeout: float) -> bool:
-        # What is there and stays there, since its partition is paused, is no news.
-        found = self.count(context, timeout) or 0
-        before = self._seen.get(context.label, 0)
-        self._seen[context.label] = found
+        # Messages of a paused partition stay in the queue; they must not keep the process busy.
+        found = self.count_messages(context, timeout) or 0
+        before = self._counts.get(context.label, 0)
+        self._counts[context.label] = found
         return found not in (0, before)

@@ -1,8 +1,7 @@
-"""kombu's connection to RabbitMQ, with a deadline and with no trust in what strangers sent.
+"""kombu's connection to RabbitMQ, with a deadline, and safe from messages of other programs.
 
-kombu and py-amqp wait for an answer as long as the other side sends anything, and a heartbeat is
-something: a server that has run out of memory sends them for ever. Here, each read counts against
-one deadline.
+kombu and py-amqp wait for an answer as long as the server sends anything, heartbeats included: a
+server that has run out of memory sends them without end. Here every read counts against one deadline.
 """
 
 import os
@@ -29,54 +28,54 @@ _CHUNK: Final = 65_536  # bytes
 _MOMENT: Final = 0.05  # seconds
 
 
-class Writes:
-    """What goes to the server: frame by frame, or held back and sent many at once.
+class FrameWriter:
+    """Sends frames to the server: one by one, or many in one system call.
 
-    py-amqp passes each frame to the system on its own, which costs more than to make it.
+    py-amqp makes a system call for each frame, which costs more than making the frame.
     """
 
     def __init__(self, write: Callable[[Any], None], before: Callable[[], None]) -> None:
         self._write = write
         self._before = before
-        self._holding = False
-        self._held = bytearray()
+        self._batching = False
+        self._batch = bytearray()
 
     def write(self, frame: Any) -> None:
-        """Send a frame, or keep a copy of it; py-amqp uses its buffer again."""
-        if not self._holding:
+        """Send a frame, or copy it into the batch; py-amqp reuses its buffer."""
+        if not self._batching:
             self._write(frame)
             return
-        self._held += frame
-        if len(self._held) >= _CHUNK:
+        self._batch += frame
+        if len(self._batch) >= _CHUNK:
             self._flush()
 
-    def hold(self) -> None:
-        """Hold frames back from now on. Whoever waits for an answer has to release them before."""
-        self._holding = True
+    def begin_batch(self) -> None:
+        """Collect frames from now on. Call `send_batch` before waiting for an answer."""
+        self._batching = True
 
-    def release(self) -> None:
-        """Send what was held back, and hold no more."""
-        self._holding = False
+    def send_batch(self) -> None:
+        """Send the collected frames, and send each further one at once."""
+        self._batching = False
         self._flush()
 
     def _flush(self) -> None:
-        held, self._held = self._held, bytearray()
-        if held:
+        batch, self._batch = self._batch, bytearray()
+        if batch:
             self._before()
-            self._write(held)
+            self._write(batch)
 
 
 class QuietChannel(pyamqp.Channel):
-    """A channel that no delivery can disturb."""
+    """A channel that survives any delivery."""
 
     is_closing: bool
     events: dict[str, set[Callable[..., None]]]
     connection: "Connection"
 
     def dispatch_method(self, method_sig: Any, payload: Any, content: Any) -> Any:
-        """Hand over a delivery without reading its routing key, which may be no text at all.
+        """Pass on a delivery without decoding its routing key, which may not be text.
 
-        What is delivered while the channel closes goes back into its queue.
+        A delivery that arrives while the channel closes returns to its queue.
         """
         if method_sig != spec.Basic.Deliver:
             return super().dispatch_method(method_sig, payload, content)
@@ -87,7 +86,7 @@ class QuietChannel(pyamqp.Channel):
         return deliver(consumer, tag, again, None, None, content)
 
     def publish(self, message: Message, exchange: str, key: str, *, mandatory: bool) -> None:
-        """Publish without a look at what the server has said, which `basic_publish` takes first."""
+        """Publish without first reading from the server, as `basic_publish` does."""
         arguments = (0, exchange, key, mandatory, False)
         self.send_method(spec.Basic.Publish, "Bssbb", arguments, message)
 
@@ -98,38 +97,38 @@ class QuietChannel(pyamqp.Channel):
 
 
 class Connection(pyamqp.Connection):
-    """A connection with a deadline, which no message can break that a stranger sent.
+    """A connection with a deadline, which a malformed message cannot break.
 
     Attributes:
-        deadline: of the monotonic clock; no read goes on after it.
-        blocked: the server has run out of memory or disk, and takes nothing.
+        deadline: on the monotonic clock; every read and write ends by then.
+        blocked: the server has run out of memory or disk, and accepts nothing.
     """
 
     Channel = QuietChannel
     server_properties: dict[str, Any]
     frame_max: int
-    writes: Writes
+    frames: FrameWriter
 
     def __init__(self, *, deadline: float, **options: Any) -> None:
         self.deadline = deadline
         self.blocked = False
         super().__init__(
-            on_blocked=lambda _reason: self._block(state=True),
-            on_unblocked=lambda: self._block(state=False),
+            on_blocked=lambda _reason: self._set_blocked(state=True),
+            on_unblocked=lambda: self._set_blocked(state=False),
             frame_writer=self._writer,
             **options,
         )
 
     def _writer(self, _: Any, transport: Any) -> Any:
-        self.writes = Writes(transport.write, self.limit_writes)
-        return frame_writer(self, self.writes)
+        self.frames = FrameWriter(transport.write, self.limit_writes)
+        return frame_writer(self, self.frames)
 
-    def _block(self, *, state: bool) -> None:
+    def _set_blocked(self, *, state: bool) -> None:
         self.blocked = state
 
     @property
     def version(self) -> tuple[int, ...]:
-        """The version of the server, such as (3, 10, 8); empty when it does not say."""
+        """The version of the server, such as (3, 10, 8); empty if unknown."""
         given = str(self.server_properties.get("version", ""))
         return tuple(int(number) for number in re.findall(r"\d+", given)[:3])
 
@@ -139,20 +138,20 @@ class Connection(pyamqp.Connection):
         return cast(QuietChannel, channel)
 
     def limit_writes(self) -> None:
-        """Let no write go on after the deadline."""
+        """Let every write end by the deadline."""
         if self.sock is not None:
-            self.sock.settimeout(self.left())
+            self.sock.settimeout(self.time_left())
 
-    def leave(self) -> None:
+    def detach_socket(self) -> None:
         """Close the socket in this process only: after a fork it is the parent's as well."""
         if self.connected and self.sock is not None:
             os.close(self.sock.detach())
 
-    def left(self) -> float:
-        """Return the seconds that are left.
+    def time_left(self) -> float:
+        """Return the seconds until the deadline.
 
         Raises:
-            TimeoutError: none are.
+            TimeoutError: it has passed.
         """
         left = self.deadline - monotonic()
         if left <= 0:
@@ -160,8 +159,8 @@ class Connection(pyamqp.Connection):
         return left
 
     def blocking_read(self, timeout: float | None = None) -> Any:
-        """Read a frame; whatever waits for an answer comes through here."""
-        left = self.left()
+        """Read a frame; every wait for an answer of the server ends up here."""
+        left = self.time_left()
         with self.transport.having_timeout(left if timeout is None else min(timeout, left)):
             frame = self.transport.read_frame()
         try:
@@ -171,14 +170,14 @@ class Connection(pyamqp.Connection):
                 raise
             return self.on_inbound_frame(_without_properties(frame, error))
 
-    def read_what_is_there(self) -> None:
-        """Take what has arrived so far; half a frame stays for later."""
-        # Not with a time-out of 0: py-amqp then spins until the other half has come.
+    def read_available(self) -> None:
+        """Read the frames that have arrived; half a frame is left for later."""
+        # Not with a time-out of 0: py-amqp would then spin until the other half arrives.
         with suppress(TimeoutError):
-            while self._has_something():
+            while self._can_read():
                 self.blocking_read(_MOMENT)
 
-    def _has_something(self) -> bool:
+    def _can_read(self) -> bool:
         sock = self.sock
         if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return True
@@ -190,17 +189,17 @@ class Connection(pyamqp.Connection):
 def _without_properties(frame: Any, error: Exception) -> Any:
     """Return the header frame of a message whose properties py-amqp cannot decode.
 
-    It would raise at each redelivery, and nothing behind the message would ever be received: a
-    time stamp beyond the year 9999 in a header is enough.
+    It would raise at each redelivery, and block every message behind this one: a time stamp after the
+    year 9999 in a header is enough.
     """
     kind, channel, header = frame
-    why = {PREFIX + UNREADABLE: f"{type(error).__name__}: {error}"[:500]}
+    reason = {PREFIX + UNREADABLE: f"{type(error).__name__}: {error}"[:500]}
     (class_id, body_size) = unpack_from(">HxxQ", header)
-    table = pack(">HxxQH", class_id, body_size, _HAS_HEADERS) + dumps("F", (why,))
+    table = pack(">HxxQH", class_id, body_size, _HAS_HEADERS) + dumps("F", (reason,))
     return kind, channel, table
 
 
 class Driver(pyamqp.Transport):
-    """kombu's driver for RabbitMQ with our connections."""
+    """kombu's driver for RabbitMQ, with the connections of this module."""
 
     Connection = Connection

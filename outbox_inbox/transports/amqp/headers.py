@@ -1,4 +1,4 @@
-"""CloudEvents attributes as AMQP properties and headers, and back from whatever a stranger sent."""
+"""CloudEvents attributes as AMQP properties and headers, and back from any message at all."""
 
 import json
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from outbox_inbox.transports.base import ReceivedMessage
 
 PREFIX: Final = "cloudEvents:"
 UNREADABLE: Final = "unreadable"
-"""The attribute that says what was wrong with properties that cannot be decoded."""
+"""The attribute with the error, for properties that cannot be decoded."""
 
 _ALSO_READ: Final = "cloudEvents_"  # the other prefix that the AMQP binding of CloudEvents allows
 _PERSISTENT: Final = 2
 
 
-def outgoing(attributes: Mapping[str, str], data: bytes) -> Message:
+def amqp_message(attributes: Mapping[str, str], data: bytes) -> Message:
     """Return the message for some attributes; it survives a restart of the server."""
     return Message(
         data,
@@ -31,7 +31,7 @@ def outgoing(attributes: Mapping[str, str], data: bytes) -> Message:
 
 
 def size_of(attributes: Mapping[str, str]) -> int:
-    """Return about how many bytes the header frame takes, rather too many than too few."""
+    """Return about how many bytes the header frame takes, rounded up."""
     overhead = len(PREFIX) + 8
     return 64 + sum(
         len(name) + len(value.encode(errors="surrogatepass")) + overhead
@@ -39,8 +39,8 @@ def size_of(attributes: Mapping[str, str]) -> int:
     )
 
 
-def received(message: Message) -> ReceivedMessage:
-    """Return a delivery as its attributes and bytes; never raises, whatever it holds."""
+def received_message(message: Message) -> ReceivedMessage:
+    """Return a delivery as its attributes and bytes; never raises, whatever it contains."""
     headers = message.properties.get("application_headers")
     attributes: dict[str, str] = {}
     for name, value in (headers or {}).items():
@@ -50,7 +50,7 @@ def received(message: Message) -> ReceivedMessage:
     content_type = message.properties.get("content_type")
     if content_type:
         attributes["datacontenttype"] = content_type
-    # A message without a body has the text that py-amqp begins with.
+    # Without a body py-amqp leaves an empty text there.
     data = message.body if isinstance(message.body, bytes) else b""
     return ReceivedMessage(receipt=message.delivery_tag, attributes=attributes, data=data)
 
@@ -64,7 +64,7 @@ def _attribute(name: object) -> str | None:
 
 
 def text_of(value: object) -> str:
-    """Return a header's value as text: numbers as digits, tables as JSON, anything at all."""
+    """Return a header's value as text: numbers as digits, tables as JSON; never raises."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):

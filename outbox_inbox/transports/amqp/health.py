@@ -1,4 +1,4 @@
-"""What can be seen from outside that is wrong with a RabbitMQ, before it costs a message."""
+"""What is wrong with a RabbitMQ server or its queues, before it costs a message."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,52 +6,56 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 
 from .connection import Connection
-from .link import Link
 from .options import Options
+from .reconnector import Reconnector
 from .topology import QUORUM_SINCE, Topology
 
 
 def problems(
-    link: Link, topology: Topology, options: Options, owners: Sequence[Context], seconds: float
+    reconnector: Reconnector,
+    topology: Topology,
+    options: Options,
+    users: Sequence[Context],
+    timeout: float,
 ) -> Iterator[str]:
     """Yield what is wrong, each as a sentence with a way out.
 
     Raises:
         TransportUnavailable: the server cannot be reached.
     """
-    with link.within(seconds) as connection:
-        found = list(_of_the_server(connection, options))
+    with reconnector.connection(timeout) as connection:
+        found = list(_server_problems(connection, options))
     yield from found
-    for context in owners:
-        with link.within(seconds) as connection:
+    for context in users:
+        with reconnector.connection(timeout) as connection:
             channel = connection.open_channel()
-            made = topology.ready(channel, context) is not None
+            exists = topology.queue_counts(channel, context) is not None
             channel.close()
-        if made:
-            yield from _of_the_queue(link, topology, context, seconds)
+        if exists:
+            yield from _queue_problems(reconnector, topology, context, timeout)
 
 
-def _of_the_server(connection: Connection, options: Options) -> Iterator[str]:
+def _server_problems(connection: Connection, options: Options) -> Iterator[str]:
     properties = connection.server_properties
     product = properties.get("product")
     if product != "RabbitMQ":
-        yield f"The server is {product}, not RabbitMQ: nothing here was tried with it"
+        yield f"The server is {product}, not RabbitMQ: this transport is untested with it"
     if not (properties.get("capabilities") or {}).get("publisher_confirms"):
-        yield "The server offers no publisher confirms: messages can get lost; use RabbitMQ"
+        yield "The server has no publisher confirms, so messages can get lost; use RabbitMQ"
     if options.queue_type == "quorum" and connection.version < QUORUM_SINCE:
         version = ".".join(map(str, connection.version))
         yield (
-            f"RabbitMQ {version} has no quorum queues, so its queues are classic ones on one node: "
-            'upgrade to 3.8 or later, or set QUEUE_TYPE to "classic" to say that you know'
+            f"RabbitMQ {version} has no quorum queues, so its queues are classic ones on one node; "
+            'upgrade to 3.8 or later, or set QUEUE_TYPE to "classic" to accept that'
         )
 
 
-def _of_the_queue(
-    link: Link, topology: Topology, context: Context, seconds: float
+def _queue_problems(
+    reconnector: Reconnector, topology: Topology, context: Context, timeout: float
 ) -> Iterator[str]:
-    """Declare once more what is there, which tells whether it is what it should be."""
+    """Declare an existing queue again, which fails unless it is as it should be."""
     try:
-        with link.within(seconds) as connection:
+        with reconnector.connection(timeout) as connection:
             topology.declare_subscriber(connection.open_channel(), context)
     except TransportUnavailable as problem:
         yield str(problem)

@@ -1,4 +1,4 @@
-"""What a project may say about its RabbitMQ, read once and refused by name where it is wrong."""
+"""LOCATION and OPTIONS of a RabbitMQ transport, read once; every mistake is reported by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,8 +8,7 @@ from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from outbox_inbox.conf import TransportSettings
-from outbox_inbox.conf.section import Section
-from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.conf.section import Section, checked_section
 
 QueueType = Literal["quorum", "classic"]
 Unroutable = Literal["refuse", "drop"]
@@ -24,15 +23,15 @@ class Options:
     """LOCATION and OPTIONS of a transport; the key of a field is its name in capitals.
 
     Fields:
-        location: the URL; hidden in ``repr``, since it may hold a password.
+        location: the URL; not in ``repr``, since it may contain a password.
         prefix: of the exchanges, before the label of the publishing context; default ``events``.
         queue_prefix: of the queues, before the label of the subscriber; default ``inbox``.
         queue_type: "quorum" (default; classic on a server before 3.8) or "classic".
-        unroutable: what becomes of a message that no queue wants: "refuse" (default) is a failed
-            attempt, "drop" counts as sent.
-        heartbeat: after about twice this time the server drops a silent process; default 20 s.
+        unroutable: a message that no queue is bound for is a failed attempt ("refuse", default) or
+            counts as sent ("drop").
+        heartbeat: the server drops a silent process after about twice this time; default 20 s.
         ssl: arguments of py-amqp's TLS such as ``ca_certs``, ``certfile`` and ``keyfile``, for
-            ``amqps://``; the server's certificate and name are verified unless they say otherwise.
+            ``amqps://``; the certificate and the name of the server are verified by default.
     """
 
     location: str = field(repr=False)
@@ -55,62 +54,58 @@ class Options:
 
     @property
     def shown(self) -> str:
-        """The server's address, fit for logs: without user and password."""
+        """The address of the server for logs, without user and password."""
         parts = urlsplit(self.location)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2] or 'localhost'}{parts.path}"
 
 
-def read(settings: TransportSettings) -> Options:
-    """Return the options of a transport.
+def read_options(settings: TransportSettings) -> Options:
+    """Return the options of a transport, read and checked.
 
     Raises:
         SettingsError: with all mistakes at once, one a line.
     """
-    problems: list[str] = []
-    section = Section("OPTIONS of the RabbitMQ transport", settings.options, problems, _KEYS)
     default = Options(location=settings.location)
-    choose = section.choice
-    found = replace(
-        default,
-        prefix=section.text("PREFIX", "a name") or default.prefix,
-        queue_prefix=section.text("QUEUE_PREFIX", "a name") or default.queue_prefix,
-        queue_type=cast(QueueType, choose("QUEUE_TYPE", get_args(QueueType)) or "quorum"),
-        unroutable=cast(Unroutable, choose("UNROUTABLE", get_args(Unroutable)) or "refuse"),
-        heartbeat=section.duration("HEARTBEAT", default.heartbeat, _LONGEST),
-        ssl=_named(section.section("SSL")),
-    )
-    if found.heartbeat < timedelta(seconds=1):
-        section.refuse("HEARTBEAT", "a timedelta of at least a second")
-    if problem := _of_location(settings.location):
-        problems.append(problem)
-    if problems:
-        raise SettingsError("\n".join(problems))
+    with checked_section("OPTIONS of the RabbitMQ transport", settings.options, _KEYS) as section:
+        choose = section.choice
+        found = replace(
+            default,
+            prefix=section.text("PREFIX", "a name") or default.prefix,
+            queue_prefix=section.text("QUEUE_PREFIX", "a name") or default.queue_prefix,
+            queue_type=cast(QueueType, choose("QUEUE_TYPE", get_args(QueueType)) or "quorum"),
+            unroutable=cast(Unroutable, choose("UNROUTABLE", get_args(Unroutable)) or "refuse"),
+            heartbeat=section.duration("HEARTBEAT", default.heartbeat, _LONGEST),
+            ssl=_string_keys(section.section("SSL")),
+        )
+        if found.heartbeat < timedelta(seconds=1):
+            section.add_problem("HEARTBEAT", "a timedelta of at least a second")
+        if problem := _location_problem(settings.location):
+            section.problems.append(problem)
     return found
 
 
-def _named(section: Section) -> Mapping[str, Any]:
+def _string_keys(section: Section) -> Mapping[str, Any]:
     return MappingProxyType({name: section.values[name] for name in section.names()})
 
 
-def _of_location(location: str) -> str | None:
-    """Return what is wrong with a URL, without repeating any of it but its scheme."""
+def _location_problem(location: str) -> str | None:
+    """Return what is wrong with a URL, without any part of it but its scheme."""
     scheme, separator, rest = location.partition("://")
     if not separator or scheme not in _SCHEMES:
-        # kombu would take any broker it knows: its topic exchange on Redis loses messages.
+        # kombu would accept any broker it knows: its topic exchange on Redis loses messages.
         shown = f"the scheme {scheme!r}" if separator else "no scheme"
         return (
             f"The LOCATION of the RabbitMQ transport has {shown}; expected amqp:// or amqps://: "
-            "it speaks AMQP to RabbitMQ and uses no other transport of kombu's"
+            "it uses no other transport of kombu's"
         )
     if set(";?#") & set(rest) or "@" in urlsplit(location).path:
         return (
-            "The LOCATION of the RabbitMQ transport is no plain URL; expected "
+            "The LOCATION of the RabbitMQ transport is not a plain URL; expected "
             f"{scheme}://user:password@host:port/virtual-host, with special characters of the "
-            "password percent-encoded (settings go into OPTIONS, and a cluster stands behind one "
-            "name)"
+            "password percent-encoded (options go into OPTIONS, and a cluster needs one name)"
         )
     try:
         urlsplit(location).port  # noqa: B018  raises
     except ValueError:
-        return "The LOCATION of the RabbitMQ transport has a port that is no number"
+        return "The LOCATION of the RabbitMQ transport has a port that is not a number"
     return None

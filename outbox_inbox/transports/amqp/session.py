@@ -1,4 +1,7 @@
-"""What holds as long as one publishing connection does: confirmations, and what was found out."""
+"""The state of one publishing connection: open confirmations, and the routes that are known.
+
+A message counts as sent only after its confirmation (rule O1), and both end with the connection.
+"""
 
 from itertools import takewhile
 
@@ -9,8 +12,15 @@ from .connection import Connection, QuietChannel
 from .topology import Topology
 
 
-class Confirms:
-    """What the server has said about the messages that were published on a channel."""
+class Confirmations:
+    """The answers of the server to the messages that were published on a channel.
+
+    Attributes:
+        published: how many were published; the number of the last one.
+        open: numbers of the messages that are not confirmed yet, in order.
+        returned: message id -> why the server returned the message.
+        nacked: the server could not store a message.
+    """
 
     def __init__(self) -> None:
         self.published = 0
@@ -18,74 +28,75 @@ class Confirms:
         self.returned: dict[str, str] = {}
         self.nacked = False
 
-    def listen(self, channel: QuietChannel) -> None:
-        """Ask the server for confirmations, and take them."""
+    def enable(self, channel: QuietChannel) -> None:
+        """Ask the server for confirmations on a channel, and collect them."""
         channel.confirm_select()
-        channel.events["basic_ack"].add(self._ack)
-        channel.events["basic_nack"].add(self._nack)
-        channel.events["basic_return"].add(self._return)
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
 
-    def expect(self) -> None:
-        """Count a message; the server counts along."""
+    def count_message(self) -> None:
+        """Number a message that is about to be published; the server numbers them the same way."""
         self.published += 1
         self.open[self.published] = None
 
-    def _ack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
+    def _on_ack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
         if not multiple:
             self.open.pop(tag, None)
             return
-        last = tag or self.published  # 0 stands for all
+        last = tag or self.published  # 0 means all
         for number in list(takewhile(lambda each: each <= last, self.open)):
             del self.open[number]
 
-    def _nack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
+    def _on_nack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
         self.nacked = True
-        self._ack(tag, multiple)
+        self._on_ack(tag, multiple)
 
-    def _return(self, error: Exception, _exchange: str, _key: str, message: object) -> None:
-        # Comes before the confirmation of the same message.
+    def _on_return(self, error: Exception, _exchange: str, _key: str, message: object) -> None:
+        # Arrives before the confirmation of the same message.
         message_id = getattr(message, "properties", {}).get("message_id", "")
         self.returned[message_id] = getattr(error, "reply_text", None) or str(error)
 
 
 class Session:
-    """A channel with confirmations, and what is known about its exchanges.
+    """A channel with confirmations, and the exchanges and routes that are known to exist.
 
     Attributes:
-        routed: types of which a message has found a queue.
+        routed: types of which a message has reached a queue.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.channel = connection.open_channel()
-        self.confirms = Confirms()
-        self.confirms.listen(self.channel)
+        self.confirmations = Confirmations()
+        self.confirmations.enable(self.channel)
         self.routed: set[str] = set()
-        self._prepared: set[str] = set()
+        self._declared: set[str] = set()
 
-    def prepare(self, topology: Topology, source: Context) -> None:
-        """Declare what a source needs, once."""
-        if source.label not in self._prepared:
-            # Not on our channel: what RabbitMQ refuses to declare would end the confirmations.
+    def declare_source(self, topology: Topology, source: Context) -> None:
+        """Declare the exchange and the queues of a source, once."""
+        if source.label not in self._declared:
+            # On another channel: RabbitMQ closes a channel whose declaration it refuses, and the
+            # confirmations would end with it.
             channel = self.connection.open_channel()
             topology.declare_source(channel, source)
             channel.close()
-            self._prepared.add(source.label)
+            self._declared.add(source.label)
 
-    def forget(self) -> None:
-        """Declare anew and believe in no route: a queue or a binding is not there (any more)."""
-        self._prepared.clear()
+    def forget_routes(self) -> None:
+        """Declare everything again: a queue or a binding is missing."""
+        self._declared.clear()
         self.routed.clear()
 
-    def settle(self) -> None:
-        """Wait for every confirmation that is still to come.
+    def await_confirmations(self) -> None:
+        """Send what was collected, and wait until every message is confirmed.
 
         Raises:
-            TransportUnavailable: the server could not keep a message.
+            TransportUnavailable: the server could not store a message.
         """
-        confirms = self.confirms
-        self.connection.writes.release()
-        while confirms.open:
+        confirmations = self.confirmations
+        self.connection.frames.send_batch()
+        while confirmations.open:
             self.connection.drain_events()
-        if confirms.nacked:
-            raise TransportUnavailable("RabbitMQ could not keep a message (basic.nack)")
+        if confirmations.nacked:
+            raise TransportUnavailable("RabbitMQ could not store a message (basic.nack)")

@@ -1,4 +1,4 @@
-"""Which exchanges and queues there are, what they are called, and how they are tied together."""
+"""The names of the exchanges and queues, and their declarations and bindings."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,16 @@ from .options import Options
 QUORUM_SINCE: Final = (3, 8)
 LIMITS_SINCE: Final = (4, 0)
 WRITTEN_AFTER: float = 1.5
-"""Seconds between the making of quorum queues and their binding.
+"""Seconds between the declaration of quorum queues and their binding.
 
-RabbitMQ writes down where the log of a new quorum queue lies when it has been left alone for up to a
-second. Killed before, it comes up with a queue that has no leader, and what it had confirmed for that
-queue is gone; so nothing may be routed there earlier.
+RabbitMQ stores where the log of a new quorum queue is only after up to a second without further work. If it
+is killed before, the queue has no leader after the restart, and its confirmed messages are lost; so
+nothing may be routed there earlier.
 """
 
 
 class Topology:
-    """Names and declares what the contexts of one transport need; declaring twice is harmless."""
+    """Names and declares what the contexts of one transport need; a second declaration is harmless."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -46,10 +46,10 @@ class Topology:
     def declare_source(self, channel: QuietChannel, source: Context) -> None:
         """Declare the exchange of a source, and the queues of the subscribers that are known here.
 
-        So what is published before a subscriber has ever run waits for it.
+        So a message that is published before a subscriber has ever run waits for it.
 
         Raises:
-            TransportUnavailable: one exists already, and is another sort of thing.
+            TransportUnavailable: one exists already, with other properties.
         """
         self._declare_exchange(channel, source.label)
         self._declare_all(channel, list(self.subscribers(source)))
@@ -57,36 +57,32 @@ class Topology:
     def declare_subscriber(self, channel: QuietChannel, context: Context) -> int:
         """Declare the queue of a subscriber and bind it; return how many messages are ready in it.
 
-        Every version of a contract comes, also one that its publisher will only have later.
+        It is bound for every version of a contract, also for those that its publisher adds later.
 
         Raises:
-            TransportUnavailable: it exists already, and is another sort of queue.
+            TransportUnavailable: the queue exists already, with other arguments.
         """
         return self._declare_all(channel, [context])[0]
 
     def _declare_all(self, channel: QuietChannel, subscribers: Sequence[Context]) -> list[int]:
-        """Declare queues and bind them, new ones only when RabbitMQ has written them down."""
-        new = [each for each in subscribers if self.ready(channel, each) is None]
+        """Declare queues and bind them, new ones only after RabbitMQ has stored them."""
+        new = [each for each in subscribers if self.queue_counts(channel, each) is None]
         found = [self._declare_queue(channel, each) for each in subscribers]
-        if new and self.arguments(channel.connection)["x-queue-type"] == "quorum":
+        if new and self.queue_arguments(channel.connection)["x-queue-type"] == "quorum":
             time.sleep(WRITTEN_AFTER)
         for context in subscribers:
-            self._bind(channel, context)
+            self._bind_queue(channel, context)
         return found
 
-    def _bind(self, channel: QuietChannel, context: Context) -> None:
+    def _bind_queue(self, channel: QuietChannel, context: Context) -> None:
         for label in sorted(context.sources):
             self._declare_exchange(channel, label)
         for name in sorted(context.subscribed):
             exchange = self.exchange(name.partition(".")[0])
             channel.queue_bind(self.queue(context), exchange, f"{name}.*")
 
-    def ready(self, channel: QuietChannel, context: Context) -> tuple[int, int] | None:
-        """Return how many messages wait in a subscriber's queue, and how many consumers it has.
-
-        Returns:
-            None when there is no such queue.
-        """
+    def queue_counts(self, channel: QuietChannel, context: Context) -> tuple[int, int] | None:
+        """Return how many messages and how many consumers a subscriber's queue has; None: no queue."""
         try:
             return channel.declare(self.queue(context), passive=True)
         except NotFound:
@@ -98,46 +94,47 @@ class Topology:
             channel.exchange_declare(name, "topic", durable=True, auto_delete=False)
         except PreconditionFailed as error:
             raise TransportUnavailable(
-                f"the exchange {name!r} exists already and is no durable topic exchange "
+                f"the exchange {name!r} exists already and is not a durable topic exchange "
                 f"({error.reply_text}); delete it, or choose another PREFIX"
             ) from error
 
     def _declare_queue(self, channel: QuietChannel, context: Context) -> int:
-        arguments = self.arguments(channel.connection)
+        arguments = self.queue_arguments(channel.connection)
         try:
             return self._declare(channel, context, arguments)
         except PreconditionFailed as error:
             if "x-delivery-limit" not in arguments or "x-delivery-limit" not in str(error):
-                raise self._another(context, error) from error
-        # It was made when the server was older. See `problems` of the transport.
+                raise self._other_arguments(context, error) from error
+        # The queue was declared when the server was older than RabbitMQ 4.
         del arguments["x-delivery-limit"]
         try:
             return self._declare(channel, context, arguments)
         except PreconditionFailed as error:
-            raise self._another(context, error) from error
+            raise self._other_arguments(context, error) from error
 
     def _declare(self, channel: QuietChannel, context: Context, arguments: dict[str, Any]) -> int:
         name = self.queue(context)
         return channel.declare(name, durable=True, auto_delete=False, arguments=arguments)[0]
 
-    def _another(self, context: Context, error: PreconditionFailed) -> TransportUnavailable:
+    def _other_arguments(self, context: Context, error: PreconditionFailed) -> TransportUnavailable:
         return TransportUnavailable(
             f"the queue {self.queue(context)!r} exists already with other arguments "
-            f"({error.reply_text}); let it run empty and delete it, set QUEUE_TYPE to what it is, "
+            f"({error.reply_text}); drain and delete it, set QUEUE_TYPE to its type, "
             "or choose another QUEUE_PREFIX"
         )
 
-    def arguments(self, connection: Connection) -> dict[str, Any]:
-        """Return the arguments of a queue, by what the server offers."""
+    def queue_arguments(self, connection: Connection) -> dict[str, Any]:
+        """Return the arguments of a queue, as far as the server supports them."""
         version = connection.version
         quorum = self._options.queue_type == "quorum" and version >= QUORUM_SINCE
         arguments: dict[str, Any] = {
             "x-queue-type": "quorum" if quorum else "classic",
-            # The partition lock has one receiver; the server sees to it until a dead one is gone.
+            # The partition lock admits one receiver; while the connection of a dead one still
+            # exists, only the server can keep messages from it and in order.
             "x-single-active-consumer": True,
         }
         if quorum and version >= LIMITS_SINCE:
-            # RabbitMQ 4 drops a message that came back twenty times, and -1 means never. In
-            # RabbitMQ 3 it would mean at once.
+            # RabbitMQ 4 drops a message after twenty redeliveries; -1 means never. In RabbitMQ 3
+            # it would mean at once.
             arguments["x-delivery-limit"] = -1
         return arguments

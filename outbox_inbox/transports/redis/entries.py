@@ -15,17 +15,17 @@ from ..base import OutgoingMessage, ReceivedMessage
 DATA = b"data"
 _PREFIX = "ce_"
 _SAME = frozenset(("specversion", "source", "type", "datacontenttype"))
-"""Attributes that are the same for a great many messages."""
+"""Attributes that have the same value in very many messages."""
 
 
 class Receipt(NamedTuple):
-    """Where a message stands: what is needed to acknowledge it."""
+    """The position of a message: what is needed to acknowledge it."""
 
     stream: str
     id: bytes
 
 
-def append(stream: str, source: Context, message: OutgoingMessage) -> str:
+def append_command(stream: str, source: Context, message: OutgoingMessage) -> str:
     """Return the command that appends a message to a stream, as it goes over the wire."""
     attributes = wire.attributes_of(source, message)
     fields = [
@@ -36,7 +36,7 @@ def append(stream: str, source: Context, message: OutgoingMessage) -> str:
 
 
 def _bulk(value: str) -> str:
-    # The length is that of the UTF-8; most texts are ASCII, and Python knows of each whether it is.
+    # The length counts the bytes of UTF-8; most texts are ASCII, and Python knows which are.
     size = len(value) if value.isascii() else len(value.encode())
     return f"${size}\r\n{value}\r\n"
 
@@ -59,11 +59,11 @@ def _same(attribute: str, value: str) -> str:
 _DATA = _bulk("data")
 
 
-def received(stream: str, id_: bytes, fields: Sequence[bytes]) -> ReceivedMessage:
-    """Return an entry as a message, whoever wrote it.
+def received_message(stream: str, id_: bytes, fields: Sequence[bytes]) -> ReceivedMessage:
+    """Return an entry as a message, whatever program wrote it.
 
-    A field that we do not know is kept under a name that no attribute can have. Bytes that are
-    no UTF-8 stay what they are (``surrogateescape``): what to think of them is for others to say.
+    An unknown field is kept under a name that no attribute can have. Bytes that are not UTF-8 are
+    kept as they are (``surrogateescape``); the receiver decides whether to quarantine the message.
     """
     attributes: dict[str, str] = {}
     data = b""

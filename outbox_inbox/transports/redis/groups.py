@@ -1,11 +1,11 @@
-"""How far the consumer groups of a stream have read, as the server tells it."""
+"""Replies about the consumer groups of a stream: how far each of them has read."""
 
 from typing import Any, NamedTuple
 
-from .link import ResponseError
+from .client import ResponseError
 
 Id = tuple[int, int]
-"""The id of an entry: when it was written, in milliseconds since 1970, and a number."""
+"""The id of an entry: milliseconds since 1970 at which it was written, and a number."""
 
 
 class Group(NamedTuple):
@@ -24,16 +24,16 @@ class Group(NamedTuple):
     lag: int | None
 
 
-def groups_of(answer: Any) -> list[Group]:
-    """Return the groups in an answer to ``XINFO GROUPS``; none if there is no such stream."""
-    if isinstance(answer, ResponseError):
+def groups_of(reply: Any) -> list[Group]:
+    """Return the groups in a reply to ``XINFO GROUPS``; empty if the stream does not exist."""
+    if isinstance(reply, ResponseError):
         return []
-    return [_group(dict(zip(each[::2], each[1::2], strict=True))) for each in answer]
+    return [_group(dict(zip(each[::2], each[1::2], strict=True))) for each in reply]
 
 
-def oldest_pending(answer: Any) -> Id | None:
-    """Return the first pending entry in an answer to ``XPENDING``; None: there is none."""
-    return parse_id(answer[1]) if answer[1] else None
+def oldest_pending(reply: Any) -> Id | None:
+    """Return the first pending entry in a reply to ``XPENDING``; None if nothing is pending."""
+    return parse_id(reply[1]) if reply[1] else None
 
 
 def parse_id(value: bytes) -> Id:
@@ -42,15 +42,15 @@ def parse_id(value: bytes) -> Id:
     return int(milliseconds), int(number or 0)
 
 
-def shown_id(value: Id) -> str:
+def id_text(value: Id) -> str:
     """Return an id as the server takes it."""
     return f"{value[0]}-{value[1]}"
 
 
-def _group(told: dict[bytes, Any]) -> Group:
+def _group(info: dict[bytes, Any]) -> Group:
     return Group(
-        label=told[b"name"].decode("utf-8", "replace"),
-        pending=told[b"pending"],
-        delivered=parse_id(told[b"last-delivered-id"]),
-        lag=told.get(b"lag"),  # Redis 6 does not say it
+        label=info[b"name"].decode("utf-8", "replace"),
+        pending=info[b"pending"],
+        delivered=parse_id(info[b"last-delivered-id"]),
+        lag=info.get(b"lag"),  # absent in Redis 6
     )

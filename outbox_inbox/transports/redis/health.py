@@ -1,4 +1,4 @@
-"""What is wrong with a Redis server, or with those who read from it, as far as it tells."""
+"""What is wrong with a Redis server, or with the groups that read from it, before it costs messages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -6,124 +6,134 @@ from typing import Any
 
 from outbox_inbox.contexts import Context
 
-from .groups import Group, Id, groups_of, oldest_pending, parse_id, shown_id
-from .link import Link, ResponseError, command
+from .client import HIREDIS_AVAILABLE, Client, ResponseError, command
+from .groups import Group, Id, groups_of, id_text, oldest_pending, parse_id
 from .options import Options
-from .streams import Streams
+from .stream_names import StreamNames
 
-_OLDEST = (7, 0)
+_MINIMUM = (7, 0)
 
 
 def problems(
-    link: Link, streams: Streams, users: Sequence[Context], options: Options
+    client: Client, streams: StreamNames, users: Sequence[Context], options: Options
 ) -> Iterator[str]:
     """Yield what is wrong, each as a sentence with a way out.
 
     Raises:
         TransportUnavailable: the server cannot be reached.
     """
-    told, save = link.ask(command("INFO"), command("CONFIG", "GET", "save"))
-    link.check([told])
-    info = _info(told)
-    for problem in (_version(info), _role(info), _persistence(info, save), _eviction(info)):
-        if problem:
-            yield f"Redis at {link.place} {problem}"
+    if not HIREDIS_AVAILABLE:
+        yield (
+            "The package hiredis is not installed: receiving from Redis works, but parsing takes "
+            "many times as long; pip install 'outbox_inbox[redis]'"
+        )
+    reply, save = client.ask(command("INFO"), command("CONFIG", "GET", "save"))
+    client.check([reply])
+    info = _info(reply)
+    checks = (
+        _version_problem(info),
+        _role_problem(info),
+        _persistence_problem(info, save),
+        _eviction_problem(info),
+    )
+    for problem in filter(None, checks):
+        yield f"Redis at {client.address} {problem}"
     if _is_clustered(info):
-        return  # the streams are on any of its nodes
-    names = _names(streams, users)
-    yield from _forbidden(link, names)
-    yield from _behind(link, names, options.max_age)
+        return  # each stream may be on another node
+    names = _used_streams(streams, users)
+    yield from _trimming_problems(client, names)
+    yield from _lagging_groups(client, names, options.max_age)
 
 
-def _info(answer: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in answer.decode("utf-8", "replace").splitlines())
+def _info(reply: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
     return {name: value for name, _, value in lines if value}
 
 
-def _version(info: Mapping[str, str]) -> str | None:
+def _version_problem(info: Mapping[str, str]) -> str | None:
     found = info.get("redis_version", "")
     numbers = tuple(int(each) for each in found.split(".")[:2] if each.isdecimal())
-    if numbers >= _OLDEST:
+    if numbers >= _MINIMUM:
         return None
-    return f"is version {found or 'unknown'}; use 7.0 or newer, which counts what is unread"
+    return f"is version {found or 'unknown'}; use 7.0 or newer, which counts unread entries"
 
 
 def _is_clustered(info: Mapping[str, str]) -> bool:
     return info.get("cluster_enabled") == "1"
 
 
-def _role(info: Mapping[str, str]) -> str | None:
+def _role_problem(info: Mapping[str, str]) -> str | None:
     if _is_clustered(info):
         return (
-            "is part of a cluster, which this transport does not know how to follow; use a single "
-            "server with a replica"
+            "is part of a cluster, which this transport does not support; use a single server with "
+            "a replica"
         )
     if info.get("role", "master") != "master":
-        return "is a replica, which takes no messages; give the URL of its primary"
+        return "is a replica, which accepts no writes; set the URL of its primary"
     return None
 
 
-def _persistence(info: Mapping[str, str], save: Any) -> str | None:
+def _persistence_problem(info: Mapping[str, str], save: Any) -> str | None:
     if info.get("aof_enabled") == "1":
         return None
     snapshots = not isinstance(save, ResponseError) and bool(save) and bool(save[1])
-    since = "since its last snapshot" if snapshots else "that it holds"
+    lost = "all messages since its last snapshot" if snapshots else "all its messages"
     return (
-        f"keeps no append-only file: when it crashes, messages {since} are lost, although they "
-        "were confirmed; set appendonly yes"
+        f"has no append-only file: a crash loses {lost}, although they were confirmed; set "
+        "appendonly yes"
     )
 
 
-def _eviction(info: Mapping[str, str]) -> str | None:
+def _eviction_problem(info: Mapping[str, str]) -> str | None:
     policy = info.get("maxmemory_policy", "")
     if not policy.startswith("allkeys"):
         return None
     return (
         f"has maxmemory-policy {policy}: when its memory is full it deletes whole streams; set "
-        "noeviction, or a volatile policy"
+        "noeviction or a volatile policy"
     )
 
 
-def _names(streams: Streams, users: Sequence[Context]) -> list[str]:
+def _used_streams(streams: StreamNames, users: Sequence[Context]) -> list[str]:
     """Return the streams that these contexts write to or read from."""
     for user in users:
-        streams.discover(user)
+        streams.discover_streams(user)
     read = [name for user in users for name in streams.known(user)]
     return list(dict.fromkeys([*(streams.name(user.label, 0) for user in users), *read]))
 
 
-def _forbidden(link: Link, names: list[str]) -> Iterator[str]:
-    """Try to trim; nothing has an id below 0, so that nothing is deleted."""
+def _trimming_problems(client: Client, names: list[str]) -> Iterator[str]:
+    """Try to trim a stream; every id is above 0, so nothing is deleted."""
     for stream in names[:1]:
-        (answer,) = link.ask(command("XTRIM", stream, "MINID", "0"))
-        if isinstance(answer, ResponseError):
+        (reply,) = client.ask(command("XTRIM", stream, "MINID", "0"))
+        if isinstance(reply, ResponseError):
             yield (
-                f"Redis at {link.place} lets nobody delete what was read ({answer}), so that its "
-                "streams grow for ever; grant this user XINFO, XPENDING and XTRIM"
+                f"Redis at {client.address} does not allow this user to trim streams ({reply}), so "
+                "they grow without limit; grant it XINFO, XPENDING and XTRIM"
             )
 
 
-def _behind(link: Link, names: list[str], most: timedelta) -> Iterator[str]:
-    """Name the groups that have not read what is older than ``most``; they hold up trimming."""
-    (clock,) = link.get(command("TIME"))
-    limit = int(clock[0]) * 1000 - most // timedelta(milliseconds=1)
+def _lagging_groups(client: Client, names: list[str], max_age: timedelta) -> Iterator[str]:
+    """Yield the groups that have not read an entry older than ``max_age``; they block trimming."""
+    (clock,) = client.ask_strictly(command("TIME"))
+    limit = int(clock[0]) * 1000 - max_age // timedelta(milliseconds=1)
     for stream in names:
-        (groups,) = link.ask(command("XINFO", "GROUPS", stream))
+        (groups,) = client.ask(command("XINFO", "GROUPS", stream))
         for group in groups_of(groups):
-            oldest = _oldest_unread(link, stream, group)
+            oldest = _oldest_unread(client, stream, group)
             if oldest is not None and oldest[0] < limit:
                 yield (
-                    f"The group {group.label!r} has not read what is in {stream} for more than "
-                    f"{most} (MAX_AGE), and nothing is deleted until it has; let the context "
-                    "receive again, or, if it was retired for good, delete its group: "
+                    f"The group {group.label!r} has entries of {stream} unread for more than "
+                    f"{max_age} (MAX_AGE), and nothing is deleted until it has read them; let the "
+                    "context receive again, or, if it was retired, delete its group: "
                     f"XGROUP DESTROY {stream} {group.label}"
                 )
 
 
-def _oldest_unread(link: Link, stream: str, group: Group) -> Id | None:
-    """Return the first entry that a group has not acknowledged; None: it has read everything."""
-    after = f"({shown_id(group.delivered)}"
-    pending, unread = link.get(
+def _oldest_unread(client: Client, stream: str, group: Group) -> Id | None:
+    """Return the first entry that a group has not acknowledged; None if it has read everything."""
+    after = f"({id_text(group.delivered)}"
+    pending, unread = client.ask_strictly(
         command("XPENDING", stream, group.label),
         command("XRANGE", stream, after, "+", "COUNT", 1),
     )

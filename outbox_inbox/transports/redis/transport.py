@@ -1,27 +1,27 @@
-"""The transport itself: what each of its methods says to the server."""
+"""What each method of the transport asks the Redis server to do."""
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
-from outbox_inbox.conf import TransportSettings, settings
-from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.conf import TransportSettings
+from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
 
-from ..base import OutgoingMessage, Published, ReceivedMessage, Transport
+from ..base import OutgoingMessage, Published, ReceivedMessage, Refusals, Transport
 from . import entries, health
-from .groups import Group, groups_of, shown_id
-from .link import Link, ResponseError, command
+from .client import Client, ResponseError, command
+from .group_reader import GroupReader
+from .groups import Group, groups_of, id_text
 from .options import read_options
-from .reader import Reader
-from .streams import Streams
-from .trimming import Trimmer
+from .stream_names import StreamNames
+from .trimmer import Trimmer
 from .waiter import Waiter
 
-_ALWAYS_TAKEN = 1024 * 1024
-"""Bytes that every Redis takes in one piece: proto-max-bulk-len cannot be set to less."""
-_USUALLY_TAKEN = 512 * 1024 * 1024
+_ALWAYS_ACCEPTED = 1024 * 1024
+"""Bytes that every Redis accepts in one piece: proto-max-bulk-len cannot be set to less."""
+_ACCEPTED_BY_DEFAULT = 512 * 1024 * 1024
 _PIECE = 100  # messages
 _MULTI, _EXEC = command("MULTI"), command("EXEC")
 
@@ -35,47 +35,48 @@ class RedisTransport(Transport):
 
     can_wait = True
 
-    def __init__(self, own: TransportSettings) -> None:
-        super().__init__(own)
-        self.options = read_options(own.options)
+    def __init__(self, settings: TransportSettings) -> None:
+        super().__init__(settings)
+        self.options = read_options(settings.options)
         self.redelivers_for = self.options.max_age
-        self._link = Link(own.location)
-        self._streams = Streams(self._link, self.options.prefix)
-        self._trimmer = Trimmer(self._link, self._streams, self._users)
-        self._readers: dict[str, Reader] = {}
-        self._waiting = threading.local()
+        self._client = Client(settings.location)
+        self._streams = StreamNames(self._client, self.options.prefix)
+        self._trimmer = Trimmer(self._client, self._streams, self.users)
+        self._readers: dict[str, GroupReader] = {}
+        self._of_thread = threading.local()
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`; the answer to each `XADD` is the confirmation of one message.
+        """See `Transport.publish`; the reply to each `XADD` confirms one message.
 
-        All are sent in one transaction. In a mere pipeline the server goes on after an entry that
-        it refuses (out of memory, read-only for a moment of failover), and a later message of a
-        key would be there before an earlier one. What it would refuse because of the message, its
-        size, is found out before anything is sent.
+        All messages are appended in one Redis transaction. In a plain pipeline the server continues
+        after an entry that it refuses (out of memory, read-only for a moment of failover), and a
+        later message of a key would arrive before an earlier one. A message that the server would
+        refuse because of its own size is found before anything is sent.
 
         Raises:
             TransportUnavailable: the server cannot be reached, or refuses to write.
         """
-        taken, refused = self._sift(messages)
-        if taken:
-            self._append(source, taken)
-        return Published(sent=[message.row for message in taken], refused=refused)
+        accepted, refused = self._split_by_size(messages)
+        if accepted:
+            self._append_entries(source, accepted)
+        return Published(sent=[message.row for message in accepted], refused=refused)
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`."""
         names = self._streams.known(context)
         if not names:
             return False
-        asked = self._link.ask(
-            *self._streams.counts(context), *(command("XINFO", "GROUPS", name) for name in names)
+        replies = self._client.ask(
+            *self._streams.count_commands(context),
+            *(command("XINFO", "GROUPS", name) for name in names),
         )
-        counts, told = asked[: -len(names)], asked[-len(names) :]
-        self._link.check(counts)
-        if self._streams.are_new(context, counts):
+        counts, groups = replies[: -len(names)], replies[-len(names) :]
+        self._client.check(counts)
+        if self._streams.are_incomplete(context, counts):
             return True
         return any(
-            self._has_unread(context, name, answer)
-            for name, answer in zip(names, told, strict=True)
+            self._has_unread(context, name, reply)
+            for name, reply in zip(names, groups, strict=True)
         )
 
     @contextmanager
@@ -86,43 +87,39 @@ class RedisTransport(Transport):
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
-        return self._reader(context).read(limit)
+        return self._reader(context).read_messages(limit)
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
         """See `Transport.acknowledge`."""
         self._reader(context).acknowledge(messages)
-        self._trimmer.acknowledged(message.receipt.stream for message in messages)
+        self._trimmer.note_acknowledged(message.receipt.stream for message in messages)
 
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
-        """See `Transport.wait_for_messages`; what comes between two calls counts for the second."""
-        return self._waiter().wait(contexts, seconds)
+        """See `Transport.wait_for_messages`; a message that arrives between two calls ends the second."""
+        return self._waiter().wait_for_entries(contexts, seconds)
 
     def problems(self) -> Iterator[str]:
         """See `Transport.problems`."""
-        yield from health.problems(self._link, self._streams, self._users(), self.options)
-
-    def _users(self) -> list[Context]:
-        """Return the contexts of this project that use this transport."""
-        transports = settings().transports
-        return [each for each in contexts() if transports[each.transport] is self.settings]
+        yield from health.problems(self._client, self._streams, self.users(), self.options)
 
     def _waiter(self) -> Waiter:
-        # Each thread that waits has its own, with a connection of its own: it blocks there, and
-        # what one was told of is news to another.
-        if not hasattr(self._waiting, "waiter"):
-            self._waiting.waiter = Waiter(Link(self.settings.location), self._streams)
-        found: Waiter = self._waiting.waiter
+        # One for each thread: the wait blocks its connection, and an entry that one thread has
+        # reported is new to another.
+        if not hasattr(self._of_thread, "waiter"):
+            self._of_thread.waiter = Waiter(Client(self.settings.location), self._streams)
+        found: Waiter = self._of_thread.waiter
         return found
 
-    def _reader(self, context: Context) -> Reader:
+    def _reader(self, context: Context) -> GroupReader:
         reader = self._readers.get(context.label)
         if reader is None or reader.context is not context:
-            reader = self._readers[context.label] = Reader(self._link, self._streams, context)
+            reader = GroupReader(self._client, self._streams, context)
+            self._readers[context.label] = reader
         return reader
 
-    def _has_unread(self, context: Context, stream: str, answer: object) -> bool:
-        """Tell whether a stream has something for a context, or lacks its group."""
-        for group in groups_of(answer):
+    def _has_unread(self, context: Context, stream: str, reply: object) -> bool:
+        """Return whether a stream has an entry for a context, or lacks the context's group."""
+        for group in groups_of(reply):
             if group.label == context.label:
                 return bool(group.pending) or self._is_behind(stream, group)
         return True
@@ -130,61 +127,62 @@ class RedisTransport(Transport):
     def _is_behind(self, stream: str, group: Group) -> bool:
         if group.lag is not None:
             return group.lag > 0
-        # The server cannot count what is left when entries were deleted from the middle.
-        after = shown_id(group.delivered)
-        (found,) = self._link.get(command("XREAD", "COUNT", 1, "STREAMS", stream, after))
+        # The server cannot count the unread entries after some were deleted from the middle.
+        after = id_text(group.delivered)
+        (found,) = self._client.ask_strictly(command("XREAD", "COUNT", 1, "STREAMS", stream, after))
         return bool(found)
 
-    def _append(self, source: Context, messages: Sequence[OutgoingMessage]) -> None:
+    def _append_entries(self, source: Context, messages: Sequence[OutgoingMessage]) -> None:
         """Append all messages to their streams, or none."""
         pieces = chain([_MULTI], self._pieces(source, messages), [_EXEC])
-        *queued, appended = self._link.send(pieces, len(messages) + 2)
-        self._link.check(queued)
-        self._link.check([appended])
-        self._link.check(appended)
+        *queued, appended = self._client.ask_in_pieces(pieces, len(messages) + 2)
+        self._client.check(queued)
+        self._client.check([appended])
+        self._client.check(appended)
 
     def _pieces(self, source: Context, messages: Sequence[OutgoingMessage]) -> Iterator[bytes]:
-        """Yield the commands in pieces, so that the server works on one while we make the next."""
+        """Yield the commands in pieces, so that the server works on one while the next is made."""
         for start in range(0, len(messages), _PIECE):
             yield "".join(
-                entries.append(self._streams.name(source.label, each.partition), source, each)
+                entries.append_command(
+                    self._streams.name(source.label, each.partition), source, each
+                )
                 for each in messages[start : start + _PIECE]
             ).encode()
 
-    def _sift(
+    def _split_by_size(
         self, messages: Sequence[OutgoingMessage]
     ) -> tuple[Sequence[OutgoingMessage], dict[int, MessageRefused]]:
-        """Part what can be sent from what is too large, and leave out what follows that."""
+        """Return the messages to be sent, and the refused ones; neither has those that they block."""
         largest = max((_size(message.data) for message in messages), default=0)
-        limit = self._limit(largest)
+        limit = self._size_limit(largest)
         if largest <= limit:
             return messages, {}
-        taken: list[OutgoingMessage] = []
-        refused: dict[int, MessageRefused] = {}
-        stuck: set[str | None] = set()
+        accepted: list[OutgoingMessage] = []
+        refusals = Refusals()
         for message in messages:
             size = _size(message.data)
-            if message.key is not None and message.key in stuck:
+            if refusals.blocks(message):
                 continue
             if size <= limit:
-                taken.append(message)
+                accepted.append(message)
                 continue
-            stuck.add(message.key)
-            refused[message.row] = MessageRefused(
-                f"its payload has {size:,} bytes, and Redis takes {limit:,} (MAX_ENTRY, "
+            error = MessageRefused(
+                f"its payload has {size:,} bytes, and Redis accepts {limit:,} (MAX_ENTRY, "
                 "proto-max-bulk-len)"
             )
-        return taken, refused
+            refusals.add(message, error)
+        return accepted, refusals.by_row
 
-    def _limit(self, largest: int) -> int:
-        """Return how large a payload may be; asks the server only if it matters."""
-        own = self.options.max_entry or _USUALLY_TAKEN
-        if min(largest, own) <= _ALWAYS_TAKEN:
+    def _size_limit(self, largest: int) -> int:
+        """Return how many bytes a payload may have; ask the server only if it matters."""
+        own = self.options.max_entry or _ACCEPTED_BY_DEFAULT
+        if min(largest, own) <= _ALWAYS_ACCEPTED:
             return own
-        (answer,) = self._link.ask(command("CONFIG", "GET", "proto-max-bulk-len"))
-        if isinstance(answer, ResponseError) or not answer:  # not everybody may ask
+        (reply,) = self._client.ask(command("CONFIG", "GET", "proto-max-bulk-len"))
+        if isinstance(reply, ResponseError) or not reply:  # many hosted servers forbid CONFIG
             return own
-        return min(own, int(answer[1]))
+        return min(own, int(reply[1]))
 
 
 def _size(text: str) -> int:

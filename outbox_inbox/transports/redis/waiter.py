@@ -1,8 +1,4 @@
-"""Waits until messages arrive, on a connection of its own, which blocks meanwhile.
-
-What it has reported once it does not report again. A message that stays, since its partition is paused,
-would otherwise end every pause at once and keep the process busy.
-"""
+"""Waits until a message arrives, on a connection of its own, since the wait blocks it."""
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,25 +6,28 @@ from typing import Any
 
 from outbox_inbox.contexts import Context
 
-from .groups import Id, groups_of, parse_id, shown_id
-from .link import Link, ResponseError, command
-from .streams import Streams
+from .client import Client, ResponseError, command
+from .groups import Id, groups_of, id_text, parse_id
+from .stream_names import StreamNames
 
 _FIRST: Id = (0, 0)
 
 
 class Waiter:
-    """Blocks on all streams of some contexts, from where their consumer groups have read to."""
+    """Blocks on all streams of some contexts, from where their groups have read to."""
 
-    def __init__(self, link: Link, streams: Streams) -> None:
-        self._link = link
+    def __init__(self, client: Client, streams: StreamNames) -> None:
+        self._client = client
         self._streams = streams
         self._reported: dict[str, Id] = {}
 
-    def wait(self, contexts: Iterable[Context], seconds: float) -> bool:
-        """Wait; return whether something may have arrived that was not reported before.
+    def wait_for_entries(self, contexts: Iterable[Context], seconds: float) -> bool:
+        """Wait; return whether an entry may have arrived that was not reported before.
 
-        What arrives between two calls is reported by the second.
+        An entry that arrives between two calls is reported by the second.
+
+        Raises:
+            TransportUnavailable: the server cannot be reached.
         """
         groups: dict[str, list[str]] = {}
         for context in contexts:
@@ -37,49 +36,53 @@ class Waiter:
         if not groups:
             threading.Event().wait(seconds)
             return False
-        begin = self._begin(groups)
-        milliseconds = max(1, int(seconds * 1000))  # 0 means for ever
+        begin = self._start_ids(groups)
+        milliseconds = max(1, int(seconds * 1000))  # 0 would mean without end
         reading = command(
             *("XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS"), *begin, *begin.values()
         )
-        (answer,) = self._link.ask(reading, wait=seconds)
-        self._link.check([answer])
-        if not answer:
+        (reply,) = self._client.ask(reading, wait=seconds)
+        self._client.check([reply])
+        if not reply:
             return False
-        self._note_reported([stream.decode() for stream, _ in answer])
+        self._mark_reported([stream.decode() for stream, _ in reply])
         return True
 
-    def _begin(self, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """Return for each stream the id after which no message was read or reported yet."""
+    def _start_ids(self, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Return for each stream the id after which no entry was read or reported yet."""
         reported = list(self._reported)
-        answers = self._link.ask(
-            *(command("XINFO", "GROUPS", stream) for stream in groups), *map(_last, reported)
+        replies = self._client.ask(
+            *(command("XINFO", "GROUPS", stream) for stream in groups),
+            *map(_last_command, reported),
         )
-        for stream, last in zip(reported, answers[len(groups) :], strict=True):
-            # A stream that was lost begins anew, maybe with smaller ids: they would never be reported.
-            if not last or isinstance(last, ResponseError) or _id(last) < self._reported[stream]:
+        for stream, last in zip(reported, replies[len(groups) :], strict=True):
+            # A stream that was lost begins again, possibly with smaller ids: with the old one, its
+            # messages would not end the wait.
+            lost = not last or isinstance(last, ResponseError)
+            if lost or _entry_id(last) < self._reported[stream]:
                 del self._reported[stream]
         begin: dict[str, str] = {}
-        for (stream, labels), answer in zip(groups.items(), answers, strict=False):
-            delivered = _delivered(answer)
+        for (stream, labels), reply in zip(groups.items(), replies, strict=False):
+            delivered = _delivered(reply)
             least = min(delivered.get(label, _FIRST) for label in labels)
-            begin[stream] = shown_id(max(least, self._reported.get(stream, _FIRST)))
+            begin[stream] = id_text(max(least, self._reported.get(stream, _FIRST)))
         return begin
 
-    def _note_reported(self, streams: Sequence[str]) -> None:
-        """Note that all that is there now is reported: the receiver that wakes up reads all of it."""
-        for stream, last in zip(streams, self._link.get(*map(_last, streams)), strict=True):
+    def _mark_reported(self, streams: Sequence[str]) -> None:
+        """Count all current entries as reported: the receiver reads until nothing is left."""
+        replies = self._client.ask_strictly(*map(_last_command, streams))
+        for stream, last in zip(streams, replies, strict=True):
             if last:
-                self._reported[stream] = _id(last)
+                self._reported[stream] = _entry_id(last)
 
 
-def _last(stream: str) -> bytes:
+def _last_command(stream: str) -> bytes:
     return command("XREVRANGE", stream, "+", "-", "COUNT", 1)
 
 
-def _id(answer: Any) -> Id:
-    return parse_id(answer[0][0])
+def _entry_id(reply: Any) -> Id:
+    return parse_id(reply[0][0])
 
 
-def _delivered(answer: Any) -> dict[str, Id]:
-    return {group.label: group.delivered for group in groups_of(answer)}
+def _delivered(reply: Any) -> dict[str, Id]:
+    return {group.label: group.delivered for group in groups_of(reply)}

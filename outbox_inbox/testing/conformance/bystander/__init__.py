@@ -1,1 +1,1 @@
-"""A second context that listens: what one subscriber does is no matter of the other."""
+"""A second subscribing context: what one subscriber does must not affect the other."""

@@ -1,7 +1,7 @@
 """Notes what the bystander has handled."""
 
 from outbox_inbox import Envelope, handles
-from outbox_inbox.testing.conformance.effects import note
+from outbox_inbox.testing.conformance.effects import note_effect
 
 from .contracts import Murmured, Said
 
@@ -9,5 +9,5 @@ from .contracts import Murmured, Said
 @handles(Said, transaction="batch", takes_envelope=True)
 @handles(Murmured, transaction="batch", takes_envelope=True)
 def hear(event: Said | Murmured, envelope: Envelope) -> None:
-    """Note it once it is committed."""
-    note("conformance_bystander", event.topic, event.number, envelope)
+    """Note the event once it is committed."""
+    note_effect("conformance_bystander", event.topic, event.number, envelope)

@@ -1,1 +1,1 @@
-"""A context that says things: the publishing side of the conformance suite."""
+"""The publishing context of the conformance suite."""

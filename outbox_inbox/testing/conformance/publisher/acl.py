@@ -1,4 +1,4 @@
-"""Outbound: what was thought is said."""
+"""Outbound translation of a thought."""
 
 from outbox_inbox import outbound
 
@@ -7,6 +7,6 @@ from .events import Thought
 
 
 @outbound(Thought)
-def say(event: Thought) -> Said:
-    """Say it."""
+def express_thought(event: Thought) -> Said:
+    """Return what is said."""
     return Said(topic=event.topic, number=event.number)

@@ -1,4 +1,4 @@
-"""What the publisher tells the world."""
+"""The contracts of the publisher."""
 
 from outbox_inbox import IntegrationEvent
 
@@ -12,7 +12,7 @@ class Said(IntegrationEvent, name="conformance_publisher.said", key="topic"):
 
 
 class Murmured(IntegrationEvent, name="conformance_publisher.murmured"):
-    """Something was said of no topic, and so in no order."""
+    """Something was said without a key, and so in no order."""
 
     topic: str
     number: int
@@ -20,7 +20,7 @@ class Murmured(IntegrationEvent, name="conformance_publisher.murmured"):
 
 
 class Whispered(IntegrationEvent, name="conformance_publisher.whispered", key="topic"):
-    """Something was said that nobody subscribes to."""
+    """Something was said that no context subscribes to."""
 
     topic: str
     number: int

@@ -1,4 +1,4 @@
-"""What the publisher keeps to itself."""
+"""The domain events of the publisher."""
 
 from outbox_inbox import DomainEvent
 

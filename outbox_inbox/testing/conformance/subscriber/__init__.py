@@ -1,1 +1,1 @@
-"""A context that listens: the subscribing side of the conformance suite."""
+"""The subscribing context of the conformance suite."""

@@ -1,4 +1,8 @@
-"""A connection of this process, opened when it is needed and given up when anything goes wrong."""
+"""The connections of this process: opened at the first use, dropped after any failure.
+
+A connection that failed in the middle of a call may still deliver half an answer, and one that was
+inherited by a fork belongs to the parent process as well. Neither is ever used again.
+"""
 
 import os
 import ssl
@@ -21,11 +25,11 @@ _SILENCES: Final = 2  # heartbeats that may be missed before the server drops a 
 _FAILURES: Final = (OSError, AMQPError)
 
 
-class Link:
-    """One connection of this process, opened when it is needed and again after it was lost.
+class Reconnector:
+    """One connection of this process, opened at the first use and again after it was lost.
 
     Arguments:
-        purpose: what it is for; RabbitMQ's management pages show it.
+        purpose: what the connection is for; RabbitMQ's management pages show it.
     """
 
     def __init__(self, options: Options, purpose: str) -> None:
@@ -37,56 +41,58 @@ class Link:
         self._used = -inf
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[Connection]:
-        """Yield the open connection; give it up if the block fails or takes too long.
+    def connection(self, timeout: float) -> Iterator[Connection]:
+        """Yield the open connection; drop it if the block fails or takes too long.
 
-        The connection is another object after it was lost: what was declared on it, and the
-        channels opened on it, are gone then.
+        After a loss the connection is a new object, without the channels of the old one.
+
+        Arguments:
+            timeout: seconds for the whole block.
 
         Raises:
-            TransportUnavailable: the server cannot be reached, did not answer in time, or said no.
+            TransportUnavailable: the server cannot be reached, did not answer in time, or refused.
         """
         try:
-            connection = self._usable(monotonic() + seconds)
+            connection = self._usable_connection(monotonic() + timeout)
             yield connection
             self._used = monotonic()
         except OutboxInboxError:
             self.drop()
             raise
         except _FAILURES as error:
-            why = self._describe(error, seconds)
+            why = self._describe(error, timeout)
             self.drop()
             raise TransportUnavailable(f"RabbitMQ at {self._options.shown}: {why}") from error
         except BaseException:
-            # Half an answer may be in it.
+            # Half an answer may be in it, which the next call would read as its own.
             self.drop()
             raise
 
-    def holds(self, connection: Connection | None) -> bool:
-        """Tell whether this connection is still the one that is used."""
+    def is_current(self, connection: Connection | None) -> bool:
+        """Return whether this connection is still in use."""
         return connection is not None and connection is self._connection
 
     def drop(self) -> None:
-        """Close the connection without asking the server, who may not answer."""
+        """Close the connection without asking the server, which may not answer."""
         self._finalizer()
         self._connection, self._finalizer = None, _nothing
 
-    def _usable(self, deadline: float) -> Connection:
+    def _usable_connection(self, deadline: float) -> Connection:
         connection = self._connection
         if connection is not None:
-            if self._process == os.getpid() and self._lives(connection, deadline):
+            if self._process == os.getpid() and self._is_alive(connection, deadline):
                 return connection
             self.drop()
         return self._open(deadline)
 
-    def _lives(self, connection: Connection, deadline: float) -> bool:
-        """Find out whether the server has hung up, or must have by now; nothing was sent yet."""
+    def _is_alive(self, connection: Connection, deadline: float) -> bool:
+        """Return whether the server has not closed the connection; nothing was sent yet."""
         silence = monotonic() - self._used
         if silence > _SILENCES * self._options.heartbeat.total_seconds():
             return False
         connection.deadline = deadline
         try:
-            connection.read_what_is_there()
+            connection.read_available()
             connection.limit_writes()
         except _FAILURES:
             return False
@@ -108,20 +114,20 @@ class Link:
                 "client_properties": {"connection_name": f"outbox_inbox {self._purpose}"},
             },
         )
-        # Not client.connect(), which tries several times.
+        # Not client.connect(), which retries.
         connection: Connection = client.transport.establish_connection()
         self._process = os.getpid()
         self._connection = connection
-        # Also when this link is forgotten: an open socket is a leak.
+        # Closed also when this object is garbage: an open socket is a leak.
         self._finalizer = weakref.finalize(self, _close, connection, self._process)
         connection.limit_writes()
         return connection
 
-    def _describe(self, error: BaseException, seconds: float) -> str:
+    def _describe(self, error: BaseException, timeout: float) -> str:
         if self._connection is not None and self._connection.blocked:
-            return "it blocks all publishers, since it has run out of memory or disk"
+            return "it blocks all publishers, because it has run out of memory or disk"
         if isinstance(error, TimeoutError):
-            return f"no answer within {seconds:g} s"
+            return f"no answer within {timeout:g} s"
         return str(error) or type(error).__name__
 
 
@@ -133,11 +139,11 @@ def _close(connection: Connection, process: int) -> None:
     if process == os.getpid():
         connection.collect()
     else:
-        connection.leave()
+        connection.detach_socket()
 
 
 def _tls(options: Options) -> dict[str, Any] | bool:
     if not options.secure:
         return False
-    # py-amqp verifies the name of the server only when it is told to.
+    # py-amqp verifies the name of the server only with `server_hostname`.
     return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": options.host, **options.ssl}

@@ -1,13 +1,14 @@
-"""Everything arrives, once, as it was, and what has a key in common in its order."""
+"""Cases without faults: everything arrives once and unchanged, and each key in its order."""
 
 import time
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import InboxMessage, OutboxMessage
 from outbox_inbox.queues.outcome import Outcome
+from outbox_inbox.testing import movers
 
 from . import scene
-from .adapter import Abilities
+from .adapter import Adapter
 from .publisher.contracts import Murmured
 from .publisher.events import Thought
 from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER, SUBSCRIBERS
@@ -18,29 +19,29 @@ CHARACTERS = (
     + "\ufdfa\u202e\u05d0\u05d1\u4e2d\u6587\U0001f469\u200d\U0001f680\U0010ffff"
     + "*1\r\n$4\r\nPING\r\n"
 )
-"""What has been known to trip somebody over, somewhere between two processes."""
+"""Characters that have broken parsers, databases or protocols between two processes."""
 
 SAME = (
     "message_id", "type", "schema_version", "key", "key_hash", "payload", "headers",
     "correlation_id", "causation_id", "hops", "recorded_at",
 )  # fmt: skip
-"""The fields that a message has in common in the outbox and in every inbox."""
+"""The fields that are equal in the outbox and in every inbox."""
 
 
-class OrderCases(Abilities):
+class OrderCases(Adapter):
     """What holds while nothing goes wrong."""
 
     def test_messages_of_a_key_arrive_in_order_and_once(self) -> None:
-        """Over many batches that are cut in other places on the way out than on the way in."""
+        """Over many batches, with other limits for the relay than for the receiver."""
         scene.subscribe()
         for number in range(1, 21):
             for topic in ("a", "b", "c"):
-                scene.say(number, topic=topic)
+                scene.record_numbers(number, topic=topic)
         while scene.relay(limit=7).done:
             pass
         while scene.receive(limit=4).done:
             pass
-        scene.settle()
+        scene.deliver_all()
         for label in SUBSCRIBERS:
             for topic in ("a", "b", "c"):
                 assert scene.inbox(label, topic) == list(range(1, 21))
@@ -48,14 +49,14 @@ class OrderCases(Abilities):
         assert scene.all_sent()
 
     def test_order_holds_with_several_partitions_of_the_outbox(self) -> None:
-        """The messages of a key are all in one of them."""
+        """All messages of a key are in one of them."""
         with self.configured(PARTITIONS={"outbox": 3, "inbox": 2}):
             scene.subscribe()
             topics = [f"topic {number}" for number in range(10)]
             for number in range(1, 6):
                 for topic in topics:
-                    scene.say(number, topic=topic)
-            scene.settle()
+                    scene.record_numbers(number, topic=topic)
+            scene.deliver_all()
             for topic in topics:
                 assert scene.heard(topic=topic) == [1, 2, 3, 4, 5]
             partitions = OutboxMessage.objects.using(scene.publisher().database)
@@ -63,22 +64,22 @@ class OrderCases(Abilities):
             assert len(set(spread)) > 1
 
     def test_each_of_two_subscribers_gets_each_message(self) -> None:
-        """What one has received and confirmed is there for the other."""
+        """What one has received and acknowledged is still there for the other."""
         scene.subscribe()
-        scene.say(1, 2, 3)
-        scene.settle(SUBSCRIBER)
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(1, 2, 3)
+        scene.deliver_all(SUBSCRIBER)
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard(SUBSCRIBER) == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     def test_a_message_arrives_as_it_was_recorded(self) -> None:
-        """Every field of it, with headers and a translation in between."""
+        """Every field, with headers, and after a translation."""
         scene.subscribe()
         headers = {"who": "ÿ 中", "traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
-        scene.put([Thought(topic="a", number=1)], headers=headers)
-        scene.say(2, headers=headers)
-        scene.put([Murmured(topic="a", number=3)])
-        scene.settle()
+        movers.record_events(Thought(topic="a", number=1), headers=headers)
+        scene.record_numbers(2, headers=headers)
+        movers.record_events(Murmured(topic="a", number=3))
+        scene.deliver_all()
         sent = self._rows(OutboxMessage, PUBLISHER, kind="integration")
         assert [row["causation_id"] is None for row in sent].count(False) == 1
         assert [row["key"] for row in sent].count(None) == 1
@@ -90,45 +91,45 @@ class OrderCases(Abilities):
         """In the payload, the key and the headers."""
         scene.subscribe()
         key = CHARACTERS[-150:]
-        scene.say(1, topic=key, text=CHARACTERS, headers={"said": CHARACTERS})
-        scene.say(2, topic=key)
-        scene.settle()
+        scene.record_numbers(1, topic=key, text=CHARACTERS, headers={"said": CHARACTERS})
+        scene.record_numbers(2, topic=key)
+        scene.deliver_all()
         assert not scene.quarantined()
         assert self._rows(InboxMessage, SUBSCRIBER) == self._rows(OutboxMessage, PUBLISHER)
         assert scene.heard(topic=key) == [1, 2]
 
     def test_a_payload_of_256_kilobytes_arrives(self) -> None:
-        """As large as MAX_PAYLOAD allows by default, and several of them in a batch."""
+        """The default of MAX_PAYLOAD, several times in a batch."""
         scene.subscribe()
         around = len(b'{"number":1,"text":"","topic":"a"}')
         for number in range(1, 5):
-            scene.say(number, text="x" * (262_144 - around))
-        scene.settle()
+            scene.record_numbers(number, text="x" * (262_144 - around))
+        scene.deliver_all()
         rows = self._rows(InboxMessage, SUBSCRIBER)
         assert [len(str(row["payload"])) for row in rows] == [262_144] * 4
         assert rows == self._rows(OutboxMessage, PUBLISHER)
         assert scene.heard() == [1, 2, 3, 4]
 
     def test_messages_without_a_key_arrive_once(self) -> None:
-        """In whatever order."""
+        """In any order."""
         scene.subscribe()
-        scene.put([Murmured(topic="a", number=number) for number in range(1, 51)])
-        scene.settle()
+        movers.record_events(*[Murmured(topic="a", number=number) for number in range(1, 51)])
+        scene.deliver_all()
         assert sorted(scene.heard()) == list(range(1, 51))
         assert sorted(scene.heard(BYSTANDER)) == list(range(1, 51))
 
     def test_ten_thousand_messages_arrive_in_reasonable_time(self) -> None:
-        """All of them, once, in order, while they are recorded faster than they are received."""
+        """All of them, once and in order, from a backlog."""
         scene.subscribe()
         topics, each = [f"topic {number}" for number in range(100)], 100
         for number in range(0, each, 10):
             for topic in topics:
-                scene.say(*range(number, number + 10), topic=topic)
+                scene.record_numbers(*range(number, number + 10), topic=topic)
         begin = time.monotonic()
         done = scene.relay() + self._receive_all()
         took = time.monotonic() - begin
         assert done.done >= 10_000
-        scene.dispatch(SUBSCRIBER)
+        movers.dispatch(SUBSCRIBER)
         assert scene.all_sent()
         for topic in topics:
             assert scene.heard(topic=topic) == list(range(each))
@@ -141,6 +142,6 @@ class OrderCases(Abilities):
         return total
 
     def _rows(self, model: type, label: str, **which: str) -> list[dict[str, object]]:
-        """Return the fields in common of a context's rows, by message id."""
+        """Return the fields that must be equal of a context's rows, by message id."""
         rows = model.objects.using(get_context(label).database)  # type: ignore[attr-defined]
         return list(rows.filter(context=label, **which).order_by("message_id").values(*SAME))

@@ -1,4 +1,4 @@
-"""The methods of a transport as they are called directly: what `Transport` says of each of them."""
+"""Cases that call the methods of a transport directly: what `Transport` promises for each."""
 
 import time
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ from outbox_inbox.transports import OutgoingMessage, ReceivedMessage
 from outbox_inbox.transports.wire import attributes_of
 
 from . import adapter, scene
-from .adapter import Abilities, needs
+from .adapter import Adapter, needs
 from .scene import BYSTANDER, SUBSCRIBER
 
 AT_ONCE = 2.0  # seconds, on a busy machine
 
 
-class ContractCases(Abilities):
-    """What the relay and the receiver rely on, without them."""
+class ContractCases(Adapter):
+    """What the relay and the receiver rely on."""
 
-    def test_what_it_cannot_is_declared_with_a_reason(self) -> None:
-        """By the names of abilities, each with a sentence for whoever chooses a transport."""
+    def test_a_missing_ability_is_declared_with_a_reason(self) -> None:
+        """By the names of abilities, each with a sentence for the users who choose a transport."""
         assert set(self.cannot) <= set(adapter.ABILITIES)
         assert all(reason.strip() for reason in self.cannot.values())
 
     @needs("receive")
     def test_every_message_of_a_batch_is_accounted_for(self) -> None:
-        """Confirmed or refused, each once."""
+        """Each message is confirmed or refused, once."""
         scene.subscribe()
-        messages = made(5)
+        messages = outgoing_messages(5)
         published = scene.wire().publish(scene.publisher(), messages)
         assert sorted(published.sent) == [message.row for message in messages]
         assert not published.refused
@@ -39,7 +39,7 @@ class ContractCases(Abilities):
     def test_a_message_is_handed_out_as_it_was_given(self) -> None:
         """The attributes of a CloudEvent, and the bytes of the payload."""
         scene.subscribe()
-        messages = made(3)
+        messages = outgoing_messages(3)
         scene.wire().publish(scene.publisher(), messages)
         received = self._receive(SUBSCRIBER, 10)
         assert [dict(each.attributes) for each in received] == [
@@ -49,9 +49,9 @@ class ContractCases(Abilities):
 
     @needs("receive")
     def test_a_batch_may_be_published_twice(self) -> None:
-        """As after a lost answer: it is confirmed again, and no message is in another's place."""
+        """As after a lost confirmation: it is confirmed again, and the order is kept."""
         scene.subscribe()
-        messages = made(3)
+        messages = outgoing_messages(3)
         for _ in range(2):
             published = scene.wire().publish(scene.publisher(), messages)
             assert sorted(published.sent) == [message.row for message in messages]
@@ -62,37 +62,37 @@ class ContractCases(Abilities):
     def test_what_was_not_acknowledged_is_handed_out_again_in_its_place(self) -> None:
         """To the same receiver and to the next one, before anything new."""
         scene.subscribe()
-        subscriber, messages = get_context(SUBSCRIBER), made(4)
+        subscriber, messages = get_context(SUBSCRIBER), outgoing_messages(4)
         ids = [str(message.id) for message in messages]
         scene.wire().publish(scene.publisher(), messages[:3])
         with scene.wire().attached(subscriber):
             first = scene.wire().receive(subscriber, 2)
             assert [each.attributes["id"] for each in first] == ids[:2]
-        self.go_on_as_another()
+        self.continue_as_another()
         scene.wire().publish(scene.publisher(), messages[3:])
         with scene.wire().attached(subscriber):
             again = scene.wire().receive(subscriber, 2)
             assert [each.attributes["id"] for each in again] == ids[:2]
             scene.wire().acknowledge(subscriber, again)
-            rest = self._until_empty(subscriber)
-        assert [each.attributes["id"] for each in rest] == ids[2:]
+            others = self._receive_until_empty(subscriber)
+        assert [each.attributes["id"] for each in others] == ids[2:]
 
     @needs("receive")
     def test_what_was_acknowledged_is_never_handed_out_again(self) -> None:
         """Not to the next process either, and the other subscriber still has it."""
         scene.subscribe()
-        scene.wire().publish(scene.publisher(), made(3))
+        scene.wire().publish(scene.publisher(), outgoing_messages(3))
         with scene.wire().attached(get_context(SUBSCRIBER)):
-            assert len(self._until_empty(get_context(SUBSCRIBER))) == 3
-        self.go_on_as_another()
+            assert len(self._receive_until_empty(get_context(SUBSCRIBER))) == 3
+        self.continue_as_another()
         assert self._receive(SUBSCRIBER, 10) == []
         assert len(self._receive(BYSTANDER, 10)) == 3
 
     @needs("receive")
     def test_a_limit_is_kept(self) -> None:
-        """A receiver has to hold what it gets in memory, and in one transaction."""
+        """The receiver stores what it gets in one transaction, and has it in memory until then."""
         scene.subscribe()
-        scene.wire().publish(scene.publisher(), made(5))
+        scene.wire().publish(scene.publisher(), outgoing_messages(5))
         assert len(self._receive(SUBSCRIBER, 2)) == 2
 
     @needs("receive")
@@ -104,29 +104,29 @@ class ContractCases(Abilities):
         assert time.monotonic() - begin < AT_ONCE
 
     @needs("receive")
-    def test_it_never_denies_that_there_are_messages(self) -> None:
-        """Whether they are new, or were handed out and not acknowledged."""
+    def test_has_messages_is_never_wrongly_false(self) -> None:
+        """Neither for new messages nor for those that were handed out and not acknowledged."""
         scene.subscribe()
-        scene.wire().publish(scene.publisher(), made(1))
+        scene.wire().publish(scene.publisher(), outgoing_messages(1))
         subscriber = get_context(SUBSCRIBER)
         assert scene.wire().has_messages(subscriber)
         with scene.wire().attached(subscriber):
             scene.wire().receive(subscriber, 10)
-        self.go_on_as_another()
+        self.continue_as_another()
         assert scene.wire().has_messages(subscriber)
         assert scene.wire().has_messages(get_context(BYSTANDER))
 
-    def test_it_says_in_sentences_what_is_wrong_with_it(self) -> None:
-        """With a server that is as it should be there may still be something to be said."""
+    def test_problems_are_sentences(self) -> None:
+        """A healthy server may have some as well; an operator reads them."""
         assert all(each.strip() == each and " " in each for each in scene.wire().problems())
 
     @needs("receive", "stop")
-    def test_a_server_that_cannot_be_asked_is_no_other_error(self) -> None:
-        """Each method raises TransportUnavailable, with a text that says of whom it speaks."""
+    def test_an_unreachable_server_raises_transport_unavailable(self) -> None:
+        """No method raises anything else, and the text names the server."""
         scene.subscribe()
-        subscriber, messages = get_context(SUBSCRIBER), made(1)
+        subscriber, messages = get_context(SUBSCRIBER), outgoing_messages(1)
         with self.stopped():
-            self.go_on_as_another()
+            self.continue_as_another()
             wire = scene.wire()
             for call in (
                 lambda: wire.publish(scene.publisher(), messages),
@@ -137,15 +137,15 @@ class ContractCases(Abilities):
                 try:
                     call()
                 except TransportUnavailable as error:
-                    assert len(str(error)) > 10  # noqa: PT017  each of them is looked at
+                    assert len(str(error)) > 10  # noqa: PT017  a method may also return
 
     def _receive(self, label: str, limit: int) -> Sequence[ReceivedMessage]:
-        """Return what is handed out once, and acknowledge nothing."""
+        """Receive once, and acknowledge nothing."""
         with scene.wire().attached(get_context(label)):
             return list(scene.wire().receive(get_context(label), limit))
 
-    def _until_empty(self, subscriber: Context) -> list[ReceivedMessage]:
-        """Return everything, acknowledged as the receiver does it."""
+    def _receive_until_empty(self, subscriber: Context) -> list[ReceivedMessage]:
+        """Receive and acknowledge, as the receiver does, until nothing is left."""
         found: list[ReceivedMessage] = []
         while batch := scene.wire().receive(subscriber, 2):
             scene.wire().acknowledge(subscriber, batch)
@@ -153,8 +153,8 @@ class ContractCases(Abilities):
         return found
 
 
-def made(count: int, key: str | None = "a") -> list[OutgoingMessage]:
-    """Return messages as the relay hands them over."""
+def outgoing_messages(count: int, key: str | None = "a") -> list[OutgoingMessage]:
+    """Return messages as the relay publishes them."""
     return [
         OutgoingMessage(
             row=number,

@@ -1,4 +1,4 @@
-"""What holds while the server restarts, is gone, is silent, or its answers are lost."""
+"""Cases in which the server restarts, is unreachable, does not answer, or its answers are lost."""
 
 import time
 from datetime import timedelta
@@ -7,127 +7,127 @@ import pytest
 
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxState, Queue
-from outbox_inbox.testing.clock import advance
+from outbox_inbox.testing import advance, movers
 
 from . import scene
-from .adapter import Abilities, needs
+from .adapter import Adapter, needs
 from .scene import BYSTANDER, PUBLISHER, SUBSCRIBER, SUBSCRIBERS
 
-HASTE = timedelta(seconds=1)  # PUBLISH_TIMEOUT, where a case has to wait for it
+HASTE = timedelta(seconds=1)  # PUBLISH_TIMEOUT in cases that wait for it
 SLACK = 4.0  # seconds that a call may take beyond its time-out, on a busy machine
 
 
-class ServerCases(Abilities):
-    """What holds when the server fails: nothing is lost, and no message is blamed for it."""
+class ServerCases(Adapter):
+    """What holds when the server fails: nothing is lost, and no attempt is counted."""
 
     @needs("restart")
     def test_what_was_published_survives_a_restart_of_the_server(self) -> None:
-        """It was confirmed, so it is there."""
+        """It was confirmed, so it must be there."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         self.restart()
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
         assert scene.all_sent()
 
     @needs("receive", "restart")
     def test_a_restart_between_storing_and_confirming_repeats_nothing(self) -> None:
-        """What the receiver had taken comes again before the new, and is known."""
+        """What the receiver had stored comes again before anything new, and is dropped."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         with self.crashing("receive.after_commit"):
             scene.receive(limit=2)
         self.restart()
-        scene.say(4)
-        scene.settle()
+        scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     @needs("receive", "restart")
     def test_a_restart_while_a_receiver_has_messages_loses_none(self) -> None:
-        """It had read them, and not stored them yet."""
+        """The receiver had read them and not stored them yet."""
         scene.subscribe()
-        scene.say(1, 2, 3)
+        scene.record_numbers(1, 2, 3)
         scene.relay()
         with self.crashing("receive.after_read"):
             scene.receive(limit=2)
         self.restart()
-        scene.settle()
+        scene.deliver_all()
         assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3]
 
     @needs("stop")
-    def test_nobody_notices_a_server_that_is_down_at_the_start_but_the_queues(self) -> None:
-        """Recording works, the outbox rests; when the server has come, everything arrives."""
+    def test_a_server_that_is_down_at_the_start_only_delays_messages(self) -> None:
+        """Recording works and the queues back off; when the server is up, everything arrives."""
         scene.subscribe()
         with self.stopped():
-            self.go_on_as_another()
-            scene.say(1, 2, 3)
+            self.continue_as_another()
+            scene.record_numbers(1, 2, 3)
             assert scene.relay().done == 0
-            assert scene.resting(Queue.OUTBOX, PUBLISHER)
+            assert scene.outage(Queue.OUTBOX, PUBLISHER)
             if self.can("receive"):
                 with pytest.raises(TransportUnavailable):
                     scene.receive()
-                assert scene.resting(Queue.INTAKE, SUBSCRIBER)
-            scene.say(4)
-        scene.settle()
+                assert scene.outage(Queue.INTAKE, SUBSCRIBER)
+            scene.record_numbers(4)
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
         assert scene.all_sent()
-        assert not any(scene.resting(Queue.INTAKE, label) for label in SUBSCRIBERS)
+        assert not any(scene.outage(Queue.INTAKE, label) for label in SUBSCRIBERS)
 
     @needs("stop")
     def test_a_day_without_the_server_costs_no_attempt_and_no_order(self) -> None:
-        """More back-offs than there are attempts, while writers go on."""
+        """More back-offs than MAX_ATTEMPTS, while events are still recorded."""
         scene.subscribe()
         with self.stopped():
             for number in range(1, 25):
-                scene.say(number)
+                scene.record_numbers(number)
                 scene.relay()
                 self._receive_in_vain()
-                assert scene.resting(Queue.OUTBOX, PUBLISHER)
+                assert scene.outage(Queue.OUTBOX, PUBLISHER)
                 advance(timedelta(hours=1, seconds=1))
             assert set(scene.outbox("state", "attempts")) == {(OutboxState.PENDING, 0)}
-        scene.settle()
+        scene.deliver_all()
         assert scene.heard() == scene.heard(BYSTANDER) == list(range(1, 25))
         assert scene.all_sent()
 
     @needs("hang")
     def test_a_silent_server_is_given_up_in_time(self) -> None:
-        """A call has one attempt and PUBLISH_TIMEOUT; it holds a transaction open meanwhile."""
+        """A call is one attempt of at most PUBLISH_TIMEOUT: it keeps a transaction open."""
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
-            scene.say(1)
-            scene.settle()
-            scene.say(2)
+            scene.record_numbers(1)
+            scene.deliver_all()
+            scene.record_numbers(2)
             with self.hanging():
                 begin = time.monotonic()
                 assert scene.relay().done == 0
                 self._receive_in_vain()
                 took = time.monotonic() - begin
-            # It asks at most three times: once to publish, twice to receive.
+            # At most three calls: one to publish, two to receive.
             assert took < 3 * HASTE.total_seconds() + SLACK, f"it took {took:.1f} s"
-            assert scene.resting(Queue.OUTBOX, PUBLISHER)
-            scene.settle()
+            assert scene.outage(Queue.OUTBOX, PUBLISHER)
+            scene.deliver_all()
             assert scene.heard() == scene.heard(BYSTANDER) == [1, 2]
             assert scene.all_sent()
 
     @needs("lose_answers")
     def test_a_batch_whose_confirmation_was_lost_is_handled_once(self) -> None:
-        """It arrived, nobody knows, it is sent again; the order holds."""
+        """It arrived, is sent again, and is dropped; the order is kept."""
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
-            scene.say(1)
-            scene.settle()
-            scene.say(2, 3, 4)
+            scene.record_numbers(1)
+            scene.deliver_all()
+            scene.record_numbers(2, 3, 4)
             with self.losing_answers():
                 assert scene.relay().done == 0
-            assert scene.resting(Queue.OUTBOX, PUBLISHER)
+            assert scene.outage(Queue.OUTBOX, PUBLISHER)
             for label in SUBSCRIBERS:
-                self._receive_what_is_there(label)
+                self._receive_now(label)
                 assert scene.inbox(label) == [1, 2, 3, 4]
-            scene.say(5)
-            scene.settle()
+            scene.record_numbers(5)
+            scene.deliver_all()
             for label in SUBSCRIBERS:
                 assert scene.inbox(label) == scene.heard(label) == [1, 2, 3, 4, 5]
             assert scene.all_sent()
@@ -137,25 +137,25 @@ class ServerCases(Abilities):
         """Whether it arrived or not."""
         with self.configured(PUBLISH_TIMEOUT=HASTE):
             scene.subscribe()
-            scene.say(1, 2, 3)
+            scene.record_numbers(1, 2, 3)
             scene.relay()
             with self.losing_acknowledgements():
                 self._receive_in_vain()
-            scene.say(4)
-            scene.settle()
+            scene.record_numbers(4)
+            scene.deliver_all()
             assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
 
     def _receive_in_vain(self) -> None:
-        """Receive while the server may not answer; where the partition rests it does not ask."""
+        """Receive while the server may not answer; nothing happens while the partition backs off."""
         try:
             scene.receive()
         except TransportUnavailable:
-            assert scene.resting(Queue.INTAKE, SUBSCRIBER)
+            assert scene.outage(Queue.INTAKE, SUBSCRIBER)
 
-    def _receive_what_is_there(self, label: str) -> None:
-        scene.come_due()
+    def _receive_now(self, label: str) -> None:
+        movers.come_due()
         try:
             scene.receive(label)
-        except TransportUnavailable:  # on a connection that the failure has broken as well
-            scene.come_due()
+        except TransportUnavailable:  # the failure has broken this connection as well
+            movers.come_due()
             scene.receive(label)

@@ -1,4 +1,4 @@
-"""Deletes entries that every consumer group has read, and never any other."""
+"""Deletes the entries that every consumer group has read, and never any other."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,37 +6,37 @@ from time import monotonic
 
 from outbox_inbox.contexts import Context
 
-from .groups import Group, Id, groups_of, oldest_pending, shown_id
-from .link import Link, ResponseError, command
-from .streams import Streams
+from .client import Client, ResponseError, command
+from .groups import Group, Id, groups_of, id_text, oldest_pending
+from .stream_names import StreamNames
 
 PAUSE = 1.0
 """Seconds after which the next acknowledgement trims a stream again."""
 MANY = 1_000
-"""Acknowledged entries after which it is trimmed sooner."""
+"""Acknowledged entries after which a stream is trimmed earlier."""
 
 
 class Trimmer:
-    """Trims streams now and then, as receivers acknowledge what they have read.
+    """Trims streams from time to time, as receivers acknowledge what they have stored.
 
-    It is done by whole nodes of the stream (``~``), at most ten thousand entries at a time, so
-    that the server is not kept from other work.
+    Entries are deleted by whole nodes of the stream (``~``), at most ten thousand at a time, so that
+    the server is not kept from other work.
 
     Arguments:
         users: returns the contexts of this project that use the transport.
     """
 
     def __init__(
-        self, link: Link, streams: Streams, users: Callable[[], Iterable[Context]]
+        self, client: Client, streams: StreamNames, users: Callable[[], Iterable[Context]]
     ) -> None:
-        self._link = link
+        self._client = client
         self._streams = streams
         self._users = users
         self._acknowledged: Counter[str] = Counter()
         self._trimmed: dict[str, float] = {}
 
-    def acknowledged(self, streams: Iterable[str]) -> None:
-        """Note acknowledged entries, by their streams, and trim those whose turn it is.
+    def note_acknowledged(self, streams: Iterable[str]) -> None:
+        """Count acknowledged entries, given as the stream of each, and trim the streams that are due.
 
         Raises:
             TransportUnavailable: the server cannot be reached.
@@ -49,28 +49,26 @@ class Trimmer:
             if count >= MANY or now >= self._trimmed.get(stream, 0) + PAUSE
         ]
         if due:
-            self.trim(due)
+            self.trim_streams(due)
         for stream in due:
             del self._acknowledged[stream]
             self._trimmed[stream] = now
 
-    def trim(self, streams: Iterable[str]) -> None:
-        """Trim streams up to the first entry that some group still needs.
-
-        One that lacks the group of a context of this project is left alone: the context has not
-        received yet, and everything there is for it as well.
-        """
-        expected = self._expected()
+    def trim_streams(self, streams: Iterable[str]) -> None:
+        """Trim streams up to the first entry that a group still needs."""
+        expected = self._expected_groups()
         commands = [
-            command("XTRIM", stream, "MINID", "~", shown_id(first))
+            command("XTRIM", stream, "MINID", "~", id_text(first))
             for stream, groups in self._groups(streams).items()
+            # A context of this project without a group has received nothing yet: every entry is
+            # for it as well, and trimming would lose its messages.
             if {group.label for group in groups} >= expected.get(stream, set())
             for first in self._first_needed(stream, groups)
         ]
-        # A refusal (of a user who may not) stops nobody from receiving; `problems` tells of it.
-        self._link.ask(*commands)
+        # A user without the permission to trim can still receive; `problems` reports it.
+        self._client.ask(*commands)
 
-    def _expected(self) -> Mapping[str, set[str]]:
+    def _expected_groups(self) -> Mapping[str, set[str]]:
         """Return for each stream the contexts of this project that read it."""
         expected: dict[str, set[str]] = {}
         for user in self._users():
@@ -80,17 +78,17 @@ class Trimmer:
 
     def _groups(self, streams: Iterable[str]) -> dict[str, list[Group]]:
         names = list(streams)
-        answers = self._link.ask(*(command("XINFO", "GROUPS", name) for name in names))
-        return {name: groups_of(answer) for name, answer in zip(names, answers, strict=True)}
+        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
+        return {name: groups_of(reply) for name, reply in zip(names, replies, strict=True)}
 
     def _first_needed(self, stream: str, groups: Sequence[Group]) -> list[Id]:
-        """Return an id before which every group has read everything; nothing if nobody knows.
+        """Return an id before which every group has read everything; empty if it is unknown.
 
-        A group that reads on in the meantime only needs less than is said here.
+        A group that reads on in the meantime only needs less than this.
         """
         behind = [group.label for group in groups if group.pending]
-        pending = self._link.ask(*(command("XPENDING", stream, label) for label in behind))
-        if not groups or any(isinstance(answer, ResponseError) for answer in pending):
+        pending = self._client.ask(*(command("XPENDING", stream, label) for label in behind))
+        if not groups or any(isinstance(reply, ResponseError) for reply in pending):
             return []
         oldest = [first for first in map(oldest_pending, pending) if first is not None]
         return [min([*oldest, *(group.delivered for group in groups)])]

@@ -1,0 +1,177 @@
+"""Commands to a Redis server: one attempt each, a hard time-out, and replies as bytes.
+
+redis-py's own client retries by itself, so an `XADD` whose reply was lost is written twice without a
+warning, and its defaults change between versions. Here only its connections are used: commands go
+out in one piece, and every reply comes back as the server sent it. `hiredis` parses the replies where
+it is installed; redis-py falls back to its own parser in Python.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TypeVar
+
+from outbox_inbox.conf import settings
+from outbox_inbox.exceptions import SettingsError, TransportUnavailable
+
+try:
+    from redis.backoff import NoBackoff
+    from redis.connection import ConnectionPool, parse_url
+    from redis.exceptions import RedisError, ResponseError
+    from redis.exceptions import TimeoutError as ReplyTimeout
+    from redis.retry import Retry
+    from redis.utils import HIREDIS_AVAILABLE
+except ImportError as error:
+    raise SettingsError(
+        "redis:// needs the package redis, which is not installed: "
+        "pip install 'outbox_inbox[redis]'"
+    ) from error
+
+T = TypeVar("T")
+
+__all__ = ["HIREDIS_AVAILABLE", "Client", "ResponseError", "command"]
+
+
+def command(*parts: str | bytes | int) -> bytes:
+    """Return a command as it goes over the wire."""
+    packed = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        value = part if isinstance(part, bytes) else str(part).encode()
+        packed.append(b"$%d\r\n%b\r\n" % (len(value), value))
+    return b"".join(packed)
+
+
+class Client:
+    """Sends commands to one server and returns the replies.
+
+    Each process and thread that uses it at the same time gets a connection of its own, which is
+    opened at the first use.
+
+    Arguments:
+        location: a URL as redis-py reads it. Its time-outs apply; what it says about retries,
+            protocol and decoding is ignored.
+
+    Raises:
+        SettingsError: the URL cannot be read.
+    """
+
+    def __init__(self, location: str) -> None:
+        self._timeout = settings().publish_timeout.total_seconds()
+        self._pool, self.address = _pool(location, self._timeout)
+
+    def ask(self, *commands: bytes, wait: float = 0) -> list[Any]:
+        """Send commands in one piece; return for each its reply or its `ResponseError`.
+
+        Arguments:
+            commands: as `command` makes them.
+            wait: seconds that the first reply may take longer, for a command that blocks.
+
+        Raises:
+            TransportUnavailable: a reply is missing. Which commands were carried out is unknown.
+        """
+        return self.ask_in_pieces([b"".join(commands)], len(commands), wait=wait)
+
+    def ask_in_pieces(self, pieces: Iterable[bytes], count: int, *, wait: float = 0) -> list[Any]:
+        """Send ``count`` commands that come in any number of pieces; otherwise like `ask`."""
+        with self._connection() as connection:
+            deadline = monotonic() + self._timeout + wait
+            connection.send_packed_command(_until(deadline, pieces), check_health=False)
+            if wait and not connection.can_read(wait + self._timeout):
+                raise ReplyTimeout("Timeout reading from socket")
+            return list(_until(deadline, (_reply(connection) for _ in range(count))))
+
+    def ask_strictly(self, *commands: bytes) -> list[Any]:
+        """Send commands in one piece; return their replies.
+
+        Raises:
+            TransportUnavailable: a reply is missing, or is an error.
+        """
+        replies = self.ask(*commands)
+        self.check(replies)
+        return replies
+
+    def check(self, replies: Sequence[Any]) -> None:
+        """Raise the first error among replies.
+
+        Every error of a server (out of memory, read-only, not allowed, a key of another type) is
+        about the server, not about one message: the next message would meet it as well.
+
+        Raises:
+            TransportUnavailable: a reply is an error.
+        """
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise TransportUnavailable(f"Redis at {self.address} refuses: {_text(reply)}")
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """Borrow a connection from the pool."""
+        try:
+            connection = self._pool.get_connection()
+            try:
+                yield connection
+            except BaseException:
+                # A reply that is still to come would be read as that of the next command.
+                connection.disconnect()
+                raise
+            finally:
+                self._pool.release(connection)
+        except RedisError as error:
+            raise TransportUnavailable(
+                f"Redis at {self.address} cannot be reached: {_text(error)}"
+            ) from error
+
+
+def _pool(location: str, timeout: float) -> tuple[Any, str]:
+    """Return the connection pool of a URL, and the address of the server for error messages."""
+    try:
+        options = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            **parse_url(location),  # type: ignore[no-untyped-call]  # redis-py has no types
+            # A retry of redis-py's would append an entry twice.
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_timeout": False,
+            "retry_on_error": [],
+            "protocol": 2,
+            "decode_responses": False,
+        }
+        pool = ConnectionPool(**options)
+        pool.make_connection()  # a wrong option fails here, and not at the first use
+        pool.reset()
+    except (RedisError, ValueError, TypeError):
+        # Without its text: it may quote the URL, and so the password.
+        raise SettingsError(
+            "the URL of a Redis transport cannot be read (it is not shown, since it may contain a "
+            "password); expected redis://[[user]:password@]host[:port][/database][?option=value]"
+        ) from None
+    address = (
+        options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    )
+    return pool, f"{address}/{options.get('db', 0)}"
+
+
+def _until(deadline: float, parts: Iterable[T]) -> Iterator[T]:
+    """Yield parts, but none after the deadline.
+
+    The time-out of the socket is that of one read: a server that answers bit by bit would keep the
+    relay's transaction open for as many time-outs as there are replies.
+    """
+    for part in parts:
+        if monotonic() > deadline:
+            raise ReplyTimeout("Timeout")
+        yield part
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return error
+
+
+def _text(error: RedisError) -> str:
+    """Return the text of an error with its code, which redis-py removes."""
+    code = getattr(error, "status_code", None)
+    text = str(error) or type(error).__name__
+    return f"{code} {text}" if code and not text.startswith(code) else text
