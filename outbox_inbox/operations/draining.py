@@ -18,7 +18,7 @@ from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.outcome import Outcome, ignore, never
-from outbox_inbox.queues.wakeup import MoverName, gathered
+from outbox_inbox.queues.wakeup import MoverName, debounced_nudges
 from outbox_inbox.streams.projecting import update_projections
 
 PATIENCE = timedelta(seconds=30)
@@ -178,7 +178,7 @@ def _take_turn(
     count = partial(progress, context, mover)
     outcome, unreachable = Outcome(), ""
     try:
-        with gathered():
+        with debounced_nudges():
             outcome = MOVERS[mover](context, limit=limit, stop=stop, progress=count)
     except TransportUnavailable as error:
         unreachable = str(error)

@@ -94,7 +94,7 @@ def _rows(context: Context) -> QuerySet[StoredEvent]:
 def _entry(context: Context, row: StoredEvent) -> StreamEntry:
     data = problem = None
     try:
-        event: Any = streams.recorded(context, row).event
+        event: Any = streams.recorded_event(context, row).event
         data = codec.encode(event)
     except (OutboxInboxError, TypeError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())

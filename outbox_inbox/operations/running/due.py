@@ -12,7 +12,7 @@ from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
 from outbox_inbox.operations.selection import MOVER_OF
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.partitions import PartitionStatuses, partition_count, with_stream
+from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, partition_count
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
 
@@ -68,6 +68,6 @@ def _due_queues(
             yield MOVER_OF[queue], None
             continue
         if queue == Queue.OUTBOX and not any(each.ready for each in statuses):
-            statuses = with_stream(context, statuses)
+            statuses = include_stream(context, statuses)
         if any(p.ready and not (p.paused or p.resting or p.live) for p in statuses):
             yield MOVER_OF[queue], statuses
