@@ -73,5 +73,5 @@ def time_parameter(connection: BaseDatabaseWrapper, value: datetime | None) -> A
 def database_time(connection: BaseDatabaseWrapper) -> datetime:
     """Return the time of a database: ages of rows must not depend on the clock of one machine."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {dialect(connection).now}")
+        cursor.execute(f"SELECT {dialect(connection).now}", [])
         return as_datetime(connection, cursor.fetchone()[0])
