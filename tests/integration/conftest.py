@@ -8,6 +8,7 @@ from django.db import connections, transaction
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
+from outbox_inbox.contexts import contexts
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
@@ -19,8 +20,12 @@ from outbox_inbox.models import (
     QuarantinedMessage,
     Snapshot,
     StoredEvent,
+    Transfer,
     table,
 )
+from outbox_inbox.operations.transfer.guards import remove_guards
+from outbox_inbox.operations.transfer.sequences import set_last_id
+from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
 from outbox_inbox.queues.partitions import ensure_partitions
 from tests.board.models import HighScore, Member, Ranking, Sheet, Team
 from tests.depot.models import Pick
@@ -116,6 +121,19 @@ def yarded(committed: None, settings: Any) -> None:
     """The context "yard" with its process."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
     ensure_partitions("default")
+
+
+@pytest.fixture
+def unguarded(committed: None) -> Iterator[None]:
+    """Both databases as new, and as they were: no transfer has left a trace."""
+    for alias in connections:
+        for model in (*QUEUE_MODELS, Entry, Remark, Pick):
+            set_last_id(connections[alias], model, 0)
+    yield
+    for alias in connections:
+        for context in contexts():
+            remove_guards(connections[alias], context.label)
+        Transfer.objects.using(alias).all().delete()
 
 
 def empty(alias: str, partitions: list[Partition]) -> None:
