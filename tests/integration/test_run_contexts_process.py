@@ -7,6 +7,7 @@ import pytest
 
 from outbox_inbox.operations.running import Interrupt
 from tests.acceptance.conftest import new_store, processes  # noqa: F401  fixtures
+from tests.acceptance.orders import write_steps
 from tests.support.movers import PATIENCE, Worker, eventually
 
 
@@ -19,7 +20,7 @@ def started(processes, *arguments):  # noqa: F811
 
 def handling(processes, seconds):  # noqa: F811
     """Start the command with messages to handle; return when it is in a handler that takes so long."""
-    processes.succeed("-m", "tests.acceptance.steps", "2", "2")
+    processes.succeed(*write_steps(2, 2))
     fault = f"dispatch.before_handler:sleep={seconds}@1"
     process = processes.start("manage.py", "run_contexts", faults=fault, PYTHONUNBUFFERED="1")
     process.stdout.readline()
