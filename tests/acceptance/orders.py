@@ -10,8 +10,11 @@ import pytest
 
 from tests.acceptance.store import Store, Stores
 
-ORDER_COLUMNS = ["order_id", "customer_id", "customer", "ordered_on", "required_on", "shipped_on", "carrier", "freight", "ship_to", "city", "country"]
-LINE_COLUMNS = ["order_id", "product_id", "product", "unit_price", "quantity", "discount"]
+ORDER_COLUMNS = (
+    "order_id,customer_id,customer,ordered_on,required_on,shipped_on,carrier,freight,ship_to,city,"
+    "country"
+)
+LINE_COLUMNS = "order_id,product_id,product,unit_price,quantity,discount"
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 NORTHWIND = DATA / "northwind_orders.csv", DATA / "northwind_order_lines.csv"
 needs_northwind = pytest.mark.skipif(
@@ -65,9 +68,9 @@ def write_orders(folder: Path, count: int) -> Orders:
     )
 
 
-def _write(path: Path, columns: list[str], rows: list[list[object]]) -> Path:
+def _write(path: Path, columns: str, rows: list[list[object]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([columns, *rows])
+        csv.writer(file).writerows([columns.split(","), *rows])
     return path
 
 

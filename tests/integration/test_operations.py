@@ -82,37 +82,24 @@ def pruned(label="shop", **options):
     return found.outbox, found.deliveries, found.inbox
 
 
-def test_finished_messages_older_than_the_retention_are_removed():
-    """After a week outbox messages and deliveries go; the ids of the inbox are still remembered."""
+@pytest.mark.parametrize(
+    ("passed", "options", "expected"),
+    [
+        pytest.param(timedelta(0), {}, (0, 0, 0), id="young"),
+        pytest.param(timedelta(days=8), {}, (1, 2, 0), id="retention"),
+        pytest.param(timedelta(days=31), {}, (1, 2, 1), id="deduplication"),
+        pytest.param(
+            timedelta(hours=2), {"older_than": timedelta(hours=1)}, (1, 2, 0), id="older-than"
+        ),
+    ],
+)
+def test_finished_messages_older_than_the_retention_are_removed(passed, options, expected):
+    """The ids of the inbox are remembered longer, whatever --older-than says (rule O8)."""
     deliver(*steps(Noted, 1))
     drain()
-    age()
-    assert pruned() == (1, 2, 0)
-    assert InboxMessage.objects.count() == 1
-
-
-def test_ids_are_forgotten_after_the_deduplication_time():
-    """After a month nothing can come twice any more, so the memory goes too."""
-    deliver(*steps(Noted, 1))
-    drain()
-    age(timedelta(days=31))
-    assert pruned() == (1, 2, 1)
-    assert not InboxMessage.objects.exists()
-
-
-def test_ids_are_remembered_whatever_age_is_asked_for():
-    """--older-than shortens the retention, never the memory of duplicates (rule O8)."""
-    deliver(*steps(Noted, 1))
-    drain()
-    age(timedelta(hours=2))
-    assert pruned(older_than=timedelta(hours=1)) == (1, 2, 0)
-
-
-def test_young_messages_stay():
-    """What was finished a moment ago can still be looked at."""
-    deliver(*steps(Noted, 1))
-    drain()
-    assert pruned() == (0, 0, 0)
+    age(passed)
+    assert pruned(**options) == expected
+    assert InboxMessage.objects.count() == 1 - expected[2]
 
 
 def test_unfinished_messages_are_never_removed():

@@ -11,15 +11,7 @@ from outbox_inbox.models import OutboxMessage, Partition, Queue
 from outbox_inbox.operations import pause, queue_stats, resume
 from outbox_inbox.testing import advance, drain
 from tests.shop.events import Counted, Loose, Noted
-from tests.support.movers import (
-    dead,
-    deliver,
-    dispatch,
-    fail_for_good,
-    fail_for_now,
-    put,
-    steps,
-)
+from tests.support.movers import dead, deliver, dispatch, fail_for_good, fail_for_now, put, steps
 from tests.support.script import playing
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])

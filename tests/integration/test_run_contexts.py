@@ -255,10 +255,18 @@ def test_a_queue_that_has_to_be_spread_anew_is_told(settings, log):
     assert "run manage.py repartition" in log()[0].getMessage()
 
 
+@pytest.mark.parametrize(
+    ("options", "pauses"),
+    [
+        pytest.param({}, [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1], id="default"),
+        pytest.param({"interval": 0.08}, [0.05, 0.08, 0.08], id="interval"),
+        pytest.param({"announced": lambda: True}, [1, 1], id="woken-up"),
+    ],
+)
 @committed
-def test_pauses_grow_up_to_the_interval():
-    """Soon after something moved the next thing is likely; later it is not."""
-    assert run_both(pauses=7).waited == [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1]
+def test_pauses_grow_up_to_the_interval(options, pauses):
+    """Soon after something moved the next thing is likely; a process that is woken up need not poll."""
+    assert run_both(pauses=len(pauses), **options).waited == pauses
 
 
 @committed
@@ -270,18 +278,6 @@ def test_pauses_begin_anew_when_something_moved():
             put(*steps(Noted, 1))
 
     assert run_both(pauses=6, act=act).waited == [0.05, 0.1, 0.2, 0.4, 0.05, 0.1]
-
-
-@committed
-def test_no_pause_is_longer_than_the_interval():
-    """--interval says how long at most a retry that comes due waits."""
-    assert run_both(pauses=3, interval=0.08).waited == [0.05, 0.08, 0.08]
-
-
-@committed
-def test_with_wake_ups_each_pause_is_the_interval():
-    """A process that is woken up need not poll."""
-    assert run_both(pauses=2, announced=lambda: True).waited == [1, 1]
 
 
 @committed

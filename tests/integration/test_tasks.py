@@ -78,18 +78,12 @@ def test_the_example_schedules_the_beat():
     assert set(tasks.beat_schedule()) <= set(app.conf.beat_schedule)
 
 
-def test_relay_outbox_relays_every_context():
-    """Without a context all have their turn."""
+@pytest.mark.parametrize(("label", "state"), [(None, "sent"), ("depot", "pending")])
+def test_relay_outbox_relays_the_context_it_names(label, state):
+    """Without a context it relays all; the others are left for their own tasks."""
     put(*steps(Noted, 1))
-    tasks.relay_outbox()
-    assert OutboxMessage.objects.get().state == "sent"
-
-
-def test_relay_outbox_relays_the_context_it_names():
-    """The others are left for their own tasks."""
-    put(*steps(Noted, 1))
-    tasks.relay_outbox(context="depot")
-    assert OutboxMessage.objects.get().state == "pending"
+    tasks.relay_outbox(context=label)
+    assert OutboxMessage.objects.get().state == state
 
 
 def test_dispatch_inbox_dispatches():

@@ -15,19 +15,8 @@ from django.db import DatabaseError, connections, transaction
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox.aggregates import Repository
 from outbox_inbox.contexts import get_context
-from outbox_inbox.models import (
-    Delivery,
-    OutboxMessage,
-    Partition,
-    Queue,
-    Snapshot,
-    table,
-)
-from outbox_inbox.operations import (
-    pause,
-    resume,
-    transfer,
-)
+from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue, Snapshot, table
+from outbox_inbox.operations import pause, resume, transfer
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last_id
 from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
@@ -35,16 +24,7 @@ from outbox_inbox.streams.subscriptions import follow
 from tests.depot.models import Parcel, Pick
 from tests.shop.events import Checked, Noted
 from tests.shop.models import Entry, Remark
-from tests.support.movers import (
-    deliver,
-    entries,
-    picks,
-    put,
-    relay,
-    run_all,
-    steps,
-    striking,
-)
+from tests.support.movers import deliver, entries, picks, put, relay, run_all, steps, striking
 from tests.support.transfers import deploy, everything, rows, unfinished_business
 
 pytestmark = [pytest.mark.hand_over, pytest.mark.usefixtures("unguarded")]

@@ -12,18 +12,8 @@ from django.utils import timezone
 
 from outbox_inbox import record
 from outbox_inbox.contexts import contexts, get_context
-from outbox_inbox.exceptions import (
-    ContextMoved,
-    OutboxInboxError,
-)
-from outbox_inbox.models import (
-    InboxMessage,
-    OutboxMessage,
-    Partition,
-    Queue,
-    StoredEvent,
-    Transfer,
-)
+from outbox_inbox.exceptions import ContextMoved, OutboxInboxError
+from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent, Transfer
 from outbox_inbox.operations import (
     Selection,
     discard,

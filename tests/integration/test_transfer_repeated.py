@@ -12,35 +12,14 @@ from django.db import connections, transaction
 
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import get_context
-from outbox_inbox.exceptions import (
-    ContextMoved,
-    NotAContext,
-    TransferRefused,
-)
-from outbox_inbox.models import (
-    InboxMessage,
-    Partition,
-    Queue,
-    Transfer,
-)
-from outbox_inbox.operations import (
-    pause,
-    resume,
-    transfer,
-)
+from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
+from outbox_inbox.models import InboxMessage, Partition, Queue, Transfer
+from outbox_inbox.operations import pause, resume, transfer
 from tests.depot.events import Wanted
 from tests.depot.models import Pick
 from tests.shop.events import Checked, Counted, Noted
 from tests.shop.models import Entry
-from tests.support.movers import (
-    Crash,
-    crash,
-    entries,
-    put,
-    run_all,
-    steps,
-    striking,
-)
+from tests.support.movers import Crash, crash, entries, put, run_all, steps, striking
 from tests.support.transfers import deploy, everything, rows, unfinished_business
 
 pytestmark = [pytest.mark.hand_over, pytest.mark.usefixtures("unguarded")]
