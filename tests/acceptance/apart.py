@@ -120,7 +120,7 @@ class Apart:
     def start_workers(self) -> list[Any]:
         """Start a worker of each deployment; return when they run, and every subscriber receives.
 
-        What is published earlier is no loss, but RabbitMQ returns what no queue is bound for, and
+        What is published earlier is not lost, but RabbitMQ returns what no queue is bound for, and
         it backs off then. A worker that does not run yet dies of the signal that is to stop it.
         """
         before = self._began()
@@ -148,7 +148,7 @@ class Apart:
     def place(self, orders: Orders) -> None:
         """Place the orders in one deployment, and dispatch them in the other, at the same time.
 
-        Exit code 3 is no failure: the other side may send, or a message back off, while the command
+        Exit code 3 is not a failure: the other side may send, or a message back off, while the command
         looks. Whether all is well in the end is for `wait_until_done` to say.
         """
         both = [

@@ -93,7 +93,7 @@ class Processes:
     def end(self) -> None:
         """Kill what is left, and what that has started: a Celery worker has its beat as a child."""
         for process in self._running:
-            # Until somebody has waited for it, nobody else can have its number.
+            # Until it has been waited for, no other process can have its number.
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

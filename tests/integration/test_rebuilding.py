@@ -283,7 +283,7 @@ def test_a_projection_that_still_fails_fails_on_the_same_event():
 
 
 def test_a_page_that_is_too_much_at_once_is_taken_in_pieces():
-    """What only fails for many events is no failure, and pages are long again afterwards."""
+    """What only fails for many events does not count as failed, and pages are long again afterwards."""
     play_a_season(live=True)
     wanted, sizes = everything()["ranking"], []
 

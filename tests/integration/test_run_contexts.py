@@ -39,7 +39,7 @@ BOTH = ("shop", "depot")
 
 
 class Rounds:
-    """Lets a runner go on for some pauses; a test may act in each of them."""
+    """Stops a runner after some pauses; a test may act in each of them."""
 
     def __init__(self, pauses=1, act=None):
         self.pauses = pauses

@@ -187,7 +187,7 @@ def shipments(unguarded: None) -> Iterator[list[Shipment]]:
 
 
 def test_unique_values_may_change_places(shipments: list[Shipment]) -> None:
-    """Two rows that exchange a unique value during the copy, or inherit one, are no conflict."""
+    """Two rows that exchange a unique value during the copy, or inherit one, do not conflict."""
     first, second, third = shipments
 
     def exchange() -> None:
