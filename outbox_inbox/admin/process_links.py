@@ -18,10 +18,7 @@ FAILED = Q(holds=True, attempts__gt=0) | Q(state="dead")
 """A delivery that is dead, or backs off after a failure; not one that an operator has retried."""
 STUCK = Exists(
     Delivery.objects.filter(
-        FAILED,
-        context=OuterRef("context"),
-        consumer=OuterRef("process"),
-        key=OuterRef("key"),
+        FAILED, context=OuterRef("context"), consumer=OuterRef("process"), key=OuterRef("key")
     )
 )
 """The condition on an instance of which a delivery has failed."""

@@ -84,10 +84,7 @@ def test_reading_begins_after_a_version_and_ends_at_a_limit(stream):
 def test_after_the_last_version_there_is_nothing(stream):
     """It is not an error."""
     result = Result("order-1", "--after", "3")
-    assert (result.code, result.lines) == (
-        0,
-        ["0 events of order-1 (shop), now at version 3."],
-    )
+    assert (result.code, result.lines) == (0, ["0 events of order-1 (shop), now at version 3."])
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
