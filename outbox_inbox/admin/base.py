@@ -56,9 +56,14 @@ class ReadOnly:
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        """Return all fields."""
         page: Any = self
         return [str(name) for name in flatten_fieldsets(page.get_fieldsets(request, obj))]
+
+
+def is_permitted(request: HttpRequest, verb: str, model: type[Model]) -> bool:
+    """Return whether the user has the permission for a verb, such as "retry", on a model."""
+    user: Any = request.user
+    return bool(user.has_perm(f"{model._meta.app_label}.{verb}_{model._meta.model_name}"))
 
 
 class QueueAdmin(ReadOnly, ModelAdmin):
@@ -66,9 +71,11 @@ class QueueAdmin(ReadOnly, ModelAdmin):
 
     Attributes:
         unlisted: names of the wide columns that a list does not read.
+        change_list: the class of the list.
     """
 
     unlisted: ClassVar[Sequence[str]] = ("payload", "headers")
+    change_list: ClassVar[type[BoundedChangeList]] = BoundedChangeList
     ordering: ClassVar[tuple[str, ...]] = ("-pk",)
     search_fields: ClassVar[tuple[str, ...]] = ()
     list_per_page = 50
@@ -87,15 +94,12 @@ class QueueAdmin(ReadOnly, ModelAdmin):
         css = {"all": ("outbox_inbox/admin.css",)}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return the list that reads only what it shows."""
-        return BoundedChangeList
+        return self.change_list
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the rows of the chosen database."""
         return super().get_queryset(request).using(chosen_database(request, self.model))
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        """Return the filters, with that of the database first."""
         return [DatabaseFilter, *super().get_list_filter(request)]
 
     def lookups(self, term: str) -> Iterable[Q]:

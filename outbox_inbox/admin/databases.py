@@ -59,7 +59,6 @@ class DatabaseFilter(SimpleListFilter):
     parameter_name = PARAMETER
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the databases of the contexts."""
         self._shown = chosen_database(request, model_admin.model)
         known = context_databases()
         return [(alias, alias) for alias in known] if len(known) > 1 else []
