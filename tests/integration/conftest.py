@@ -1,13 +1,18 @@
 """Databases for tests that really commit, from several connections and threads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
 from django.db import connections, transaction
+from django.db.models import Q
+from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
+from outbox_inbox import IntegrationEvent
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
@@ -96,6 +101,36 @@ def committed(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Itera
         yield
         for alias, partitions in both_databases.items():
             empty(alias, partitions)
+
+
+@pytest.fixture
+def staff(db: None) -> Callable[..., Client]:
+    """Return a function that logs in a staff member who may view, and what else is named."""
+
+    def log_in(*codenames: str, **options: bool) -> Client:
+        user = User.objects.create_user("olga", is_staff=True)
+        views = Q(content_type__app_label="outbox_inbox", codename__startswith="view_")
+        named = Q(codename__in=codenames)
+        user.user_permissions.set(Permission.objects.filter(views | named))
+        client = Client(**options)
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
+    """The contract as it will be after the next deployment."""
+
+    order: str
+    number: int
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """The depot as it is after the deployment: it reads version 2 of a message from the shop."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SoldAgain,))
+    settings.OUTBOX_INBOX = {}
 
 
 @pytest.fixture
