@@ -67,7 +67,7 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
 
 
 def _end_others(alias: str) -> None:
-    """End what a thread or process that was told to end has still open: it keeps the database."""
+    """End the connections of threads and processes that have not ended yet: they keep the database."""
     connection = connections[alias]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -134,12 +134,17 @@ def known(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
 
 
 @pytest.fixture
-def boarded(committed: None, settings: Any) -> Iterator[None]:
-    """The context "board" with its read models, which are emptied after the test."""
+def board_context(settings: Any) -> None:
+    """The context "board" with its read models."""
     settings.INSTALLED_APPS = [
         "tests.board.apps.BoardConfig" if name == "tests.board.apps.Tables" else name
         for name in settings.INSTALLED_APPS
     ]
+
+
+@pytest.fixture
+def boarded(committed: None, board_context: None) -> Iterator[None]:
+    """The context "board", whose read models are emptied after the test."""
     ensure_partitions("default")
     yield
     for model in (HighScore, Ranking, Member, Team, Sheet):
@@ -156,7 +161,7 @@ def yarded(committed: None, settings: Any) -> None:
 def empty(alias: str, partitions: list[Partition]) -> None:
     """Empty the tables that the tests write to, and restore the partitions."""
     if connections[alias].vendor == "mysql" and StoredEvent.objects.using(alias).exists():
-        # InnoDB keeps deleted rows for a while, and locks them for whoever wants their versions.
+        # InnoDB keeps deleted rows for a while, and locks them for transactions that want their versions.
         with connections[alias].cursor() as cursor:
             cursor.execute(f"TRUNCATE {table(StoredEvent)}")
     with transaction.atomic(using=alias):

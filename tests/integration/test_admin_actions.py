@@ -4,18 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib.admin.models import LogEntryManager
-from django.db import transaction
 from django.utils import timezone
 
-from outbox_inbox import PermanentError, operations, record
+from outbox_inbox import PermanentError, operations
 from outbox_inbox.admin import actions
-from outbox_inbox.contexts import get_context
-from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
-from outbox_inbox.outbox.relay import relay_outbox
 from tests.shop.events import Noted
-from tests.shop.models import Entry
 from tests.support import rows
+from tests.support.movers import dispatch, entries, failing, put, relay, steps
 from tests.support.pages import (
     SCRIPT,
     act,
@@ -98,18 +94,11 @@ def test_a_finished_row_has_no_buttons(admin_client, model):
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_dead_row_is_tried_again(staff, model):
-    """Retry makes a dead row due at once, with all its attempts."""
+    """Retry makes a dead row due at once, with all its attempts, and is on record."""
     row = DEAD[model]()
     act(staff(f"retry_{model}"), "retry", row)
     row.refresh_from_db()
     assert (row.state, row.attempts, row.due_at) == (IDLE[model], 0, None)
-
-
-@pytest.mark.parametrize("model", DEAD)
-def test_a_retry_is_on_record(staff, model):
-    """The history of a row says who retried it."""
-    row = DEAD[model]()
-    act(staff(f"retry_{model}"), "retry", row)
     assert history(row) == ["olga: Retried."]
 
 
@@ -143,20 +132,13 @@ def test_a_message_that_backs_off_is_tried_at_once(admin_client):
 @pytest.mark.django_db(transaction=True)
 def test_a_parked_key_goes_on_in_order_after_a_retry(admin_client):
     """A handler fails, its key is parked, the operator retries: all is handled, in order."""
-
-    def fail(event: Noted) -> None:
-        if event.number == 1:
-            raise PermanentError("not today")
-
-    with transaction.atomic():
-        record(Noted(order="a", number=1), Noted(order="a", number=2))
-    relay_outbox(get_context("shop"))
-    with playing(note=fail):
-        dispatch_inbox(get_context("shop"))
+    put(*steps(Noted, 2))
+    relay()
+    with playing(note=failing(1, error=PermanentError)):
+        dispatch()
     act(admin_client, "retry", Delivery.objects.get(state="dead"))
-    dispatch_inbox(get_context("shop"))
-    handled = Entry.objects.filter(consumer="note").order_by("id")
-    assert list(handled.values_list("number", flat=True)) == [1, 2]
+    dispatch()
+    assert entries() == [1, 2]
 
 
 def test_a_retry_of_nothing_says_so(admin_client):
@@ -238,18 +220,11 @@ def test_nothing_is_discarded_without_a_reason(admin_client, reason):
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_dead_row_is_discarded_with_its_reason(staff, model):
-    """Discard changes the state of the row, and stores the reason with it."""
+    """Discard changes the state of the row, and stores the reason with it and on record."""
     row = DEAD[model]()
     act(staff(f"discard_{model}"), "discard", row, reason="sent by hand", total=1)
     row.refresh_from_db()
     assert (row.state, row.error) == ("discarded", "sent by hand")
-
-
-@pytest.mark.parametrize("model", DEAD)
-def test_a_discard_is_on_record_with_its_reason(staff, model):
-    """The history of a row says who discarded it, and why."""
-    row = DEAD[model]()
-    act(staff(f"discard_{model}"), "discard", row, reason="sent by hand", total=1)
     assert history(row) == ["olga: Discarded: sent by hand"]
 
 
@@ -325,7 +300,7 @@ def test_a_partition_is_paused(staff):
 
 
 def test_a_partition_is_resumed(staff):
-    """Resume lets the work go on, and is on record."""
+    """Resume continues the work, and is on record."""
     row = rows.partition(paused=True)
     act(staff("pause_partition"), "resume", row)
     row.refresh_from_db()

@@ -21,19 +21,9 @@ pytestmark = pytest.mark.django_db
 
 def made(key: str = "42", **changes: Any) -> ProcessState:
     """Store an instance."""
-    now = timezone.now()
-    values = {
-        "context": "ordering",
-        "process": "ordering.watch",
-        "key": key,
-        "schema_version": 1,
-        "state": '{"required_on":"2018-05-06"}',
-        "time_outs": json.dumps({"overdue": {"id": str(NUMBER), "at": now.isoformat()}}),
-        "created_at": now,
-        "started_at": now,
-        "changed_at": now,
-    }
-    return ProcessState.objects.create(**values | changes)
+    time_outs = json.dumps({"overdue": {"id": str(NUMBER), "at": timezone.now().isoformat()}})
+    values = {"state": '{"required_on":"2018-05-06"}', "time_outs": time_outs}
+    return rows.process(key=key, **values | changes)
 
 
 def test_an_instance_is_shown_with_its_state_and_time_outs(admin_client: Client) -> None:

@@ -22,12 +22,8 @@ MODEL = "checkpoint"
 
 
 @pytest.fixture(autouse=True)
-def board(settings, db):
+def board(board_context, db):
     """The context with read models, and one event that all of them have."""
-    settings.INSTALLED_APPS = [
-        "tests.board.apps.BoardConfig" if name == "tests.board.apps.Tables" else name
-        for name in settings.INSTALLED_APPS
-    ]
     score(1)
     update_projections(get_context("board"))
 
