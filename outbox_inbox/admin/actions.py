@@ -29,8 +29,7 @@ from .listing import MOST_LISTED
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
 SAMPLE = 20  # rows shown on the confirmation page
-FINISHED = {OutboxState.SENT, OutboxState.DISCARDED, DeliveryState.DONE, DeliveryState.DISCARDED}
-UNFINISHED = sorted({*OutboxState.values, *DeliveryState.values} - {*FINISHED})
+UNFINISHED = sorted({*OutboxState.values, *DeliveryState.values} - {"sent", "done", "discarded"})
 
 Rows = QuerySet[Any]
 Batch = tuple[Rows, Callable[[], object]]

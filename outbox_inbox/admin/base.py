@@ -5,7 +5,7 @@ out of order.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
@@ -20,16 +20,8 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, StoredEvent
 
 from . import rendering
-from .databases import DatabaseFilter, chosen_database, database_query, with_query
+from .databases import DatabaseFilter, chosen_database, database_query
 from .listing import BoundedChangeList, BoundedPaginator, first_match
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-    TabularInline = admin.TabularInline[Any, Any]
-else:
-    # Django's classes take no type arguments when the program runs.
-    ModelAdmin = admin.ModelAdmin
-    TabularInline = admin.TabularInline
 
 ID_LINKS = (
     (_("outbox"), OutboxMessage),
@@ -66,7 +58,7 @@ def is_permitted(request: HttpRequest, verb: str, model: type[Model]) -> bool:
     return bool(user.has_perm(f"{model._meta.app_label}.{verb}_{model._meta.model_name}"))
 
 
-class QueueAdmin(ReadOnly, ModelAdmin):
+class QueueAdmin(ReadOnly, admin.ModelAdmin):
     """List, filter, search and inspect the rows of one table.
 
     Attributes:
@@ -136,7 +128,7 @@ class QueueAdmin(ReadOnly, ModelAdmin):
     def address(self, model: type[Model], page: str, *args: Any, **parameters: Any) -> str:
         """Return the address of a page of this admin site: "changelist", or "change" with a key."""
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
-        return with_query(reverse(name, args=args, current_app=self.admin_site.name), parameters)
+        return reverse(name, args=args, current_app=self.admin_site.name, query=parameters)
 
     def list_address(self, model: type[Model], row: Model, **filters: Any) -> str:
         """Return the address of a filtered list on the database of a row."""

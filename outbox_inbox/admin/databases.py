@@ -12,7 +12,6 @@ from django.contrib.admin.views.main import ChangeList
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
@@ -45,11 +44,6 @@ def database_query(row: Model) -> dict[str, str]:
     """Return what an address needs to lead to the database of a row; nothing for the usual one."""
     alias = row._state.db
     return {PARAMETER: alias} if alias and alias != router.db_for_write(type(row)) else {}
-
-
-def with_query(path: str, parameters: dict[str, Any]) -> str:
-    """Return an address with these parameters."""
-    return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
 class DatabaseFilter(SimpleListFilter):

@@ -65,10 +65,9 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
         """Show a delivery with its newest failed attempts."""
         row = context.get("original")
         if row is not None and is_permitted(request, "view", DeliveryAttempt):
-            failures = row.failures.order_by("-pk")[:SHOWN_ATTEMPTS]
             context["failures"] = [
                 (each, rendering.moment(each.failed_at), rendering.preformatted(each.traceback))
-                for each in failures
+                for each in row.failures.order_by("-pk")[:SHOWN_ATTEMPTS]
             ]
             same = {"delivery__id__exact": row.pk}
             context["all_failures"] = self.list_address(DeliveryAttempt, row, **same)

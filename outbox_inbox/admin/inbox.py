@@ -13,9 +13,9 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.models import Delivery, InboxMessage
 
 from . import rendering
-from .base import ReadOnly, TabularInline
+from .base import ReadOnly
 from .columns import IDS, TEXTS, MessageColumns, ProgressColumns, section
-from .databases import chosen_database, database_query, with_query
+from .databases import chosen_database, database_query
 from .listing import BoundedChangeList, ContextFilter, TypeFilter
 
 
@@ -29,7 +29,7 @@ class InboxChangeList(BoundedChangeList):
         self.result_list = rows.prefetch_related(Prefetch("deliveries", states))
 
 
-class DeliveryInline(ReadOnly, ProgressColumns, TabularInline):
+class DeliveryInline(ReadOnly, ProgressColumns, admin.TabularInline):
     """The deliveries of a message."""
 
     model = Delivery
@@ -42,10 +42,9 @@ class DeliveryInline(ReadOnly, ProgressColumns, TabularInline):
 
     @admin.display(description=_("consumer"))
     def consumer_link(self, row: Any) -> SafeString:
-        address = reverse(
-            "admin:outbox_inbox_delivery_change", args=[row.pk], current_app=self.admin_site.name
-        )
-        return rendering.link(with_query(address, database_query(row)), row.consumer)
+        name, site = "admin:outbox_inbox_delivery_change", self.admin_site.name
+        address = reverse(name, args=[row.pk], current_app=site, query=database_query(row))
+        return rendering.link(address, row.consumer)
 
 
 @admin.register(InboxMessage)

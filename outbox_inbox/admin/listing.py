@@ -5,7 +5,7 @@ finished messages such a page would time out, and load the database of a system 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib.admin import SimpleListFilter
@@ -15,19 +15,14 @@ from django.db.models import Exists, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import OutboxMessage, QuarantineReason
 from outbox_inbox.queues.statements import idle_state
 
-from .databases import database_query, with_query
-
-if TYPE_CHECKING:
-    _Paginator = Paginator[Any]
-else:
-    # Django's class takes no type arguments when the program runs.
-    _Paginator = Paginator
+from .databases import database_query
 
 MOST_LISTED = 10_000
 """Rows that a list counts and pages through; a filter or a search leads to the others."""
@@ -35,7 +30,7 @@ IDLE_STATES = ("pending", "ready")
 """The states of a row that a worker takes next, or when it is due."""
 
 
-class BoundedPaginator(_Paginator):
+class BoundedPaginator(Paginator):
     """Count at most `MOST_LISTED` rows: an exact count reads the whole table."""
 
     @cached_property
@@ -66,7 +61,8 @@ class BoundedChangeList(ChangeList):
 
     def url_for_result(self, result: Any) -> str:
         """Return the address of a row's page, with the database of the row."""
-        return with_query(super().url_for_result(result), database_query(result))
+        query = urlencode(database_query(result))
+        return super().url_for_result(result) + (f"?{query}" if query else "")
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order that an index serves; ``?o=`` could sort the whole table."""
