@@ -72,7 +72,7 @@ class QueueCommand(BaseCommand):
     def print_result(
         self, document: object, lines: Iterable[str], options: dict[str, Any], *, good: bool = True
     ) -> None:
-        """Print a result as ``--format`` says: one JSON document, or summaries."""
+        """Print a result as `print_document` does, its lines as summaries."""
         style = self.style.SUCCESS if good else self.style.WARNING
         shown = map(style, lines) if options["verbosity"] > 0 else ()
         self.print_document(document, shown, options)
@@ -80,17 +80,12 @@ class QueueCommand(BaseCommand):
     def print_document(
         self, document: object, lines: Iterable[str], options: dict[str, Any]
     ) -> None:
-        """Print what the command was asked for: one JSON document, or lines."""
+        """Print one JSON document and nothing else, or lines, as ``--format`` says."""
         if options["format"] == "json":
-            self.print_json(document)
-            return
+            text = json.dumps(document, indent=2, ensure_ascii=False, default=datetime.isoformat)
+            lines = (text,)
         for line in lines:
             self.stdout.write(line)
-
-    def print_json(self, document: object) -> None:
-        """Print one JSON document, and nothing else."""
-        text = json.dumps(document, indent=2, ensure_ascii=False, default=datetime.isoformat)
-        self.stdout.write(text)
 
 
 def _database_error_text(error: DatabaseError) -> str:

@@ -55,10 +55,7 @@ class SimulationCommand(QueueCommand):
             queues=day.queues,
             problems=problems,
         )
-        if options["format"] == "json":
-            self.print_json(report.as_json())
-        else:
-            self.stdout.write(report.as_text())
+        self.print_document(report.as_json(), [report.as_text()], options)
         if problems:
             raise ProblemFound(at_most(problems))
         if options["format"] == "text":
