@@ -55,7 +55,6 @@ class QuarantinedMessage(ContextTable):
     """
 
     id = models.BigAutoField(primary_key=True)
-    context = models.CharField(max_length=50)
     reason = models.CharField(max_length=15, choices=QuarantineReason)
     error = models.TextField()
     source = models.CharField(max_length=200)
@@ -77,8 +76,7 @@ class QuarantinedMessage(ContextTable):
     note = models.TextField(default="")
     """Why it was discarded, in the operator's words."""
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         permissions = [
             ("release_quarantinedmessage", "Can release quarantined messages"),
             ("discard_quarantinedmessage", "Can discard quarantined messages"),
@@ -89,10 +87,8 @@ class QuarantinedMessage(ContextTable):
         ]
         indexes = [
             models.Index(
-                "context",
-                condition=Q(state="quarantined"),
-                name="outbox_inbox_quarantined",
-            ),
+                "context", condition=Q(state="quarantined"), name="outbox_inbox_quarantined"
+            )
         ]
 
     def __str__(self) -> str:

@@ -141,10 +141,7 @@ def _refuse_future_event(context: Context) -> None:
 
 
 def _check_arguments(
-    events: Sequence[Event],
-    stream: str | None,
-    expected_version: int | None,
-    message_id: object,
+    events: Sequence[Event], stream: str | None, expected_version: int | None, message_id: object
 ) -> None:
     if applied_by.get() is not None:
         raise HandlerError(

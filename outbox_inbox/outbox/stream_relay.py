@@ -120,10 +120,7 @@ class StreamPage(Source[StreamRow]):
         return [row for row in self._rows if row.key not in blocked]
 
     def settle(
-        self,
-        sent: set[int],
-        refused: Mapping[int, MessageRefused],
-        result: BatchResult,
+        self, sent: set[int], refused: Mapping[int, MessageRefused], result: BatchResult
     ) -> None:
         """See `Source.settle`; what was not sent goes to the outbox, in order."""
         left = [row for row in self._rows if row.id not in sent]

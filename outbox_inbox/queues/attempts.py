@@ -35,12 +35,7 @@ class Verdict:
     error: str
 
     def store(
-        self,
-        connection: BaseDatabaseWrapper,
-        model: type[models.Model],
-        row: int,
-        *,
-        holds: bool,
+        self, connection: BaseDatabaseWrapper, model: type[models.Model], row: int, *, holds: bool
     ) -> bool:
         """Write it to the message or delivery, in the caller's transaction; false: that was final.
 

@@ -14,13 +14,7 @@ a worker commits often, it also writes a token (``run``) when it begins and clea
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import (
-    DatabaseError,
-    connections,
-    models,
-    router,
-    transaction,
-)
+from django.db import DatabaseError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings

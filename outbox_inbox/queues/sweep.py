@@ -50,10 +50,7 @@ def _sweep_once(
 
 
 def _move_partition(
-    context: Context,
-    partition: statements.PartitionStatus,
-    mover: PartitionMover,
-    call: MoverCall,
+    context: Context, partition: statements.PartitionStatus, mover: PartitionMover, call: MoverCall
 ) -> None:
     # A run that shows signs of life is between two transactions: its token must stay, or that run
     # would drop what it has read ahead and begin again, at every look of another worker.

@@ -133,7 +133,5 @@ def delete_events(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -
     """Take back what this transaction has just appended, to store all of it or nothing."""
     sql = dialect(connection)
     return change_rows(
-        connection,
-        f"DELETE FROM {STREAM} WHERE message_id {sql.among}",
-        [sql.members(message_ids)],
+        connection, f"DELETE FROM {STREAM} WHERE message_id {sql.among}", [sql.members(message_ids)]
     )

@@ -115,10 +115,7 @@ def unblock_messages(
 
 
 def unblock_deliveries(
-    connection: BaseDatabaseWrapper,
-    context: str,
-    partition: int,
-    pairs: Sequence[tuple[str, str]],
+    connection: BaseDatabaseWrapper, context: str, partition: int, pairs: Sequence[tuple[str, str]]
 ) -> int:
     """Do as `unblock_messages`, for the followers of pairs of a consumer and a key."""
     sql = dialect(connection)

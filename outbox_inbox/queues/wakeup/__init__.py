@@ -21,14 +21,7 @@ from outbox_inbox.contexts import Context, get_context
 from . import celery, notifier
 from .celery import TASKS, MoverName
 
-__all__ = [
-    "TASKS",
-    "MoverName",
-    "debounced_nudges",
-    "failures",
-    "nudge",
-    "problem",
-]
+__all__ = ["TASKS", "MoverName", "debounced_nudges", "failures", "nudge", "problem"]
 
 _DEBOUNCE = 0.2  # seconds between two equal nudges within `debounced_nudges`
 

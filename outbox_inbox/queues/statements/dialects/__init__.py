@@ -18,11 +18,7 @@ from .postgresql import PostgreSQL
 from .sqlite import SQLite
 from .values import as_datetime, as_uuid, as_uuid_or_none
 
-CLASSES: dict[str, type[Dialect]] = {
-    "postgresql": PostgreSQL,
-    "sqlite": SQLite,
-    "mysql": MySQL,
-}
+CLASSES: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite, "mysql": MySQL}
 """Vendor of a Django connection -> its dialect."""
 
 
