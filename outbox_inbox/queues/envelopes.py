@@ -19,11 +19,9 @@ def envelope_of(
     source: str,
     recorded_at: Any,
 ) -> Envelope:
-    """Return the envelope of a message.
+    """Return the envelope of a row of the outbox, the inbox or a stream.
 
     Arguments:
-        connection: that of the row, whose raw time stamps it explains.
-        row: of the outbox, the inbox or a stream.
         source: the label of the context that recorded it.
         recorded_at: when, as the row has it.
     """

@@ -25,7 +25,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 
 from . import statements
-from .statements.dialects import as_uuid_or_none, gave_way
+from .statements.dialects import as_uuid_or_none, dialect, gave_way
 
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
 
@@ -42,11 +42,7 @@ class GaveWay(Lost):
 
 
 class AttemptFailed(Exception):
-    """A transaction failed and was rolled back, and one of its messages may be the cause.
-
-    Attributes:
-        error: why it failed.
-    """
+    """A transaction was rolled back by ``error``, and one of its messages may be the cause."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -76,7 +72,7 @@ class Run:
         self._due = partition.due
         self.connection: BaseDatabaseWrapper = connections[context.database]
         self._session = self.connection.connection
-        self.freeze_ms = _freeze_ms()
+        self.freeze_ms = freeze_ms()
 
     @contextmanager
     def locked(self) -> Iterator[BaseDatabaseWrapper]:
@@ -118,10 +114,8 @@ class Run:
 
     @contextmanager
     def giving_way(self) -> Iterator[None]:
-        """Turn the errors with which a database resolves a deadlock into `GaveWay`.
-
-        For the worker's own statements only: a consumer that waits too long for a lock has failed.
-        """
+        """Turn the errors with which a database resolves a deadlock into `GaveWay`."""
+        # For the worker's own statements: a consumer that waits too long for a lock has failed.
         try:
             yield
         except OperationalError as error:
@@ -130,11 +124,7 @@ class Run:
             raise
 
     def lock(self) -> None:
-        """Take the partition's lock in the caller's transaction.
-
-        Raises:
-            Lost: as `locked`.
-        """
+        """Take the partition's lock in the caller's transaction; it may raise `Lost`."""
         held = statements.lock_partition(self.connection, self.id, self.freeze_ms)
         # Another token, or none: another run or an operator changed states in between. To go on with
         # what was read before would put a message ahead of one that is to be sent first.
@@ -143,14 +133,9 @@ class Run:
         self._session = self.connection.connection
 
     def claim(self, delivery: int) -> None:
-        """Take the lock and mark one delivery as done, in the caller's transaction.
-
-        Raises:
-            Lost: as `locked`.
-        """
-        if not statements.claim_delivery(
-            self.connection, self.id, self.token, self.freeze_ms, delivery
-        ):
+        """Take the lock and mark one delivery as done, as `lock` does."""
+        lock = (self.connection, self.id, self.token, self.freeze_ms)
+        if not statements.claim_delivery(*lock, delivery):
             raise Lost
         self._session = self.connection.connection
 
@@ -159,10 +144,8 @@ class Run:
         return isinstance(error, DatabaseError | InterfaceError) and not self.connected()
 
     def connected(self) -> bool:
-        """Return whether the connection of the last transaction still works.
-
-        Django opens another as soon as it finds one broken; what the old one did is unknown.
-        """
+        """Return whether the connection of the last transaction still works."""
+        # Django opens another as soon as it finds one broken; what the old one did is unknown.
         same = self.connection.connection is self._session and self._session is not None
         return same and not self.connection.needs_rollback and self.connection.is_usable()
 
@@ -173,8 +156,11 @@ class Run:
         another worker would take a long run for a crashed one between two of its transactions.
         """
         if not self.ended and monotonic() - self._shown > statements.SILENCE / 4:
-            statements.set_run(self.connection, self.id, self.token)
+            self._write_token(self.token)
             self._shown = monotonic()
+
+    def _write_token(self, token: UUID | None) -> None:
+        dialect(self.connection).set_run(self.connection, self.id, token)
 
     def promotes(self) -> bool:
         """Return whether rows may have come due: some had at the look before, or it was a while ago."""
@@ -187,18 +173,14 @@ class Run:
             self._promoted, self._due = monotonic(), False
 
     def back_off(self, error: str, seconds: float) -> None:
-        """End the run because of an outage, in a transaction of its own: see `outages.back_off`.
-
-        Raises:
-            Lost: as `locked`.
-        """
+        """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""
         with self.locked() as connection:
             statements.back_off_partition(connection, self.id, error, seconds)
             self.ended = True
 
     def end(self) -> None:
         """Clear the token in the caller's transaction, the last one of this run."""
-        statements.set_run(self.connection, self.id, None)
+        self._write_token(None)
         self.ended = True
 
     def recovered(self) -> None:
@@ -214,12 +196,15 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
 
     Only an end without clean-up (kill -9, power cut, lost connection) leaves the token behind.
     """
-    run = _begin_run(context, partition)
-    if run is None:
+    connection, token = connections[context.database], uuid4()
+    held = statements.begin_run(connection, partition.id, token, freeze_ms())
+    if held is None:
         yield None
         return
+    # A token that is still there belongs to a run that crashed, and one message may be why.
+    run = Run(context, partition, token, settings().batch_size if held.run is not None else 0)
     try:
-        with statements.guarded_session(run.connection, run.freeze_ms):
+        with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
     except BaseException:
         # On a new connection it is unknown what the lost one has committed: the token stays, and the
@@ -230,17 +215,8 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
     _end_run(run)
 
 
-def _begin_run(context: Context, partition: statements.PartitionStatus) -> Run | None:
-    connection, token = connections[context.database], uuid4()
-    held = statements.begin_run(connection, partition.id, token, _freeze_ms())
-    if held is None:
-        return None
-    # A token that is still there belongs to a run that crashed, and one message may be why.
-    careful = settings().batch_size if held.run is not None else 0
-    return Run(context, partition, token, careful)
-
-
-def _freeze_ms() -> int:
+def freeze_ms() -> int:
+    """Return the setting FROZEN_AFTER in milliseconds."""
     return int(settings().frozen_after.total_seconds() * 1000)
 
 

@@ -23,9 +23,7 @@ def sweep_partitions(
 ) -> Outcome:
     """Call a mover for the partitions of a queue until there is nothing it can do now.
 
-    Arguments:
-        call: ends the sweep when it is finished.
-        seen: sweep these partitions, once: the caller has just looked, and will look again.
+    ``seen``: sweep these partitions, once: the caller has just looked, and will look again.
     """
     if seen is not None:
         _sweep_once(context, seen, mover, call)

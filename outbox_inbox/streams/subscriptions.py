@@ -17,10 +17,10 @@ from weakref import WeakKeyDictionary
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
+from outbox_inbox.queues.run import freeze_ms
 from outbox_inbox.queues.statements import checkpoints, stream_pages
 from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
 from outbox_inbox.queues.statements.dialects import as_datetime
@@ -33,15 +33,12 @@ _NOT_IN_OUTBOX = "NOT s.in_outbox"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """How far a subscription is behind.
-
-    Fields:
-        events: how many it must still handle.
-        since: when the first of them was recorded; None: it has caught up.
-    """
+    """How far a subscription is behind."""
 
     events: int
+    """How many it must still handle."""
     since: datetime | None
+    """When the first of them was recorded; None: it has caught up."""
 
 
 class Cursor:
@@ -162,13 +159,11 @@ def open_cursor(
 ) -> Cursor | None:
     """Do what `follow` does, in the transaction that is open."""
     checkpoints.require_subscriptions(connection)
-    freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
-    lock = checkpoints.lock_checkpoint(connection, context.label, subscription, freeze_ms)
-    if lock is None and not checkpoints.checkpoint_exists(connection, context.label, subscription):
-        checkpoints.create_checkpoint(
-            connection, context.label, subscription, from_now=begin == "now"
-        )
-        lock = checkpoints.lock_checkpoint(connection, context.label, subscription, freeze_ms)
+    place = (connection, context.label, subscription)
+    lock = checkpoints.lock_checkpoint(*place, freeze_ms())
+    if lock is None and not checkpoints.checkpoint_exists(*place):
+        checkpoints.create_checkpoint(*place, from_now=begin == "now")
+        lock = checkpoints.lock_checkpoint(*place, freeze_ms())
     if lock is None:
         return None
     _refuse_foreign(connection, context, subscription, lock)

@@ -16,11 +16,7 @@ _FEW = 10_000  # new events that are looked up one by one rather than met on a w
 
 
 class CheckpointProgress(NamedTuple):
-    """How far a subscription has read: the columns of the table of checkpoints that move.
-
-    `lock_checkpoint` reads it, a `Cursor` (``streams/subscriptions.py``) moves it, `save_progress`
-    writes it.
-    """
+    """How far a subscription has read: the columns of the table of checkpoints that move."""
 
     done: str
     target: str | None

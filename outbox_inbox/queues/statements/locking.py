@@ -4,7 +4,6 @@ Without the lock two workers would send or handle the messages of one key at the
 the token a worker could not know, after its commit, that another has been on the partition since.
 """
 
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -14,10 +13,7 @@ from .dialects import dialect
 
 
 class LockedPartition(NamedTuple):
-    """A row of the table of partitions that is locked by this transaction.
-
-    `lock_partition` and `begin_run` make it; a `Run` (``queues/run.py``) compares the token.
-    """
+    """A row of the table of partitions that is locked by this transaction."""
 
     paused: bool
     run: Any
@@ -43,26 +39,10 @@ def begin_run(
 ) -> LockedPartition | None:
     """Write the token of a run, in a transaction of its own; None: the partition is not free.
 
-    It is free when no transaction has its lock, it is not paused, and no other run is between two
-    transactions on it. What is returned has the token from before: of a run that crashed, or None.
+    What is returned has the token from before: of a run that crashed, or None.
     """
     rows = dialect(connection).begin_run(connection, partition, run, freeze_ms)
     return LockedPartition(paused=False, run=rows[0][0]) if rows else None
-
-
-def guarded_session(
-    connection: BaseDatabaseWrapper, freeze_ms: int
-) -> AbstractContextManager[None]:
-    """Have MariaDB and MySQL end this session, within the block, when it freezes.
-
-    They have no such limit for one transaction, as PostgreSQL gets with every lock.
-    """
-    return dialect(connection).guarded_session(connection, freeze_ms)
-
-
-def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-    """Write which run is on a partition now, or (None) that the last one ended cleanly."""
-    dialect(connection).set_run(connection, partition, run)
 
 
 def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:

@@ -6,15 +6,11 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .common import OUTBOX, STREAM, change_rows, fetch_rows
-from .dialects import Insert, dialect
+from .dialects import Insert, Rows, dialect
 
 
 class EventRow(NamedTuple):
-    """One event as ``record()`` has prepared it; UUIDs are not yet in the form of a vendor.
-
-    ``outbox/rows.py`` makes it. It becomes a row of the outbox by `insert_outbox`, of a stream by
-    `insert_stream`, and (from an inbound translator) of the inbox.
-    """
+    """One event as ``record()`` has prepared it; UUIDs are not yet in the form of a vendor."""
 
     context: str
     message_id: Any
@@ -80,11 +76,8 @@ def insert_outbox(
         fresh: the ids were made just now, so none can have been recorded before, and the database
             need not look for them.
     """
-    insert = _INTO_OUTBOX[bool(times), fresh]
-    if not times:
-        return dialect(connection).insert_new(connection, insert, rows)
-    timed = [(*row, time) for row, time in zip(rows, times, strict=True)]
-    return dialect(connection).insert_new(connection, insert, timed)
+    values: Rows = [(*row, at) for row, at in zip(rows, times, strict=True)] if times else rows
+    return dialect(connection).insert_new(connection, _INTO_OUTBOX[bool(times), fresh], values)
 
 
 def insert_stream(
@@ -119,11 +112,9 @@ def stream_version(connection: BaseDatabaseWrapper, context: str, stream: str) -
 
 
 def lock_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last: int) -> bool:
-    """Wait for others that append to a stream at version ``last``; false: it has grown since.
-
-    Only MySQL needs it; elsewhere the insertion of the next version waits.
-    """
+    """Wait for others that append to a stream at version ``last``; false: it has grown since."""
     sql = dialect(connection)
+    # Only MySQL needs it; elsewhere the insertion of the next version waits.
     if not last or not sql.lock_version(connection, context, stream, last):
         return True
     return stream_version(connection, context, stream) == last

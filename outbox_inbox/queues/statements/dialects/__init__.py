@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import SettingsError
 
-from .base import Dialect, Insert
+from .base import Dialect, Insert, Rows
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
