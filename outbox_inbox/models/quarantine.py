@@ -49,10 +49,7 @@ class QuarantineReason(models.TextChoices):
 
 
 class QuarantinedMessage(ContextTable):
-    """One message from outside that was not let into the inbox, as it came.
-
-    Everything in it is unchecked text: show it escaped, and never trust it.
-    """
+    """One message from outside as it came: unchecked text. Show it escaped, and never trust it."""
 
     id = models.BigAutoField(primary_key=True)
     reason = models.CharField(max_length=15, choices=QuarantineReason)

@@ -31,10 +31,7 @@ class StoredEvent(Message):
 
 
 class Snapshot(ContextTable):
-    """The state of an aggregate at a version of its stream: the events before need not be read.
-
-    It can be deleted at any time, and is then taken anew.
-    """
+    """The state of an aggregate at a version of its stream. It can be deleted at any time."""
 
     id = models.BigAutoField(primary_key=True)
     stream = models.CharField(max_length=200)

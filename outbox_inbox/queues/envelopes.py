@@ -21,9 +21,7 @@ def envelope_of(
 ) -> Envelope:
     """Return the envelope of a row of the outbox, the inbox or a stream.
 
-    Arguments:
-        source: the label of the context that recorded it.
-        recorded_at: when, as the row has it.
+    ``source``: the label of the context that recorded it; ``recorded_at``: as the row has it.
     """
     return Envelope(
         id=as_uuid(row.message_id),

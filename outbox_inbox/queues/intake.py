@@ -1,7 +1,7 @@
 """How messages get into an inbox: one row a message, one delivery for each consumer of its type.
 
-Duplicates are dropped by the unique constraint of the inbox, within the statement that inserts. A check
-before the insert would let two processes both find nothing, and the message be handled twice (rule O7).
+The unique constraint of the inbox drops duplicates, within the statement that inserts: two processes
+that looked before both would find nothing, and the message be handled twice (rule O7).
 """
 
 from collections.abc import Iterable, Sequence

@@ -48,11 +48,7 @@ def back_off(
 
 
 def back_off_partition(run: Run, queue: Queue, error: TransportUnavailable) -> None:
-    """End a run because of an outage, which is not a message's fault and costs no attempt.
-
-    Raises:
-        Lost: another worker owns the partition by now.
-    """
+    """End a run because of an outage, which costs no message an attempt; raises as `Run.locked`."""
     delay = back_off(run, error)
     announcements.partition_backed_off(run.context, queue, run.number, error, delay)
 

@@ -10,14 +10,7 @@ from contextlib import ExitStack, contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
 
-from django.db import (
-    DatabaseError,
-    InterfaceError,
-    OperationalError,
-    connections,
-    models,
-    transaction,
-)
+from django.db import Error, OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
@@ -35,10 +28,7 @@ class Lost(Exception):
 
 
 class GaveWay(Lost):
-    """The database rolled the transaction back so that another could go on: a deadlock.
-
-    It is not a message's fault and costs no attempt; the partition is swept again.
-    """
+    """A deadlock: the database rolled the transaction back. It costs no message an attempt."""
 
 
 class AttemptFailed(Exception):
@@ -141,7 +131,7 @@ class Run:
 
     def disconnected(self, error: BaseException) -> bool:
         """Return whether an error is that of a lost connection, and so not a message's."""
-        return isinstance(error, DatabaseError | InterfaceError) and not self.connected()
+        return isinstance(error, Error) and not self.connected()
 
     def connected(self) -> bool:
         """Return whether the connection of the last transaction still works."""
@@ -192,16 +182,14 @@ class Run:
 
 @contextmanager
 def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
-    """Begin a run on a partition, and end it cleanly; None: another worker owns it.
-
-    Only an end without clean-up (kill -9, power cut, lost connection) leaves the token behind.
-    """
+    """Begin a run on a partition, and end it cleanly; None: another worker owns it."""
     connection, token = connections[context.database], uuid4()
     held = statements.begin_run(connection, partition.id, token, freeze_ms())
     if held is None:
         yield None
         return
-    # A token that is still there belongs to a run that crashed, and one message may be why.
+    # A token that is still there belongs to a run that had no clean end (kill -9, power cut, lost
+    # connection), and one message may be why.
     run = Run(context, partition, token, settings().batch_size if held.run is not None else 0)
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):

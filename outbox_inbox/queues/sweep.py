@@ -25,26 +25,17 @@ def sweep_partitions(
 
     ``seen``: sweep these partitions, once: the caller has just looked, and will look again.
     """
-    if seen is not None:
-        _sweep_once(context, seen, mover, call)
-        return call.outcome
-    moved = True
-    while moved and not call.finished():
-        before = call.outcome
-        _sweep_once(context, partition_statuses(context, queue), mover, call)
+    while not call.finished():
+        before = call.outcome.steps
+        for partition in partition_statuses(context, queue) if seen is None else seen:
+            if call.finished():
+                return call.outcome
+            if partition.ready and not (partition.paused or partition.resting):
+                _move_partition(context, partition, mover, call)
         # An intake has no rows to look at; its mover has asked the transport until it was empty.
-        moved = call.outcome.steps > before.steps and ROW_MODELS[queue] is not None
+        if seen is not None or call.outcome.steps == before or ROW_MODELS[queue] is None:
+            break
     return call.outcome
-
-
-def _sweep_once(
-    context: Context, seen: PartitionStatuses, mover: PartitionMover, call: MoverCall
-) -> None:
-    for partition in seen:
-        if call.finished():
-            return
-        if partition.ready and not (partition.paused or partition.resting):
-            _move_partition(context, partition, mover, call)
 
 
 def _move_partition(

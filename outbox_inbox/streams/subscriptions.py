@@ -1,10 +1,8 @@
 """Catch-up subscriptions: named readers of the stream of all events of a context.
 
 A subscription has a checkpoint, which is saved in the transaction of the effects. One worker at a time
-reads it: the one that holds the row lock of the checkpoint. It begins with the first event of the
-context, or with what is recorded from now on, and gets every event once, those of one stream in the
-order of their versions. ``queues/statements/catch_up.py`` explains how an event is found that commits
-late.
+reads it: the one that holds the row lock of the checkpoint. It gets every event once, those of one
+stream in the order of their versions; ``queues/statements/catch_up.py`` says how, whatever commits late.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -28,8 +26,6 @@ from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 Begin = Literal["beginning", "now"]
 
-_NOT_IN_OUTBOX = "NOT s.in_outbox"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
@@ -45,7 +41,6 @@ class Cursor:
     """A subscription in one transaction, which holds its lock.
 
     Attributes:
-        connection: of the context's database.
         caught_up: the last page was the end of all that there was when it was read.
         paused: an operator has paused the subscription.
         resting: it failed, and the next try is not due yet.
@@ -88,9 +83,7 @@ class Cursor:
                 self.caught_up = True
                 return []
             mark = taken
-        more = [stream_pages.type_condition(sorted(types))] if types is not None else []
-        if unsent:
-            more.append(_NOT_IN_OUTBOX)
+        more = _conditions(types, unsent=unsent)
         rows = stream_pages.select_page(
             self.connection, self._context, mark, size, more, text, bare=bare
         )
@@ -118,6 +111,11 @@ class Cursor:
     def back_off(self, error: str, seconds: float) -> None:
         """Note a failure, in a transaction without effects: see `outages.back_off`."""
         checkpoints.back_off_checkpoint(self.connection, self._id, error, seconds)
+
+
+def _conditions(types: Collection[str] | None, *, unsent: bool) -> list[str]:
+    more = [stream_pages.type_condition(sorted(types))] if types is not None else []
+    return [*more, "NOT s.in_outbox"] if unsent else more
 
 
 def _after(
@@ -210,9 +208,7 @@ def behind(
         kind: only domain events, or only integration events.
     """
     connection = connections[context.database]
-    more = [stream_pages.type_condition(sorted(types))] if types is not None else []
-    if unsent:
-        more.append(_NOT_IN_OUTBOX)
+    more = _conditions(types, unsent=unsent)
     if kind is not None:
         more.append(f"s.kind = '{kind.value}'")
     checkpoints.require_subscriptions(connection)
@@ -227,31 +223,22 @@ def delete_checkpoint(context: Context, subscription: str) -> bool:
     return found > 0
 
 
+_NO_FAILURE: dict[str, Any] = {"failures": 0, "error": "", "retry_at": None}
+
+
 def rewind_checkpoint(context: Context, subscription: str) -> None:
     """Have a subscription begin anew with the first event, in the open transaction, under its lock."""
-    Checkpoint.objects.using(context.database).filter(
-        context=context.label, subscription=subscription
-    ).update(
-        done=catch_up(connections[context.database]).beginning,
-        target=None,
-        position=0,
-        last=0,
-        size=0,
-        failures=0,
-        error="",
-        retry_at=None,
-    )
+    rows = Checkpoint.objects.using(context.database).filter(context=context.label)
+    beginning = catch_up(connections[context.database]).beginning
+    start = CheckpointProgress(done=beginning, target=None, position=0, last=0, size=0)._asdict()
+    rows.filter(subscription=subscription).update(**start, **_NO_FAILURE)
 
 
 def take_over_checkpoint(context: Context, subscription: str, other: str) -> None:
-    """Have a subscription go on where another one is, and delete the checkpoint of the other.
-
-    To be called in a transaction that holds the lock of both (`open_cursor`): a reader of either would
-    otherwise overwrite what is taken over.
-    """
+    """Have a subscription go on where another one is, and delete the checkpoint of the other."""
+    # In a transaction that holds the lock of both (`open_cursor`): a reader of either would otherwise
+    # overwrite what is taken over.
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
-    mark = (
-        rows.filter(subscription=other).values("done", "target", "position", "last", "size").get()
-    )
-    rows.filter(subscription=subscription).update(**mark, failures=0, error="", retry_at=None)
+    mark = rows.filter(subscription=other).values(*CheckpointProgress._fields).get()
+    rows.filter(subscription=subscription).update(**mark, **_NO_FAILURE)
     rows.filter(subscription=other).delete()

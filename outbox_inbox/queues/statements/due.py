@@ -4,7 +4,6 @@ A poll that counted its queue would be slowest when the backlog is largest.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import models
@@ -38,13 +37,12 @@ class PartitionStatus(NamedTuple):
 def partition_statuses(
     connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
 ) -> list[PartitionStatus]:
-    """Return for each partition of a queue whether there is work, without reading the queue.
-
-    Partitions with the token of a run come last. ``model``: that of the queue's rows; None: only
-    the transport knows, so there may be work.
-    """
+    """Return for each partition of a queue whether there is work, those with a run last."""
     sql = dialect(connection)
-    waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(sql, model))
+    # Without a model only the transport knows, so there may be work.
+    waits, due = "TRUE", "FALSE"
+    if model is not None:
+        waits, due = _exists(model, "IS NULL"), _exists(model, f"<= {sql.now}")
     found = fetch_rows(
         connection,
         f"SELECT {_partition_columns(sql)}, {waits}, {due}"
@@ -62,9 +60,9 @@ def all_partition_statuses(
     sql = dialect(connection)
     # Only the transport knows the work of an intake, so there may always be some.
     both = [
-        f"CASE p.queue WHEN 'outbox' THEN {exists(OutboxMessage)}"
-        f" WHEN 'inbox' THEN {exists(Delivery)} ELSE {otherwise} END"
-        for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, sql), "FALSE"))
+        f"CASE p.queue WHEN 'outbox' THEN {_exists(OutboxMessage, due_at)}"
+        f" WHEN 'inbox' THEN {_exists(Delivery, due_at)} ELSE {otherwise} END"
+        for due_at, otherwise in (("IS NULL", "TRUE"), (f"<= {sql.now}", "FALSE"))
     ]
     found = fetch_rows(
         connection,
@@ -90,16 +88,8 @@ def _status(row: Sequence[Any]) -> PartitionStatus:
     return PartitionStatus(id_, number, bool(paused), run, outages, *flags)
 
 
-def _waits(model: type[models.Model]) -> str:
-    return f"EXISTS ({_idle_rows(model)} IS NULL)"
-
-
-def _is_due(sql: Dialect, model: type[models.Model]) -> str:
-    return f"EXISTS ({_idle_rows(model)} <= {sql.now})"
-
-
-def _idle_rows(model: type[models.Model]) -> str:
+def _exists(model: type[models.Model], due_at: str) -> str:
     return (
-        f"SELECT 1 FROM {table(model)} m WHERE m.context = p.context AND m.partition = p.number"
-        f" AND m.state = '{idle_state(model)}' AND m.due_at"
+        f"EXISTS (SELECT 1 FROM {table(model)} m WHERE m.context = p.context"
+        f" AND m.partition = p.number AND m.state = '{idle_state(model)}' AND m.due_at {due_at})"
     )

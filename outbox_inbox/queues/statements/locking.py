@@ -22,12 +22,7 @@ class LockedPartition(NamedTuple):
 def lock_partition(
     connection: BaseDatabaseWrapper, partition: int, freeze_ms: int
 ) -> LockedPartition | None:
-    """Take a partition's row lock; None: another transaction has it.
-
-    Arguments:
-        freeze_ms: idle time within the transaction, in milliseconds, after which the server ends
-            the session and frees the lock, where it can.
-    """
+    """Take a partition's row lock; None: another transaction has it. See `Dialect.lock_row`."""
     rows = dialect(connection).lock_row(
         connection, "paused, run", PARTITION, "WHERE id = %s", [partition], freeze_ms
     )
@@ -46,12 +41,10 @@ def begin_run(
 
 
 def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-    """Remove the token of a run, without its lock; waits for the transaction that has it.
-
-    Another worker may have taken this run for crashed and written its own token, which must stay:
-    without it that worker would give up, and a crash of it would not be noticed.
-    """
+    """Remove the token of a run, without its lock; waits for the transaction that has it."""
     sql = dialect(connection)
+    # Another worker may have taken this run for crashed and written its own token, which must stay:
+    # without it that worker would give up, and a crash of it would not be noticed.
     change_rows(
         connection,
         f"UPDATE {PARTITION} SET run = NULL, last_run_at = {sql.now} WHERE id = %s AND run = %s",

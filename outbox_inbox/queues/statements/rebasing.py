@@ -47,9 +47,9 @@ def mark_events_unhandled(
 def rebase_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, new: Sequence[int]
 ) -> None:
-    """Make a subscription have handled what is committed, and what this transaction has written.
+    """Make a subscription have handled all that is committed or written here, except ``new``.
 
-    PostgreSQL only. ``new``: the ids, below those of all transactions, of what it has not handled.
+    PostgreSQL only. ``new`` are the ids, below those of all transactions, of what is to be handled.
     """
     ((own, until, running),) = fetch_rows(
         connection,

@@ -32,8 +32,8 @@ _TYPES = "text uuid text int text text text uuid uuid int bigint text"  # up to 
 _PENDING = {"state": "'pending'", "attempts": "0", "holds": "FALSE", "error": "''"}
 
 
-def _into_outbox(*, timed: bool, fresh: bool) -> Insert:
-    return Insert(
+_INTO_OUTBOX = {
+    (timed, fresh): Insert(
         table=OUTBOX,
         columns=(*EventRow._fields, *["recorded_at"] * timed),
         types=f"{_TYPES} int timestamptz" + " timestamptz" * timed,
@@ -41,10 +41,6 @@ def _into_outbox(*, timed: bool, fresh: bool) -> Insert:
         unique=None if fresh else "(message_id)",
         returning="recorded_at",
     )
-
-
-_INTO_OUTBOX = {
-    (timed, fresh): _into_outbox(timed=timed, fresh=fresh)
     for timed in (False, True)
     for fresh in (False, True)
 }
@@ -73,8 +69,7 @@ def insert_outbox(
 
     Arguments:
         times: the time stamp of each row; default: the database's clock.
-        fresh: the ids were made just now, so none can have been recorded before, and the database
-            need not look for them.
+        fresh: the ids were made just now, so the database need not look for them.
     """
     values: Rows = [(*row, at) for row, at in zip(rows, times, strict=True)] if times else rows
     return dialect(connection).insert_new(connection, _INTO_OUTBOX[bool(times), fresh], values)

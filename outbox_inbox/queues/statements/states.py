@@ -71,9 +71,8 @@ def mark_failed(
 ) -> int:
     """Store a failed attempt.
 
-    Arguments:
-        holds: later rows of its key wait for it.
-        seconds: after which the next attempt follows; None: that was the last, and the row is dead.
+    ``holds``: later rows of its key wait for it. The next attempt follows after so many seconds;
+    None: it was the last, and the row is dead.
     """
     sql = dialect(connection)
     end, due = f"state = 'dead', finished_at = {sql.now}", []

@@ -1,7 +1,6 @@
 """Everything in which the databases differ, with what PostgreSQL and SQLite have in common.
 
-Both have ``ON CONFLICT DO NOTHING``, ``RETURNING`` and ``WITH`` before an UPDATE; MySQL, which has
-none of them in that form, overrides what is built on them.
+Both have ``ON CONFLICT DO NOTHING``, ``RETURNING`` and ``WITH`` before an UPDATE, unlike MySQL.
 """
 
 from abc import ABC, abstractmethod
@@ -276,11 +275,8 @@ class Dialect(ABC):
 
     @contextmanager
     def guarded_session(self, connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
-        """Have the server end this session, within the block, when it freezes.
-
-        Only MySQL needs it: elsewhere `lock_row` says so for one transaction, or there is no server.
-        """
-        yield
+        """Have the server end this session, within the block, when it freezes."""
+        yield  # only MySQL needs it: on PostgreSQL `lock_row` sets a limit for one transaction
 
     # Errors, and locks of operators
 
