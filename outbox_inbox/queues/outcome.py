@@ -21,21 +21,18 @@ def ignore(count: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a mover did.
-
-    Fields:
-        done: messages sent or received, or deliveries handled.
-        failed: attempts that failed and will be followed by another.
-        dead: messages or deliveries that became dead letters.
-        held: followers set to wait behind a blocked head.
-        busy: partitions with work that another worker owned.
-    """
+    """What a mover did."""
 
     done: int = 0
+    """Messages sent or received, or deliveries handled."""
     failed: int = 0
+    """Attempts that failed and will be followed by another."""
     dead: int = 0
+    """Messages or deliveries that became dead letters."""
     held: int = 0
+    """Followers set to wait behind a blocked head."""
     busy: int = 0
+    """Partitions with work that another worker owned."""
 
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(

@@ -10,10 +10,7 @@ from .dialects import dialect
 
 
 class ReadyRow(NamedTuple):
-    """A row of the table of deliveries that was read ahead, with its inbox message.
-
-    `select_ready` makes it; the dispatcher plans with it and ``inbox/delivery.py`` handles it.
-    """
+    """A row of the table of deliveries that was read ahead, with its inbox message."""
 
     id: int
     consumer: str
@@ -60,19 +57,15 @@ def claim_delivery(
     """Take the partition lock and mark one delivery as done, in the transaction of its effects.
 
     One statement (two on MySQL): a lock in a statement of its own would cost every message a trip.
-    False: another worker has the lock, or has been on the partition since the delivery was read
-    ahead. Then what was read ahead is worthless: the other worker may have handled it, or a
-    message before it may have failed and block it.
+    False: another worker has the lock, or has been on the partition since, and may have handled
+    what was read ahead, or a message before it that failed and blocks it.
     """
     return dialect(connection).claim_delivery(connection, partition, run, freeze_ms, delivery)
 
 
 def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
-    """Mark deliveries as done, in the transaction of their effects (rule O5).
-
-    Marked in a transaction before, a crash would lose the effects; in one after, it would apply
-    them twice.
-    """
+    """Mark deliveries as done, in the transaction of their effects (rule O5)."""
+    # In a transaction before, a crash would lose the effects; in one after, it would apply them twice.
     sql = dialect(connection)
     return change_rows(
         connection,

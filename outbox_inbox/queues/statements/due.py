@@ -18,10 +18,7 @@ from .states import idle_state
 
 
 class PartitionStatus(NamedTuple):
-    """A row of the table of partitions, and whether there is something to do in it now.
-
-    `partition_statuses` makes it for a mover, `all_partition_statuses` for ``run_contexts``.
-    """
+    """A row of the table of partitions, and whether there is something to do in it now."""
 
     id: int
     number: int
@@ -40,14 +37,9 @@ class PartitionStatus(NamedTuple):
 def partition_statuses(
     connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
 ) -> list[PartitionStatus]:
-    """Return for each partition of a queue whether there is work, without reading the queue.
-
-    Partitions with the token of a run come last: it has crashed, or is at work.
-
-    Arguments:
-        model: the rows of the queue; None: only the transport knows, so there may be work.
-    """
+    """Return for each partition of a queue whether there is work, those with a run last."""
     sql = dialect(connection)
+    # Without a model only the transport knows, so there may be work.
     waits, due = ("TRUE", "FALSE") if model is None else (_waits(sql, model), _is_due(sql, model))
     found = fetch_rows(
         connection,
@@ -62,11 +54,9 @@ def partition_statuses(
 def all_partition_statuses(
     connection: BaseDatabaseWrapper, contexts: Sequence[str]
 ) -> list[tuple[str, str, PartitionStatus]]:
-    """Return context, queue and status of every partition of some contexts, in one statement.
-
-    Only the transport knows the work of an intake, so there may always be some.
-    """
+    """Return context, queue and status of every partition of some contexts, in one statement."""
     sql = dialect(connection)
+    # Only the transport knows the work of an intake, so there may always be some.
     both = [
         f"CASE p.queue WHEN 'outbox' THEN {has_row(sql, OutboxMessage)}"
         f" WHEN 'inbox' THEN {has_row(sql, Delivery)} ELSE {otherwise} END"
@@ -92,10 +82,8 @@ def _partition_columns(sql: Dialect) -> str:
 
 def _status(row: Sequence[Any]) -> PartitionStatus:
     id_, number, paused, run, outages, resting, live, waits, due = row
-    ready = bool(waits or due)
-    return PartitionStatus(
-        id_, number, bool(paused), run, outages, bool(resting), bool(live), ready, bool(due)
-    )
+    flags = map(bool, (resting, live, waits or due, due))
+    return PartitionStatus(id_, number, bool(paused), run, outages, *flags)
 
 
 def _waits(sql: Dialect, model: type[models.Model]) -> str:

@@ -30,17 +30,11 @@ class PostgreSQL(Dialect):
     def of(cls, connection: Any) -> Dialect:
         return _POSTGRESQL
 
-    def members(self, values: Sequence[Any]) -> Any:
-        return list(values)
-
-    def uuid(self, value: Any) -> Any:
-        return value
-
     def row_values(self, row: Sequence[Any]) -> Iterable[Any]:
         return row
 
     def time_column(self, column: str) -> str:
-        """Return it as text: a thousand datetimes take longer than all their other columns."""
+        # As text: a thousand datetimes take longer than all their other columns.
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
 
     @classmethod
@@ -84,9 +78,9 @@ class PostgreSQL(Dialect):
     def insert_new(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
     ) -> list[Row]:
-        """Do as `Dialect.insert_new`; many rows go as one array a column: a third of the work."""
         if len(rows) <= FEW:
             return super().insert_new(connection, insert, rows, shared)
+        # Many rows go as one array a column: a third of the work.
         statement = _array_insert(self, insert)
         returned: list[Row] = []
         for start in range(0, len(rows), insert.batch):
@@ -97,8 +91,7 @@ class PostgreSQL(Dialect):
     def begin_run(
         self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
     ) -> list[Row]:
-        """Do as `Dialect.begin_run`, in one statement: one trip to the server instead of four."""
-        return fetch_rows(
+        return fetch_rows(  # one trip to the server instead of four
             connection,
             f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {self.free_condition()}"
             f" {self.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {self.now}"
@@ -108,17 +101,14 @@ class PostgreSQL(Dialect):
 
     @classmethod
     def is_aborted(cls, driver: Any) -> bool:
-        """Return whether a statement has failed since the last savepoint."""
         return bool(driver.pgconn.transaction_status == _IN_ERROR)
 
     def lock_tables(self, connection: BaseDatabaseWrapper, names: Sequence[str]) -> None:
-        """Keep writers away; readers may go on."""
         quoted = ", ".join(map(connection.ops.quote_name, names))
         with connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE")
 
     def limit_lock_wait(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
-        """Let no statement of the open transaction wait longer for a lock."""
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{seconds}s'")
 
@@ -137,13 +127,13 @@ def _new_cursor(driver: Any) -> Any:
 
 @cache
 def _array_insert(sql: PostgreSQL, insert: Insert) -> str:
-    text = insert_text(sql, insert)
+    head, _, tail = insert_text(sql, insert)
     columns = ", ".join(insert.columns)
     arrays = ", ".join(f"%b::{kind}[]" for kind in insert.types.split())
     selected = [*["%s"] * len(insert.shared), columns, *constant_expressions(sql, insert)]
     # Ids are given out in the order of the SELECT: without ORDER BY that is the planner's choice,
     # and the messages of one key could be sent in another order than they were recorded in.
     return (
-        f"{text.head} SELECT {', '.join(selected)}"
-        f" FROM unnest({arrays}) WITH ORDINALITY AS r ({columns}, n) ORDER BY n {text.tail}"
+        f"{head} SELECT {', '.join(selected)}"
+        f" FROM unnest({arrays}) WITH ORDINALITY AS r ({columns}, n) ORDER BY n {tail}"
     )
