@@ -71,8 +71,9 @@ def check_contexts(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
     found = [each for each in every if asked is None or each.label in asked]
     messages = [*_unknown_labels(overridden, every), *deployment.check_project()]
     for context in found:
-        for check in CHECKS:
-            messages += check(context)
+        for message in (message for check in CHECKS for message in check(context)):
+            message.obj = context.label
+            messages.append(message)
     return messages
 
 
@@ -83,11 +84,10 @@ def check_servers(**_: Any) -> list[CheckMessage]:
 
 def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iterator[CheckMessage]:
     labels = {context.label for context in every}
-    for label in overridden:
-        if label not in labels:
-            yield error(
-                "E013",
-                f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is not a context'
-                f"{did_you_mean(label, labels)}",
-                "Correct the label, or remove the entry; it has no effect.",
-            )
+    for label in [each for each in overridden if each not in labels]:
+        yield error(
+            "E013",
+            f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is not a context'
+            f"{did_you_mean(label, labels)}",
+            "Correct the label, or remove the entry; it has no effect.",
+        )

@@ -1,5 +1,6 @@
 """Checks of databases and Celery: of how the project around the contexts is set up."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -14,14 +15,13 @@ from django.db import connections, models, router
 
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.contexts.declaring import models_of, owner_of
+from outbox_inbox.contexts.declaring import label_of, models_of
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.queues import wakeup
 from outbox_inbox.transports import transport, transport_problems
 
 from .messages import error, warning
 
-_QUEUES = "OutboxMessage"
 _PICKLE = {"pickle", "python-serialize", "application/x-python-serialize"}
 
 
@@ -55,11 +55,8 @@ def _check_transport(alias: str) -> Iterator[CheckMessage]:
     try:
         yield from _check_deduplication(alias, transport(alias).redelivers_for)
     except SettingsError as problem:
-        yield error(
-            "E013",
-            f"{problem}.",
-            "Correct BACKEND, or install the package that it comes from.",
-        )
+        hint = "Correct BACKEND, or install the package that it comes from."
+        yield error("E013", f"{problem}.", hint)
 
 
 def _check_deduplication(alias: str, redelivers_for: timedelta | None) -> Iterator[CheckMessage]:
@@ -94,8 +91,9 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
     if str(options.get("transaction_mode", "")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         missing.append('"transaction_mode": "IMMEDIATE"')
     commands = str(options.get("init_command", "")).lower().replace(" ", "").replace("'", "")
+    name = str(connection.settings_dict["NAME"])
     # A database in memory has no journal, and one connection.
-    if "journal_mode=wal" not in commands and not _is_in_memory(connection.settings_dict["NAME"]):
+    if "journal_mode=wal" not in commands and not re.search(":memory:|mode=memory", name):
         missing.append('"init_command": "PRAGMA journal_mode=WAL"')
     if missing:
         yield warning(
@@ -127,10 +125,6 @@ def _check_isolation(alias: str) -> Iterator[CheckMessage]:
         )
 
 
-def _is_in_memory(name: object) -> bool:
-    return ":memory:" in str(name) or "mode=memory" in str(name)
-
-
 def _check_beat() -> Iterator[CheckMessage]:
     """W003: without beat, a message whose wake-up is lost waits for the next message."""
     # django-celery-beat keeps its entries in the database, which a check does not read.
@@ -140,14 +134,9 @@ def _check_beat() -> Iterator[CheckMessage]:
     transports = settings().transports
     if any(transports[each.transport].backend != SCHEMES["local"] for each in contexts()):
         needed.add("outbox_inbox.receive_messages")
-    entries: list[Any] = [*_celery_values("beat_schedule")]
-    found = {
-        entry.get("task")
-        for entry_table in entries
-        if isinstance(entry_table, Mapping)
-        for entry in entry_table.values()
-        if isinstance(entry, Mapping)
-    }
+    tables = [each for each in _celery_values("beat_schedule") if isinstance(each, Mapping)]
+    entries = [each for table in tables for each in table.values() if isinstance(each, Mapping)]
+    found = {entry.get("task") for entry in entries}
     if missing := sorted(needed - found):
         yield warning(
             "W003",
@@ -186,10 +175,11 @@ def _celery_values(name: str) -> Iterator[Any]:
 
 def check_databases(context: Context) -> Iterator[CheckMessage]:
     """E006: state and events are written to two databases, so they cannot be committed together."""
+    managed = [model for model in models_of(context.label) if model._meta.managed]
     elsewhere = [
         f"{model._meta.label} ({router.db_for_write(model)})"
-        for model in models_of(context.label)
-        if model._meta.managed and router.db_for_write(model) != context.database
+        for model in managed
+        if router.db_for_write(model) != context.database
     ]
     if elsewhere:
         yield error(
@@ -198,12 +188,11 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             f"are written elsewhere: {', '.join(elsewhere)}.",
             "A transaction spans one database. Route the models to it (DATABASE_ROUTERS), or "
             'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
-            context.label,
         )
     not_allowed = [
         model._meta.label
-        for model in models_of(context.label)
-        if model._meta.managed and not router.allow_migrate_model(context.database, model)
+        for model in managed
+        if not router.allow_migrate_model(context.database, model)
     ]
     if not_allowed and not elsewhere:
         yield error(
@@ -212,16 +201,14 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             f"allow the tables of {', '.join(not_allowed)} there.",
             f"Let allow_migrate() of your router allow them on {context.database!r}. Otherwise "
             "manage.py migrate skips them silently.",
-            context.label,
         )
-    queues = apps.get_model("outbox_inbox", _QUEUES)
+    queues = apps.get_model("outbox_inbox", "OutboxMessage")
     if not router.allow_migrate_model(context.database, queues):
         yield error(
             "E006",
             f"The queues belong on the database {context.database!r}, but the database routers do "
             "not allow the tables of outbox_inbox there.",
             "Let allow_migrate() of your router allow the app outbox_inbox on that database.",
-            context.label,
         )
 
 
@@ -230,16 +217,14 @@ def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
     for model in models_of(context.label):
         for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
             related = field.related_model
-            owner = owner_of(related.__module__) if isinstance(related, type) else None
-            if owner is not None and owner.label != context.label:
+            owner = label_of(related.__module__) if isinstance(related, type) else None
+            if owner not in (None, context.label):
                 yield warning(
                     "W006",
                     f"{model._meta.label}.{field.name} refers to "
-                    f"{cast(type[models.Model], related)._meta.label} of the context "
-                    f"{owner.label!r}.",
+                    f"{cast(type[models.Model], related)._meta.label} of the context {owner!r}.",
                     "Keep the other's identifier as a plain value, and take the rest from its "
                     "contracts. With the foreign key neither context can be moved out.",
-                    context.label,
                 )
 
 

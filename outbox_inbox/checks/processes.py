@@ -1,18 +1,15 @@
 """Checks of a context's processes."""
 
-import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
 from django.core.checks import CheckMessage
 
 from outbox_inbox.contexts import Context
-from outbox_inbox.contexts.consumers import definitions
-from outbox_inbox.contexts.processes import is_process
 from outbox_inbox.events import EventClass, codec, meta
 from outbox_inbox.processes import Process
 
-from .messages import error, warning, where
+from .messages import error
 from .signatures import Argument, call_problems
 
 
@@ -31,7 +28,6 @@ def check_methods(context: Context) -> Iterator[CheckMessage]:
                 f"{name} {problem}.",
                 "A method marked with @starts or @continues takes the event, one marked with "
                 "@times_out takes nothing. A process has at least one event that starts it.",
-                context.label,
             )
 
 
@@ -59,7 +55,6 @@ def check_state(context: Context) -> Iterator[CheckMessage]:
                 "E015",
                 f"The process {name}: {problem}.",
                 f"A field may hold {codec.SUPPORTED}.",
-                context.label,
             )
         known, current = context.upcasters_of(cast(Any, cls)), meta(cls).version
         for version in range(min(known, default=current), current):
@@ -69,27 +64,7 @@ def check_state(context: Context) -> Iterator[CheckMessage]:
                     f"The process {name} has version {current}, but no upcaster from version "
                     f"{version}.",
                     f"Add a function marked @upcasts({cls.__name__}, from_version={version}).",
-                    context.label,
                 )
 
 
-def check_places(context: Context) -> Iterator[CheckMessage]:
-    """W004: a process is in a module that is not searched."""
-    collected = {cls for _, cls in _processes(context)}
-    modules = [
-        module
-        for name, module in sorted(sys.modules.items())
-        if f"{name}.".startswith(f"{context.app}.")
-    ]
-    for cls in definitions(modules, is_process):
-        if cls not in collected:
-            yield warning(
-                "W004",
-                f"{where(cls)} is a process, but it is never called: its module is not one of "
-                "the context's `modules`.",
-                "Move it, or name its module in the ContextConfig.",
-                context.label,
-            )
-
-
-CHECKS = (check_methods, check_state, check_places)
+CHECKS = (check_methods, check_state)

@@ -21,7 +21,6 @@ def check_verifying(context: Context) -> Iterator[CheckMessage]:
                 f"{where} names {source!r}, but the context does not subscribe to a contract of it"
                 f"{suggestion(source, context.sources)}",
                 "Correct the label, or remove the entry; it has no effect.",
-                context.label,
             )
         elif verifying.required and not verifying.keys:
             yield error(
@@ -29,7 +28,6 @@ def check_verifying(context: Context) -> Iterator[CheckMessage]:
                 f'{where}["{source}"] requires signatures, but it has no keys: every message from '
                 f"{source!r} would be quarantined.",
                 'Give "keys" the keys that the source signs with, or set "required" to False.',
-                context.label,
             )
 
 
@@ -44,7 +42,6 @@ def check_signing(context: Context) -> Iterator[CheckMessage]:
             "The context has signatures configured, but its transport is local://, which neither "
             "signs nor verifies: messages never leave the process.",
             "Remove the keys, or use a transport that leads outside.",
-            context.label,
         )
 
 

@@ -23,6 +23,7 @@ from outbox_inbox.events.marks import (
     mark_of,
 )
 from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.processes import MAX_PROCESS_NAME, Process, TimedOut
 
 from .names import stored_name
 
@@ -105,6 +106,16 @@ def is_marked(value: object) -> bool:
     return mark_of(value) is not None
 
 
+def is_process(value: object) -> bool:
+    """Return whether a value is a process that takes events."""
+    return isinstance(value, type) and issubclass(value, Process) and bool(value.routes)
+
+
+def time_out_type(name: str) -> str:
+    """Return the stored type name of the time-outs of a process."""
+    return f"{name}.TimedOut"
+
+
 def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[EventClass, Upcasters]:
     """Return event class -> version -> upcaster.
 
@@ -162,6 +173,26 @@ class Collector:
                 upcasters=self.upcasters,
             )
 
+    def processes(self, classes: Iterable[type[Process]]) -> Iterator[Consumer]:
+        """Yield a consumer for each process; it takes its events and its own time-outs.
+
+        Raises:
+            SettingsError: as for `marked`.
+        """
+        for cls in classes:
+            name = self.name_of(cls, cls.process_name, MAX_PROCESS_NAME)
+            events: dict[str, EventClass] = {**self.types_of(cls, cls.routes)}
+            if cls.time_outs:
+                events[time_out_type(name)] = TimedOut
+            yield Consumer(
+                name=name,
+                kind="process",
+                events=MappingProxyType(events),
+                function=cls,
+                mode=cls.transaction,
+                upcasters=self.upcasters,
+            )
+
     def name_of(
         self, defined: FunctionType | type, given: str | None, longest: int = MAX_NAME
     ) -> str:
@@ -197,6 +228,6 @@ class Collector:
         return MappingProxyType(found)
 
 
-def path_of(defined: FunctionType | type) -> str:
+def path_of(defined: Callable[..., Any]) -> str:
     """Return the dotted path of a function or class."""
     return f"{defined.__module__}.{defined.__qualname__}"

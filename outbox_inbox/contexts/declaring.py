@@ -5,7 +5,6 @@ checked before any context is used.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any, get_args
@@ -121,40 +120,28 @@ def _contract_problems(name: str, attribute: str, declared: object) -> Iterator[
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
-    """Database, transport and source of a context after the overrides of the settings."""
-
-    database: str
-    transport: str
-    source: Source
-
-
-def deployment_of(config: ContextConfig) -> Deployment:
-    """Return the values of the ContextConfig, or those of OUTBOX_INBOX["CONTEXTS"] instead."""
+def deployment_of(config: ContextConfig) -> tuple[str, str, Source]:
+    """Return database, transport and source, as overridden in OUTBOX_INBOX["CONTEXTS"]."""
     override = settings().contexts.get(config.label, ContextSettings())
-    return Deployment(
-        database=override.database or config.database,
-        transport=override.transport or config.transport,
-        source=override.source or config.source,
+    return (
+        override.database or config.database,
+        override.transport or config.transport,
+        override.source or config.source,
     )
 
 
 def deployment_problems(config: ContextConfig) -> Iterator[str]:
     """Yield what the context needs but this deployment does not have."""
-    name, deployment = type(config).__name__, deployment_of(config)
-    if deployment.database not in connections:
-        known = suggestion(deployment.database, tuple(connections))
-        yield f"{name}.database {deployment.database!r} is not in DATABASES{known}"
-    transports = settings().transports
-    if deployment.transport not in transports:
-        known = suggestion(deployment.transport, tuple(transports))
-        yield (
-            f'{name}.transport {deployment.transport!r} is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
-        )
-    if deployment.source not in get_args(Source):
-        known = did_you_mean(deployment.source, get_args(Source))
-        yield f"{name}.source is {deployment.source!r}; expected 'outbox' or 'stream'{known}"
+    name, (database, transport, source) = type(config).__name__, deployment_of(config)
+    if database not in connections:
+        known = suggestion(database, tuple(connections))
+        yield f"{name}.database {database!r} is not in DATABASES{known}"
+    if transport not in settings().transports:
+        known = suggestion(transport, settings().transports)
+        yield f'{name}.transport {transport!r} is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
+    if source not in get_args(Source):
+        known = did_you_mean(source, get_args(Source))
+        yield f"{name}.source is {source!r}; expected 'outbox' or 'stream'{known}"
 
 
 def context_configs() -> list[ContextConfig]:
@@ -169,6 +156,12 @@ def owner_of(module: str) -> ContextConfig | None:
     return max(found, key=lambda each: len(each.name), default=None)
 
 
+def label_of(module: str) -> str | None:
+    """Return the label of the context whose app contains the module."""
+    owner = owner_of(module)
+    return None if owner is None else owner.label
+
+
 def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.Model]]:
     """Yield the models of a context's app, and of plain apps inside of it.
 
@@ -176,6 +169,5 @@ def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.M
         with_links: also the tables that Django makes for many-to-many fields.
     """
     for config in apps.get_app_configs():
-        owner = owner_of(config.name)
-        if owner is not None and owner.label == label:
+        if label_of(config.name) == label:
             yield from config.get_models(include_auto_created=with_links)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 
 from outbox_inbox.events import DomainEvent, EventClass, meta
 
-from .declaring import owner_of
+from .declaring import label_of
 
 
 def stored_name(event: EventClass) -> str:
     """Return the name under which messages of a class are stored."""
-    owner = owner_of(event.__module__)
-    return meta(event).name or (f"{owner.label}." if owner else "") + event.__name__
+    label = label_of(event.__module__)
+    return meta(event).name or (f"{label}." if label else "") + event.__name__
 
 
 def by_stored_name(events: Iterable[EventClass]) -> dict[str, EventClass]:
@@ -30,8 +30,8 @@ def by_stored_name(events: Iterable[EventClass]) -> dict[str, EventClass]:
 
 def own_events(label: str) -> list[type[DomainEvent]]:
     """Return the domain events of a context that have been imported so far."""
-    owners = {each: owner_of(each.__module__) for each in _subclasses(DomainEvent)}
-    return [each for each, owner in owners.items() if owner is not None and owner.label == label]
+    found = dict.fromkeys(_subclasses(DomainEvent))
+    return [each for each in found if label_of(each.__module__) == label]
 
 
 def _subclasses(cls: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
