@@ -45,13 +45,12 @@ from outbox_inbox.conf.section import did_you_mean
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 
-from . import contracts, deployment, functions, processes, signing, subscriptions
+from . import consumers, contracts, deployment, signing, subscriptions
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     *contracts.CHECKS,
-    *functions.CHECKS,
-    *processes.CHECKS,
+    *consumers.CHECKS,
     *deployment.CHECKS,
     *signing.CHECKS,
     *subscriptions.CHECKS,

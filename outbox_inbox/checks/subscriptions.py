@@ -14,7 +14,6 @@ from outbox_inbox.events import meta
 from outbox_inbox.queues.statements import checkpoints
 
 from .messages import error
-from .signatures import arguments_of, call_problems
 
 
 def check_source(context: Context) -> Iterator[CheckMessage]:
@@ -30,7 +29,7 @@ def check_source(context: Context) -> Iterator[CheckMessage]:
 
 
 def check_read_models(context: Context) -> Iterator[CheckMessage]:
-    """E010, E011, E018, E008, E002: a read model, or a function that keeps it, is declared wrongly."""
+    """E010, E011, E018, E002: a read model, or a function that keeps it, is declared wrongly."""
     connection = connections[context.database]
     if context.read_models and not checkpoints.supports_subscriptions(connection):
         yield error(
@@ -50,7 +49,7 @@ def check_read_models(context: Context) -> Iterator[CheckMessage]:
     for read_model in context.all_read_models:
         yield from _check_target(context, read_model)
         for consumer in read_model.consumers:
-            yield from _check_consumer(context, consumer)
+            yield from _check_events(context, consumer)
 
 
 def _check_target(context: Context, read_model: ReadModel) -> Iterator[CheckMessage]:
@@ -66,14 +65,7 @@ def _check_target(context: Context, read_model: ReadModel) -> Iterator[CheckMess
         )
 
 
-def _check_consumer(context: Context, consumer: Consumer) -> Iterator[CheckMessage]:
-    for problem in call_problems(consumer.function, arguments_of(consumer)):
-        yield error(
-            "E008",
-            f"The projection {consumer.name} {problem}.",
-            "A projection takes the event, and the envelope with takes_envelope=True; with "
-            "many=True it takes lists.",
-        )
+def _check_events(context: Context, consumer: Consumer) -> Iterator[CheckMessage]:
     for cls in consumer.events.values():
         is_own = label_of(cls.__module__) == context.label
         if not (context.publishes_class(cls) if meta(cls).kind == "integration" else is_own):

@@ -1,8 +1,8 @@
-"""Checks of a context's handlers, translators and upcasters."""
+"""Checks of a context's consumers (handlers, translators, processes, projections) and upcasters."""
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from django.apps import apps
@@ -11,12 +11,28 @@ from django.core.checks import CheckMessage
 from outbox_inbox.contexts import Consumer, Context, ContextConfig
 from outbox_inbox.contexts.consumers import definitions, is_marked, is_process, path_of
 from outbox_inbox.contexts.declaring import has_module, label_of, owner_of
-from outbox_inbox.events import EventClass, meta
+from outbox_inbox.events import EventClass, codec, meta
 from outbox_inbox.events.marks import UpcastsMark, mark_of
-from outbox_inbox.processes import TimedOut
+from outbox_inbox.processes import Process, TimedOut
 
 from .messages import error, warning
-from .signatures import arguments_of, call_problems, returned_classes
+from .signatures import Argument, arguments_of, call_problems, returned_classes
+
+_SIGNATURES: Mapping[str, str] = {
+    "process": (
+        "A method marked with @starts or @continues takes the event, one marked with @times_out "
+        "takes nothing. A process has at least one event that starts it."
+    ),
+    "projection": (
+        "A projection takes the event, and the envelope with takes_envelope=True; with many=True "
+        "it takes lists."
+    ),
+}
+_SIGNATURE_OF_A_FUNCTION = (
+    "A handler takes the event, and the envelope with takes_envelope=True; with many=True it takes "
+    "lists. A translator takes the event alone, and returns one event, a list or tuple of events, "
+    "or None."
+)
 
 
 def check_consumed(context: Context) -> Iterator[CheckMessage]:
@@ -46,27 +62,45 @@ def _owner(cls: EventClass) -> str:
     return f"belongs to {label}" if label else "does not belong to a context"
 
 
+def _all_consumers(context: Context) -> list[Consumer]:
+    projections = [each for kept in context.all_read_models for each in kept.consumers]
+    return [*context.all_consumers, *projections]
+
+
 def check_signatures(context: Context) -> Iterator[CheckMessage]:
     """E008: a consumer cannot be called with its event, or returns what cannot be recorded."""
-    for consumer in context.all_consumers:
-        if consumer.kind == "process":
-            continue  # see checks/processes.py
-        problems = call_problems(consumer.function, arguments_of(consumer))
-        for problem in (*problems, *_return_problems(consumer, context)):
-            yield error(
-                "E008",
-                f"{consumer.name} {problem}.",
-                "A handler takes the event, and the envelope with takes_envelope=True; with "
-                "many=True it takes lists. A translator takes the event alone, and returns one "
-                "event, a list or tuple of events, or None.",
-            )
+    for consumer in _all_consumers(context):
+        title = "The projection " if consumer.kind == "projection" else ""
+        for problem in _signature_problems(consumer, context):
+            hint = _SIGNATURES.get(consumer.kind, _SIGNATURE_OF_A_FUNCTION)
+            yield error("E008", f"{title}{consumer.name} {problem}.", hint)
+
+
+def _signature_problems(consumer: Consumer, context: Context) -> Iterator[str]:
+    if consumer.kind == "process":
+        yield from _process_problems(cast(type[Process], consumer.function))
+    else:
+        yield from call_problems(consumer.function, arguments_of(consumer))
+        yield from _return_problems(consumer, context)
+
+
+def _process_problems(cls: type[Process]) -> Iterator[str]:
+    if not any(route.starts for route in cls.routes.values()):
+        yield "is never started: none of its methods is marked with @starts"
+    calls = [
+        (method, [Argument("self"), Argument("the event", (route.event,))])
+        for route in cls.routes.values()
+        for method in dict.fromkeys(filter(None, (route.starts, route.continues)))
+    ]
+    calls += [(method, [Argument("self")]) for method in cls.time_outs.values()]
+    for method, arguments in calls:
+        for problem in call_problems(getattr(cls, method), arguments):
+            yield f".{method} {problem}"
 
 
 def _return_problems(consumer: Consumer, context: Context) -> Iterator[str]:
     returned = returned_classes(consumer.function)
-    if consumer.kind == "handler" or returned is None:
-        return
-    for cls in sorted(returned, key=path_of):
+    for cls in sorted(returned or (), key=path_of):
         kind = getattr(cls, "__outbox_inbox_meta__", None) and meta(cls).kind
         if consumer.kind == "outbound" and kind != "integration":
             yield f"returns {cls.__name__}; expected a contract"
@@ -91,6 +125,29 @@ def check_consumer_names(context: Context) -> Iterator[CheckMessage]:
                 "would run.",
                 "Give each of them a name= of its own, or rename a function.",
             )
+
+
+def check_state(context: Context) -> Iterator[CheckMessage]:
+    """E015, E009: the fields of a process, or an older version of them, cannot be stored or read."""
+    for consumer in context.all_consumers:
+        if consumer.kind != "process":
+            continue
+        name, cls = consumer.name, cast(type[Process], consumer.function)
+        for problem in codec.field_problems(cls):
+            yield error(
+                "E015",
+                f"The process {name}: {problem}.",
+                f"A field may hold {codec.SUPPORTED}.",
+            )
+        known, current = context.upcasters_of(cast(Any, cls)), meta(cls).version
+        for version in range(min(known, default=current), current):
+            if version not in known:
+                yield error(
+                    "E009",
+                    f"The process {name} has version {current}, but no upcaster from version "
+                    f"{version}.",
+                    f"Add a function marked @upcasts({cls.__name__}, from_version={version}).",
+                )
 
 
 def check_modules(context: Context) -> Iterator[CheckMessage]:
@@ -123,8 +180,7 @@ def check_modules(context: Context) -> Iterator[CheckMessage]:
 
 
 def _is_collected(found: Callable[..., Any], context: Context) -> bool:
-    projections = [each for kept in context.all_read_models for each in kept.consumers]
-    if any(each.function is found for each in (*context.all_consumers, *projections)):
+    if any(each.function is found for each in _all_consumers(context)):
         return True
     mark = mark_of(found)
     return isinstance(mark, UpcastsMark) and any(
@@ -132,4 +188,4 @@ def _is_collected(found: Callable[..., Any], context: Context) -> bool:
     )
 
 
-CHECKS = (check_consumed, check_signatures, check_consumer_names, check_modules)
+CHECKS = (check_consumed, check_signatures, check_consumer_names, check_state, check_modules)
