@@ -2,7 +2,7 @@ import dataclasses
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from typing import Annotated, NewType, Optional
+from typing import Annotated, Optional
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -12,7 +12,8 @@ from django.utils.safestring import mark_safe
 from pydantic import Field
 
 from outbox_inbox import DomainEvent, InvalidEvent
-from outbox_inbox.events.codec import decode, encode
+from outbox_inbox.events.codec import encode
+from tests.support.stored import Card, Line, Placed, Sku, Tree, back, event_of, refusal
 
 
 class Colour(Enum):
@@ -32,21 +33,6 @@ class Status(TextChoices):
     OPEN = "open", "Still open"
 
 
-Sku = NewType("Sku", str)
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    sku: Sku
-    price: Decimal
-    at: datetime | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    number: str
-
-
 @dataclasses.dataclass(frozen=True)
 class SignedCard(Card):
     signature: str = ""
@@ -54,11 +40,6 @@ class SignedCard(Card):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slotted:
-    x: int
-
-
-@dataclasses.dataclass
-class Mutable:
     x: int
 
 
@@ -111,35 +92,6 @@ CANONICAL = (
     '"2024-02-29T12:30:00.000007-03:30","names":{"a":"-1","b":"0.00"},"pair":[1,"x"],"row":[],'
     '"slotted":{"x":3},"text":"\\"\u00e9\\n","whole":1180591620717411303424,"yes":true}'
 )
-
-
-class Placed(DomainEvent, version=3, key="order_id"):
-    order_id: str
-    lines: list[Line] = dataclasses.field(default_factory=list)
-    total: Decimal = Decimal(0)
-
-
-class Tree(DomainEvent):
-    children: "list[Tree]"
-    at: "datetime | None" = None
-
-
-def event_of(hint, value):
-    """Return an event of a new class with this one field."""
-    body = {"__annotations__": {"value": hint}, "__module__": __name__}
-    return type("Sample", (DomainEvent,), body)(value=value)
-
-
-def back(event):
-    """Return the event as it is read back."""
-    return decode(type(event), encode(event), version=1)
-
-
-def refusal(event):
-    """Return the errors with which an event is refused."""
-    with pytest.raises(InvalidEvent) as raised:
-        encode(event)
-    return raised.value.errors
 
 
 # -------------------------------------------------------------------------------- what is written
@@ -205,7 +157,7 @@ def test_truth_beside_an_enum_of_numbers(hint, value):
 
 @pytest.mark.parametrize("value", [Card("1"), SignedCard("1"), SignedCard("1", "x")])
 def test_dataclasses_in_a_union(value):
-    """Each dataclass of a union comes back as the class that it was, where that can be told."""
+    """Each dataclass of a union comes back as the class that it was, where the fields show it."""
     assert back(event_of(Card | SignedCard, value)).value == value
 
 
