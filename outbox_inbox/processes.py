@@ -271,10 +271,7 @@ def times_out(name: str) -> Callable[[Function], Function]:
 
 
 def _step_marker(
-    decorator: Literal["starts", "continues"],
-    event: EventClass,
-    by: By,
-    missing: Missing = "keep",
+    decorator: str, event: EventClass, by: By, missing: Missing = "keep"
 ) -> Callable[[Function], Function]:
     require_events(decorator, (event,))
     names = by if callable(by) else _fields(decorator, event, by)

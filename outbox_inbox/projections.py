@@ -80,8 +80,8 @@ class Projection:
 @overload
 def projects(
     a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
-    f: type[E6] = NONE, /, *, into: str,
-    many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
+    f: type[E6] = NONE, /, *,
+    into: str, many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6], None]: ...
 @overload
 def projects(

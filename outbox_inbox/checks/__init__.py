@@ -46,6 +46,7 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 
 from . import consumers, contracts, deployment, signing, subscriptions
+from .deployment import check_servers as check_servers
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
@@ -74,11 +75,6 @@ def check_contexts(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
             message.obj = context.label
             messages.append(message)
     return messages
-
-
-def check_servers(**_: Any) -> list[CheckMessage]:
-    """Connect to the servers of the transports and check them; for ``check --deploy``."""
-    return list(deployment.check_servers())
 
 
 def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iterator[CheckMessage]:

@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage
 
 from outbox_inbox.contexts import Consumer, Context, ContextConfig
 from outbox_inbox.contexts.consumers import definitions, is_marked, is_process, path_of
-from outbox_inbox.contexts.declaring import has_module, label_of, owner_of
+from outbox_inbox.contexts.declaring import import_modules, label_of, owner_of
 from outbox_inbox.events import EventClass, codec, meta
 from outbox_inbox.events.marks import UpcastsMark, mark_of
 from outbox_inbox.processes import Process, TimedOut
@@ -170,7 +170,7 @@ def check_modules(context: Context) -> Iterator[CheckMessage]:
             )
     own = () if config.modules is ContextConfig.modules else config.modules
     for name in own:
-        if not has_module(config.name, name):
+        if not import_modules(config.name, [name]):
             yield warning(
                 "W004",
                 f"{type(config).__name__}.modules names {name!r}, but the module "

@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from importlib import import_module
 from typing import Any, cast
 
@@ -38,8 +37,8 @@ def check_project() -> Iterator[CheckMessage]:
         yield from _check_pickle()
 
 
-def check_servers() -> Iterator[CheckMessage]:
-    """W007: a transport's server lacks something; it is connected to and asked."""
+def check_servers(**_: Any) -> Iterator[CheckMessage]:
+    """W007: a transport's server lacks something; it is connected to, so for ``--deploy`` only."""
     # A transport that cannot be made is reported by the other checks.
     with suppress(SettingsError):
         for alias, problem in transport_problems():
@@ -53,13 +52,11 @@ def check_servers() -> Iterator[CheckMessage]:
 def _check_transport(alias: str) -> Iterator[CheckMessage]:
     """E013, E012: a transport cannot be made, or redelivers after an id has been forgotten."""
     try:
-        yield from _check_deduplication(alias, transport(alias).redelivers_for)
+        redelivers_for = transport(alias).redelivers_for
     except SettingsError as problem:
         hint = "Correct BACKEND, or install the package that it comes from."
         yield error("E013", f"{problem}.", hint)
-
-
-def _check_deduplication(alias: str, redelivers_for: timedelta | None) -> Iterator[CheckMessage]:
+        return
     remembered = settings().deduplication
     if redelivers_for is not None and remembered <= redelivers_for:
         yield error(

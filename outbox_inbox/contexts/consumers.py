@@ -139,10 +139,11 @@ def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[EventClass, 
 class Collector:
     """Makes consumers of what a context's modules define, by the same rules for all kinds.
 
+    Each method raises SettingsError for what could not be stored or read.
+
     Fields:
-        label: of the context.
-        package: of its app; a default name begins with the label instead.
-        upcasters: of all its events.
+        package: of the context's app; a default name begins with the label instead.
+        upcasters: of all events of the context.
     """
 
     label: str
@@ -150,11 +151,7 @@ class Collector:
     upcasters: Mapping[EventClass, Upcasters]
 
     def marked(self, functions: Iterable[FunctionType]) -> Iterator[Consumer]:
-        """Yield a consumer for each function that is marked as handler or translator.
-
-        Raises:
-            SettingsError: a name is too long to be stored, or a function reads one type twice.
-        """
+        """Yield a consumer for each function that is marked as handler or translator."""
         for function in functions:
             mark = mark_of(function)
             if not isinstance(mark, HandlesMark | OutboundMark | InboundMark):
@@ -174,11 +171,7 @@ class Collector:
             )
 
     def processes(self, classes: Iterable[type[Process]]) -> Iterator[Consumer]:
-        """Yield a consumer for each process; it takes its events and its own time-outs.
-
-        Raises:
-            SettingsError: as for `marked`.
-        """
+        """Yield a consumer for each process; it takes its events and its own time-outs."""
         for cls in classes:
             name = self.name_of(cls, cls.process_name, MAX_PROCESS_NAME)
             events: dict[str, EventClass] = {**self.types_of(cls, cls.routes)}

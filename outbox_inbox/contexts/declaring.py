@@ -73,11 +73,6 @@ def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
     return [module for module in found if module is not None]
 
 
-def has_module(package: str, name: str) -> bool:
-    """Return whether there is a module of this (dotted) name below ``package``."""
-    return _imported(package, name) is not None
-
-
 def _imported(package: str, name: str) -> ModuleType | None:
     module = import_module(package)
     for part in name.split("."):

@@ -70,11 +70,7 @@ def is_projection(value: object) -> bool:
 def collect_read_models(
     collector: Collector, functions: Iterable[FunctionType], classes: Iterable[type[Projection]]
 ) -> list[ReadModel]:
-    """Return the read models of a context; two of one name are both there (check E011).
-
-    Raises:
-        SettingsError: a function or class reads one type twice.
-    """
+    """Return the read models of a context; two of one name are both there (check E011)."""
     by_name: dict[str, list[Consumer]] = {}
     for function in functions:
         mark = mark_of(function)

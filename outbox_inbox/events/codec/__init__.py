@@ -112,8 +112,7 @@ def own_reader(
     def read(data: str, version: int) -> EventT:
         if version != newest:
             return decode(cls, data, version=version, upcasters=upcasters)
-        if (problem := limit_problem(data, limit)) is not None:
-            raise UnreadableMessage(f"the JSON text {problem}")
+        check_limits(data, limit)
         event: EventT = layout.read_stored(data)
         return event
 

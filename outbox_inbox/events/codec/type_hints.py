@@ -85,7 +85,7 @@ class ClassReader:
             return self._container(hint, origin, args)
         if isinstance(hint, type) or hint is None:
             return self._class(NoneType if hint is None else hint)
-        raise self._unsupported(hint)
+        raise Refused(f"{_title(hint)} is not supported")
 
     def _union(self, args: tuple[Any, ...]) -> FieldType:
         read = [self._read(arg) for arg in args]
@@ -107,7 +107,7 @@ class ClassReader:
             return Items(tuple, self._read(args[0]))
         if origin is tuple:
             return FixedTuple(map(self._read, args))
-        raise self._unsupported(hint)
+        raise Refused(f"{_title(hint)} is not supported")
 
     def _class(self, cls: type[Any]) -> FieldType:
         if cls in SINGLES:
@@ -120,10 +120,7 @@ class ClassReader:
             return self.record(cls)
         if cls in {list, tuple, dict}:
             raise Refused(f"say what is in the {cls.__name__}, such as list[str] or dict[str, int]")
-        raise self._unsupported(cls)
-
-    def _unsupported(self, hint: Any) -> Refused:
-        return Refused(f"{_title(hint)} is not supported")
+        raise Refused(f"{_title(cls)} is not supported")
 
 
 def _frozen(cls: Any) -> bool:
