@@ -17,14 +17,7 @@ from typing import Any, ClassVar, Literal, overload
 from .events import DomainEvent, EventClass, IntegrationEvent
 from .events.decorators import E1, E2, E3, E4, E5, E6, NONE, Marker
 from .events.envelope import Envelope
-from .events.marks import (
-    Function,
-    ProjectsMark,
-    boolean,
-    fit_name,
-    marker,
-    require_events,
-)
+from .events.marks import Function, ProjectsMark, boolean, fit_name, marker, require_events
 
 
 class Projection:

@@ -45,16 +45,30 @@ from outbox_inbox.conf.section import did_you_mean
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 
-from . import consumers, contracts, deployment, signing, subscriptions
+from . import consumers, contracts, deployment, subscriptions
 from .deployment import check_servers as check_servers
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
-    *contracts.CHECKS,
-    *consumers.CHECKS,
-    *deployment.CHECKS,
-    *signing.CHECKS,
-    *subscriptions.CHECKS,
+    contracts.check_fields,
+    contracts.check_names,
+    contracts.check_owners,
+    contracts.check_publishers,
+    contracts.check_producers,
+    contracts.check_subscriptions,
+    contracts.check_versions,
+    contracts.check_stored_names,
+    consumers.check_consumed,
+    consumers.check_signatures,
+    consumers.check_consumer_names,
+    consumers.check_state,
+    consumers.check_modules,
+    deployment.check_databases,
+    deployment.check_foreign_keys,
+    deployment.check_verifying,
+    deployment.check_signing,
+    subscriptions.check_source,
+    subscriptions.check_read_models,
 )
 
 

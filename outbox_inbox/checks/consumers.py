@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage
 
 from outbox_inbox.contexts import Consumer, Context, ContextConfig
 from outbox_inbox.contexts.consumers import definitions, is_marked, is_process, path_of
-from outbox_inbox.contexts.declaring import import_modules, label_of, owner_of
+from outbox_inbox.contexts.declaring import import_modules, label_of
 from outbox_inbox.events import EventClass, codec, meta
 from outbox_inbox.events.marks import UpcastsMark, mark_of
 from outbox_inbox.processes import Process, TimedOut
@@ -135,9 +135,7 @@ def check_state(context: Context) -> Iterator[CheckMessage]:
         name, cls = consumer.name, cast(type[Process], consumer.function)
         for problem in codec.field_problems(cls):
             yield error(
-                "E015",
-                f"The process {name}: {problem}.",
-                f"A field may hold {codec.SUPPORTED}.",
+                "E015", f"The process {name}: {problem}.", f"A field may hold {codec.SUPPORTED}."
             )
         known, current = context.upcasters_of(cast(Any, cls)), meta(cls).version
         for version in range(min(known, default=current), current):
@@ -156,7 +154,7 @@ def check_modules(context: Context) -> Iterator[CheckMessage]:
     modules = [
         module
         for name, module in sorted(sys.modules.items())
-        if f"{name}.".startswith(f"{context.app}.") and owner_of(name) is config
+        if f"{name}.".startswith(f"{context.app}.") and label_of(name) == context.label
     ]
     for found in definitions(modules, lambda value: is_marked(value) or is_process(value)):
         if not _is_collected(found, context):
@@ -186,6 +184,3 @@ def _is_collected(found: Callable[..., Any], context: Context) -> bool:
     return isinstance(mark, UpcastsMark) and any(
         context.upcasters_of(event).get(version) is found for event, version in mark.events
     )
-
-
-CHECKS = (check_consumed, check_signatures, check_consumer_names, check_state, check_modules)

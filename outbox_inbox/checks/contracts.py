@@ -179,15 +179,3 @@ def check_fields(context: Context) -> Iterator[CheckMessage]:
                 f"{path_of(cls)} cannot be stored: {problem}.",
                 f"A field may hold {codec.SUPPORTED}.",
             )
-
-
-CHECKS = (
-    check_fields,
-    check_names,
-    check_owners,
-    check_publishers,
-    check_producers,
-    check_subscriptions,
-    check_versions,
-    check_stored_names,
-)

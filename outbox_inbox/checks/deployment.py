@@ -1,4 +1,4 @@
-"""Checks of databases and Celery: of how the project around the contexts is set up."""
+"""Checks of databases, Celery and signatures: of how the project around the contexts is set up."""
 
 import re
 import sys
@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage
 from django.db import connections, models, router
 
 from outbox_inbox.conf import SCHEMES, settings
+from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.declaring import label_of, models_of
 from outbox_inbox.exceptions import SettingsError
@@ -186,26 +187,18 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             "A transaction spans one database. Route the models to it (DATABASE_ROUTERS), or "
             'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
         )
-    not_allowed = [
-        model._meta.label
-        for model in managed
-        if not router.allow_migrate_model(context.database, model)
-    ]
-    if not_allowed and not elsewhere:
+    apart = (model for model in managed if not router.allow_migrate_model(context.database, model))
+    tables = [] if elsewhere else [model._meta.label for model in apart]
+    queues = apps.get_model("outbox_inbox", "OutboxMessage")
+    if not router.allow_migrate_model(context.database, queues):
+        tables.append("outbox_inbox")
+    if tables:
         yield error(
             "E006",
             f"The context is on the database {context.database!r}, but the database routers do not "
-            f"allow the tables of {', '.join(not_allowed)} there.",
+            f"allow the tables of {', '.join(tables)} there.",
             f"Let allow_migrate() of your router allow them on {context.database!r}. Otherwise "
             "manage.py migrate skips them silently.",
-        )
-    queues = apps.get_model("outbox_inbox", "OutboxMessage")
-    if not router.allow_migrate_model(context.database, queues):
-        yield error(
-            "E006",
-            f"The queues belong on the database {context.database!r}, but the database routers do "
-            "not allow the tables of outbox_inbox there.",
-            "Let allow_migrate() of your router allow the app outbox_inbox on that database.",
         )
 
 
@@ -225,4 +218,35 @@ def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
                 )
 
 
-CHECKS = (check_databases, check_foreign_keys)
+def check_verifying(context: Context) -> Iterator[CheckMessage]:
+    """E017: signatures could not be verified as they are configured."""
+    for source, verifying in context.verifying.items():
+        where = f'OUTBOX_INBOX["CONTEXTS"]["{context.label}"]["verifying"]'
+        if source not in context.sources:
+            yield error(
+                "E017",
+                f"{where} names {source!r}, but the context does not subscribe to a contract of it"
+                f"{suggestion(source, context.sources)}",
+                "Correct the label, or remove the entry; it has no effect.",
+            )
+        elif verifying.required and not verifying.keys:
+            yield error(
+                "E017",
+                f'{where}["{source}"] requires signatures, but it has no keys: every message from '
+                f"{source!r} would be quarantined.",
+                'Give "keys" the keys that the source signs with, or set "required" to False.',
+            )
+
+
+def check_signing(context: Context) -> Iterator[CheckMessage]:
+    """W008: ``local://`` moves messages within the process, and does not sign them."""
+    wanted = context.signing is not None or any(
+        each.required for each in context.verifying.values()
+    )
+    if wanted and settings().transports[context.transport].backend == SCHEMES["local"]:
+        yield warning(
+            "W008",
+            "The context has signatures configured, but its transport is local://, which neither "
+            "signs nor verifies: messages never leave the process.",
+            "Remove the keys, or use a transport that leads outside.",
+        )

@@ -76,6 +76,3 @@ def _check_events(context: Context, consumer: Consumer) -> Iterator[CheckMessage
                 "A stream has the context's own events. Contracts of other contexts come to the "
                 "inbox: keep the read model by a handler.",
             )
-
-
-CHECKS = (check_source, check_read_models)

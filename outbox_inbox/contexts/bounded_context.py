@@ -8,7 +8,7 @@ from outbox_inbox.conf.keys import Signing, Verifying
 from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 
 from .consumers import NO_UPCASTERS, Consumer, Upcasters
-from .names import by_stored_name, own_events
+from .declaring import by_stored_name, own_events
 from .read_models import ReadModel
 
 

@@ -25,7 +25,7 @@ from outbox_inbox.events.marks import (
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.processes import MAX_PROCESS_NAME, Process, TimedOut
 
-from .names import stored_name
+from .declaring import stored_name
 
 Upcasters = Mapping[int, Upcaster]
 NO_UPCASTERS: Upcasters = MappingProxyType({})

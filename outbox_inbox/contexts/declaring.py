@@ -1,7 +1,8 @@
-"""ContextConfig: how an app declares that it is a context, and what a deployment overrides.
+"""ContextConfig: how an app declares that it is a context, and what belongs to that context.
 
 A mistake here would otherwise show up when the first message is recorded, so all declarations are
-checked before any context is used.
+checked before any context is used. Messages outlive deployments: two classes of one stored name, or
+a name that changes, would make stored messages unreadable.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from django.utils.module_loading import module_has_submodule
 
 from outbox_inbox.conf import ContextSettings, Source, settings
 from outbox_inbox.conf.section import did_you_mean, suggestion
-from outbox_inbox.events import IntegrationEvent
+from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 from outbox_inbox.exceptions import SettingsError
 
 MAX_LABEL = 50
@@ -64,11 +65,7 @@ class ContextConfig(AppConfig):
 
 
 def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
-    """Import those of the modules that exist below ``package``, in the order given.
-
-    Raises:
-        Exception: whatever a module that exists raises while it is imported.
-    """
+    """Import those of the modules that exist below ``package``; an error within one is raised."""
     found = (_imported(package, name) for name in names)
     return [module for module in found if module is not None]
 
@@ -145,16 +142,10 @@ def context_configs() -> list[ContextConfig]:
     return sorted(found, key=lambda config: config.label)
 
 
-def owner_of(module: str) -> ContextConfig | None:
-    """Return the context whose app contains the module; of nested ones, the innermost."""
-    found = [each for each in context_configs() if f"{module}.".startswith(f"{each.name}.")]
-    return max(found, key=lambda each: len(each.name), default=None)
-
-
 def label_of(module: str) -> str | None:
-    """Return the label of the context whose app contains the module."""
-    owner = owner_of(module)
-    return None if owner is None else owner.label
+    """Return the label of the context whose app contains the module; of nested ones, the innermost."""
+    found = [each for each in context_configs() if f"{module}.".startswith(f"{each.name}.")]
+    return max(found, key=lambda each: len(each.name)).label if found else None
 
 
 def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.Model]]:
@@ -166,3 +157,32 @@ def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.M
     for config in apps.get_app_configs():
         if label_of(config.name) == label:
             yield from config.get_models(include_auto_created=with_links)
+
+
+def stored_name(event: EventClass) -> str:
+    """Return the name under which messages of a class are stored."""
+    label = label_of(event.__module__)
+    return meta(event).name or (f"{label}." if label else "") + event.__name__
+
+
+def by_stored_name(events: Iterable[EventClass]) -> dict[str, EventClass]:
+    """Return the classes by the names under which their messages are stored."""
+    found: dict[str, EventClass] = {}
+    for event in events:
+        name = stored_name(event)
+        # Two versions of a contract may be declared side by side: the newer one reads both.
+        if name not in found or meta(found[name]).version < meta(event).version:
+            found[name] = event
+    return found
+
+
+def own_events(label: str) -> list[type[DomainEvent]]:
+    """Return the domain events of a context that have been imported so far."""
+    found = dict.fromkeys(_subclasses(DomainEvent))
+    return [each for each in found if label_of(each.__module__) == label]
+
+
+def _subclasses(cls: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _subclasses(each)

@@ -32,15 +32,17 @@ from .consumers import (
 )
 from .declaring import (
     ContextConfig,
+    by_stored_name,
     context_configs,
     declaration_problems,
     deployment_of,
     deployment_problems,
     import_modules,
     label_of,
+    own_events,
     raise_problems,
+    stored_name,
 )
-from .names import by_stored_name, own_events, stored_name
 from .read_models import collect_read_models, is_projection
 
 

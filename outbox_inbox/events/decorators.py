@@ -22,7 +22,7 @@ from typing import (
     overload,
 )
 
-from . import DomainEvent, EventClass, IntegrationEvent, has_version, meta
+from . import DomainEvent, EventClass, IntegrationEvent, meta
 from .envelope import Envelope
 from .marks import (
     Function,
@@ -248,7 +248,7 @@ def upcasts(event: type[Any], *, from_version: int) -> Callable[[UpcasterT], Upc
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    if not (inspect.isclass(event) and has_version(event)):
+    if not (inspect.isclass(event) and "__outbox_inbox_meta__" in vars(event)):
         require_events("upcasts", (event,))
     current = meta(event).version
     if positive("from_version", from_version) >= current:

@@ -152,8 +152,7 @@ def test_a_source_to_be_verified_that_nothing_comes_from(packages):
 
 
 @pytest.mark.parametrize(
-    ("label", "entry"),
-    [("billing", {"signing": KEYS}), ("shop", {"verifying": {"billing": KEYS}})],
+    ("label", "entry"), [("billing", {"signing": KEYS}), ("shop", {"verifying": {"billing": KEYS}})]
 )
 def test_signatures_on_a_transport_that_makes_none(packages, label, entry):
     """``local://`` neither signs nor verifies."""

@@ -1,15 +1,6 @@
 import pytest
 
-from tests.support.checked import (
-    BILLING,
-    CONTRACTS,
-    EVENTS,
-    HANDLERS,
-    SUBSCRIBES,
-    ids,
-    run,
-    single,
-)
+from tests.support.checked import BILLING, CONTRACTS, EVENTS, HANDLERS, SUBSCRIBES, ids, run, single
 
 pytestmark = pytest.mark.usefixtures("fit_database")
 
@@ -58,9 +49,7 @@ def consumer(packages, source, **settings):
     """
     lines = "\n".join(f"    {line}" for line in source.splitlines())
     packages.context(
-        "shop",
-        **{**SUBSCRIBES, "events": events, "handlers": HANDLERS},
-        acl=f"{preamble}\n{lines}",
+        "shop", **{**SUBSCRIBES, "events": events, "handlers": HANDLERS}, acl=f"{preamble}\n{lines}"
     )
     return run(packages, **settings)
 

@@ -128,11 +128,9 @@ def encode_headers(headers: Mapping[str, str]) -> str:
     if not isinstance(headers, Mapping):
         raise InvalidEvent("headers", [f"{type(headers).__name__} where a mapping is expected"])
     found = dict(headers)
-    problems = list(_HEADERS.problems(found, "headers"))
-    if not problems:
+    if not (problems := list(_HEADERS.problems(found, "headers"))):
         text = _HEADERS.dump(found)
-        problem = limit_problem(text, settings().max_payload)
-        if problem is None:
+        if (problem := limit_problem(text, settings().max_payload)) is None:
             return text
         problems = [f"their JSON {problem}"]
     raise InvalidEvent("headers", problems)
