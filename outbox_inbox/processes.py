@@ -105,14 +105,17 @@ class Process:
         cls, *, name: Any = None, version: Any = 1, transaction: Any = "message", **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
-        known = name is None or (isinstance(name, str) and 0 < len(name) <= MAX_PROCESS_NAME)
-        if not known:
+        if not (name is None or (isinstance(name, str) and 0 < len(name) <= MAX_PROCESS_NAME)):
             raise ValueError(
                 f"{cls.__qualname__}: name={name!r}; expected 1 to {MAX_PROCESS_NAME} characters"
             )
         _require_free_names(cls)
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
-        _require_defaults(cls)
+        for field in dataclasses.fields(cast(Any, cls)):
+            if field.default is field.default_factory is dataclasses.MISSING:
+                raise TypeError(
+                    f"{cls.__qualname__}.{field.name} needs a default: an instance begins without it"
+                )
         cls.process_name = name
         cls.transaction = one_of("transaction", transaction, get_args(Transaction))
         cls.__outbox_inbox_meta__ = Meta("domain", None, checked_version(cls, version), ())
@@ -309,15 +312,6 @@ def _require_free_names(cls: type[Process]) -> None:
                     f"{cls.__qualname__}.{name} hides what every process has under this name; "
                     "choose another one"
                 )
-
-
-def _require_defaults(cls: type[Process]) -> None:
-    for field in dataclasses.fields(cast(Any, cls)):
-        missing = dataclasses.MISSING
-        if field.default is missing and field.default_factory is missing:
-            raise TypeError(
-                f"{cls.__qualname__}.{field.name} needs a default: an instance begins without it"
-            )
 
 
 def _methods(cls: type[Process]) -> dict[str, Any]:

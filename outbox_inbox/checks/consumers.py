@@ -9,7 +9,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage
 
 from outbox_inbox.contexts import Consumer, Context, ContextConfig
-from outbox_inbox.contexts.consumers import definitions, is_marked, is_process, path_of
+from outbox_inbox.contexts.consumers import definitions, is_process, path_of
 from outbox_inbox.contexts.declaring import import_modules, label_of
 from outbox_inbox.events import EventClass, codec, meta
 from outbox_inbox.events.marks import UpcastsMark, mark_of
@@ -156,7 +156,7 @@ def check_modules(context: Context) -> Iterator[CheckMessage]:
         for name, module in sorted(sys.modules.items())
         if f"{name}.".startswith(f"{context.app}.") and label_of(name) == context.label
     ]
-    for found in definitions(modules, lambda value: is_marked(value) or is_process(value)):
+    for found in definitions(modules, lambda value: mark_of(value) or is_process(value)):
         if not _is_collected(found, context):
             yield warning(
                 "W004",

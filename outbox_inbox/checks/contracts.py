@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 
 from django.core.checks import CheckMessage
 
@@ -128,11 +129,13 @@ def check_versions(context: Context) -> Iterator[CheckMessage]:
     received anything older.
     """
     foreign = {cls for cls in _contracts(context) if cls not in context.publishes}
+    published = [(other, cls) for other in contexts() for cls in other.publishes]
     for cls in dict.fromkeys([*context.events.values(), *_contracts(context)]):
         known = {*context.upcasters_of(cls)}
         if cls in foreign:
-            known_elsewhere = _published_upcasters(context.type_name(cls))
-            oldest = min({*known, *known_elsewhere}, default=meta(cls).version)
+            name = context.type_name(cls)
+            theirs = [by.upcasters_of(each) for by, each in published if by.type_name(each) == name]
+            oldest = min(chain(known, *theirs), default=meta(cls).version)
         else:
             oldest = 1
         missing = [number for number in range(oldest, meta(cls).version) if number not in known]
@@ -144,16 +147,6 @@ def check_versions(context: Context) -> Iterator[CheckMessage]:
                 f"Write @upcasts({cls.__name__}, from_version={missing[0]}) on a function "
                 "dict -> dict, beside the class or in one of the context's modules.",
             )
-
-
-def _published_upcasters(name: str) -> set[int]:
-    return {
-        version
-        for other in contexts()
-        for cls in other.publishes
-        if other.type_name(cls) == name
-        for version in other.upcasters_of(cls)
-    }
 
 
 def check_stored_names(context: Context) -> Iterator[CheckMessage]:

@@ -86,7 +86,7 @@ def by_type(consumers: Iterable[Consumer]) -> Mapping[str, tuple[Consumer, ...]]
     return MappingProxyType(found)
 
 
-def definitions(modules: Iterable[ModuleType], wanted: Callable[[Any], bool]) -> list[Any]:
+def definitions(modules: Iterable[ModuleType], wanted: Callable[[Any], object]) -> list[Any]:
     """Return what is wanted of the functions and classes that the modules define, in their order.
 
     What is imported from elsewhere is left to the module that defines it. What a package imports
@@ -99,11 +99,6 @@ def definitions(modules: Iterable[ModuleType], wanted: Callable[[Any], bool]) ->
         if wanted(value) and f"{value.__module__}.".startswith(f"{module.__name__}.")
     }
     return list(found.values())
-
-
-def is_marked(value: object) -> bool:
-    """Return whether a value is a function with a mark."""
-    return mark_of(value) is not None
 
 
 def is_process(value: object) -> bool:
@@ -203,7 +198,7 @@ class Collector:
         return name
 
     def types_of(
-        self, defined: FunctionType | type, events: Iterable[EventClass]
+        self, defined: Callable[..., Any], events: Iterable[EventClass]
     ) -> Mapping[str, EventClass]:
         """Return stored type name -> class, of the events that a function or class takes.
 

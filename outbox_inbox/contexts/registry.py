@@ -21,15 +21,7 @@ from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.processes import Process
 
 from .bounded_context import Context
-from .consumers import (
-    Collector,
-    by_type,
-    collect_upcasters,
-    definitions,
-    is_marked,
-    is_process,
-    path_of,
-)
+from .consumers import Collector, by_type, collect_upcasters, definitions, is_process, path_of
 from .declaring import (
     ContextConfig,
     by_stored_name,
@@ -139,11 +131,11 @@ def _read_state() -> _State:
 
 def _context(config: ContextConfig) -> Context:
     modules = import_modules(config.name, config.modules)
-    functions, processes = definitions(modules, is_marked), definitions(modules, is_process)
+    functions, processes = definitions(modules, mark_of), definitions(modules, is_process)
     events = _events(config, functions, processes)
     # An upcaster may also be defined beside its contract.
     homes = (sys.modules[name] for name in {each.__module__ for each in events})
-    upcasters = collect_upcasters(dict.fromkeys([*functions, *definitions(homes, is_marked)]))
+    upcasters = collect_upcasters(dict.fromkeys([*functions, *definitions(homes, mark_of)]))
     collector = Collector(config.label, config.name, upcasters)
     consumers = (*collector.marked(functions), *collector.processes(processes))
     read_models = collect_read_models(collector, functions, definitions(modules, is_projection))

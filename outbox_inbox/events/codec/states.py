@@ -16,7 +16,6 @@ from .field_types import Refused
 from .json_text import load_object
 from .shapes import Layout, state_layout
 
-_FINGERPRINT = 16
 _known: dict[type, tuple[Layout, str]] = {}
 
 
@@ -75,7 +74,7 @@ def _known_layout(cls: type) -> tuple[Layout, str]:
     layout = state_layout(cls)
     schema = layout.adapter.json_schema()
     text = f"{cls.__module__}.{cls.__qualname__} {json.dumps(schema, sort_keys=True, default=str)}"
-    _known[cls] = layout, sha256(text.encode()).hexdigest()[:_FINGERPRINT]
+    _known[cls] = layout, sha256(text.encode()).hexdigest()[:16]
     return _known[cls]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
@@ -115,16 +115,12 @@ class ClassReader:
         if issubclass(cls, Enum):
             return enum_type(cls)
         if dataclasses.is_dataclass(cls):
-            if self._frozen and not _frozen(cls):
+            if self._frozen and not cast(Any, cls).__dataclass_params__.frozen:
                 raise Refused(f"{cls.__qualname__} is not frozen: @dataclass(frozen=True)")
             return self.record(cls)
         if cls in {list, tuple, dict}:
             raise Refused(f"say what is in the {cls.__name__}, such as list[str] or dict[str, int]")
         raise Refused(f"{_title(cls)} is not supported")
-
-
-def _frozen(cls: Any) -> bool:
-    return bool(cls.__dataclass_params__.frozen)
 
 
 def _title(hint: Any) -> str:
