@@ -68,7 +68,7 @@ def _measure(
             for number in range(1, 2 + max(count, 2)):
                 found.append(_time_until_handled(make(FIRST + number), handled_by, number))
                 time.sleep(random.uniform(*waits))
-        notifier.end()
+        notifier.end_senders()
     return found[1:]  # the first one includes the start of the worker
 
 

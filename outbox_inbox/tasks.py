@@ -19,7 +19,7 @@ from . import contexts, operations
 from .contexts import Context
 from .inbox import dispatcher, receiver
 from .outbox import relay
-from .queues.wakeup import TASKS, gathered, nudge
+from .queues.wakeup import TASKS, debounced_nudges, nudge
 from .streams import projecting
 from .transports.routing import receivers
 
@@ -109,7 +109,7 @@ def _call_for_each(label: str | None, function: Callable[[Context, Stop], None])
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
     deadline = monotonic() + _RUN_TIME.total_seconds()
     errors: list[Exception] = []
-    with gathered():
+    with debounced_nudges():
         for context in chosen:
             try:
                 function(context, lambda: monotonic() > deadline)

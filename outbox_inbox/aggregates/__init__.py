@@ -12,7 +12,7 @@ function that takes in the next event.
             order.append(order.state.cancel())
 """
 
-from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.conf import Backoff
 
 from .conflicts import SOON, retry_on_conflict
 from .repository import Loaded, Repository

@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar, overload
 
 from django.db import DatabaseError, connections
 
-from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.conf import Backoff
 from outbox_inbox.exceptions import ConcurrencyError
 from outbox_inbox.queues.statements.dialects import gave_way
 

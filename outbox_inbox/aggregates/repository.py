@@ -18,7 +18,7 @@ from outbox_inbox.contexts import context_of
 from outbox_inbox.events import codec
 from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import InvalidEvent, InvalidSnapshot
-from outbox_inbox.outbox import recording
+from outbox_inbox.outbox import record
 from outbox_inbox.outbox.rows import Event
 
 from . import snapshots
@@ -156,7 +156,7 @@ class Loaded(Generic[S]):
                 f"{self.stream}: append()",
                 [f"{name} is not an event of {context.label!r}" for name in strangers],
             )
-        envelopes = recording.record(
+        envelopes = record(
             *events,
             stream=self.stream,
             expected_version=self.version,

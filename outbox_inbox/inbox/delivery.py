@@ -15,7 +15,7 @@ from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
 from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.outbox import recording
-from outbox_inbox.outbox.rows import Terms, prepare
+from outbox_inbox.outbox.rows import Terms, prepare_rows
 from outbox_inbox.queues import intake, statements, wakeup
 from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.run import Run
@@ -45,13 +45,13 @@ class Translations:
         context = run.context
         with run.giving_way():
             if self.outbound:
-                recording.store(context, self.outbound, fresh=True)
+                recording.store_rows(context, self.outbound, fresh=True)
                 if settings().wake_up:
                     wakeup.nudge(context)
             if self.inbound:
                 now = time_parameter(run.connection, timezone.now())
                 rows = [ReceivedRow._make((*_received_columns(row), now)) for row in self.inbound]
-                intake.insert(rows, context, context.label)
+                intake.insert_messages(rows, context, context.label)
 
 
 def deliver_message(run: Run, row: ReadyRow) -> None:
@@ -189,7 +189,7 @@ def _collect_translations(
                 f"the {consumer.kind} translator {consumer.name} returned {type(event).__name__}; "
                 f"expected {wanted.__name__} of the context {context.label!r}: one, a list, or None"
             )
-    rows = prepare(context, events, Terms(), current.get(), connection)
+    rows = prepare_rows(context, events, Terms(), current.get(), connection)
     target = translations.outbound if consumer.kind == "outbound" else translations.inbound
     target += rows
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
+from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
-from outbox_inbox.queues.run import Lost, Run
+from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.sweep import sweep_partitions
 
@@ -42,24 +42,20 @@ def dispatch_inbox(
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
-    tally = Tally(limit, stop, progress)
-    return sweep_partitions(context, Queue.INBOX, _dispatch_partition, tally, seen)
+    call = MoverCall(limit, stop, progress)
+    return sweep_partitions(context, Queue.INBOX, _dispatch_partition, call, seen)
 
 
-def _dispatch_partition(run: Run, tally: Tally) -> None:
-    try:
-        more = True
-        while more and not tally.finished():
-            size = tally.size()
-            rows = _read_ahead(run, size)
-            _park_followers(run, [row.id for row in rows if row.blocked], tally)
-            _handle_rows(run, [row for row in rows if not row.blocked], tally)
-            # What came in since this read is found by the sweep, which asks again after each run.
-            more = len(rows) == size
-    except Lost:
-        # Another worker has moved on in this partition; handling the rest of what was read ahead
-        # would repeat messages, or turn their order around.
-        tally.add(Outcome(busy=1))
+def _dispatch_partition(run: Run, call: MoverCall) -> None:
+    """Handle what one partition has."""
+    more = True
+    while more and not call.finished():
+        size = call.batch_size()
+        rows = _read_ahead(run, size)
+        _park_followers(run, [row.id for row in rows if row.blocked], call)
+        _handle_rows(run, [row for row in rows if not row.blocked], call)
+        # What came in since this read is found by the sweep, which asks again after each run.
+        more = len(rows) == size
 
 
 def _read_ahead(run: Run, size: int) -> list[ReadyRow]:
@@ -70,19 +66,19 @@ def _read_ahead(run: Run, size: int) -> list[ReadyRow]:
     return statements.select_ready(run.connection, run.context.label, run.number, size)
 
 
-def _park_followers(run: Run, followers: Sequence[int], tally: Tally) -> None:
+def _park_followers(run: Run, followers: Sequence[int], call: MoverCall) -> None:
     """Set the followers of blocked heads to wait: a long queue of them is then read only once."""
     if followers:
         # The lock fails when a head was retried or discarded meanwhile: nothing would wake them.
         with run.locked() as connection:
             held = statements.park_followers(connection, Delivery, followers)
-        tally.add(Outcome(held=held))
+        call.add(Outcome(held=held))
 
 
-def _handle_rows(run: Run, rows: Sequence[ReadyRow], tally: Tally) -> None:
+def _handle_rows(run: Run, rows: Sequence[ReadyRow], call: MoverCall) -> None:
     """Hand each delivery to the way its consumer chose; order within a consumer is kept."""
     if run.careful:
-        AfterCrash(run, tally).handle_rows(rows)
+        AfterCrash(run, call).handle_rows(rows)
         return
     single: list[ReadyRow] = []
     batched: list[ReadyRow] = []
@@ -95,7 +91,7 @@ def _handle_rows(run: Run, rows: Sequence[ReadyRow], tally: Tally) -> None:
             batched.append(row)
         else:
             lists.setdefault(row.consumer, []).append(row)
-    one_by_one = OneByOne(run, tally)
+    one_by_one = OneByOne(run, call)
     Batches(one_by_one).handle_rows(batched)
     for name, group in lists.items():
         Lists(one_by_one).handle_list(run.context.consumers[name], group)

@@ -24,7 +24,7 @@ from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.models import ProcessState
 from outbox_inbox.outbox import recording, scheduling
-from outbox_inbox.outbox.rows import Terms, prepare
+from outbox_inbox.outbox.rows import Terms, prepare_rows
 from outbox_inbox.processes import Process, Route, TimedOut, begin_step
 from outbox_inbox.queues import wakeup
 from outbox_inbox.queues.statements.dialects import as_uuid_or_none
@@ -160,7 +160,7 @@ class _Step:
         if gone:
             # One that the relay is sending now cannot be withdrawn: it arrives, and is not the one
             # that the row names. So this saves a message, and nothing depends on it.
-            scheduling.withdraw(self.context, gone, _CANCELLED)
+            scheduling.withdraw_messages(self.context, gone, _CANCELLED)
 
     def _schedule_time_out(self, name: str, at: Any) -> str:
         connection = connections[self.context.database]
@@ -170,9 +170,9 @@ class _Step:
             cause = Handling(cause.envelope, 0)
         message = TimedOut(key=self.row.key, name=name)
         terms = Terms(at=at, message_id=uuid7())
-        made = prepare(self.context, [message], terms, cause, connection)
+        made = prepare_rows(self.context, [message], terms, cause, connection)
         rows = [each._replace(type=time_out_type(self.consumer.name)) for each in made]
-        recording.store(self.context, rows, fresh=True)
+        recording.store_rows(self.context, rows, fresh=True)
         if settings().wake_up and at <= datetime.now(UTC):
             wakeup.nudge(self.context)
         return str(rows[0].message_id)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
-from outbox_inbox.queues import announcing
+from outbox_inbox.queues import announcements
 from outbox_inbox.transports import ReceivedMessage
 
 _SHORT = 200  # characters of an attribute that has a column, and of each when there are too many
@@ -62,7 +62,7 @@ def quarantine_messages(context: Context, refused: Sequence[RefusedMessage]) -> 
 def announce_quarantined(context: Context, refused: Sequence[RefusedMessage]) -> None:
     """Announce messages that were quarantined, after the commit."""
     for message, reason, error in refused:
-        announcing.message_quarantined(context, message.attributes, reason, error)
+        announcements.message_quarantined(context, message.attributes, reason, error)
 
 
 def message_fingerprint(message: ReceivedMessage) -> str:

@@ -1,29 +1,34 @@
-"""The receiver: takes messages from a context's transport into its inbox."""
+"""The receiver: takes messages from a context's transport into its inbox.
+
+The inbox rows are committed before the transport gets its acknowledgement (rule O4). In the other order a
+crash between the two would lose messages; in this one it repeats them, and the inbox drops the repeated
+ones by their ids (rule O7).
+"""
 
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 from django.db import connections
 
-from outbox_inbox.conf import faults, settings
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue
-from outbox_inbox.queues import announcing, intake, statements
-from outbox_inbox.queues.attempts import describe
-from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
+from outbox_inbox.queues import intake, statements
+from outbox_inbox.queues.outages import back_off_partition
+from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
-from outbox_inbox.queues.run import Lost, Run
+from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
 
 from .admission import Refusal, accept_message
 from .quarantine import RefusedMessage, announce_quarantined, quarantine_messages
 
-_well: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
-"""Labels of contexts whose intake has forgotten every outage that this process knows of.
+_without_outage: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
+"""Labels of contexts whose partition row has no outage that this process knows of.
 
-Where nothing has come and there is nothing to be forgotten, the database is not even asked.
+While nothing arrives, and there is no outage to be cleared, the database is not even asked.
 """
 
 
@@ -39,122 +44,118 @@ def receive_messages(
 
     Messages of contracts that the context does not subscribe to are acknowledged and dropped;
     one whose id is in the inbox already is acknowledged and dropped as well (rule O7). What
-    cannot be read is kept aside (`QuarantinedMessage`) and acknowledged.
+    cannot be read is quarantined (`QuarantinedMessage`) and acknowledged.
 
     Arguments:
         limit: read at most so many messages; default: until there are no more.
         stop: asked between batches; true ends the call.
-        progress: told how many messages each batch had.
-        seen: go over these partitions, once; default: look, until there is nothing left.
+        progress: called with how many messages each batch had.
+        seen: sweep these partitions, once; default: look, until there is nothing left.
 
     Raises:
-        TransportUnavailable: nothing was lost; call again. The partition rests meanwhile.
+        TransportUnavailable: nothing was lost; call again. The partition backs off meanwhile.
     """
     source = transport(context.transport)
-    tally = Tally(limit, stop, progress)
+    call = MoverCall(limit, stop, progress)
     if source.writes_inboxes or not context.subscribed:
-        return tally.outcome
-    if not _may_have(context) and context.label in _well.get(source, ()):
-        return tally.outcome
-    return sweep_partitions(context, Queue.INTAKE, _receive, tally, seen)
+        return call.outcome
+    if not _may_have_messages(context) and context.label in _without_outage.get(source, ()):
+        return call.outcome
+    return sweep_partitions(context, Queue.INTAKE, _receive_partition, call, seen)
 
 
-def _may_have(context: Context) -> bool:
-    """Ask the transport, which costs the database nothing; an outage is met again, and noted."""
+def _may_have_messages(context: Context) -> bool:
+    """Ask the transport, which costs the database nothing; an outage is met again, and noted then."""
     source = transport(context.transport)
     try:
         return source.has_messages(context)
     except TransportUnavailable:
-        _well.get(source, set()).discard(context.label)
+        _without_outage.get(source, set()).discard(context.label)
         return True
 
 
-def _receive(run: Run, tally: Tally) -> None:
-    """Receive batch by batch; one receiver at a time, so that no key changes its order (O4)."""
-    source = transport(run.context.transport)
+def _receive_partition(run: Run, call: MoverCall) -> None:
+    """Receive batch by batch; with two receivers at once a key could change its order (rule O4)."""
+    context = run.context
+    source = transport(context.transport)
     try:
-        with source.attached(run.context):
+        with source.attached(context):
             more = True
-            while more and not tally.finished():
+            while more and not call.finished():
                 # Asking the transport costs the database nothing, an empty batch four trips.
-                more = _receive_batch(run, tally) and _may_have(run.context)
-    except Lost:
-        tally.add(Outcome(busy=1))
+                more = _receive_batch(run, call) and _may_have_messages(context)
     except TransportUnavailable as error:
-        _well.get(source, set()).discard(run.context.label)
-        _rest(run, error)
+        _without_outage.get(source, set()).discard(context.label)
+        if not connections[context.database].in_atomic_block:
+            back_off_partition(run, Queue.INTAKE, error)
         raise
 
 
-def _receive_batch(run: Run, tally: Tally) -> bool:
-    """Receive once; false when there was nothing."""
+def _receive_batch(run: Run, call: MoverCall) -> bool:
+    """Receive once; return whether there was anything."""
     context, source = run.context, transport(run.context.transport)
     with run.locked():
-        messages = source.receive(context, tally.size())
+        messages = source.receive(context, call.batch_size())
         if messages:
             faults.point("receive.after_read")
-        kept = _store(context, messages)
+        quarantined, _ = admit(context, messages)
+        if quarantined:
+            quarantine_messages(context, quarantined)
         run.recovered()
         if messages:
             faults.point("receive.after_insert")
-    _well.setdefault(source, set()).add(context.label)
+    _without_outage.setdefault(source, set()).add(context.label)
     if not messages:
         return False
     faults.point("receive.after_commit")
+    # After the commit: a crash between the two repeats the batch, and loses nothing (rule O4).
     source.acknowledge(context, messages)
     faults.point("receive.after_ack")
-    tally.add(Outcome(done=len(messages)))
-    announce_quarantined(context, kept)
+    call.add(Outcome(done=len(messages)))
+    announce_quarantined(context, quarantined)
     return True
-
-
-def _store(context: Context, messages: Sequence[ReceivedMessage]) -> list[RefusedMessage]:
-    """Store what may come in, and keep the rest aside."""
-    kept, _ = admit(context, messages)
-    if kept:
-        quarantine_messages(context, kept)
-    return kept
 
 
 def admit(
     context: Context, messages: Sequence[ReceivedMessage]
 ) -> tuple[list[RefusedMessage], list[ReceivedMessage]]:
-    """Let into the inbox what may come in, in runs of one source, in the caller's transaction.
+    """Admit messages into the inbox, those of one source together, in the caller's transaction.
 
     Returns:
-        Those that may not, with the reason, and those of contracts nobody subscribed to.
+        Those that must be quarantined, with the reason, and those of contracts that the context does
+        not subscribe to.
     """
-    kept: list[RefusedMessage] = []
+    refused: list[RefusedMessage] = []
     ignored: list[ReceivedMessage] = []
-    run: list[tuple[ReceivedMessage, statements.ReceivedRow]] = []
+    admitted: list[tuple[ReceivedMessage, statements.ReceivedRow]] = []
     before = ""
     for message in messages:
         try:
             accepted = accept_message(context, message)
         except Refusal as refusal:
-            kept.append(RefusedMessage(message, refusal.reason, refusal.detail))
+            refused.append(RefusedMessage(message, refusal.reason, refusal.detail))
             continue
         if accepted is None:
             ignored.append(message)
             continue
-        if run and accepted.source != before:
-            kept += _insert(context, before, run)
-            run = []
+        if admitted and accepted.source != before:
+            refused += _insert_messages(context, before, admitted)
+            admitted = []
         before = accepted.source
-        run.append((message, accepted.row))
-    if run:
-        kept += _insert(context, before, run)
-    return kept, ignored
+        admitted.append((message, accepted.row))
+    if admitted:
+        refused += _insert_messages(context, before, admitted)
+    return refused, ignored
 
 
-def _insert(
+def _insert_messages(
     context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, statements.ReceivedRow]]
 ) -> list[RefusedMessage]:
     """Insert messages of one source; return those whose id stands for something else."""
     rows = [row for _, row in pairs]
-    if intake.insert(rows, context, source) == len(rows):
+    if intake.insert_messages(rows, context, source) == len(rows):
         return []
-    conflicts = {id(row) for row in intake.changed(rows, context, source)}
+    conflicts = {id(row) for row in intake.conflicting_rows(rows, context, source)}
     return [
         RefusedMessage(
             message, QuarantineReason.CONFLICT, "its id was received before, with another payload"
@@ -162,12 +163,3 @@ def _insert(
         for message, row in pairs
         if id(row) in conflicts
     ]
-
-
-def _rest(run: Run, error: TransportUnavailable) -> None:
-    """Let the partition rest until the transport may be back."""
-    if run.ended or connections[run.context.database].in_atomic_block:
-        return
-    delay = settings().backoff.delay(run.outages + 1)
-    run.rest(describe(error), delay.total_seconds())
-    announcing.partition_backed_off(run.context, Queue.INTAKE, run.number, error, delay)

@@ -22,5 +22,4 @@ def age_text(seconds: float | None) -> str:
 
 def state_text(state: str, until: datetime | None = None) -> str:
     """Return the state of a partition or a read model, and the time of its next try."""
-    name = {"resting": "backing off"}.get(state, state)
-    return name if until is None else f"{name} until {until:%Y-%m-%d %H:%M:%S} UTC"
+    return state if until is None else f"{state} until {until:%Y-%m-%d %H:%M:%S} UTC"

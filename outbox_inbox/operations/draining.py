@@ -16,7 +16,7 @@ from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.outcome import Outcome, ignore, never
-from outbox_inbox.queues.wakeup import MoverName, gathered
+from outbox_inbox.queues.wakeup import MoverName, debounced_nudges
 from outbox_inbox.streams.projecting import update_projections
 
 PATIENCE = timedelta(seconds=30)
@@ -193,7 +193,7 @@ def _take_turn(
     progress: Progress,
 ) -> MoverTurn:
     try:
-        with gathered():
+        with debounced_nudges():
             outcome = MOVERS[mover](
                 context,
                 limit=limit,

@@ -113,7 +113,7 @@ def _entry(context: Context, row: StoredEvent) -> StreamEntry:
 
 def _decode(context: Context, row: StoredEvent) -> tuple[str | None, str | None]:
     try:
-        event: Any = streams.recorded(context, row).event
+        event: Any = streams.recorded_event(context, row).event
         return codec.encode(event), None
     except (OutboxInboxError, TypeError) as error:
         return None, " ".join(f"{type(error).__name__}: {error}".split())

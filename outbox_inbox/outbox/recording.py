@@ -1,7 +1,10 @@
-"""``record()``: store events in the outbox, and in the local stream, with the state they report."""
+"""What ``record()`` does: events go to the outbox, and to the local stream, with the state they report.
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+All of it happens in the caller's transaction. With a connection of its own a crash between two commits
+would store the state without its event, or the event without its state.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,58 +21,19 @@ from outbox_inbox.queues import statements, wakeup
 from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.statements import moved
 
-from .rows import Event, Terms, prepare
+from .rows import Event, Terms, prepare_rows
 
 
-def record(
-    *events: Event,
-    stream: str | None = None,
-    expected_version: int | None = None,
-    key: str | None = None,
-    at: datetime | None = None,
-    headers: Mapping[str, str] | None = None,
-    message_id: UUID | None = None,
+def record_events(
+    events: Sequence[Event], terms: Terms, stream: str | None, expected_version: int | None
 ) -> list[Envelope]:
-    """Store events of one context in its outbox, in the transaction that is open.
-
-    Everything is checked before any SQL is run, and all events are stored or none. The call may
-    be repeated safely only with a ``message_id`` of the caller's own.
-
-    Arguments:
-        events: domain events of one context, or contracts that it publishes; stored in order.
-        stream: also append them to this local stream, such as ``"order-42"``. A stream puts the
-            transactions that append to it in order; without one, lock the state (the aggregate's
-            row) before you record, since the order of a key is the order of recording.
-        expected_version: the number of events the stream must have now; 0 says that it must be
-            new; None (default) appends after whatever is there.
-        key: orders the messages instead of the key that the classes name; at most 200 characters.
-        at: an aware datetime; the messages are not sent before. One in the past is "now". Not
-            together with ``stream`` where the stream is what the context sends (``source``). See
-            `outbox_inbox.outbox.scheduling.cancel` to take them back.
-        headers: text by name, carried along to every consumer.
-        message_id: an idempotency key of the caller's own, with one event only. It is remembered
-            as long as the row is kept (``RETENTION``; for ever in a stream).
-
-    Returns:
-        One envelope an event.
-
-    Raises:
-        NotInAtomicBlock: no ``transaction.atomic()`` is open on the context's database.
-        InvalidEvent: a value would not survive being stored; ``errors`` names all of them.
-        ConcurrencyError: the stream is not at ``expected_version``; nothing was stored, and the
-            transaction is as usable as before.
-        DuplicateMessage: ``message_id`` was recorded before; the transaction is usable.
-        NotAContext: an event's class belongs to no context.
-        ContextMoved: the context is being handed over to another database, and is closed here.
-        HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
-        HandlerError: it was called by a projection.
-    """
+    """Store events in the transaction that is open: see `outbox_inbox.record`."""
     if not events:
         return []
     context = _common_context(events)
-    _check_arguments(events, stream, expected_version, message_id)
-    if stream is not None and at is not None:
-        _refuse_future_fact(context)
+    _check_arguments(events, stream, expected_version, terms.message_id)
+    if stream is not None and terms.at is not None:
+        _refuse_future_event(context)
     connection = connections[context.database]
     if not connection.in_atomic_block:
         raise NotInAtomicBlock(
@@ -77,14 +41,15 @@ def record(
             f"{context.database!r}, where the context {context.label!r} keeps its outbox. "
             "The events and the state they report must be committed together."
         )
-    terms = Terms(key, at, headers, message_id)
-    rows = prepare(context, events, terms, current.get(), connection)
+    rows = prepare_rows(context, events, terms, current.get(), connection)
     faults.point("record.before_insert")
     try:
         if stream is None:
-            times = store(context, rows, fresh=message_id is None)
+            times = store_rows(context, rows, fresh=terms.message_id is None)
         elif context.source == "stream":
-            times = streams.append(connection, rows, stream, expected_version, in_outbox=False)
+            times = streams.append_to_stream(
+                connection, rows, stream, expected_version, in_outbox=False
+            )
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
@@ -105,16 +70,16 @@ def _wake_up(context: Context, stream: str | None) -> None:
         wakeup.nudge(context, "project")
 
 
-def store(
+def store_rows(
     context: Context, rows: Sequence[statements.EventRow], *, fresh: bool = False
 ) -> list[Any]:
     """Store prepared rows where the relay will find them; return the time stamp of each.
 
-    That is the outbox; or, in a context that is its own source, the stream. A message for the
-    future is no fact yet, and always waits in the outbox.
+    That is the outbox; or the stream, if that is the context's source. A message for the future
+    is not a fact yet, and always waits in the outbox.
 
     Arguments:
-        fresh: the ids were made just now, which saves a look for them.
+        fresh: the ids were made just now, so it is not checked whether they are in use.
 
     Raises:
         DuplicateMessage: an id was recorded before. Only an id of the caller's own can be, and
@@ -122,18 +87,18 @@ def store(
     """
     connection = connections[context.database]
     if context.source == "stream" and rows[0].due_at is None:
-        return streams.append_apart(connection, rows)
-    return _put(connection, rows, fresh=fresh)
+        return streams.append_each(connection, rows)
+    return _insert_into_outbox(connection, rows, fresh=fresh)
 
 
-def _put(
+def _insert_into_outbox(
     connection: BaseDatabaseWrapper,
     rows: Sequence[statements.EventRow],
     times: Sequence[Any] = (),
     *,
     fresh: bool = False,
 ) -> list[Any]:
-    """Insert rows into the outbox, with these time stamps or those of the database's clock."""
+    """Insert rows into the outbox, with these time stamps, or by the clock of the database."""
     stored = [row[0] for row in statements.insert_outbox(connection, rows, times, fresh=fresh)]
     if len(stored) < len(rows):
         raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
@@ -146,11 +111,12 @@ def _append_and_store(
     stream: str,
     expected_version: int | None,
 ) -> list[Any]:
-    times = streams.append(connection, rows, stream, expected_version)
+    times = streams.append_to_stream(connection, rows, stream, expected_version)
     try:
-        return _put(connection, rows, times)
+        return _insert_into_outbox(connection, rows, times)
     except DuplicateMessage:
-        # The id is in the outbox and in no stream: both places get the event, or none does.
+        # The id is in the outbox, but not in the stream. The caller may catch this error and commit: the
+        # event would then be in the stream, and never be sent.
         statements.delete_events(connection, [row.message_id for row in rows])
         raise
 
@@ -165,7 +131,7 @@ def _common_context(events: Sequence[Event]) -> Context:
     return context
 
 
-def _refuse_future_fact(context: Context) -> None:
+def _refuse_future_event(context: Context) -> None:
     if context.source == "stream":
         problem = (
             "at= and stream= do not go together where the stream is what is sent, as in "

@@ -1,4 +1,8 @@
-"""From events to rows: ids, keys, causes and payloads, with every check and without any SQL."""
+"""From events to rows: ids, keys, causes and payloads, with every check and without any SQL.
+
+All checks come before the first statement. A value that is refused only by the database would break the
+caller's transaction, and with it the state that the event reports.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +31,7 @@ _NO_HEADERS = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the caller of ``record()`` said beside the events."""
+    """The arguments of ``record()`` that are the same for all its events, and both sources."""
 
     key: str | None = None
     at: datetime | None = None
@@ -35,14 +39,14 @@ class Terms:
     message_id: UUID | None = None
 
 
-def prepare(
+def prepare_rows(
     context: Context,
     events: Sequence[Event],
     terms: Terms,
     cause: Handling | None,
     connection: BaseDatabaseWrapper,
 ) -> list[statements.EventRow]:
-    """Work out the rows of events, with every check, and without any SQL.
+    """Return the rows of events, after every check, and without any SQL.
 
     Raises:
         InvalidEvent: with the problems of all the events.
@@ -55,7 +59,7 @@ def prepare(
     problems: list[str] = []
     for event in events:
         try:
-            rows.append(_row(context, event, terms, cause, hops, headers, due_at))
+            rows.append(_prepare_row(context, event, terms, cause, hops, headers, due_at))
         except InvalidEvent as error:
             problems += error.errors if len(events) == 1 else map(str, [error])
     if problems:
@@ -64,11 +68,14 @@ def prepare(
 
 
 def hash_of(key: str | None, message_id: UUID) -> int:
-    """Return the number that spreads messages over partitions: stable everywhere and for ever."""
+    """Return the number that spreads messages over partitions; it must never change.
+
+    With another hash the later messages of a key would go to another partition, ahead of earlier ones.
+    """
     return crc32((str(message_id) if key is None else key).encode())
 
 
-def _row(
+def _prepare_row(
     context: Context,
     event: Event,
     terms: Terms,

@@ -1,4 +1,4 @@
-"""What was recorded for later (``record(at=...)``): take it back while it is still waiting."""
+"""What ``cancel()`` does: a message for later is taken back, while no worker has touched it."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -12,54 +12,29 @@ from outbox_inbox.models import OutboxMessage, OutboxState
 from outbox_inbox.projections import applied_by
 from outbox_inbox.queues.statements.moved import refusals_explained
 
-__all__ = ["cancel"]
-
 _MAX_REASON = 500
 
 
-def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled") -> bool:
-    """Discard a message that was recorded for later, in the transaction that is open.
-
-    It takes effect with the commit, together with the state that makes the message needless; after a
-    rollback the message is sent at its time. It never waits for somebody who is moving the message.
-    A stream is not changed: what an event with ``stream=`` says has happened.
-
-    Arguments:
-        message_id: of its envelope, or the one that was given to ``record(message_id=)``. It stays
-            used: another message cannot have it.
-        context: the context that recorded it, or its label.
-        reason: why, for people; kept with the message; default "cancelled", at most 500 characters.
-
-    Returns:
-        True: it was still waiting, and nobody will ever get it. False: it may be on its way, was
-        sent, tried or discarded before, was not for later, or does not exist.
-
-    Raises:
-        NotInAtomicBlock: no ``transaction.atomic()`` is open on the context's database.
-        InvalidEvent: the id is no UUID, or there is no reason, or a long one.
-        NotAContext: there is no such context.
-        ContextMoved: the context is being handed over to another database, and is closed here.
-        HandlerError: it was called by a projection.
-    """
+def cancel_message(message_id: UUID, context: str | Context, reason: str) -> bool:
+    """Discard a message in the transaction that is open: see `outbox_inbox.cancel`."""
     _check_arguments(message_id, reason)
-    owner = context if isinstance(context, Context) else get_context(context)
-    if not connections[owner.database].in_atomic_block:
+    home = context if isinstance(context, Context) else get_context(context)
+    if not connections[home.database].in_atomic_block:
         raise NotInAtomicBlock(
-            f"cancel() was called outside transaction.atomic() of the database {owner.database!r}, "
-            f"where the context {owner.label!r} keeps its outbox. That a message is not sent and the "
-            "state that makes it needless must be committed together."
+            f"cancel() was called outside transaction.atomic() of the database {home.database!r}, "
+            f"where the context {home.label!r} keeps its outbox. The message must be discarded in the "
+            "transaction of the state that makes it needless."
         )
     with refusals_explained():
-        return withdraw(owner, [message_id], reason) > 0
+        return withdraw_messages(home, [message_id], reason) > 0
 
 
-def withdraw(context: Context, ids: Collection[UUID | str], reason: str) -> int:
-    """Set scheduled messages aside that have not come due; return how many.
+def withdraw_messages(context: Context, ids: Collection[UUID | str], reason: str) -> int:
+    """Discard scheduled messages that have not come due; return how many.
 
-    It never waits: what the relay or an operator has locked goes its way. A message that is being
-    sent is not among them: the relay takes its time away first, by an UPDATE that it commits
-    together with the sending. Nor is one that was tried: a transport that did not answer may have
-    it all the same.
+    It never waits for a lock. A message that the relay is sending is not among them: the relay first
+    takes its time away, by an UPDATE that it commits together with the sending. Nor is one that was
+    tried before: a transport that did not answer may have it all the same.
     """
     rows = OutboxMessage.objects.using(context.database).filter(
         context=context.label,
@@ -69,6 +44,7 @@ def withdraw(context: Context, ids: Collection[UUID | str], reason: str) -> int:
         attempts=0,
         holds=False,
     )
+    # The relay may be about to send what it has locked: that is passed over, and not waited for.
     found = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
     return rows.filter(pk__in=found).update(
         state=OutboxState.DISCARDED, finished_at=timezone.now(), error=reason
@@ -85,10 +61,10 @@ def _check_arguments(message_id: object, reason: str) -> None:
     if not isinstance(message_id, UUID):
         problems.append(f"message_id must be a UUID, not {message_id!r}")
     if not reason.strip():
-        problems.append("reason is empty; whoever finds the message later wants to know")
+        problems.append("reason is empty; the operator who finds the message later needs it")
     if len(reason) > _MAX_REASON:
-        problems.append(f"reason has {len(reason)} characters; at most {_MAX_REASON} are kept")
+        problems.append(f"reason has {len(reason)} characters; at most {_MAX_REASON} are stored")
     if "\0" in reason:
-        problems.append("reason has a NUL, which no database stores as text")
+        problems.append("reason has a NUL, which databases do not store as text")
     if problems:
         raise InvalidEvent("cancel()", problems)

@@ -1,4 +1,7 @@
-"""What becomes of a failed attempt: another one after a back-off, or the dead letters."""
+"""What becomes of a failed attempt: another attempt after a back-off, or a dead letter.
+
+It is one decision for messages of the outbox and for deliveries, so that both back off alike.
+"""
 
 import traceback
 from dataclasses import dataclass
@@ -39,9 +42,9 @@ class Verdict:
         *,
         holds: bool,
     ) -> bool:
-        """Write it to the message or delivery, in the caller's transaction.
+        """Write it to the message or delivery, in the caller's transaction; false: that was final.
 
-        ``holds``: the followers of its key wait for it. False: the row is final already.
+        ``holds``: the followers of its key wait for it.
         """
         if self.dead:
             changed = statements.mark_dead(
@@ -60,12 +63,12 @@ class Verdict:
         return changed > 0
 
 
-def crash() -> PermanentError:
-    """Return the error of a message whose every attempt ended with the end of the worker."""
+def crash_error() -> PermanentError:
+    """Return the error of a message that has killed its worker at each attempt (rule O9)."""
     return PermanentError("the worker ended without warning at each attempt")
 
 
-def judge(error: BaseException, attempts: int, max_attempts: int | None = None) -> Verdict:
+def judge_attempt(error: BaseException, attempts: int, max_attempts: int | None = None) -> Verdict:
     """Decide on a failed attempt.
 
     Arguments:
@@ -78,23 +81,24 @@ def judge(error: BaseException, attempts: int, max_attempts: int | None = None) 
         dead=isinstance(error, PermanentError) or attempts >= most,
         attempts=attempts,
         seconds=settings().backoff.delay(max(attempts, 1)).total_seconds(),
-        error=describe(error),
+        error=error_line(error),
     )
 
 
-def describe(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return an exception as one line that every database can store."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _storable(" ".join(text.split()), _MAX_ERROR)
 
 
-def trace(error: BaseException) -> str:
-    """Return the traceback of an exception; of a very long one the end, where it happened."""
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of an exception; of a very long one the end, where the error was raised."""
     text = "".join(traceback.format_exception(error))
     return _storable(text[-_MAX_TRACEBACK:], _MAX_TRACEBACK)
 
 
 def _storable(text: str, limit: int) -> str:
-    # An error often quotes the payload that caused it, with whatever PostgreSQL would refuse.
+    # An error often quotes the payload that caused it, and that may hold what PostgreSQL refuses. The
+    # failure could not be stored then, and the message would fail for ever without an attempt.
     clean = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

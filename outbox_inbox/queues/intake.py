@@ -1,4 +1,8 @@
-"""How messages get into an inbox: one row a message, one delivery for each consumer of its type."""
+"""How messages get into an inbox: one row a message, one delivery for each consumer of its type.
+
+Duplicates are dropped by the unique constraint of the inbox, within the statement that inserts. A check
+before the insert would let two processes both find nothing, and the message be handled twice (rule O7).
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +15,7 @@ from outbox_inbox.contexts import Context
 from . import statements
 
 
-def move(
+def move_messages(
     connection: BaseDatabaseWrapper,
     rows: Sequence[int],
     into: Context,
@@ -33,28 +37,28 @@ def move(
         How many were new; one whose id is there already is dropped (rule O7).
     """
     new = statements.move_to_inbox(connection, rows, into.label, source, stored=stored)
-    deliver(connection, new, into, types)
+    create_deliveries(connection, new, into, types)
     return len(new)
 
 
-def insert(rows: Sequence[statements.ReceivedRow], into: Context, source: str) -> int:
-    """Put messages from elsewhere into an inbox, in the open transaction of its database.
+def insert_messages(rows: Sequence[statements.ReceivedRow], into: Context, source: str) -> int:
+    """Insert messages from a transport into an inbox, in the open transaction of its database.
 
     Returns:
         How many were new; one whose id is there already is dropped (rule O7).
     """
     connection = connections[into.database]
     new = statements.insert_inbox(connection, rows, into.label, source)
-    deliver(connection, new, into, {row.type for row in rows})
+    create_deliveries(connection, new, into, {row.type for row in rows})
     return len(new)
 
 
-def changed(
+def conflicting_rows(
     rows: Sequence[statements.ReceivedRow], into: Context, source: str
 ) -> list[statements.ReceivedRow]:
-    """Return those whose id is in the inbox with another payload: no repetition, but a conflict.
+    """Return those whose id is in the inbox with another payload: not a duplicate, but a conflict.
 
-    Asked after `insert` has dropped some, in the same transaction.
+    To be called after `insert_messages` has dropped some, in the same transaction.
     """
     connection = connections[into.database]
     ids = [row.message_id for row in rows]
@@ -62,10 +66,10 @@ def changed(
     return [row for row in rows if known.get(row.message_id, row.payload) != row.payload]
 
 
-def deliver(
+def create_deliveries(
     connection: BaseDatabaseWrapper, new: Sequence[int], into: Context, types: Iterable[str]
 ) -> None:
-    """Make the deliveries of new inbox rows."""
+    """Create the deliveries of new inbox rows."""
     interests = [
         statements.InterestRow(type_name, consumer.name, consumer.hash)
         for type_name in sorted(types)

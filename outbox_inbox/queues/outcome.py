@@ -1,4 +1,4 @@
-"""What a mover has done so far, and whether it should go on."""
+"""What one call of a mover has done so far, and whether it should go on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ def never() -> bool:
 
 
 def ignore(count: int) -> None:
-    """Report to nobody: the default of a mover's ``progress``."""
+    """Report nothing: the default of a mover's ``progress``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +22,9 @@ class Outcome:
     Fields:
         done: messages sent or received, or deliveries handled.
         failed: attempts that failed and will be followed by another.
-        dead: messages or deliveries given up.
+        dead: messages or deliveries that became dead letters.
         held: followers set to wait behind a blocked head.
-        busy: partitions with work that somebody else was at.
+        busy: partitions with work that another worker owned.
     """
 
     done: int = 0
@@ -44,17 +44,17 @@ class Outcome:
 
     @property
     def steps(self) -> int:
-        """How much was changed; a look that changed nothing needs no other after it."""
+        """How much was changed; after a sweep that changed nothing there is no need for another."""
         return self.done + self.failed + self.dead + self.held
 
 
-class Tally:
-    """Counts for one call of a mover, and keeps to its limit.
+class MoverCall:
+    """One call of a mover: counts what it does, and keeps to its limit.
 
     Arguments:
         limit: stop after so many messages or deliveries; None: no limit.
         stop: asked between transactions; true ends the call.
-        progress: told how many each transaction has done.
+        progress: called with what each transaction has done.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class Tally:
         self._progress = progress
 
     def finished(self) -> bool:
-        """Tell whether the call should end."""
+        """Return whether the call should end."""
         return self._stop() or (self._left is not None and self._left <= 0)
 
-    def size(self) -> int:
+    def batch_size(self) -> int:
         """Return how many to take next: a batch, or what the limit has left of it."""
         batch = settings().batch_size
         return batch if self._left is None else min(self._left, batch)
 
     def add(self, outcome: Outcome) -> None:
-        """Count what a transaction that is committed has come to."""
+        """Count what a committed transaction has done."""
         self.outcome += outcome
         if self._left is not None:
             self._left -= outcome.done + outcome.failed + outcome.dead

@@ -1,14 +1,14 @@
 """The partition lock: one worker at a time on a share of a queue, without clocks or leases.
 
-Who has the row of a partition locked works on it; nobody else can, and a crash releases it at
-once. Since a worker commits often, it also writes a token (``run``) when it comes and takes it
-away when it goes:
+The worker that holds the row lock owns the partition, and a crash releases the lock at once. Since
+a worker commits often, it also writes a token (``run``) when it begins and clears it when it ends:
 
-- A worker that comes back for its next message and does not find its own token knows that
-  somebody else was there; it drops what it has read ahead.
-- A token that is still there when somebody else gets the lock, and that has shown no sign of life
-  for a moment, says that a run had no clean end. The next run is *careful*: it goes on one message at a time, with the attempt committed before
-  the message is touched, so that a message which kills its worker runs out of attempts (rule O9).
+- A worker that takes the lock for its next message and does not find its own token knows that another
+  worker has owned the partition since; it drops what it has read ahead.
+- A token that is still there when another worker gets the lock, and that has shown no sign of life for
+  a moment, says that a run had no clean end. The next run is *careful*: it takes one message at a time,
+  with the attempt committed before the message is touched, so that a message which kills its worker
+  runs out of attempts (rule O9).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,18 +32,18 @@ from . import statements
 from .relay_source import stream_is_waiting
 from .statements.dialects import gave_way
 
-_ROWS: dict[Queue, type[models.Model] | None] = {
+ROW_MODELS: dict[Queue, type[models.Model] | None] = {
     Queue.OUTBOX: OutboxMessage,
     Queue.INBOX: Delivery,
     Queue.INTAKE: None,
 }
+"""Queue -> the model of its rows; what an intake has to do is at the transport."""
 
-
-_TRIES = 10  # to make the rows of partitions while others make them, too
+_TRIES = 10  # to create the rows of partitions while other processes create them
 
 
 PartitionStatuses = Sequence[statements.PartitionStatus]
-"""The partitions of a queue, as a look has found them."""
+"""The partitions of a queue, as they were found by one statement."""
 
 
 def partition_statuses(context: Context, queue: Queue) -> list[statements.PartitionStatus]:
@@ -53,14 +53,14 @@ def partition_statuses(context: Context, queue: Queue) -> list[statements.Partit
         SettingsError: the settings name another number of partitions than the rows were spread
             over. Nothing is handled until ``manage.py repartition``, which keeps the order.
     """
-    connection, model = connections[context.database], _ROWS[queue]
+    connection, model = connections[context.database], ROW_MODELS[queue]
     found = statements.partition_statuses(connection, context.label, queue, model)
     wanted = partition_count(context, queue)
     if not found:
         ensure_partitions(context.database)
         return statements.partition_statuses(connection, context.label, queue, model)
     if queue == Queue.OUTBOX and not all(each.ready for each in found):
-        found = with_stream(context, found)
+        found = include_stream(context, found)
     if len(found) != wanted:
         raise SettingsError(
             f'OUTBOX_INBOX["PARTITIONS"]["{queue}"] is {wanted}, and the {queue} of '
@@ -69,10 +69,10 @@ def partition_statuses(context: Context, queue: Queue) -> list[statements.Partit
     return found
 
 
-def with_stream(
+def include_stream(
     context: Context, found: Sequence[statements.PartitionStatus]
 ) -> list[statements.PartitionStatus]:
-    """Return the partitions of an outbox, ready where the stream has something for the relay."""
+    """Return the partitions of an outbox, ready if the stream has something for the relay."""
     if not stream_is_waiting(context):
         return list(found)
     return [each._replace(ready=True) for each in found]
@@ -85,17 +85,17 @@ def partition_count(context: Context, queue: Queue) -> int:
 
 
 def ensure_partitions(using: str) -> None:
-    """Create the partition rows of all contexts on a database; harmless when they are there.
+    """Create the partition rows of all contexts on a database; rows that exist stay as they are.
 
-    On MySQL and MariaDB, processes that do so together may deadlock: one is let through each time, and
-    the others find its rows.
+    On MySQL and MariaDB, processes that call it together may deadlock: one of them commits each time,
+    and the others find its rows at their next try.
     """
     if not router.allow_migrate_model(using, Partition):
         return
     connection = connections[using]
     for tries_left in reversed(range(_TRIES)):
         try:
-            _make_partitions(using)
+            _create_partitions(using)
         except DatabaseError as error:
             if not tries_left or connection.in_atomic_block or not gave_way(connection, error):
                 raise
@@ -103,7 +103,7 @@ def ensure_partitions(using: str) -> None:
             return
 
 
-def _make_partitions(using: str) -> None:
+def _create_partitions(using: str) -> None:
     have = set(Partition.objects.using(using).values_list("context", "queue").distinct())
     Partition.objects.using(using).bulk_create(
         (
@@ -122,10 +122,10 @@ def _make_partitions(using: str) -> None:
 def operator_lock(
     context: Context, queue: Queue, numbers: Iterable[int] | None = None
 ) -> Iterator[BaseDatabaseWrapper]:
-    """Open a transaction in which no worker is at the given partitions (default: all).
+    """Open a transaction in which no worker owns one of the given partitions (default: all).
 
-    It waits for the transaction that a worker is in, and has every worker drop what it has read
-    ahead. States are only changed under this lock, or by the mover that has the partition:
+    It waits for the transaction that a worker is in, and makes every worker drop what it has read
+    ahead. States are only changed under this lock, or by the mover that owns the partition:
     otherwise a follower could be set to wait behind a head that was just solved, for ever.
     """
     connection = connections[context.database]
@@ -135,5 +135,5 @@ def operator_lock(
             rows = rows.filter(number__in=list(numbers))
         if connection.features.has_select_for_update:
             list(rows.order_by("number").select_for_update().values_list("pk"))
-        rows.update(run=None)
+        rows.update(run=None)  # a worker that comes back finds its token gone, and reads again
         yield connection

@@ -1,4 +1,4 @@
-"""Where the relay of a context finds what it has to send: in the outbox, or in the stream as well."""
+"""Where the relay of a context finds what it must send: in the outbox, or in the stream as well."""
 
 from django.core.signals import setting_changed
 from django.db import connections
@@ -23,10 +23,10 @@ setting_changed.connect(_forget, dispatch_uid="outbox_inbox.queues.relay_source"
 
 
 def follows_stream(context: Context) -> bool:
-    """Tell whether the relay of a context has a stream to follow.
+    """Return whether the relay of a context has a stream to follow.
 
-    It has where the stream is the source, and where it was so once: then something may be left.
-    A process asks the database once; which source a context has changes with a deployment.
+    It has if the stream is the source, or was the source before: then events may be left in it.
+    A process asks the database once, since the source of a context changes with a deployment.
     """
     name = (context.database, context.label)
     if context.source == "stream":
@@ -39,9 +39,9 @@ def follows_stream(context: Context) -> bool:
 
 
 def stream_is_waiting(context: Context) -> bool:
-    """Tell whether the relay finds something in a context's stream; one statement, or none.
+    """Return whether there is something for the relay in a context's stream; at most one statement.
 
-    Before the relay has come for the first time there may always be something.
+    Before the relay's first run there may always be something.
     """
     if not follows_stream(context):
         return False

@@ -1,7 +1,12 @@
-"""One worker's stay on one partition."""
+"""One worker's run on one partition: the token, the lock of each transaction, and its end.
+
+Without the token two workers would take turns within one key: a worker commits after each message, and
+another could get the lock between two of its transactions. Without a clean end that takes the token
+away, a message that kills its worker would do so at each attempt (rule O9).
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
 
@@ -17,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
+from outbox_inbox.exceptions import TransportUnavailable
 
 from . import statements
 from .statements.dialects import as_uuid_or_none, gave_way
@@ -25,22 +31,35 @@ _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that hav
 
 
 class Lost(Exception):
-    """Somebody else has been at work on the partition; what was read ahead is worth nothing."""
+    """Another worker has owned the partition since; what was read ahead is worth nothing."""
 
 
 class GaveWay(Lost):
     """The database rolled the transaction back so that another could go on: a deadlock.
 
-    It is no message's fault and costs no attempt; the partition is visited again.
+    It is not a message's fault and costs no attempt; the partition is swept again.
     """
 
 
-class Run:
-    """A worker's stay on one partition, from its token's writing to its taking away.
+class AttemptFailed(Exception):
+    """A transaction failed and was rolled back, and one of its messages may be the cause.
 
     Attributes:
-        careful: how many messages are still to be taken one at a time, since the run before
-            this one was left without a clean end; 0 in the ordinary run.
+        error: why it failed.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Run:
+    """A worker's run on one partition, from the moment it writes its token until it clears it.
+
+    Attributes:
+        failures: outages in a row before this run.
+        careful: how many messages must still be taken one at a time, since the run before
+            this one had no clean end; 0 in an ordinary run.
     """
 
     def __init__(
@@ -49,7 +68,7 @@ class Run:
         self.context = context
         self.id = partition.id
         self.number = partition.number
-        self.outages = partition.outages
+        self.failures = partition.outages
         self.careful = careful
         self.token = token
         self.ended = False
@@ -61,16 +80,41 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[BaseDatabaseWrapper]:
-        """Open a transaction that has the partition's lock.
+        """Open a transaction that holds the partition's lock.
 
         Raises:
-            Lost: somebody else has the lock, or had it since this run last did, or an operator
-                paused the partition; or the database rolled back for another's sake.
+            Lost: another worker holds the lock, or held it since this run last did, or an operator
+                paused the partition; or the database rolled back in favor of another transaction.
         """
         with self.giving_way(), transaction.atomic(using=self.context.database):
             self.lock()
             yield self.connection
             self.show_life()
+
+    @contextmanager
+    def attempt(self) -> Iterator[BaseDatabaseWrapper]:
+        """Open a transaction as `locked` does, for work on which a message may fail.
+
+        Raises:
+            Lost: as `locked`.
+            TransportUnavailable: as it is.
+            AttemptFailed: anything else that was raised within it, or by its COMMIT.
+            django.db.Error: the database's own failure, before the lock was taken or with the
+                connection. No message has caused it.
+        """
+        locked = ExitStack()
+        connection = locked.enter_context(self.locked())
+        # Only from here on a message can be the cause. An error while the lock is taken must not be
+        # counted against one, or an outage of the database would turn messages into dead letters.
+        try:
+            with locked:
+                yield connection
+        except (Lost, TransportUnavailable):
+            raise
+        except Exception as error:
+            if self.disconnected(error):
+                raise
+            raise AttemptFailed(error) from error
 
     @contextmanager
     def giving_way(self) -> Iterator[None]:
@@ -92,6 +136,8 @@ class Run:
             Lost: as `locked`.
         """
         held = statements.lock_partition(self.connection, self.id, self.freeze_ms)
+        # Another token, or none: another run or an operator changed states in between. To go on with
+        # what was read before would put a message ahead of one that is to be sent first.
         if held is None or held.paused or as_uuid_or_none(held.run) != self.token:
             raise Lost
         self._session = self.connection.connection
@@ -109,11 +155,11 @@ class Run:
         self._session = self.connection.connection
 
     def disconnected(self, error: BaseException) -> bool:
-        """Tell whether an error is that of a connection that is gone, and so of no message."""
+        """Return whether an error is that of a lost connection, and so not a message's."""
         return isinstance(error, DatabaseError | InterfaceError) and not self.connected()
 
     def connected(self) -> bool:
-        """Tell whether the connection of the last transaction is still there.
+        """Return whether the connection of the last transaction still works.
 
         Django opens another as soon as it finds one broken; what the old one did is unknown.
         """
@@ -121,49 +167,54 @@ class Run:
         return same and not self.connection.needs_rollback and self.connection.is_usable()
 
     def show_life(self) -> None:
-        """Tell others, at the end of the caller's transaction, that this run is under way.
+        """Show others, at the end of the caller's transaction, that this run goes on.
 
-        Most of the time it does nothing: once in a while is enough.
+        Most calls do nothing: a sign of life is due only a few times within `SILENCE`. Without it
+        another worker would take a long run for a crashed one between two of its transactions.
         """
         if not self.ended and monotonic() - self._shown > statements.SILENCE / 4:
             statements.set_run(self.connection, self.id, self.token)
             self._shown = monotonic()
 
     def promotes(self) -> bool:
-        """Tell whether rows may have come due: some had at the look before, or it was a while ago."""
+        """Return whether rows may have come due: some had at the look before, or it was a while ago."""
         return self._due or monotonic() - self._promoted > _PROMOTE
 
     def promote(self, model: type[models.Model]) -> None:
-        """Make rows available whose time has come, in a transaction that has the lock."""
+        """Make rows available that have come due, in a transaction that holds the lock."""
         if self.promotes():
             statements.promote_due(self.connection, model, self.context.label, self.number)
             self._promoted, self._due = monotonic(), False
 
-    def rest(self, error: str, seconds: float) -> None:
-        """End the run because the transport is out of reach."""
+    def back_off(self, error: str, seconds: float) -> None:
+        """End the run because of an outage, in a transaction of its own: see `outages.back_off`.
+
+        Raises:
+            Lost: as `locked`.
+        """
         with self.locked() as connection:
             statements.back_off_partition(connection, self.id, error, seconds)
             self.ended = True
 
     def end(self) -> None:
-        """Take the token away in the caller's transaction, the last one of this run."""
+        """Clear the token in the caller's transaction, the last one of this run."""
         statements.set_run(self.connection, self.id, None)
         self.ended = True
 
     def recovered(self) -> None:
-        """Forget an outage, in the transaction of the batch that went through."""
-        if self.outages:
+        """Clear an outage, in the transaction of the batch that went through."""
+        if self.failures:
             statements.clear_outage(self.connection, self.id)
-            self.outages = 0
+            self.failures = 0
 
 
 @contextmanager
 def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
-    """Begin a run on a partition, and end it cleanly; None: somebody else is there.
+    """Begin a run on a partition, and end it cleanly; None: another worker owns it.
 
     Only an end without clean-up (kill -9, power cut, lost connection) leaves the token behind.
     """
-    run = _begin(context, partition)
+    run = _begin_run(context, partition)
     if run is None:
         yield None
         return
@@ -171,17 +222,20 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
         with statements.guarded_session(run.connection, run.freeze_ms):
             yield run
     except BaseException:
+        # On a new connection it is unknown what the lost one has committed: the token stays, and the
+        # next run is careful.
         if run.connected():
-            _end(run)
+            _end_run(run)
         raise
-    _end(run)
+    _end_run(run)
 
 
-def _begin(context: Context, partition: statements.PartitionStatus) -> Run | None:
+def _begin_run(context: Context, partition: statements.PartitionStatus) -> Run | None:
     connection, token = connections[context.database], uuid4()
     held = statements.begin_run(connection, partition.id, token, _freeze_ms())
     if held is None:
         return None
+    # A token that is still there belongs to a run that crashed, and one message may be why.
     careful = settings().batch_size if held.run is not None else 0
     return Run(context, partition, token, careful)
 
@@ -190,6 +244,6 @@ def _freeze_ms() -> int:
     return int(settings().frozen_after.total_seconds() * 1000)
 
 
-def _end(run: Run) -> None:
+def _end_run(run: Run) -> None:
     if not run.ended:
         statements.end_run(run.connection, run.id, run.token)

@@ -1,4 +1,4 @@
-"""Go over the partitions of a queue until nothing is left to be done now."""
+"""How a mover goes over the partitions of a queue, until there is nothing it can do now."""
 
 from collections.abc import Callable
 
@@ -6,58 +6,67 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
 
 from . import statements
-from .outcome import Outcome, Tally
-from .partitions import _ROWS, PartitionStatuses, partition_statuses
-from .run import Run, partition_run
+from .outcome import MoverCall, Outcome
+from .partitions import ROW_MODELS, PartitionStatuses, partition_statuses
+from .run import Lost, Run, partition_run
+
+PartitionMover = Callable[[Run, MoverCall], None]
+"""Does what there is to do in one partition, and counts it. It may raise `Lost`."""
 
 
 def sweep_partitions(
     context: Context,
     queue: Queue,
-    work: Callable[[Run, Tally], None],
-    tally: Tally,
+    mover: PartitionMover,
+    call: MoverCall,
     seen: PartitionStatuses | None = None,
 ) -> Outcome:
-    """Work through the partitions of a queue until nothing is left to be done now.
+    """Call a mover for the partitions of a queue until there is nothing it can do now.
 
     Arguments:
-        work: does what there is to do in one partition, and counts it.
-        tally: ends the sweep when it is finished.
-        seen: go over these partitions, once: somebody has just looked, and will look again.
+        call: ends the sweep when it is finished.
+        seen: sweep these partitions, once: the caller has just looked, and will look again.
     """
     if seen is not None:
-        _go_over(context, seen, work, tally)
-        return tally.outcome
+        _sweep_once(context, seen, mover, call)
+        return call.outcome
     moved = True
-    while moved and not tally.finished():
-        before = tally.outcome
-        _go_over(context, partition_statuses(context, queue), work, tally)
-        # An intake has no rows to be looked at; its mover has asked the transport until it was empty.
-        moved = tally.outcome.steps > before.steps and _ROWS[queue] is not None
-    return tally.outcome
+    while moved and not call.finished():
+        before = call.outcome
+        _sweep_once(context, partition_statuses(context, queue), mover, call)
+        # An intake has no rows to look at; its mover has asked the transport until it was empty.
+        moved = call.outcome.steps > before.steps and ROW_MODELS[queue] is not None
+    return call.outcome
 
 
-def _go_over(
-    context: Context, seen: PartitionStatuses, work: Callable[[Run, Tally], None], tally: Tally
+def _sweep_once(
+    context: Context, seen: PartitionStatuses, mover: PartitionMover, call: MoverCall
 ) -> None:
     for partition in seen:
-        if tally.finished():
+        if call.finished():
             return
         if partition.ready and not (partition.paused or partition.resting):
-            _visit(context, partition, work, tally)
+            _move_partition(context, partition, mover, call)
 
 
-def _visit(
+def _move_partition(
     context: Context,
     partition: statements.PartitionStatus,
-    work: Callable[[Run, Tally], None],
-    tally: Tally,
+    mover: PartitionMover,
+    call: MoverCall,
 ) -> None:
+    # A run that shows signs of life is between two transactions: its token must stay, or that run
+    # would drop what it has read ahead and begin again, at every look of another worker.
     if partition.live:
-        tally.add(Outcome(busy=1))
+        call.add(Outcome(busy=1))
         return
     with partition_run(context, partition) as run:
         if run is None:
-            tally.add(Outcome(busy=1))
-        else:
-            work(run, tally)
+            call.add(Outcome(busy=1))
+            return
+        try:
+            mover(run, call)
+        except Lost:
+            # Another worker has moved on in this partition. To go on with what was read ahead would
+            # repeat messages, or turn their order around.
+            call.add(Outcome(busy=1))

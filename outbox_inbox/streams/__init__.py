@@ -1,4 +1,8 @@
-"""The local streams of a context: append in ``record()``, read back to decide."""
+"""The local streams of a context: append in ``record()``, read back to decide.
+
+The unique constraint on (context, stream, version) is what makes a stream safe: of two transactions that
+decide on the same version, one fails. Without it both decisions would stand.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +22,15 @@ from outbox_inbox.models import StoredEvent
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.envelopes import envelope_of
 
+from .subscriptions import follow as follow
+
 _MAX_STREAM = 200
 _RETRIES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedEvent:
-    """One event as it stands in a stream.
+    """One event of a stream.
 
     Fields:
         event: the event, brought to its newest version by the upcasters.
@@ -51,13 +57,13 @@ def read(context: str | Context, stream: str, after: int = 0) -> Iterator[Record
         NotAContext: there is no such context.
         UnreadableMessage: a stored event has no class any more, or does not fit it.
     """
-    owner = _context(context)
-    for row in _rows(owner, stream, after).iterator(chunk_size=1000):
-        yield recorded(owner, row)
+    home = _context(context)
+    for row in _rows(home, stream, after).iterator(chunk_size=1000):
+        yield recorded_event(home, row)
 
 
 def events(context: Context, stream: str, after: int = 0) -> Iterator[tuple[Any, int, UUID]]:
-    """Yield event, version and message id: like `read`, in half the time, for who folds them."""
+    """Yield event, version and message id: like `read`, in half the time, to be folded."""
     columns = _rows(context, stream, after).values_list(
         "type", "schema_version", "payload", "version", "message_id"
     )
@@ -66,13 +72,13 @@ def events(context: Context, stream: str, after: int = 0) -> Iterator[tuple[Any,
 
 
 def version(context: str | Context, stream: str) -> int:
-    """Return the number of events in a stream; 0 when there is none."""
-    owner = _context(context)
-    rows = StoredEvent.objects.using(owner.database).filter(context=owner.label, stream=stream)
+    """Return the number of events in a stream; 0 if it does not exist."""
+    home = _context(context)
+    rows = StoredEvent.objects.using(home.database).filter(context=home.label, stream=stream)
     return rows.aggregate(last=Max("version"))["last"] or 0
 
 
-def append(
+def append_to_stream(
     connection: BaseDatabaseWrapper,
     rows: Sequence[statements.EventRow],
     stream: str,
@@ -82,11 +88,11 @@ def append(
 ) -> list[Any]:
     """Append rows to a stream in the caller's transaction; return the time stamp of each.
 
-    ``in_outbox``: they go to the outbox as well, so that nobody relays them from the stream.
+    ``in_outbox``: they go to the outbox as well, and must not be sent from the stream, too.
 
     The unique constraint on (context, stream, version) decides between two transactions: the
     later one waits for the earlier one's commit, and finds its version taken. It must be called
-    before the rows go to the outbox, so that ids there are given out in the order of the versions.
+    before the rows go to the outbox: then the ids there are in the order of the versions.
 
     Raises:
         ConcurrencyError, DuplicateMessage: nothing was stored; the transaction is usable.
@@ -100,7 +106,8 @@ def append(
                 f"the stream {stream!r} of {rows[0].context!r} is at version {last}, "
                 f"and version {expected_version} was expected. Nothing was stored."
             )
-        # Behind a version that this transaction was refused, so were others: none can have it alone.
+        # Only MySQL locks here. All transactions that were refused a version share a lock on it: if one
+        # of them asked for that lock alone, they would deadlock.
         if last != refused and not statements.lock_stream(
             connection, rows[0].context, stream, last
         ):
@@ -111,7 +118,8 @@ def append(
             return [row[0] for row in stored]
         refused = last + 1
         if stored:
-            # Ids that are new by construction: a caller's own comes with one event, never a part.
+            # A part of the rows is stored. Their ids are new, since a caller's own id comes with one
+            # event only, so what is deleted here was inserted by this very statement.
             statements.delete_events(connection, [row.message_id for row in rows])
         _refuse_duplicate(connection, rows)
     raise ConcurrencyError(
@@ -120,10 +128,10 @@ def append(
     )
 
 
-def append_apart(connection: BaseDatabaseWrapper, rows: Sequence[statements.EventRow]) -> list[Any]:
+def append_each(connection: BaseDatabaseWrapper, rows: Sequence[statements.EventRow]) -> list[Any]:
     """Append rows that belong to no stream, each as a stream of its own, named by its id.
 
-    So they wait for nobody, and are read with all the others from the context's stream.
+    So they wait for no other transaction, and are read with the others from the context's stream.
 
     Raises:
         DuplicateMessage: an id of the caller's own was recorded before; nothing was stored.
@@ -136,7 +144,7 @@ def append_apart(connection: BaseDatabaseWrapper, rows: Sequence[statements.Even
 
 
 def problems_of(stream: object, expected_version: object) -> list[str]:
-    """Say what is wrong with the arguments that name a stream."""
+    """Return what is wrong with the arguments that name a stream."""
     problems = []
     if not isinstance(stream, str) or not 0 < len(stream) <= _MAX_STREAM:
         problems.append(f"stream must be text of 1 to {_MAX_STREAM} characters, not {stream!r}")
@@ -151,7 +159,8 @@ def problems_of(stream: object, expected_version: object) -> list[str]:
 
 
 def _refuse_duplicate(connection: BaseDatabaseWrapper, rows: Sequence[statements.EventRow]) -> None:
-    # A repeated call with the caller's own id also has an old expected version; the id tells more.
+    # A repeated call with the caller's own id has an old expected version, too. The caller must see that
+    # the event was recorded before, and not that it has to decide again.
     ids = [row.message_id for row in rows]
     if StoredEvent.objects.using(connection.alias).filter(message_id__in=ids).exists():
         raise DuplicateMessage(f"the message {ids[0]} has been recorded before")
@@ -161,8 +170,8 @@ def _context(context: str | Context) -> Context:
     return contexts.get_context(context) if isinstance(context, str) else context
 
 
-def recorded(context: Context, row: StoredEvent) -> RecordedEvent:
-    """Return what a row of a context's stream holds.
+def recorded_event(context: Context, row: StoredEvent) -> RecordedEvent:
+    """Return the event of a row of a context's stream.
 
     Raises:
         UnreadableMessage, NewerVersion: its class is gone, or it does not fit the class.

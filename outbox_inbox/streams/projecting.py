@@ -1,8 +1,9 @@
-"""Keeps the read models of a context: reads on in its stream, and calls its projections.
+"""Keeps the read models of a context up to date: reads on in its stream, and calls its projections.
 
-Each read model has a subscription of its own. What is called with the events of a page, and how far
-the subscription is, are one transaction. An event on which a projection fails is never passed over:
-what comes before it is kept, and the subscription rests, longer each time, until it goes through.
+Each read model has a subscription of its own. The effects of a page and the checkpoint are committed in
+one transaction: otherwise a crash between the two would apply events twice, or skip them. An event on
+which a projection fails is never skipped. What comes before it is committed, and the subscription backs
+off, longer with each failure, until the event goes through.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,10 +18,10 @@ from outbox_inbox.contexts import Consumer, Context, ReadModel
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.projections import applying
-from outbox_inbox.queues import announcing
-from outbox_inbox.queues.attempts import describe
+from outbox_inbox.queues import announcements
 from outbox_inbox.queues.envelopes import envelope_of
-from outbox_inbox.queues.outcome import Outcome, Tally, ignore, never
+from outbox_inbox.queues.outages import back_off
+from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 
@@ -34,7 +35,7 @@ def update_projections(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     only: Collection[str] | None = None,
-    seen: object = None,  # noqa: ARG001  what calls movers knows one way to call them
+    seen: object = None,  # noqa: ARG001  all movers are called alike
 ) -> Outcome:
     """Bring the read models of a context up to date with its stream.
 
@@ -42,69 +43,69 @@ def update_projections(
     processes at once: each read model has one of them at a time.
 
     Arguments:
-        limit: take in at most so many events; default: until all are up to date.
+        limit: apply at most so many events; default: until all are up to date.
         stop: asked between pages; true ends the call.
-        progress: told how many events each page had.
+        progress: called with how many events each page had.
         only: names of read models; None (default) means all.
         seen: not used: a read model without news costs two statements.
 
     Returns:
-        What was done; ``failed`` counts the read models that rest now after a failure.
+        What was done; ``failed`` counts the read models that back off now.
 
     Raises:
         ContextMoved: the context is closed on this database.
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
-    tally = Tally(limit, stop, progress)
+    call = MoverCall(limit, stop, progress)
     if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
-            if not tally.finished() and (only is None or each.name in only):
-                _update(context, each, tally)
-    return tally.outcome
+            if not call.finished() and (only is None or each.name in only):
+                _update_read_model(context, each, call)
+    return call.outcome
 
 
-def _update(context: Context, read_model: ReadModel, tally: Tally) -> None:
+def _update_read_model(context: Context, read_model: ReadModel, call: MoverCall) -> None:
     more = True
-    while more and not tally.finished():
+    while more and not call.finished():
         try:
-            more = _take_page(context, read_model, tally, tally.size())
+            more = _apply_page(context, read_model, call, call.batch_size())
         except Exception as error:
-            raise_if_not_ours(context, error)
-            _approach(context, read_model, tally)
+            raise_database_failure(context, error)
+            _stop_before_failing_event(context, read_model, call)
             return
 
 
-def _approach(context: Context, read_model: ReadModel, tally: Tally) -> None:
-    """Take events in one at a time, up to the one that fails, and let the read model rest."""
+def _stop_before_failing_event(context: Context, read_model: ReadModel, call: MoverCall) -> None:
+    """Apply events one at a time, up to the one that fails, and back off."""
     for _ in range(settings().batch_size):
-        if tally.finished():
+        if call.finished():
             return
         met: list[StreamRow] = []
         try:
-            if not _take_page(context, read_model, tally, 1, met):
+            if not _apply_page(context, read_model, call, 1, met):
                 return
         except Exception as error:
-            raise_if_not_ours(context, error)
-            _rest(context, read_model, error, met)
-            tally.add(Outcome(failed=1))
+            raise_database_failure(context, error)
+            _back_off(context, read_model, error, met)
+            call.add(Outcome(failed=1))
             return
 
 
-def _take_page(
+def _apply_page(
     context: Context,
     read_model: ReadModel,
-    tally: Tally,
+    call: MoverCall,
     size: int,
     met: list[StreamRow] | None = None,
 ) -> bool:
-    """Take in one page in one transaction; false: there is no more, or none for us.
+    """Apply one page in one transaction; return whether there is more for this call.
 
     Arguments:
-        met: gets the events of the page, for whoever catches an error.
+        met: gets the events of the page; the caller names them when it catches an error.
     """
     with follow(context, read_model.name) as cursor:
         if cursor is None:
-            tally.add(Outcome(busy=1))
+            call.add(Outcome(busy=1))
             return False
         if cursor.paused or cursor.resting:
             return False
@@ -113,41 +114,40 @@ def _take_page(
             met += rows
         faults.point("project.after_read")
         deadline = monotonic() + settings().batch_time.total_seconds()
-        last = apply(context, read_model, rows, until=lambda: monotonic() > deadline)
+        last = apply_projections(context, read_model, rows, until=lambda: monotonic() > deadline)
         if last is not None and last is not rows[-1]:
-            cursor.keep(last)
+            cursor.end_page_at(last)
+        # In the transaction of the effects: a crash undoes both.
         cursor.save()
         faults.point("project.before_commit")
     faults.point("project.after_commit")
-    taken = 0 if last is None else rows.index(last) + 1
-    tally.add(Outcome(done=taken))
+    applied = 0 if last is None else rows.index(last) + 1
+    call.add(Outcome(done=applied))
     return not cursor.caught_up
 
 
 def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[StreamRow]:
-    """Read the next events for a read model, with no more of them than it asks for."""
+    """Read the next events for a read model, without the columns that it does not need."""
     return cursor.read(size, read_model.by_type, bare=not read_model.takes_envelopes)
 
 
-def place(row: StreamRow) -> str:
-    """Return where an event is to be found: its stream, its position in all of them, its type."""
+def place_of_event(row: StreamRow) -> str:
+    """Return where an event is: its stream, its position among all events, its type."""
     return f"event {row.version} of the stream {row.stream!r}, position {row.position}, {row.type}"
 
 
-def _rest(
+def _back_off(
     context: Context, read_model: ReadModel, error: Exception, met: Sequence[StreamRow]
 ) -> None:
     with follow(context, read_model.name) as cursor:
         if cursor is None:
             return
-        delay = settings().backoff.delay(cursor.failures + 1)
-        where = f" ({place(met[0])})" if met else ""
-        cursor.rest(f"{describe(error)}{where}", delay.total_seconds())
-    announcing.projection_failed(context, read_model.name, error, delay)
+        delay = back_off(cursor, error, detail=f" ({place_of_event(met[0])})" if met else "")
+    announcements.projection_failed(context, read_model.name, error, delay)
 
 
-def raise_if_not_ours(context: Context, error: Exception) -> None:
-    """Raise an error that is no projection's: of the connection, or of a context that is moved."""
+def raise_database_failure(context: Context, error: Exception) -> None:
+    """Raise an error that a projection cannot cause: a lost connection, or a context that has moved."""
     if isinstance(error, DatabaseError):
         moved.explain_refusal(error)
     connection = connections[context.database]
@@ -156,21 +156,21 @@ def raise_if_not_ours(context: Context, error: Exception) -> None:
 
 
 @dataclass(slots=True)
-class _Call:
-    """One call of a projection, with the events it is for."""
+class _Invocation:
+    """One call of a projection function, with its events."""
 
     consumer: Consumer
     rows: list[StreamRow]
 
 
-def apply(
+def apply_projections(
     context: Context,
     read_model: ReadModel,
     rows: Sequence[StreamRow],
     *,
     until: Callable[[], bool] = never,
 ) -> StreamRow | None:
-    """Call the projections with events, in the caller's transaction; return the last one taken in.
+    """Call the projections with events, in the caller's transaction; return the last event applied.
 
     Arguments:
         until: asked after each call; true ends it early.
@@ -182,12 +182,12 @@ def apply(
     """
     last: StreamRow | None = None
     with applying(read_model.name):
-        for call, complete in _calls(read_model, rows):
+        for invocation, complete in _invocations(read_model, rows):
             faults.point("project.before_apply")
-            _call(context, call)
+            _invoke(context, invocation)
             faults.point("project.after_apply")
             if complete:
-                last = call.rows[-1]
+                last = invocation.rows[-1]
                 if until():
                     break
     connection = connections[context.database]
@@ -199,14 +199,16 @@ def apply(
     return last
 
 
-def _calls(read_model: ReadModel, rows: Sequence[StreamRow]) -> Iterator[tuple[_Call, bool]]:
-    """Yield the calls in order, and whether all that concerns their last event is done with it.
+def _invocations(
+    read_model: ReadModel, rows: Sequence[StreamRow]
+) -> Iterator[tuple[_Invocation, bool]]:
+    """Yield the calls in order, and whether each completes its last event for all projections.
 
-    What takes lists gets as many events as follow each other for it alone.
+    A projection that takes lists gets all events in a row that only it takes.
     """
-    waiting: _Call | None = None
+    waiting: _Invocation | None = None
     if rows and len(read_model.consumers) == 1 and read_model.consumers[0].mode == "list":
-        yield _Call(read_model.consumers[0], list(rows)), True
+        yield _Invocation(read_model.consumers[0], list(rows)), True
         return
     for row in rows:
         consumers = read_model.by_type[row.type]
@@ -217,23 +219,22 @@ def _calls(read_model: ReadModel, rows: Sequence[StreamRow]) -> Iterator[tuple[_
             yield waiting, True
             waiting = None
         if len(consumers) == 1 and consumers[0].mode == "list":
-            waiting = _Call(consumers[0], [row])
+            waiting = _Invocation(consumers[0], [row])
             continue
         for consumer in consumers:
-            yield _Call(consumer, [row]), consumer is consumers[-1]
+            yield _Invocation(consumer, [row]), consumer is consumers[-1]
     if waiting:
         yield waiting, True
 
 
-def _call(context: Context, call: _Call) -> None:
-    consumer, several = call.consumer, call.consumer.mode == "list"
-    events = list(_events(consumer, call.rows))
+def _invoke(context: Context, invocation: _Invocation) -> None:
+    consumer, rows = invocation.consumer, invocation.rows
+    several = consumer.mode == "list"
+    events = list(_events(consumer, rows))
     event: Any = events if several else events[0]
     if consumer.takes_envelope:
         connection = connections[context.database]
-        envelopes = [
-            envelope_of(connection, row, context.label, row.recorded_at) for row in call.rows
-        ]
+        envelopes = [envelope_of(connection, row, context.label, row.recorded_at) for row in rows]
         consumer.function(event, envelopes if several else envelopes[0])
     else:
         consumer.function(event)

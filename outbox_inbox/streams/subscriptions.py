@@ -1,9 +1,10 @@
 """Catch-up subscriptions: named readers of the stream of all events of a context.
 
-A subscription has a checkpoint, which is saved in the transaction of the effects, and is read by
-one worker at a time: by whoever has the checkpoint's row locked. It begins with the first event of
-the context, or with what comes from now on, and gets every event once, those of one stream in the
-order of their versions. How an event that commits late is found is told in ``queues/statements/catch_up.py``.
+A subscription has a checkpoint, which is saved in the transaction of the effects. One worker at a time
+reads it: the one that holds the row lock of the checkpoint. It begins with the first event of the
+context, or with what is recorded from now on, and gets every event once, those of one stream in the
+order of their versions. ``queues/statements/catch_up.py`` explains how an event is found that commits
+late.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -25,18 +26,6 @@ from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up
 from outbox_inbox.queues.statements.dialects import as_datetime
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 
-__all__ = [
-    "Begin",
-    "Cursor",
-    "Lag",
-    "StreamRow",
-    "behind",
-    "follow",
-    "forget",
-    "rewind",
-    "take_over",
-]
-
 Begin = Literal["beginning", "now"]
 
 _NOT_IN_OUTBOX = "NOT s.in_outbox"
@@ -47,8 +36,8 @@ class Lag:
     """How far a subscription is behind.
 
     Fields:
-        events: how many it has still to handle.
-        since: when the first of them was recorded; None: there is none.
+        events: how many it must still handle.
+        since: when the first of them was recorded; None: it has caught up.
     """
 
     events: int
@@ -56,13 +45,13 @@ class Lag:
 
 
 class Cursor:
-    """A subscription in one transaction, which has its lock.
+    """A subscription in one transaction, which holds its lock.
 
     Attributes:
         connection: of the context's database.
         caught_up: the last page was the end of all that there was when it was read.
         paused: an operator has paused the subscription.
-        resting: it failed, and its time to be tried again has not come.
+        resting: it failed, and the next try is not due yet.
         failures: failed tries in a row.
     """
 
@@ -85,13 +74,13 @@ class Cursor:
         text: str = "{}",
         bare: bool = False,
     ) -> list[StreamRow]:
-        """Return the next events, in order; nothing is stored of that before `save`.
+        """Return the next events, in order; that they were read is not stored before `save`.
 
         Arguments:
             size: at most so many.
             types: stored type names; None (default) means all.
-            unsent: only those that the outbox has not got.
-            text: the SQL by which payload and headers are read, in place of ``{}``.
+            unsent: only those that are not in the outbox.
+            text: the SQL that reads payload and headers, with ``{}`` for the column.
             bare: only stream, version, type and payload; the rest is None.
         """
         mark = self._mark
@@ -109,28 +98,28 @@ class Cursor:
             self.connection, self._context, mark, size, more, text, bare=bare
         )
         short = len(rows) < size
-        # After an older target there may be more, which has come since it was taken.
+        # Behind an older target there may be more: what was committed after that target was taken.
         self.caught_up = short and fresh
         self._page, self._mark = mark, _after(mark, rows, ended=short)
         return rows
 
-    def keep(self, row: StreamRow) -> None:
-        """Let the page that was read last end with this event: the others are read again."""
+    def end_page_at(self, row: StreamRow) -> None:
+        """End the page that was read last with this event: the later ones are read again."""
         self.caught_up = False
         self._mark = self._page._replace(position=row.position)
 
     def save(self) -> None:
-        """Write how far this is, in the open transaction: that of the effects."""
+        """Write how far the subscription is, in the open transaction: that of the effects."""
         if self._mark != self._saved:
             checkpoints.save_progress(self.connection, self._id, self._mark)
             self._saved = self._mark
 
-    def back(self) -> None:
-        """Go back to what was saved last: what was read since is read again."""
+    def discard_progress(self) -> None:
+        """Go back to what was saved last: the events since then are read again."""
         self._mark = self._saved
 
-    def rest(self, error: str, seconds: float) -> None:
-        """Let the subscription rest after a failure, in a transaction without effects."""
+    def back_off(self, error: str, seconds: float) -> None:
+        """Note a failure, in a transaction without effects: see `outages.back_off`."""
         checkpoints.back_off_checkpoint(self.connection, self._id, error, seconds)
 
 
@@ -146,14 +135,14 @@ def _after(
 def follow(
     context: Context, subscription: str, *, begin: Begin = "beginning"
 ) -> Iterator[Cursor | None]:
-    """Open a transaction that has the lock of a subscription; None: somebody else has it.
+    """Open a transaction that holds the lock of a subscription; None: another worker holds it.
 
-    It is a transaction of its own: what is still open around it nobody can read from a stream.
+    It is a transaction of its own: what an open transaction around it has recorded could not be read.
 
     Arguments:
         context: whose events; the transaction is on its database.
         subscription: the name, at most 200 characters.
-        begin: where a subscription begins that is new.
+        begin: where a new subscription begins.
 
     Raises:
         SettingsError: the database cannot serve subscriptions.
@@ -171,7 +160,7 @@ def open_cursor(
     *,
     begin: Begin = "beginning",
 ) -> Cursor | None:
-    """Do as `follow`, in the transaction that is open."""
+    """Do what `follow` does, in the transaction that is open."""
     checkpoints.require_subscriptions(connection)
     freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
     lock = checkpoints.lock_checkpoint(connection, context.label, subscription, freeze_ms)
@@ -187,7 +176,7 @@ def open_cursor(
 
 
 _trusted: WeakKeyDictionary[Any, set[tuple[str, str]]] = WeakKeyDictionary()
-"""Connection of a driver -> the checkpoints that were found to belong to its server."""
+"""Connection of a driver -> the checkpoints that are known to belong to its server."""
 
 
 def _refuse_foreign(
@@ -219,7 +208,7 @@ def behind(
     unsent: bool = False,
     kind: Kind | None = None,
 ) -> Lag:
-    """Return how far a subscription is behind; of one that has not begun, all events.
+    """Return how far a subscription is behind: by all events, if it has not begun.
 
     Arguments:
         types, unsent: as for `Cursor.read`.
@@ -236,15 +225,15 @@ def behind(
     return Lag(events=events, since=None if since is None else as_datetime(connection, since))
 
 
-def forget(context: Context, subscription: str) -> bool:
-    """Delete a checkpoint, in the open transaction if there is one; tell whether there was one."""
+def delete_checkpoint(context: Context, subscription: str) -> bool:
+    """Delete a checkpoint, in the open transaction if there is one; return whether it existed."""
     rows = Checkpoint.objects.using(context.database)
     found, _ = rows.filter(context=context.label, subscription=subscription).delete()
     return found > 0
 
 
-def rewind(context: Context, subscription: str) -> None:
-    """Let a subscription begin anew with the first event, in the open transaction, under its lock."""
+def rewind_checkpoint(context: Context, subscription: str) -> None:
+    """Have a subscription begin anew with the first event, in the open transaction, under its lock."""
     Checkpoint.objects.using(context.database).filter(
         context=context.label, subscription=subscription
     ).update(
@@ -259,10 +248,11 @@ def rewind(context: Context, subscription: str) -> None:
     )
 
 
-def take_over(context: Context, subscription: str, other: str) -> None:
-    """Let a subscription go on where another one is, which is forgotten.
+def take_over_checkpoint(context: Context, subscription: str, other: str) -> None:
+    """Have a subscription go on where another one is, and delete the checkpoint of the other.
 
-    In the open transaction, which has the lock of both (`open_cursor`).
+    To be called in a transaction that holds the lock of both (`open_cursor`): a reader of either would
+    otherwise overwrite what is taken over.
     """
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
     mark = (

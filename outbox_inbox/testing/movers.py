@@ -83,7 +83,7 @@ def crashing() -> Iterator[None]:
         AssertionError: nothing crashed.
     """
     # A killed process cannot give back the token of its run.
-    with patch.object(run, "_end"):
+    with patch.object(run, "_end_run"):
         try:
             yield
         except Crash:

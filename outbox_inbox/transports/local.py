@@ -68,7 +68,7 @@ def _move_rows(
     faults.point("receive.after_read")
     rows, types = [message.row for message in messages], {each.type for each in messages}
     stored = messages[0].stored
-    intake.move(connection, rows, subscriber, source.label, types, stored=stored)
+    intake.move_messages(connection, rows, subscriber, source.label, types, stored=stored)
     faults.point("receive.after_insert")
     transaction.on_commit(_pass_fault_points, using=source.database)
 
@@ -85,7 +85,7 @@ def _copy_rows(
     rows = [_received_row(subscriber, message, texts[message.row]) for message in messages]
     try:
         with transaction.atomic(using=subscriber.database):
-            intake.insert(rows, subscriber, source.label)
+            intake.insert_messages(rows, subscriber, source.label)
             faults.point("receive.after_insert")
     except (OperationalError, InterfaceError) as error:
         if moved.refusal_text(error) is not None:

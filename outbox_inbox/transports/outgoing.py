@@ -13,10 +13,9 @@ from .base import OutgoingMessage
 def outgoing(
     context: Context, connection: BaseDatabaseWrapper, row: PendingRow | StreamRow
 ) -> OutgoingMessage:
-    """Return the message of a row of a context; without text if the text was not fetched."""
-    stored = isinstance(row, StreamRow)
+    """Return the message of a row of a context; without text if that was not fetched."""
     return OutgoingMessage(
-        row=row.position if isinstance(row, StreamRow) else row.id,
+        row=row.id,
         id=as_uuid(row.message_id),
         type=row.type,
         version=row.schema_version,
@@ -29,5 +28,5 @@ def outgoing(
         hops=row.hops,
         headers=row.headers or "{}",
         data=row.payload or "",
-        stored=stored,
+        stored=isinstance(row, StreamRow),
     )

@@ -52,5 +52,5 @@ class TestLocalToAnotherDatabase(TestLocal):
     def stopped(self):
         """Let the other database refuse whatever comes from outside."""
         gone = OperationalError("the server is gone")
-        with patch.object(intake, "insert", side_effect=gone):
+        with patch.object(intake, "insert_messages", side_effect=gone):
             yield

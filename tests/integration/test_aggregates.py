@@ -13,7 +13,7 @@ from context_a import services as ordering
 from context_a.services import OrderLine, OrderRefused, cancel_order, mark_shipped, place_order
 from outbox_inbox import ConcurrencyError, DuplicateMessage, InvalidEvent, NotInAtomicBlock, streams
 from outbox_inbox.aggregates import Repository, retry_on_conflict
-from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.conf import Backoff
 from outbox_inbox.exceptions import NotAContext, UnreadableMessage
 from outbox_inbox.models import OutboxMessage, StoredEvent
 from tests.depot.events import Wanted

@@ -145,7 +145,7 @@ def test_workers_at_once_that_crash_keep_every_promise(settings, seed):
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(faults, "point", point))
-        stack.enter_context(patch.object(run, "_end", lambda run: None))
+        stack.enter_context(patch.object(run, "_end_run", lambda run: None))
         stack.enter_context(patch.object(statements, "SILENCE", 0.005))
         together(*map(produce, ORDERS), consume, consume, consume)
     assert_all_is_right(seed)

@@ -129,7 +129,7 @@ def explained(cursor):
 
     with connection.execute_wrapper(explain):
         cursor.read(10)
-    cursor.back()
+    cursor.discard_progress()
     return "\n".join(captured)
 
 

@@ -31,7 +31,7 @@ def notify_wakes_up(settings, committed):
     """The setting that asks for it; no sender is left of an earlier test, none for a later one."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "notify"}
     yield
-    notifier.end()
+    notifier.end_senders()
 
 
 class Ear:
@@ -86,7 +86,7 @@ def test_nothing_is_notified_before_the_commit_or_after_a_rollback(ear):
         assert ear.all_heard() == []
         transaction.set_rollback(True)
 
-    notifier.end()
+    notifier.end_senders()
     assert ear.all_heard() == []
 
 
@@ -117,7 +117,7 @@ def test_nudges_that_come_together_go_out_together(ear, monkeypatch):
         put(*steps(Noted, [number]))
     wakeup.nudge(get_context("depot"), "dispatch")
     go_on.set()
-    notifier.end()
+    notifier.end_senders()
 
     assert statements == [["shop relay"], ["depot dispatch", "shop relay"]]
     assert ear.all_heard() == ["shop relay", "depot dispatch", "shop relay"]
@@ -196,7 +196,7 @@ def test_a_server_that_is_down_does_no_harm(elsewhere, free_port, caplog):
     (line,) = [
         each.getMessage() for each in caplog.records if each.name == "outbox_inbox.queues.wakeup"
     ]
-    assert line.startswith("no worker was woken up to shop relay: OperationalError")
+    assert line.startswith("cannot wake up a worker to shop relay: OperationalError")
     put(*steps(Noted, [2]))
     eventually(lambda: wakeup.failures() == 2, "it is left alone for a while")
     assert drain().done == 6
@@ -213,7 +213,7 @@ def test_a_server_that_does_not_answer_holds_nobody_up(elsewhere):
 
         assert monotonic() - begin < 5
         silent.close()
-        notifier.end()
+        notifier.end_senders()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -224,8 +224,8 @@ def test_a_forked_process_sends_by_a_session_of_its_own(ear):
 
     child = os.fork()
     if child == 0:
-        notifier.send("default", "shop", "relay")
-        notifier.end()
+        notifier.send_nudge("default", "shop", "relay")
+        notifier.end_senders()
         os._exit(0)
     os.waitpid(child, 0)
 
@@ -305,7 +305,7 @@ def test_a_listener_does_not_hear_its_own_process(listen, ear):
 
 def test_a_listener_that_was_cut_off_listens_again(listen, monkeypatch, caplog):
     """It rings when it is back, for what was committed meanwhile."""
-    monkeypatch.setattr(listener, "_PAUSES", Backoff(timedelta(milliseconds=1)))
+    monkeypatch.setattr(listener, "RECONNECT", Backoff(timedelta(milliseconds=1)))
     found, bell = listen
     (pid,) = listeners()
 
@@ -315,14 +315,14 @@ def test_a_listener_that_was_cut_off_listens_again(listen, monkeypatch, caplog):
     assert found.connected
     say("shop relay")
     assert rung(bell)
-    assert "not listening to the database 'default'" in caplog.text
+    assert "cannot listen to the database 'default'" in caplog.text
 
 
 def test_while_the_server_is_out_of_reach_work_is_found_by_polling(elsewhere, free_port, caplog):
     """It does not count as listening, and does not try all the time."""
     elsewhere(free_port)
     with WakeUps([get_context("shop")], lambda: None) as wake_ups:
-        eventually(lambda: "not listening to the database" in caplog.text, "it has tried")
+        eventually(lambda: "cannot listen to the database" in caplog.text, "it has tried")
         assert not wake_ups.complete()
 
 

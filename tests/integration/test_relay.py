@@ -12,7 +12,7 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
-from outbox_inbox.queues import partitions
+from outbox_inbox.queues import run as run_module
 from outbox_inbox.queues.run import Run
 from outbox_inbox.testing import advance
 from outbox_inbox.transports import Published
@@ -350,7 +350,7 @@ def test_what_comes_due_during_a_long_run_is_not_left_to_its_end(
 ):
     """A backlog of hours has its turn of retries; looking at every batch would be a waste."""
     settings.OUTBOX_INBOX = {**WIRE, "BATCH_SIZE": 1}
-    monkeypatch.setattr(partitions, "_PROMOTE", every)
+    monkeypatch.setattr(run_module, "_PROMOTE", every)
     put(*steps(Sold, [1]), at=timezone.now() + timedelta(hours=1))
     sold(2, 3, 4)
 

@@ -479,14 +479,14 @@ def unfinished() -> list[Any]:
 @contextmanager
 def unended() -> Iterator[None]:
     """Let a run that crashes leave its token behind; one that does not ends as ever."""
-    end = run_module._end
+    end = run_module._end_run
 
     def end_unless_crashed(run: Any) -> None:
         if not isinstance(sys.exc_info()[1], Crash):
             end(run)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "_end", end_unless_crashed)
+        patch.setattr(run_module, "_end_run", end_unless_crashed)
         yield
 
 

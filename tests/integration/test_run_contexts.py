@@ -389,7 +389,7 @@ def test_it_says_when_it_works_again(failures, log, monkeypatch):
     rounds = Rounds(2, pass_time)
     run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
 
-    assert log()[-1].getMessage() == "relay shop works again"
+    assert log()[-1].getMessage() == "can relay shop again"
 
 
 @committed

@@ -7,11 +7,10 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from outbox_inbox import DuplicateMessage, InvalidEvent, NotInAtomicBlock, record
+from outbox_inbox import DuplicateMessage, InvalidEvent, NotInAtomicBlock, cancel, record
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import HandlerError, NotAContext
 from outbox_inbox.models import OutboxMessage, StoredEvent
-from outbox_inbox.outbox.scheduling import cancel
 from outbox_inbox.projections import applying
 from outbox_inbox.testing import advance
 from tests.depot.events import Wanted

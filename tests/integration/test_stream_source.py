@@ -9,10 +9,11 @@ from django.utils import timezone
 from outbox_inbox import DuplicateMessage, InvalidEvent, PermanentError, record
 from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import get_context
-from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
+from outbox_inbox.exceptions import ForeignCheckpoint, OutboxInboxError, TransportUnavailable
 from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent
 from outbox_inbox.operations import Selection, due_count, queue_stats, repartition, retry
 from outbox_inbox.operations.running.due import due_movers
+from outbox_inbox.outbox import stream_relay
 from outbox_inbox.testing import advance, drain, recorded
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Noted
@@ -299,6 +300,19 @@ def test_after_a_crash_messages_are_sent_one_by_one(wired):
         relay()
     assert sent() == [("a", 1)]
     assert count_states(OutboxMessage) == {"sent": 1, "dead": 1}
+
+
+def test_a_stream_that_cannot_be_read_is_an_error(monkeypatch):
+    """It is not an event's fault, and trying again at once would not end."""
+
+    def refuse(*_):
+        raise ForeignCheckpoint("run manage.py rebase_checkpoints")
+
+    put(*steps(Noted, 2), stream="a")
+    monkeypatch.setattr(stream_relay, "open_cursor", refuse)
+    with pytest.raises(ForeignCheckpoint):
+        relay()
+    assert not OutboxMessage.objects.exists()
 
 
 def test_a_handler_that_fails_is_tried_again():

@@ -9,7 +9,12 @@ from django.utils import timezone
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import catch_up, checkpoints
-from outbox_inbox.streams.subscriptions import behind, follow, forget, take_over
+from outbox_inbox.streams.subscriptions import (
+    behind,
+    delete_checkpoint,
+    follow,
+    take_over_checkpoint,
+)
 from tests.shop.events import Counted, Noted
 from tests.support.movers import Worker, put, steps
 
@@ -179,8 +184,8 @@ def test_what_is_forgotten_begins_anew():
     """Without its checkpoint a subscription reads everything again."""
     put(*steps(Noted, 2), stream="a")
     read_all()
-    assert forget(get_context(SHOP), "board")
-    assert not forget(get_context(SHOP), "board")
+    assert delete_checkpoint(get_context(SHOP), "board")
+    assert not delete_checkpoint(get_context(SHOP), "board")
     assert read_all() == versions("a", 1, 2)
 
 
@@ -191,7 +196,7 @@ def test_a_subscription_takes_the_place_of_another():
     read_all("beside")
     put(*steps(Noted, 1), stream="a")
     with transaction.atomic():
-        take_over(get_context(SHOP), "board", "beside")
+        take_over_checkpoint(get_context(SHOP), "board", "beside")
     assert read_all() == versions("a", 4, 4)
     assert list(Checkpoint.objects.values_list("subscription", flat=True)) == ["board"]
 

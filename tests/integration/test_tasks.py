@@ -35,7 +35,7 @@ def sent(monkeypatch, settings):
     found = []
     monkeypatch.setattr(
         wakeup.celery,
-        "publish",
+        "publish_task",
         lambda task, label: found.append((task.removeprefix("outbox_inbox."), label)),
     )
     return found

@@ -178,7 +178,7 @@ def test_another_database_that_is_out_of_reach_is_an_outage(apart, monkeypatch):
     """No attempt is counted; everything arrives when it is back."""
     put(*steps(Sold, 2))
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "insert", gone)
+        patch.setattr(intake, "insert_messages", gone)
         for _ in range(12):
             relay()
             come_due()

@@ -25,14 +25,16 @@ pytestmark = pytest.mark.usefixtures("committed")
 def celery_wakes_up(settings):
     """The setting that asks for nudges, and nothing remembered of earlier ones."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "celery"}
-    wakeup.celery.failures.forget()
+    wakeup.celery.failures.reset()
 
 
 @pytest.fixture
 def sent(monkeypatch):
     """The nudges that went out: task and label."""
     found = []
-    monkeypatch.setattr(wakeup.celery, "publish", lambda task, label: found.append((task, label)))
+    monkeypatch.setattr(
+        wakeup.celery, "publish_task", lambda task, label: found.append((task, label))
+    )
     return found
 
 
@@ -181,8 +183,8 @@ def test_a_retry_is_announced(sent):
 
 def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
     """The first goes out at once, the rest as one at the end."""
-    monkeypatch.setattr(wakeup, "_PAUSE", 60)
-    with wakeup.gathered():
+    monkeypatch.setattr(wakeup, "_DEBOUNCE", 60)
+    with wakeup.debounced_nudges():
         for number in range(20):
             put(note(number=number))
         assert sent == [RELAY_SHOP]
@@ -192,7 +194,7 @@ def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
 
 def test_a_single_nudge_is_not_repeated_at_the_end(sent):
     """Nothing came after it."""
-    with wakeup.gathered():
+    with wakeup.debounced_nudges():
         put(note())
 
     assert sent == [RELAY_SHOP]
@@ -200,8 +202,8 @@ def test_a_single_nudge_is_not_repeated_at_the_end(sent):
 
 def test_gathered_nudges_go_out_again_after_a_while(sent, monkeypatch):
     """A long piece of work goes on waking up others."""
-    monkeypatch.setattr(wakeup, "_PAUSE", 0)
-    with wakeup.gathered():
+    monkeypatch.setattr(wakeup, "_DEBOUNCE", 0)
+    with wakeup.debounced_nudges():
         for number in range(3):
             put(note(number=number))
 
@@ -284,7 +286,7 @@ def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     (line,) = [
         each.getMessage() for each in caplog.records if each.name == "outbox_inbox.queues.wakeup"
     ]
-    assert line.startswith("no worker was woken up to relay shop: ")
+    assert line.startswith("cannot wake up a worker to relay shop: ")
 
 
 @pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])

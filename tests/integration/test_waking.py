@@ -141,7 +141,7 @@ def test_a_transport_that_has_nothing_ends_no_pause(settings, rings):
 def test_a_transport_that_fails_is_asked_again(settings, rings, monkeypatch, caplog):
     """Meanwhile it does not count as being listened to."""
     monkeypatch.setattr(
-        "outbox_inbox.operations.running.wake_ups._PAUSES", Backoff(timedelta(milliseconds=1))
+        "outbox_inbox.operations.running.wake_ups.RECONNECT", Backoff(timedelta(milliseconds=1))
     )
     failed, go_on = threading.Event(), threading.Event()
 
@@ -159,7 +159,7 @@ def test_a_transport_that_fails_is_asked_again(settings, rings, monkeypatch, cap
         go_on.set()
         assert rings.acquire(timeout=PATIENCE)
 
-    assert "not waiting for messages at Waiting: TransportUnavailable: no route" in caplog.text
+    assert "cannot wait for messages at Waiting: TransportUnavailable: no route" in caplog.text
 
 
 def test_nobody_waits_for_a_transport_that_blocks(settings, rings):

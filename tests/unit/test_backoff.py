@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.conf import Backoff
 
 SECOND = timedelta(seconds=1)
 

@@ -4,8 +4,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from outbox_inbox.conf import Settings, settings
-from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.conf import Backoff, Settings, settings
 from outbox_inbox.exceptions import SettingsError
 
 HOUR = timedelta(hours=1)

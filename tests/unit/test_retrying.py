@@ -7,7 +7,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from outbox_inbox import ConcurrencyError
 from outbox_inbox.aggregates import conflicts, retry_on_conflict
-from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.conf import Backoff
 
 
 @pytest.fixture(autouse=True)

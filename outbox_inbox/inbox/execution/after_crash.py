@@ -7,7 +7,7 @@ failed: each worker that takes the partition dies of it, without end.
 from outbox_inbox.conf import settings
 from outbox_inbox.models import Delivery
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.attempts import crash
+from outbox_inbox.queues.attempts import crash_error
 from outbox_inbox.queues.run import GaveWay
 from outbox_inbox.queues.statements import ReadyRow
 
@@ -24,7 +24,7 @@ class AfterCrash(OneByOne):
         consumer = run.context.consumers.get(row.consumer)
         most = consumer.max_attempts if consumer else None
         if row.attempts >= (settings().max_attempts if most is None else most):
-            self.failures.fail_delivery(row, crash(), row.attempts)
+            self.failures.fail_delivery(row, crash_error(), row.attempts)
             return
         # Committed first: if the consumer kills this process too, the attempt stays counted.
         with run.locked() as connection:

@@ -4,23 +4,16 @@ With two commits, a crash between them would apply a handler's effects twice, or
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from types import TracebackType
 
 from django.db import transaction
 
 from outbox_inbox.conf import faults
-from outbox_inbox.queues import announcing, statements
-from outbox_inbox.queues.run import GaveWay, Lost, Run
+from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.statements.dialects import gave_way
-
-
-class AttemptFailed(Exception):
-    """The transaction of an attempt was rolled back, because of its deliveries; `error` says why."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 @contextmanager
@@ -39,12 +32,8 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
         AttemptFailed: the body or the commit raised.
         Exception: the transaction did not begin, or its connection is gone.
     """
-    with ExitStack() as stack:
-        with run.giving_way():
-            stack.enter_context(transaction.atomic(using=run.context.database))
-            commit = _Commit(run.context.database)
-            take()
-        opened = stack.pop_all()
+    with run.giving_way():
+        opened = _OpenTransaction(run.context.database, take)
     # An error before this line ("database is locked") is raised as it is: counted as an attempt,
     # it would bury messages that no consumer has seen.
     try:
@@ -55,8 +44,8 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
             faults.point("dispatch.before_commit")
         faults.point("dispatch.after_commit")
     except Exception as error:
-        if commit.done:  # the effects are stored: another attempt would apply them twice
-            announcing.hook_failed(run.context, row, error)
+        if opened.committed:  # the effects are stored: another attempt would apply them twice
+            announcements.hook_failed(run.context, row, error)
         elif gave_way(run.connection, error, waited=False):
             raise GaveWay from error
         elif isinstance(error, Lost) or run.disconnected(error):
@@ -87,15 +76,34 @@ def unblock_followers(run: Run, rows: Sequence[ReadyRow]) -> None:
             statements.unblock_deliveries(run.connection, run.context.label, run.number, pairs)
 
 
-class _Commit:
-    """Distinguishes an error before the commit from one that a hook raised after it.
+class _OpenTransaction:
+    """A transaction that has taken its deliveries; leaving it commits it, or rolls it back.
 
-    Made before the body runs, so that it is the first of the transaction's on_commit hooks.
+    It is open before it is entered, so that errors of opening it stand apart from all others.
     """
 
-    def __init__(self, using: str) -> None:
-        self.done = False
-        transaction.on_commit(self._note, using=using)
+    def __init__(self, using: str, take: Callable[[], None]) -> None:
+        self.committed = False
+        self._block = transaction.atomic(using=using)
+        self._block.__enter__()
+        try:
+            # The first of all on_commit hooks: the errors after it are those of the others.
+            transaction.on_commit(self._note_commit, using=using)
+            take()
+        except BaseException as error:
+            self._block.__exit__(type(error), error, error.__traceback__)
+            raise
 
-    def _note(self) -> None:
-        self.done = True
+    def _note_commit(self) -> None:
+        self.committed = True
+
+    def __enter__(self) -> None:
+        """Go on with the transaction."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._block.__exit__(kind, error, traceback)

@@ -9,10 +9,10 @@ from django.db import transaction
 from outbox_inbox.conf import settings
 from outbox_inbox.inbox.delivery import Translations, deliver_message, deliver_row
 from outbox_inbox.queues.outcome import Outcome
-from outbox_inbox.queues.run import Lost, Run
+from outbox_inbox.queues.run import AttemptFailed, Lost, Run
 from outbox_inbox.queues.statements import ReadyRow
 
-from .attempt import AttemptFailed, attempt, mark_done
+from .attempt import attempt, mark_done
 from .failures import Failure, Failures
 from .one_by_one import OneByOne
 
@@ -27,9 +27,9 @@ class Batches:
 
     def handle_rows(self, rows: Sequence[ReadyRow]) -> None:
         """Handle deliveries, a transaction each until BATCH_TIME is up."""
-        tally = self._one_by_one.tally
+        call = self._one_by_one.call
         left = self._failures.unblocked(rows)
-        while left and not tally.finished():
+        while left and not call.finished():
             batch = self._try_batch(left, savepoints=False) or self._try_batch(
                 left, savepoints=True
             )
@@ -37,7 +37,7 @@ class Batches:
                 # No savepoint helps when the COMMIT fails, for example by a deferred constraint.
                 self._one_by_one.handle_rows(left)
                 return
-            tally.add(Outcome(done=len(batch.done)))
+            call.add(Outcome(done=len(batch.done)))
             for failure in batch.failed:
                 self._failures.report_failure(failure)
             left = self._failures.unblocked(left[batch.taken :])

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from outbox_inbox.models import Delivery
-from outbox_inbox.queues import announcing, statements
-from outbox_inbox.queues.attempts import Verdict, judge, trace
-from outbox_inbox.queues.outcome import Outcome, Tally
+from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.attempts import Verdict, judge_attempt, traceback_text
+from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import ReadyRow
 
@@ -27,9 +27,9 @@ class Failure(NamedTuple):
 class Failures:
     """The failed attempts among the deliveries of one read-ahead, and the keys they block."""
 
-    def __init__(self, run: Run, tally: Tally) -> None:
+    def __init__(self, run: Run, call: MoverCall) -> None:
         self._run = run
-        self._tally = tally
+        self._call = call
         self._blocked: set[tuple[str, str | None]] = set()
 
     def blocks(self, row: ReadyRow) -> bool:
@@ -58,14 +58,16 @@ class Failures:
         """
         run = self._run
         consumer = run.context.consumers.get(row.consumer)
-        verdict = judge(error, attempts, consumer.max_attempts if consumer else None)
+        verdict = judge_attempt(error, attempts, consumer.max_attempts if consumer else None)
         skips = verdict.dead and consumer is not None and consumer.on_dead == "skip"
         blocks = row.key is not None and not skips
         with run.giving_way():
             # The error came after the commit (the connection broke on the answer): it is done.
             if not verdict.store(run.connection, Delivery, row.id, holds=blocks):
                 return None
-            statements.insert_attempt(run.connection, row.id, attempts, verdict.error, trace(error))
+            statements.insert_attempt(
+                run.connection, row.id, attempts, verdict.error, traceback_text(error)
+            )
         if not blocks:
             unblock_followers(run, [row])
         return Failure(row, verdict, blocks)
@@ -75,5 +77,5 @@ class Failures:
         row, verdict, blocks = failure
         if blocks:
             self._blocked.add((row.consumer, row.key))
-        self._tally.add(Outcome(dead=1) if verdict.dead else Outcome(failed=1))
-        announcing.delivery_failed(self._run.context, row, verdict)
+        self._call.add(Outcome(dead=1) if verdict.dead else Outcome(failed=1))
+        announcements.delivery_failed(self._run.context, row, verdict)

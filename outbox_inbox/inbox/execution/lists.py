@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from outbox_inbox.contexts import Consumer
 from outbox_inbox.inbox.delivery import Translations, call_consumer
 from outbox_inbox.queues.outcome import Outcome
+from outbox_inbox.queues.run import AttemptFailed
 from outbox_inbox.queues.statements import ReadyRow
 
-from .attempt import AttemptFailed, attempt, mark_done
+from .attempt import attempt, mark_done
 from .one_by_one import OneByOne
 
 
@@ -28,7 +29,7 @@ class Lists:
         doubtful: list[ReadyRow] = []
         for row in rows:
             (doubtful if row.attempts or row.key in doubtful_keys else fresh).append(row)
-        if fresh and not self._one_by_one.tally.finished():
+        if fresh and not self._one_by_one.call.finished():
             self._handle_fresh(consumer, fresh)
         self._one_by_one.handle_rows(doubtful)
 
@@ -41,4 +42,4 @@ class Lists:
         except AttemptFailed:
             self._one_by_one.handle_rows(rows)
         else:
-            self._one_by_one.tally.add(Outcome(done=len(rows)))
+            self._one_by_one.call.add(Outcome(done=len(rows)))

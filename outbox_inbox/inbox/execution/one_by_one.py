@@ -4,26 +4,26 @@ from collections.abc import Sequence
 from functools import partial
 
 from outbox_inbox.inbox.delivery import deliver_message
-from outbox_inbox.queues.outcome import Outcome, Tally
-from outbox_inbox.queues.run import Run
+from outbox_inbox.queues.outcome import MoverCall, Outcome
+from outbox_inbox.queues.run import AttemptFailed, Run
 from outbox_inbox.queues.statements import ReadyRow
 
-from .attempt import AttemptFailed, attempt, unblock_followers
+from .attempt import attempt, unblock_followers
 from .failures import Failures
 
 
 class OneByOne:
     """Handles deliveries one after the other."""
 
-    def __init__(self, run: Run, tally: Tally) -> None:
+    def __init__(self, run: Run, call: MoverCall) -> None:
         self.run = run
-        self.tally = tally
-        self.failures = Failures(run, tally)
+        self.call = call
+        self.failures = Failures(run, call)
 
     def handle_rows(self, rows: Sequence[ReadyRow]) -> None:
         """Handle deliveries in order, leaving out those behind a failed one."""
         for row in rows:
-            if self.tally.finished():
+            if self.call.finished():
                 return
             if not self.failures.blocks(row):
                 self.handle_row(row)
@@ -37,4 +37,4 @@ class OneByOne:
         except AttemptFailed as failed:
             self.failures.fail_delivery(row, failed.error, row.attempts + 1)
         else:
-            self.tally.add(Outcome(done=1))
+            self.call.add(Outcome(done=1))

@@ -15,15 +15,20 @@ from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, ReadModel
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import StoredEvent
-from outbox_inbox.queues.attempts import describe
-from outbox_inbox.streams.projecting import apply, place, raise_if_not_ours, read_page
+from outbox_inbox.queues.attempts import error_line
+from outbox_inbox.queues.statements.stream_pages import StreamRow
+from outbox_inbox.streams.projecting import (
+    apply_projections,
+    place_of_event,
+    raise_database_failure,
+    read_page,
+)
 from outbox_inbox.streams.subscriptions import (
     Cursor,
-    StreamRow,
     follow,
     open_cursor,
-    rewind,
-    take_over,
+    rewind_checkpoint,
+    take_over_checkpoint,
 )
 
 from .shadow_tables import Shadow, shadow_of
@@ -55,7 +60,7 @@ class Rebuild:
                 return True
             self.shadow.drop()
             self.shadow.create()
-            rewind(self.context, self.name)
+            rewind_checkpoint(self.context, self.name)
             return False
 
     def handle_page(self) -> tuple[int, bool]:
@@ -86,7 +91,7 @@ class Rebuild:
         """Halve the next page after one that failed, unless that was a single event."""
         if not self._rows:
             raise error
-        raise_if_not_ours(self.context, error)
+        raise_database_failure(self.context, error)
         if len(self._rows) == 1:
             raise self._rebuild_failure(self._rows[0], error) from error
         # Halving finds the event after a few pages; one transaction an event would take for ever.
@@ -96,8 +101,8 @@ class Rebuild:
     def _rebuild_failure(self, row: StreamRow, error: Exception) -> RebuildFailed:
         stored = StoredEvent.objects.using(self.connection.alias).get(position=row.position)
         message = (
-            f"the projection {self.read_model.name!r} failed on {place(row)}, id "
-            f"{stored.message_id}: {describe(error)}. The events before it are handled in the copy, "
+            f"the projection {self.read_model.name!r} failed on {place_of_event(row)}, id "
+            f"{stored.message_id}: {error_line(error)}. The events before it are handled in the copy, "
             "and the live read model is unchanged. Correct the projection, and call the same command "
             "again, which continues with this event; or with --restart, if the correction changes "
             "the result of the events before it"
@@ -125,14 +130,14 @@ class Rebuild:
                 # old rows with the old checkpoint or the new rows with the new one.
                 replacing = True
                 self.shadow.swap()
-                take_over(self.context, self.read_model.name, self.name)
+                take_over_checkpoint(self.context, self.read_model.name, self.name)
                 self.shadow.drop()
         except Exception as error:
             if replacing and isinstance(error, IntegrityError):  # also at COMMIT: some are deferred
                 raise self.shadow.broken_reference(error) from error
             if replacing or not self._rows:
                 raise
-            raise_if_not_ours(self.context, error)
+            raise_database_failure(self.context, error)
             return 0, False
         return handled, True
 
@@ -143,7 +148,7 @@ class Rebuild:
             if rows:
                 self._rows = rows
                 with self.shadow.active():
-                    apply(self.context, self.read_model, rows)
+                    apply_projections(self.context, self.read_model, rows)
             return len(rows)
 
     def _lock_live(self) -> Cursor:

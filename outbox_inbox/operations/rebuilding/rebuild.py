@@ -16,7 +16,7 @@ from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.outcome import ignore, never
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.streams.projecting import update_projections
-from outbox_inbox.streams.subscriptions import behind, open_cursor, rewind
+from outbox_inbox.streams.subscriptions import behind, open_cursor, rewind_checkpoint
 
 from .pages import REBUILD_SUFFIX, Rebuild
 
@@ -137,7 +137,7 @@ def _rebuild_in_place(
         if cursor is None:
             raise OutboxInboxError(f"a worker is updating {read_model.name!r}: try again")
         read_model.reset()
-        rewind(context, read_model.name)
+        rewind_checkpoint(context, read_model.name)
     outcome = update_projections(context, stop=stop, progress=progress, only=(read_model.name,))
     if outcome.failed:
         row = Checkpoint.objects.using(context.database).get(

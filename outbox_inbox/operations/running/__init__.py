@@ -18,13 +18,13 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.operations import MOVERS, MoverTurn
 from outbox_inbox.queues.outcome import never
-from outbox_inbox.queues.wakeup import gathered, nudge
+from outbox_inbox.queues.wakeup import debounced_nudges, nudge
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.routing import receivers
 
 from .due import Due, due_movers, labels_by_database
 from .interrupt import Interrupt
-from .retry import Trial
+from .retry import RetriedCall
 from .wake_ups import WakeUps
 
 __all__ = ["INTERVAL", "Interrupt", "WakeUps", "run"]
@@ -66,7 +66,7 @@ def run(
     rounds = _Rounds(chosen, stop)
     pause = _FIRST_PAUSE
     while not stop():
-        with gathered():
+        with debounced_nudges():
             moved = rounds.run_round()
         for turn in moved:
             report(turn)
@@ -86,11 +86,11 @@ class _Rounds:
         self._databases = labels_by_database(chosen)
         self._labels = {context.label for context in chosen}
         self._queries = {
-            alias: Trial(f"look into the database {alias!r}", due_movers)
+            alias: RetriedCall(f"look into the database {alias!r}", due_movers)
             for alias in self._databases
         }
         self._movers = [
-            (context, name, Trial(f"{name} {context.label}", mover))
+            (context, name, RetriedCall(f"{name} {context.label}", mover))
             for context in chosen
             for name, mover in MOVERS.items()
             if name != "project" or context.read_models

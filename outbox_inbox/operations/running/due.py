@@ -12,7 +12,7 @@ from django.db import connections
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.partitions import PartitionStatuses, partition_count, with_stream
+from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, partition_count
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
 
@@ -83,7 +83,7 @@ def _due_queues(
             yield MOVER_OF[queue], None
             continue
         if queue == Queue.OUTBOX and not any(each.ready for each in statuses):
-            statuses = with_stream(context, statuses)
+            statuses = include_stream(context, statuses)
         if any(map(_can_claim, statuses)):
             yield MOVER_OF[queue], statuses
 

@@ -1,7 +1,7 @@
 """What ends a pause early: notifications, messages that arrive, and nudges of this process.
 
 Each source has a thread of its own, which does nothing but wait; all the work is done by the one
-thread that runs the loop. A source that fails is made up for by polling.
+thread that runs the loop. While a source fails, polling makes up for it.
 """
 
 import logging
@@ -9,15 +9,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 from outbox_inbox.conf import settings
-from outbox_inbox.conf.backoff import Backoff
 from outbox_inbox.contexts import Context
+from outbox_inbox.queues.outages import RECONNECT, Outage
 from outbox_inbox.queues.wakeup import in_process
-from outbox_inbox.queues.wakeup.connection import offered
+from outbox_inbox.queues.wakeup.connection import can_notify
 from outbox_inbox.queues.wakeup.listener import Listener
 from outbox_inbox.transports import Transport, transport
 
@@ -26,8 +25,7 @@ from .due import labels_by_database
 logger = logging.getLogger(__package__)
 
 _BLOCK = 5.0  # seconds in one call of `wait_for_messages`
-_BREATH = 0.005  # seconds between two calls, should a transport come back at once each time
-_PAUSES = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
+_BREATH = 0.005  # seconds between two calls: a transport that returns at once must not spin
 
 
 class WakeUps:
@@ -54,7 +52,7 @@ class WakeUps:
         with ExitStack() as exits:
             labels = {context.label for context in self._owners}
             if settings().wake_up == "notify":
-                exits.enter_context(in_process.hung(labels, self._ring))
+                exits.enter_context(in_process.listening(labels, self._ring))
             for source in self._sources:
                 source.start()
                 exits.callback(source.stop)
@@ -73,14 +71,14 @@ class WakeUps:
         self._exits.close()
 
     def complete(self) -> bool:
-        """Tell whether all that may come is being listened for, so that polling is but the floor."""
+        """Return whether a wake-up announces all that may come, so that polling is only the floor."""
         return self._announced and all(source.connected for source in self._sources)
 
     def _notified(self) -> list[Listener]:
         return [
             Listener(alias, set(labels), self._ring)
             for alias, labels in labels_by_database(self._owners).items()
-            if offered(alias)
+            if can_notify(alias)
         ]
 
     def _awaited(self) -> list["Waiter"]:
@@ -103,7 +101,7 @@ class Waiter:
     """Waits for messages at one transport, in a thread, until it is stopped.
 
     Attributes:
-        connected: whether the transport could be asked the last time.
+        connected: whether the transport answered the last time.
     """
 
     def __init__(
@@ -114,6 +112,12 @@ class Waiter:
         self._owners = owners
         self._ring = ring
         self._stopped = threading.Event()
+        self._outage = Outage(
+            f"wait for messages at {type(source).__name__}",
+            logger,
+            RECONNECT,
+            meanwhile="polling meanwhile",
+        )
         name = f"outbox_inbox.wait.{type(source).__name__}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -122,30 +126,19 @@ class Waiter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ring no more. The thread ends when the call it is in comes back; nobody waits for it."""
+        """Ring no more. The thread ends by itself, when the call that it is in returns."""
         self._stopped.set()
 
     def _run(self) -> None:
-        failures = 0
         while not self._stopped.is_set():
             try:
                 arrived = self._source.wait_for_messages(self._owners, _BLOCK)
-            except Exception as error:  # noqa: BLE001  whatever it is: polling goes on, and so do we
-                self.connected, failures = False, failures + 1
-                self._rest(failures, error)
+            except Exception as error:  # noqa: BLE001  whatever it is, polling goes on: try again
+                self.connected = False
+                self._stopped.wait(self._outage.note_failure(error))
                 continue
-            self.connected, failures = True, 0
+            self._outage.note_success()
+            self.connected = True
             if arrived and not self._stopped.is_set():
                 self._ring()
                 self._stopped.wait(_BREATH)
-
-    def _rest(self, failures: int, error: Exception) -> None:
-        pause = _PAUSES.delay(failures).total_seconds()
-        logger.warning(
-            "not waiting for messages at %s: %s: %s (next try in %.1f s; polling meanwhile)",
-            type(self._source).__name__,
-            type(error).__name__,
-            " ".join(str(error).split()),
-            pause,
-        )
-        self._stopped.wait(pause)

@@ -43,6 +43,11 @@ class StreamRow(NamedTuple):
     kind: str
     recorded_at: Any
 
+    @property
+    def id(self) -> int:
+        """Return the position: what the relay knows it by, like the id of an outbox row."""
+        return self.position
+
 
 def select_page(
     connection: BaseDatabaseWrapper,

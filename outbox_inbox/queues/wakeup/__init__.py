@@ -1,9 +1,9 @@
-"""Nudges: after a commit that left work behind, wake somebody up to do it.
+"""Nudges: after a commit that left work behind, wake up a worker to do it.
 
-A nudge is never a message. The work stands in the tables and is found by polling anyway, so a
-nudge that is lost, late or doubled costs time and nothing else. That is why it is sent after the
-commit, once a transaction, and why its failure is only counted. ``WAKE_UP`` chooses the way:
-Celery's (``celery.py``) or PostgreSQL's (``notify.py``).
+A nudge is never a message. The work is in the tables and polling finds it anyway, so a nudge that is
+lost, late or sent twice costs time and nothing else. That is why it is sent after the commit, once a
+transaction, and why its failure is only counted. ``WAKE_UP`` chooses the way: Celery's (``celery.py``)
+or PostgreSQL's (``notifier.py``).
 """
 
 import time
@@ -24,51 +24,51 @@ from .celery import TASKS, MoverName
 __all__ = [
     "TASKS",
     "MoverName",
+    "debounced_nudges",
     "failures",
-    "gathered",
     "nudge",
     "problem",
 ]
 
-_PAUSE = 0.2  # seconds between two equal nudges of one piece of work
+_DEBOUNCE = 0.2  # seconds between two equal nudges within `debounced_nudges`
 
 
 def failures() -> int:
-    """Return how many nudges of this process were not sent, by which way ever."""
+    """Return how many nudges of this process were not sent, by all ways together."""
     return celery.failures.count + notifier.failures()
 
 
 def problem() -> str | None:
-    """Say what is wrong with the setting ``WAKE_UP``; None: nothing."""
+    """Return what is wrong with the setting ``WAKE_UP``; None: nothing."""
     return notifier.problem() if settings().wake_up == "notify" else None
 
 
-def nudge(context: Context, work: MoverName = "relay") -> None:
-    """Have the work of a context done soon, if the transaction that is open commits.
+def nudge(context: Context, mover: MoverName = "relay") -> None:
+    """Have a mover of a context called soon, if the transaction that is open commits.
 
-    Called as often as one likes: at most one nudge a transaction, context and kind of work is
-    sent. It never raises, whatever is out of reach, and sends nothing in the caller's transaction.
+    May be called any number of times: at most one nudge a transaction, context and mover is sent.
+    It never raises, whatever is out of reach, and sends nothing in the caller's transaction.
 
     Arguments:
-        context: whose work; its database is the one of the transaction.
-        work: "relay" (default), "receive", "dispatch" or "project".
+        context: the context that has work; its database is the one of the transaction.
+        mover: "relay" (default), "receive", "dispatch" or "project".
     """
     if settings().wake_up is None:
         return
-    hook = _Nudge(context.label, work)
-    # Asked of the connection, not remembered: a savepoint that is rolled back takes the hooks
-    # registered in it along, and what is recorded after it has to be announced all the same.
+    hook = _Nudge(context.label, mover)
+    # Read from the connection, not remembered: the rollback of a savepoint drops the hooks that were
+    # registered in it, and what is recorded after it needs a nudge all the same.
     hooks: list[tuple[Any, ...]] = connections[context.database].run_on_commit
     if all(other != hook for _, other, *_ in hooks):
         transaction.on_commit(hook, using=context.database, robust=True)
 
 
 @contextmanager
-def gathered() -> Iterator[None]:
+def debounced_nudges() -> Iterator[None]:
     """Send equal nudges at most five times a second within the block, the last one at its end.
 
     For movers, whose handlers record in one transaction after the other: the first nudge goes out
-    at once and wakes somebody who then finds what the following ones would have announced.
+    at once and wakes up a worker, which then finds what the following ones would have announced.
     """
     if _gate.get() is not None:
         yield
@@ -79,14 +79,14 @@ def gathered() -> Iterator[None]:
         yield
     finally:
         _gate.reset(token)
-        for hook in gate.held:
+        for hook in gate.delayed:
             hook.send()
 
 
 @dataclass(frozen=True, slots=True)
 class _Nudge:
     label: str
-    work: MoverName
+    mover: MoverName
 
     def __call__(self) -> None:
         gate = _gate.get()
@@ -96,27 +96,27 @@ class _Nudge:
     def send(self) -> None:
         try:
             if settings().wake_up == "notify":
-                notifier.send(get_context(self.label).database, self.label, self.work)
+                notifier.send_nudge(get_context(self.label).database, self.label, self.mover)
             else:
-                celery.send(self.label, self.work)
-        except Exception as error:  # noqa: BLE001  it is committed: whatever it is, polling will do
-            celery.failures.note(error, f"{self.work} {self.label}")
+                celery.send_nudge(self.label, self.mover)
+        except Exception as error:  # noqa: BLE001  it is committed: polling finds the work
+            celery.failures.note_failure(error, f"{self.mover} {self.label}")
 
 
 @dataclass(slots=True)
 class _Gate:
-    """Lets a nudge pass unless the same one passed a moment ago; keeps that for the end."""
+    """Lets a nudge pass unless an equal one passed a moment ago; that one is sent at the end."""
 
     passed: dict[_Nudge, float] = field(default_factory=dict)
-    held: set[_Nudge] = field(default_factory=set)
+    delayed: set[_Nudge] = field(default_factory=set)
 
     def passes(self, hook: _Nudge) -> bool:
         now = time.monotonic()
-        if now - self.passed.get(hook, float("-inf")) < _PAUSE:
-            self.held.add(hook)
+        if now - self.passed.get(hook, float("-inf")) < _DEBOUNCE:
+            self.delayed.add(hook)
             return False
         self.passed[hook] = now
-        self.held.discard(hook)
+        self.delayed.discard(hook)
         return True
 
 

@@ -1,4 +1,7 @@
-"""Celery's way: a nudge is a task without content, published with a short patience."""
+"""Celery's way: a nudge is a task without content, published with one try and a short time-out.
+
+With Celery's own retries a use case would wait seconds for a broker that is down.
+"""
 
 import os
 from functools import cache
@@ -17,34 +20,34 @@ TASKS: dict[MoverName, str] = {
     "dispatch": "outbox_inbox.dispatch_inbox",
     "project": "outbox_inbox.update_projections",
 }
-"""What is to be done -> the name of the Celery task that does it."""
+"""Mover -> the name of the Celery task that calls it."""
 
 EXPIRES = 10.0
-"""Seconds after which a nudge that no worker took is dropped: the beat has long done its work."""
+"""Seconds after which a nudge that no worker took is dropped: the beat has done its work by then."""
 
-_TIMEOUT = 1.0  # seconds that a use case may lose to a broker that does not answer
+_TIMEOUT = 1.0  # seconds that a use case may wait for a broker that does not answer
 _POOL = 4  # connections to the broker a process
 
 _OPTIONS: dict[str, dict[str, float]] = {
     "redis": {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT},
     "py-amqp": {"read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT},
 }
-"""Name of a kombu transport's driver -> its ways to say how long to wait."""
+"""Name of a kombu transport's driver -> its options for a time-out."""
 
 failures = Failures()
 
 
-def send(label: str, work: MoverName) -> None:
+def send_nudge(label: str, mover: MoverName) -> None:
     """Publish one nudge, unless one failed a moment ago.
 
     Raises:
         Exception: whatever Celery, kombu or the broker's client raises.
     """
     if not failures.muted():
-        publish(TASKS[work], label)
+        publish_task(TASKS[mover], label)
 
 
-def publish(task: str, label: str) -> None:
+def publish_task(task: str, label: str) -> None:
     """Publish one task for one context, with one try and a hard time-out."""
     from celery.app import app_or_default
 
@@ -64,7 +67,7 @@ def publish(task: str, label: str) -> None:
                 retry=False,
             )
         except BaseException:
-            connection.close()  # else the next one that gets it fails as well
+            connection.close()  # a broken connection in the pool would fail the next nudge, too
             raise
 
 
@@ -72,7 +75,8 @@ def publish(task: str, label: str) -> None:
 def _pool(app: "Celery", _process: int) -> Any:
     """Return connections that give up soon; Celery's own may wait for ever for a silent broker.
 
-    The second argument is the process's id: one that was forked off needs connections of its own.
+    The second argument is the id of the process: after a fork the child would share the sockets of
+    its parent, and each would read the other's answers.
     """
     connection = app.connection_for_write(connect_timeout=_TIMEOUT)
     options: dict[str, Any] = dict(_OPTIONS.get(connection.transport.driver_name, {}))

@@ -1,7 +1,7 @@
-"""Connections for notifications: beside Django's, and of the same database and user.
+"""Connections for notifications: beside Django's, for the same database and user.
 
-Django's own must not be used: it is in transactions, it is closed and opened as requests come and
-go, and it belongs to one thread.
+Django's own cannot be used: it is in transactions, it is opened and closed with each request, and it
+belongs to one thread.
 """
 
 from functools import cache
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 _TIMEOUT = 5  # seconds until a server that does not answer counts as out of reach
 
 _KEEPALIVES = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-"""A server that vanished without a word is noticed after half a minute, not after two hours."""
+"""The loss of a server that sends nothing is noticed after half a minute, not after two hours."""
 
 _OF_DJANGO = ("cursor_factory", "context", "prepare_threshold")
 
 
-def offered(alias: str) -> bool:
-    """Tell whether a database can notify."""
+def can_notify(alias: str) -> bool:
+    """Return whether a database can notify."""
     return connections[alias].vendor == "postgresql" and missing_driver() is None
 
 
 @cache
 def missing_driver() -> str | None:
-    """Say what has to be installed; None: nothing."""
+    """Return what has to be installed; None: nothing."""
     return None if find_spec("psycopg") else "it needs psycopg 3, which is not installed"
 
 

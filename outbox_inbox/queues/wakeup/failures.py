@@ -1,16 +1,23 @@
-"""What becomes of nudges that could not be sent: they are counted, and for a while not tried."""
+"""What becomes of nudges that cannot be sent: they are counted, and for a while not tried.
+
+Without the pause each transaction would wait for a broker that does not answer.
+"""
 
 import logging
-import time
+from datetime import timedelta
+from typing import Final
+
+from outbox_inbox.conf import Backoff
+from outbox_inbox.queues.outages import Outage
 
 logger = logging.getLogger(__package__)
 
-MUTE = 5.0
-"""Seconds without nudges after one that failed, so that only one in many waits for the failure."""
+MUTE: Final = timedelta(seconds=5)
+"""How long nothing is sent after a failure, so that only one nudge in many waits for it."""
 
 
 class Failures:
-    """The failures of one way to wake somebody up, in this process.
+    """The failures of one way to wake up workers, in this process.
 
     Attributes:
         count: how many nudges were not sent.
@@ -18,32 +25,30 @@ class Failures:
 
     def __init__(self) -> None:
         self.count = 0
-        self._muted_until = 0.0
+        self._outage = Outage(
+            "wake up a worker to ",
+            logger,
+            Backoff(first=MUTE, factor=1, maximum=MUTE, jitter=0),
+            meanwhile="the work is safe, and is found by polling",
+        )
 
     def muted(self, nudges: int = 1) -> bool:
-        """Tell whether to leave it alone for now; nudges that are not sent for that are counted."""
-        if time.monotonic() >= self._muted_until:
+        """Return whether to send nothing for now; the nudges that are dropped for that are counted."""
+        if self._outage.due():
             return False
         self.count += nudges
         return True
 
-    def note(self, error: Exception, what: str, nudges: int = 1) -> None:
-        """Count nudges that failed and tell it in one line; nothing is lost by it.
+    def note_failure(self, error: Exception, what: str, nudges: int = 1) -> None:
+        """Count nudges that failed and log the failure in one line; no work is lost by it.
 
         Arguments:
-            what: the work that no worker was woken up to, such as "relay shop".
+            what: the work that no worker was woken up for, such as "relay shop".
         """
         self.count += nudges
-        self._muted_until = time.monotonic() + MUTE
-        logger.warning(
-            "no worker was woken up to %s: %s: %s (no further try for %d s; "
-            "the work is safe, and is found by the next look)",
-            what,
-            type(error).__name__,
-            " ".join(str(error).split()),
-            MUTE,
-        )
+        self._outage.note_failure(error, what)
 
-    def forget(self) -> None:
-        """Begin anew."""
-        self.count, self._muted_until = 0, 0.0
+    def reset(self) -> None:
+        """Forget all failures."""
+        self.count = 0
+        self._outage.reset()

@@ -1,4 +1,4 @@
-"""Bells: how a nudge gets to a loop in the same process, without a way over a server."""
+"""How a nudge reaches a loop in another thread of this process, without a server in between."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,32 +7,32 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 
-class _Bell(NamedTuple):
+class _ListeningThread(NamedTuple):
     labels: AbstractSet[str]
     thread: int
-    strike: Callable[[], None]
+    ring: Callable[[], None]
 
 
-_hung: list[_Bell] = []
+_listening: list[_ListeningThread] = []
 
 
 @contextmanager
-def hung(labels: AbstractSet[str], strike: Callable[[], None]) -> Iterator[None]:
+def listening(labels: AbstractSet[str], ring: Callable[[], None]) -> Iterator[None]:
     """Have a function called for each nudge for some contexts, within the block.
 
-    Nudges of the thread that entered the block are not for it: it knows that it has work, since
-    it is at work.
+    Nudges of the thread that entered the block are not for it: it moves messages itself, and would
+    wake itself up for ever.
     """
-    bell = _Bell(labels, threading.get_ident(), strike)
-    _hung.append(bell)
+    entry = _ListeningThread(labels, threading.get_ident(), ring)
+    _listening.append(entry)
     try:
         yield
     finally:
-        _hung.remove(bell)
+        _listening.remove(entry)
 
 
-def ring(label: str) -> None:
-    """Strike the bells of other threads for a context."""
-    for bell in tuple(_hung):
-        if label in bell.labels and bell.thread != threading.get_ident():
-            bell.strike()
+def ring_other_threads(label: str) -> None:
+    """Call what other threads of this process want called for a context."""
+    for each in tuple(_listening):
+        if label in each.labels and each.thread != threading.get_ident():
+            each.ring()

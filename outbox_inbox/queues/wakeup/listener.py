@@ -1,4 +1,7 @@
-"""The other end of NOTIFY: a thread that listens to one database, and says when there is work."""
+"""The other end of NOTIFY: a thread that listens to one database, and ends a pause when there is work.
+
+Without it a worker would find out by polling, up to a second later.
+"""
 
 import logging
 import selectors
@@ -6,10 +9,9 @@ import socket
 import threading
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from outbox_inbox.conf.backoff import Backoff
+from outbox_inbox.queues.outages import RECONNECT, Outage
 
 from .connection import connect
 from .notifier import CHANNEL, own_pids
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 logger = logging.getLogger(__package__)
-
-_PAUSES = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
 
 
 class Listener:
@@ -31,7 +31,7 @@ class Listener:
         ring: called, in the listener's thread, when there may be work.
 
     Attributes:
-        connected: whether it listens now; while it does not, work has to be found by polling.
+        connected: whether it listens now; while it does not, polling must find the work.
     """
 
     def __init__(self, alias: str, labels: AbstractSet[str], ring: Callable[[], None]) -> None:
@@ -39,6 +39,9 @@ class Listener:
         self._alias = alias
         self._labels = labels
         self._ring = ring
+        self._outage = Outage(
+            f"listen to the database {alias!r}", logger, RECONNECT, meanwhile="polling meanwhile"
+        )
         self._stopped = threading.Event()
         self._mine, self._others = socket.socketpair()
         name = f"outbox_inbox.listen.{alias}"
@@ -49,9 +52,9 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and its connection; one that is being opened is not waited for long."""
+        """End the thread and its connection; do not wait long for one that is being opened."""
         self._stopped.set()
-        self._others.close()  # what the thread waits for beside notifications
+        self._others.close()  # ends the select() that the thread is in
         self._thread.join(1)
 
     def _run(self) -> None:
@@ -59,23 +62,26 @@ class Listener:
             self._listen_until_stopped()
 
     def _listen_until_stopped(self) -> None:
-        failures = 0
         while not self._stopped.is_set():
             try:
-                with connect(self._alias) as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    if failures:
-                        logger.info("listening to the database %r again", self._alias)
-                    failures, self.connected = 0, True
-                    self._ring()  # for what was committed while nobody listened
-                    self._listen(connection)
-            except Exception as error:  # noqa: BLE001  whatever it is: polling goes on, and so do we
-                failures += 1
-                self._rest(failures, error)
-            finally:
-                self.connected = False
+                self._listen()
+            except Exception as error:  # noqa: BLE001  whatever it is, polling goes on: try again
+                self._stopped.wait(self._outage.note_failure(error))
 
-    def _listen(self, connection: "Connection") -> None:
+    def _listen(self) -> None:
+        """Listen over one connection until it is lost, or the listener is stopped."""
+        try:
+            with connect(self._alias) as connection:
+                connection.execute(f"LISTEN {CHANNEL}")
+                self._outage.note_success()
+                self.connected = True
+                # A notification sent before LISTEN took effect is missed: look once.
+                self._ring()
+                self._ring_when_notified(connection)
+        finally:
+            self.connected = False
+
+    def _ring_when_notified(self, connection: "Connection") -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
             selector.register(self._mine, selectors.EVENT_READ)
@@ -85,7 +91,7 @@ class Listener:
                     self._ring()
 
     def _is_meant(self, connection: "Connection") -> bool:
-        """Read what has come; tell whether others have work for us.
+        """Read the notifications that arrived; return whether another process announced work.
 
         Raises:
             psycopg.OperationalError: the connection is gone.
@@ -96,14 +102,3 @@ class Listener:
             label = note.extra.decode().partition(" ")[0]
             meant = meant or (label in self._labels and note.be_pid not in own)
         return meant
-
-    def _rest(self, failures: int, error: Exception) -> None:
-        pause = _PAUSES.delay(failures).total_seconds()
-        logger.warning(
-            "not listening to the database %r: %s: %s (next try in %.1f s; polling meanwhile)",
-            self._alias,
-            type(error).__name__,
-            " ".join(str(error).split()),
-            pause,
-        )
-        self._stopped.wait(pause)

@@ -2,7 +2,7 @@
 
 ``pg_notify`` within the writing transaction takes a lock of the whole server at its commit, which
 costs a third to a half of the throughput. So the thread that committed only puts its nudge into
-a set; what comes within a few milliseconds goes out together, each nudge once.
+a set; the nudges of a few milliseconds are sent together, each of them once.
 """
 
 import atexit
@@ -17,34 +17,34 @@ from django.db import connections
 from outbox_inbox.contexts import contexts
 
 from . import in_process
-from .connection import connect, missing_driver, offered
+from .connection import can_notify, connect, missing_driver
 from .failures import Failures
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
 CHANNEL: Final = "outbox_inbox"
-"""The channel's name; what is sent over it is "<label> <work>", such as "shop relay"."""
+"""The channel's name; what is sent over it is "<label> <mover>", such as "shop relay"."""
 
 WINDOW = 0.01
-"""Seconds between two statements of a sender: what comes meanwhile goes out together."""
+"""Seconds between two statements of a sender: the nudges of that time are sent together."""
 
-_IDLE = 300.0  # seconds after which a connection that nobody needed is closed
-_PATIENCE = 1.0  # seconds that the end of a process may wait for its last nudges
+_IDLE = 300.0  # seconds without a nudge after which the connection is closed
+_PATIENCE = 1.0  # seconds for which the end of a process may wait for its last nudges
 
 
-def send(alias: str, label: str, work: str) -> None:
-    """Have the nudge sent soon, and ring in this process at once; return at once.
+def send_nudge(alias: str, label: str, mover: str) -> None:
+    """Have the nudge sent soon, and ring in this process now; return at once.
 
     Nothing happens on a database that is not PostgreSQL.
     """
-    if offered(alias):
-        in_process.ring(label)
-        _sender(alias).add(f"{label} {work}")
+    if can_notify(alias):
+        in_process.ring_other_threads(label)
+        _sender(alias).add(f"{label} {mover}")
 
 
 def problem() -> str | None:
-    """Say why nudges would wake nobody up; None: nothing is in their way."""
+    """Return why nudges could wake up no worker; None: they can."""
     for context in contexts():
         if connections[context.database].vendor != "postgresql":
             return (
@@ -62,14 +62,14 @@ def failures() -> int:
 
 
 def own_pids() -> set[int | None]:
-    """Return the server processes by which this process sends: who listens here knows already."""
+    """Return the server processes by which this process sends: its own listeners know already."""
     return {sender.pid for sender in _mine()}
 
 
-def end() -> None:
+def end_senders() -> None:
     """Send what is left and close the connections; called when the process ends.
 
-    A command that records and exits would take its nudge along otherwise.
+    Without it the nudge of a command that records and exits would be lost.
     """
     for key, sender in list(_senders.items()):
         if key[0] == os.getpid():
@@ -92,7 +92,7 @@ class _Sender:
         self._ending = False
 
     def add(self, nudge: str) -> None:
-        """Take over a nudge; one that is waiting already is the same."""
+        """Have a nudge sent; one that is waiting already is enough."""
         with self._lock:
             if nudge in self._nudges:
                 return
@@ -114,21 +114,23 @@ class _Sender:
 
     def _run(self) -> None:
         try:
-            while self._go_on():
+            while self._wait_for_nudges():
                 self._send()
                 if not self._ending:
                     time.sleep(WINDOW)
         finally:
             self._close()
 
-    def _go_on(self) -> bool:
-        """Wait for nudges; false when there were none for long, or there are no more to come."""
+    def _wait_for_nudges(self) -> bool:
+        """Wait for nudges; return false after a long time without one, or at the end of the process."""
         filled = self._ending or self._filled.wait(_IDLE)
         self._filled.clear()
         with self._lock:
             if self._nudges or (filled and not self._ending):
                 return True
-            self._thread = None  # whoever comes from now on starts another
+            # Under the lock of `add`: a nudge that comes from now on starts another thread. Otherwise
+            # it would be left to one that has just decided to end.
+            self._thread = None
             return False
 
     def _send(self) -> None:
@@ -140,11 +142,11 @@ class _Sender:
             self._notify(nudges)
         except Exception as error:  # noqa: BLE001  whatever it is, the work is found by polling
             self._close()
-            self.failures.note(error, ", ".join(nudges), len(nudges))
+            self.failures.note_failure(error, ", ".join(nudges), len(nudges))
 
     def _notify(self, nudges: list[str]) -> None:
         if self._connection is not None:
-            # It may have broken long ago, when the server was restarted: then once more.
+            # It may have broken at a restart of the server since the last nudge: try a new one then.
             with suppress(Exception):
                 return _notify(self._connection, nudges)
             self._close()
@@ -166,7 +168,7 @@ def _notify(connection: "Connection", nudges: list[str]) -> None:
 
 
 _senders: dict[tuple[int, str], _Sender] = {}
-"""By process and alias: after a fork, a sender of the parent's has no thread and not its own socket.
+"""By process and alias: after a fork a sender of the parent has no thread, and shares its socket.
 
 It is kept all the same: closing its connection in the child would end the parent's session.
 """
@@ -177,10 +179,10 @@ def _mine() -> list[_Sender]:
 
 
 def _sender(alias: str) -> _Sender:
-    """Return the sender of this process; without a lock, which a fork could leave locked."""
+    """Return the sender of this process; without a lock, which a fork could leave locked for ever."""
     key = os.getpid(), alias
     found = _senders.get(key)
     if found is None:
-        atexit.register(end)
+        atexit.register(end_senders)
         found = _senders.setdefault(key, _Sender(alias))
     return found

@@ -1,0 +1,65 @@
+"""The careful walk: one message at a time, so that the one that breaks its worker is found.
+
+It follows a run without a clean end, and a batch with an error that no message could be blamed for.
+Without it one such message would end every run at the same place, for ever.
+"""
+
+from outbox_inbox.conf import settings
+from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.models import OutboxMessage
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.attempts import crash_error
+from outbox_inbox.queues.run import AttemptFailed, GaveWay, Run
+from outbox_inbox.queues.statements import PendingRow
+from outbox_inbox.transports import Transport
+
+from .batch import BatchResult, send_batch
+from .pending_rows import CountedRow, PendingRows, store_failure
+
+
+def send_carefully(run: Run, transport: Transport) -> BatchResult:
+    """Send the next message, with its attempt committed before the transport gets it (rule O9).
+
+    That is two transactions. A crash between them or in the second leaves the attempt counted: after
+    MAX_ATTEMPTS of them the message is a dead letter, and the others of the partition go on.
+
+    Raises:
+        Lost: another worker has owned the partition since.
+        TransportUnavailable: an outage; the attempt is uncounted.
+        django.db.Error: the database is out of reach; the attempt stays counted.
+    """
+    run.careful -= 1
+    result = BatchResult()
+    row = _count_attempt(run, transport, result)
+    if row is None:
+        return result
+    try:
+        source = CountedRow(run, row, text=transport.needs_text)
+        return send_batch(run, transport, source, size=1)
+    except (TransportUnavailable, GaveWay):
+        # Neither is the message's fault: an outage of an hour must not use up its attempts.
+        with run.locked() as connection:
+            statements.count_attempt(connection, OutboxMessage, row.id, by=-1)
+        raise
+    except AttemptFailed as failure:
+        with run.locked():
+            result.failed = store_failure(run, row, failure.error, row.attempts + 1)
+        return result
+
+
+def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> PendingRow | None:
+    """Commit the attempt of the next message; None: it must not be sent, or the outbox is empty."""
+    with run.locked() as connection:
+        rows = PendingRows(run, text=transport.needs_text).read(1)
+        if not rows:
+            run.end()
+            return None
+        (row,) = rows
+        if row.blocked:
+            result.held = statements.park_followers(connection, OutboxMessage, [row.id])
+        elif row.attempts >= settings().max_attempts:
+            result.failed = store_failure(run, row, crash_error(), row.attempts)
+        else:
+            statements.count_attempt(connection, OutboxMessage, row.id)
+            return row
+    return None

@@ -1,0 +1,117 @@
+"""The rows of the outbox as the relay sends them: due, in order, and behind no blocked head.
+
+Messages are chosen by their state, never by a position that was reached. A transaction that took its
+ids early and commits late would be skipped by a position, for ever (rule O2).
+"""
+
+from collections.abc import Mapping, Sequence
+
+from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.models import OutboxMessage
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.attempts import Verdict, judge_attempt
+from outbox_inbox.queues.run import Run
+from outbox_inbox.queues.statements import PendingRow
+
+from .batch import BatchResult, Source
+
+_UNMENTIONED = MessageRefused("the transport neither confirmed nor refused it")
+
+
+class PendingRows(Source[PendingRow]):
+    """What is due in the outbox partition of a run.
+
+    Arguments:
+        text: with headers and payload, which not every transport needs.
+    """
+
+    stored = False
+    attempts_now = 1
+    """How many attempts a failure of this batch adds to those that are counted already."""
+
+    def __init__(self, run: Run, *, text: bool) -> None:
+        self._run = run
+        self._text = text
+        self._rows: Sequence[PendingRow] = ()
+        self._free: Sequence[PendingRow] = ()
+        self._exhausted = False
+
+    def read(self, size: int) -> Sequence[PendingRow]:
+        """See `Source.read`."""
+        self._run.promote(OutboxMessage)
+        self._rows = self._select(size)
+        self._exhausted = len(self._rows) < size
+        return self._rows
+
+    def _select(self, size: int, only: int | None = None) -> list[PendingRow]:
+        return statements.select_pending(
+            self._run.connection,
+            self._run.context.label,
+            self._run.number,
+            size,
+            text=self._text,
+            only=only,
+        )
+
+    def sendable(self, result: BatchResult) -> Sequence[PendingRow]:
+        """See `Source.sendable`; followers of a blocked head are set to wait, and not met again."""
+        blocked = [row.id for row in self._rows if row.blocked]
+        if blocked:
+            result.held = statements.park_followers(self._run.connection, OutboxMessage, blocked)
+        self._free = [row for row in self._rows if not row.blocked]
+        return self._free
+
+    def settle(
+        self, sent: set[int], refused: Mapping[int, MessageRefused], result: BatchResult
+    ) -> None:
+        """See `Source.settle`; a message that was not sent has failed, and blocks its key."""
+        run = self._run
+        if sent:
+            result.sent = statements.mark_sent(run.connection, sorted(sent))
+        solved = [row for row in self._free if row.holds and row.id in sent]
+        keys = [row.key for row in solved if row.key is not None]
+        if keys:
+            statements.unblock_messages(run.connection, run.context.label, run.number, keys)
+        for row in _first_of_each_key([row for row in self._free if row.id not in sent]):
+            error = refused.get(row.id) or _UNMENTIONED
+            result.failed += store_failure(run, row, error, row.attempts + self.attempts_now)
+
+    def close(self) -> None:
+        """See `Source.close`; the run ends with the transaction that found no further row."""
+        if self._exhausted:
+            self._run.end()
+
+
+class CountedRow(PendingRows):
+    """One message of the careful walk, whose attempt is committed already (rule O9)."""
+
+    attempts_now = 0
+
+    def __init__(self, run: Run, row: PendingRow, *, text: bool) -> None:
+        super().__init__(run, text=text)
+        self._id = row.id
+
+    def read(self, size: int) -> Sequence[PendingRow]:
+        """Return the message, if it is still to be sent."""
+        self._rows = self._select(size, self._id)
+        return self._rows
+
+
+def store_failure(
+    run: Run, row: PendingRow, error: Exception, attempts: int
+) -> list[tuple[PendingRow, Verdict]]:
+    """Store a failed attempt in the open transaction; later messages of its key wait now (rule O3)."""
+    verdict = judge_attempt(error, attempts)
+    stored = verdict.store(run.connection, OutboxMessage, row.id, holds=row.key is not None)
+    return [(row, verdict)] if stored else []
+
+
+def _first_of_each_key(rows: Sequence[PendingRow]) -> list[PendingRow]:
+    """Return the messages that have failed themselves; the others are behind one of them.
+
+    Two messages that both blocked one key would block each other for ever.
+    """
+    first: dict[str | int, PendingRow] = {}
+    for row in rows:
+        first.setdefault(row.id if row.key is None else row.key, row)
+    return list(first.values())

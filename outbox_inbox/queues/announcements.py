@@ -1,0 +1,86 @@
+"""Sends the signals of ``outbox_inbox.signals``.
+
+Each function is called after the commit of what it announces: a receiver would otherwise hear of
+something that a rollback undoes.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.dispatch import Signal
+
+from outbox_inbox import signals
+from outbox_inbox.contexts import Context
+from outbox_inbox.models import Queue
+
+from .attempts import Verdict, error_line
+from .statements import PendingRow, ReadyRow
+from .statements.dialects import as_uuid
+
+
+def message_sent(context: Context, partition: int, count: int) -> None:
+    """Announce a batch of the relay."""
+    _send(signals.message_sent, context, partition=partition, count=count)
+
+
+def message_failed(context: Context, row: PendingRow, verdict: Verdict) -> None:
+    """Announce an outbox message that is dead; one that will be tried again is not announced."""
+    if verdict.dead:
+        measures = {**_about(row), "attempts": verdict.attempts, "error": verdict.error}
+        _send(signals.message_dead, context, **measures)
+
+
+def partition_backed_off(
+    context: Context, queue: Queue, partition: int, error: Exception, delay: timedelta
+) -> None:
+    """Announce an outage."""
+    measures = {"queue": queue.value, "partition": partition, "error": error_line(error)}
+    _send(signals.partition_backed_off, context, **measures, delay=delay)
+
+
+def delivery_failed(context: Context, row: ReadyRow, verdict: Verdict) -> None:
+    """Announce a failed attempt, or a dead letter if it was the last."""
+    measures = {**_about(row), "attempts": verdict.attempts, "error": verdict.error}
+    if verdict.dead:
+        _send(signals.delivery_dead, context, **measures)
+    else:
+        delay = timedelta(seconds=verdict.seconds)
+        _send(signals.delivery_failed, context, **measures, delay=delay)
+
+
+def projection_failed(
+    context: Context, projection: str, error: Exception, delay: timedelta
+) -> None:
+    """Announce a projection that failed on an event."""
+    measures = {"projection": projection, "error": error_line(error), "delay": delay}
+    _send(signals.projection_failed, context, **measures)
+
+
+def message_quarantined(
+    context: Context, attributes: Mapping[str, str], reason: str, error: str
+) -> None:
+    """Announce a message that was quarantined."""
+    _send(
+        signals.message_quarantined,
+        context,
+        source=attributes.get("source", ""),
+        type=attributes.get("type", ""),
+        message_id=attributes.get("id", ""),
+        reason=str(reason),
+        error=error,
+    )
+
+
+def hook_failed(context: Context, row: ReadyRow, error: Exception) -> None:
+    """Announce an on_commit hook that raised."""
+    _send(signals.hook_failed, context, **_about(row), error=error_line(error))
+
+
+def _send(signal: Signal, context: Context, **measures: Any) -> None:
+    signal.send_robust(context.label, context=context.label, **measures)
+
+
+def _about(row: PendingRow | ReadyRow) -> dict[str, Any]:
+    about = {"message_id": as_uuid(row.message_id), "type": row.type, "key": row.key}
+    return {**about, "consumer": row.consumer} if isinstance(row, ReadyRow) else about
