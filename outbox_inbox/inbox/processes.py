@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Consumer, Context
-from outbox_inbox.contexts.processes import time_out_type
+from outbox_inbox.contexts.consumers import time_out_type
 from outbox_inbox.events import DomainEvent, codec, meta
 from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.events.uuid7 import uuid7
