@@ -213,21 +213,16 @@ def _read_transport(section: Section, alias: str) -> TransportSettings:
         )
         return _LOCAL
     table = {"LOCATION": value} if isinstance(value, str) else value
-    entry = Section(
-        section.path_of(alias), table, section.problems, ("BACKEND", "LOCATION", "OPTIONS")
-    )
+    keys = ("BACKEND", "LOCATION", "OPTIONS")
+    entry = Section(section.path_of(alias), table, section.problems, keys)
     backend = entry.text("BACKEND", "the dotted path of a class")
     location = entry.text("LOCATION", 'a URL, such as "local://"') or ""
     if backend is None:
         backend = _backend_of(location, entry)
     elif "." not in backend:
         entry.add_problem("BACKEND", "the dotted path of a class")
-    options = entry.section("OPTIONS")
-    return TransportSettings(
-        backend=backend,
-        location=location,
-        options=MappingProxyType({name: options.values[name] for name in options.names()}),
-    )
+    options = entry.section("OPTIONS").text_items()
+    return TransportSettings(backend=backend, location=location, options=options)
 
 
 def _backend_of(location: str, entry: Section) -> str:
@@ -251,11 +246,9 @@ def _read_contexts(
     section: Section, transports: Mapping[str, TransportSettings]
 ) -> Mapping[str, ContextSettings]:
     keys = [each.name for each in fields(ContextSettings)]
+    entries = {label: section.section(label, keys) for label in section.names()}
     return MappingProxyType(
-        {
-            label: _read_context(section.section(label, keys), transports)
-            for label in section.names()
-        }
+        {label: _read_context(entry, transports) for label, entry in entries.items()}
     )
 
 

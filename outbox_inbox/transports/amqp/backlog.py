@@ -23,27 +23,27 @@ class Backlog:
         self._connection: Connection | None = None
         self._counts: dict[str, int] = {}
 
-    def count_messages(self, context: Context, timeout: float) -> int | None:
+    def count_messages(self, context: Context) -> int | None:
         """Return how many messages wait for a context, in one round trip; None: no such queue."""
-        with self._reconnector.connection(timeout) as connection:
+        with self._reconnector.connection() as connection:
             if self._channel is None or self._connection is not connection:
                 self._channel, self._connection = connection.open_channel(), connection
             found = self._topology.queue_counts(self._channel, context)
         return None if found is None else found[0]
 
-    def wait_for_change(self, contexts: Sequence[Context], seconds: float, timeout: float) -> bool:
+    def wait_for_change(self, contexts: Sequence[Context], seconds: float) -> bool:
         """Poll until a queue has changed and is not empty; False if none has in time."""
         end = monotonic() + seconds
-        while not any(self._has_changed(each, timeout) for each in contexts):
+        while not any(self._has_changed(each) for each in contexts):
             left = end - monotonic()
             if left <= 0:
                 return False
             sleep(min(left, _PAUSE))
         return True
 
-    def _has_changed(self, context: Context, timeout: float) -> bool:
+    def _has_changed(self, context: Context) -> bool:
         # Messages of a paused partition stay in the queue; they must not keep the process busy.
-        found = self.count_messages(context, timeout) or 0
+        found = self.count_messages(context) or 0
         before = self._counts.get(context.label, 0)
         self._counts[context.label] = found
         return found not in (0, before)

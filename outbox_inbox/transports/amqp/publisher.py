@@ -6,6 +6,7 @@ trip and a sync of the disk; many together cost little more.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
@@ -33,59 +34,45 @@ class Publisher:
         self._mandatory = options.unroutable == "refuse"
         self._reconnector = Reconnector(options, "publishing")
         self._session: Session | None = None
-        self._largest = (
-            inf  # bytes of a body; the server names its limit when it refuses a larger one
-        )
+        # Bytes of a body; the server names its limit when it refuses a larger one.
+        self._largest = inf
 
-    def publish(
-        self, source: Context, messages: Sequence[OutgoingMessage], timeout: float
-    ) -> Published:
-        """See `Transport.publish`."""
-        with self._reconnector.connection(timeout) as connection:
+    def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
+        with self._reconnector.connection() as connection:
             session = self._session
             if session is None or session.connection is not connection:
                 session = self._session = Session(connection)
             session.declare_source(self._topology, source)
             exchange = self._topology.exchange(source.label)
-            batch = _Batch(session, source, exchange, self._largest, mandatory=self._mandatory)
+            batch = _Batch(session, source, exchange, self._largest, self._mandatory)
             try:
                 return batch.publish(messages)
             except PreconditionFailed as error:
                 # The server has closed the channel. The batch is published again, and the message
                 # that is too large is refused before it is sent.
-                self._largest = _size_limit(error, self._largest)
+                limit = re.search(r"max size (\d+)", str(error.reply_text))
+                self._largest = float(limit[1]) if limit else self._largest
                 raise
 
 
+@dataclass(slots=True)
 class _Batch:
     """One call of `publish`."""
 
-    def __init__(
-        self,
-        session: Session,
-        source: Context,
-        exchange: str,
-        largest: float,
-        *,
-        mandatory: bool,
-    ) -> None:
-        self._session = session
-        self._source = source
-        self._exchange = exchange
-        self._largest = largest
-        self._mandatory = mandatory
-        self._unroutable: dict[str, MessageRefused] = {}
-        self._refusals = Refusals()
+    _session: Session
+    _source: Context
+    _exchange: str
+    _largest: float
+    _mandatory: bool
+    _unroutable: dict[str, MessageRefused] = field(default_factory=dict)
+    _refusals: Refusals = field(default_factory=Refusals)
 
     def publish(self, messages: Sequence[OutgoingMessage]) -> Published:
-        self._session.confirmations.returned.clear()
-        sent = [
-            each
-            for each in messages
-            if not self._refusals.blocks(each) and self._publish_message(each)
-        ]
-        self._session.await_confirmations()
         returned = self._session.confirmations.returned
+        returned.clear()
+        blocks = self._refusals.blocks
+        sent = [each for each in messages if not blocks(each) and self._publish_message(each)]
+        self._session.await_confirmations()
         if any(str(each.id) in returned for each in sent):
             sent = self._without_returned(sent, returned)
         return Published(sent=[each.row for each in sent], refused=self._refusals.by_row)
@@ -123,10 +110,8 @@ class _Batch:
         session = self._session
         session.confirmations.count_message()
         session.connection.frames.begin_batch()
-        message = headers.amqp_message(attributes, data)
-        session.channel.publish(
-            message, self._exchange, attributes["type"], mandatory=self._mandatory
-        )
+        message, key = headers.amqp_message(attributes, data), attributes["type"]
+        session.channel.publish(message, self._exchange, key, mandatory=self._mandatory)
 
     def _without_returned(
         self, published: Sequence[OutgoingMessage], returned: Mapping[str, str]
@@ -173,9 +158,3 @@ def _unroutable(kind: str, reason: str) -> MessageRefused:
         f"no queue is bound for {kind} ({reason}): no subscriber has run yet, or none exists; "
         'start one, or set UNROUTABLE to "drop"'
     )
-
-
-def _size_limit(error: PreconditionFailed, before: float) -> float:
-    """Return the server's limit for a message, from the error that refused a larger one."""
-    found = re.search(r"max size (\d+)", str(error.reply_text))
-    return float(found[1]) if found else before

@@ -52,10 +52,10 @@ class QueueReader:
         self._acknowledged = 0
         self._expected = 0  # known to have arrived or to be in the queue
 
-    def receive(self, limit: int, timeout: float) -> Sequence[ReceivedMessage]:
+    def receive(self, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
         wanted = min(limit, PREFETCH)
-        with self._reconnector.connection(timeout) as connection:
+        with self._reconnector.connection() as connection:
             channel = self._open_channel(connection)
             self._await_messages(connection, channel, wanted)
         return [headers.received_message(message) for message in islice(self._arrived, wanted)]
@@ -68,21 +68,21 @@ class QueueReader:
         """
         return bool(self._arrived) or self._underway > 0
 
-    def acknowledge(self, last: int, timeout: float) -> None:
+    def acknowledge(self, last: int) -> None:
         """Acknowledge all messages up to a delivery tag."""
-        with self._reconnector.connection(timeout) as connection:
+        with self._reconnector.connection() as connection:
             self._open_channel(connection).basic_ack(last, multiple=True)
-        unacknowledged = [each for each in self._arrived if _tag(each) > last]
+        unacknowledged = [each for each in self._arrived if cast(int, each.delivery_tag) > last]
         self._acknowledged += len(self._arrived) - len(unacknowledged)
         self._arrived[:] = unacknowledged
 
-    def close(self, timeout: float) -> None:
+    def close(self) -> None:
         """Return what was not acknowledged to the queue, and free it for the next reader."""
         channel, self._channel = self._channel, None
         if channel is None or not self._reconnector.is_current(self._connection):
             return
         # If the server does not answer, the connection is dropped, with the same effect.
-        with suppress(TransportUnavailable), self._reconnector.connection(timeout) as connection:
+        with suppress(TransportUnavailable), self._reconnector.connection() as connection:
             if connection is self._connection:
                 # Not cancelled first: the next reader would get the messages behind ours, out of
                 # order (rule O4).
@@ -105,9 +105,8 @@ class QueueReader:
             self._channel, self._connection = channel, connection
             self.opened = monotonic()
         if connection is not self._connection:
-            raise TransportUnavailable(
-                f"the connection of {self._context.label!r} to RabbitMQ was lost"
-            )
+            label = self._context.label
+            raise TransportUnavailable(f"the connection of {label!r} to RabbitMQ was lost")
         return self._channel
 
     def _await_messages(self, connection: Connection, channel: QuietChannel, wanted: int) -> None:
@@ -147,7 +146,3 @@ class QueueReader:
             if found is None or not found[1]:
                 break
         channel.close()
-
-
-def _tag(message: Message) -> int:
-    return cast(int, message.delivery_tag)

@@ -89,11 +89,7 @@ class Session:
         self.routed.clear()
 
     def await_confirmations(self) -> None:
-        """Send what was collected, and wait until every message is confirmed.
-
-        Raises:
-            TransportUnavailable: the server could not store a message.
-        """
+        """Send what was collected, and wait until every message is confirmed."""
         confirmations = self.confirmations
         self.connection.frames.send_batch()
         while confirmations.open:

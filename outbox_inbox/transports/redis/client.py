@@ -81,23 +81,16 @@ class Client:
             return list(_until(deadline, (_reply(connection) for _ in range(count))))
 
     def ask_strictly(self, *commands: bytes) -> list[Any]:
-        """Send commands in one piece; return their replies.
-
-        Raises:
-            TransportUnavailable: a reply is missing, or is an error.
-        """
+        """Send commands in one piece; return their replies, of which none is an error."""
         replies = self.ask(*commands)
         self.check(replies)
         return replies
 
     def check(self, replies: Sequence[Any]) -> None:
-        """Raise the first error among replies.
+        """Raise `TransportUnavailable` for the first error among replies.
 
         Every error of a server (out of memory, read-only, not allowed, a key of another type) is
         about the server, not about one message: the next message would meet it as well.
-
-        Raises:
-            TransportUnavailable: a reply is an error.
         """
         for reply in replies:
             if isinstance(reply, ResponseError):
@@ -105,7 +98,6 @@ class Client:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """Borrow a connection from the pool."""
         try:
             connection = self._pool.get_connection()
             try:

@@ -36,11 +36,7 @@ class Trimmer:
         self._trimmed: dict[str, float] = {}
 
     def note_acknowledged(self, streams: Iterable[str]) -> None:
-        """Count acknowledged entries, given as the stream of each, and trim the streams that are due.
-
-        Raises:
-            TransportUnavailable: the server cannot be reached.
-        """
+        """Count acknowledged entries, given as the stream of each, and trim the streams that are due."""
         self._acknowledged.update(streams)
         now = monotonic()
         due = [
