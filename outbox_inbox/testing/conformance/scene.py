@@ -70,6 +70,20 @@ def subscribe(*labels: str) -> None:
         receive(label)
 
 
+def publish_numbers(*numbers: int) -> None:
+    """Record numbers for subscribers that the transport knows, and relay them."""
+    subscribe()
+    record_numbers(*numbers)
+    relay()
+
+
+def check_all_after(last: int) -> None:
+    """Record the last number and deliver all: each subscriber has handled 1 to it, once, in order."""
+    record_numbers(last)
+    deliver_all()
+    assert heard() == heard(BYSTANDER) == list(range(1, last + 1))
+
+
 def deliver_all(*labels: str) -> None:
     """Move every message to its destination, whatever backs off; fail if one cannot be moved.
 
