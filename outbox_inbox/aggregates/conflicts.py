@@ -109,7 +109,6 @@ def _why_not_again(function: object, attempts: int) -> str:
 
 
 def _in_transaction() -> bool:
-    """Return whether this thread has an open transaction on any database."""
     return any(
         each.in_atomic_block or (each.connection is not None and not each.autocommit)
         for each in connections.all(initialized_only=True)

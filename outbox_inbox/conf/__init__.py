@@ -142,8 +142,7 @@ def settings() -> Settings:
 
 
 def _read_settings(section: Section) -> Settings:
-    default = _DEFAULT
-    transports = _read_transports(section.section("TRANSPORTS"))
+    default, transports = _DEFAULT, _read_transports(section.section("TRANSPORTS"))
     read = Settings(
         transports=transports,
         batch_size=section.integer("BATCH_SIZE", default.batch_size, 10_000),
@@ -208,9 +207,8 @@ def _read_transports(section: Section) -> Mapping[str, TransportSettings]:
 def _read_transport(section: Section, alias: str) -> TransportSettings:
     value = section.values[alias]
     if not isinstance(value, str | Mapping):
-        section.add_problem(
-            alias, 'a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS'
-        )
+        wanted = 'a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS'
+        section.add_problem(alias, wanted)
         return _LOCAL
     table = {"LOCATION": value} if isinstance(value, str) else value
     keys = ("BACKEND", "LOCATION", "OPTIONS")
@@ -230,15 +228,12 @@ def _backend_of(location: str, entry: Section) -> str:
     if separator and scheme in SCHEMES:
         return SCHEMES[scheme]
     # The message does not show the location: it may contain a password.
-    if separator:
-        known = suggestion(scheme, SCHEMES)
-        entry.problems.append(f"{entry.path} has the unknown URL scheme {scheme!r}{known}")
-    else:
+    problem = f"has the unknown URL scheme {scheme!r}{suggestion(scheme, SCHEMES)}"
+    if not separator:
         schemes = ", ".join(f"{name}://" for name in sorted(SCHEMES))
-        entry.problems.append(
-            f"{entry.path} has neither a URL nor a BACKEND; expected a URL ({schemes}) or "
-            "the dotted path of a class as BACKEND"
-        )
+        problem = f"has neither a URL nor a BACKEND; expected a URL ({schemes}) or "
+        problem += "the dotted path of a class as BACKEND"
+    entry.problems.append(f"{entry.path} {problem}")
     return _LOCAL.backend
 
 

@@ -43,7 +43,10 @@ def accept_message(context: Context, message: ReceivedMessage) -> Accepted | Non
     name, version = _contract_of(attributes["type"], source)
     if name not in context.subscribed:
         return None
-    data = _decoded_text(message.data)
+    try:
+        data = message.data.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(QuarantineReason.NOT_JSON, f"its payload is not UTF-8: {error}") from None
     _check_payload(context, name, version, data)
     return Accepted(source, received_row(context, source, (name, version), attributes, data))
 
@@ -90,13 +93,6 @@ def _contract_of(given: str, source: str) -> tuple[str, int]:
             f"the type {excerpt(given)} is not a contract of the source {source!r}",
         )
     return name, int(match["version"])
-
-
-def _decoded_text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise Refusal(QuarantineReason.NOT_JSON, f"its payload is not UTF-8: {error}") from None
 
 
 def _check_payload(context: Context, name: str, version: int, data: str) -> None:

@@ -37,7 +37,6 @@ class Refusal(Exception):
 
 
 def _malformed(detail: str) -> Refusal:
-    """Return the refusal of a message that is not a CloudEvent, or not one that can be stored."""
     return Refusal(QuarantineReason.MALFORMED, detail)
 
 
@@ -67,14 +66,7 @@ def received_row(
     attributes: Mapping[str, str],
     data: str,
 ) -> statements.ReceivedRow:
-    """Return a message as a row for the inbox.
-
-    Arguments:
-        context: the context that receives it.
-        source: label of the context that it is from.
-        contract: name and version of the contract.
-        attributes: checked by `check_attributes`.
-        data: the payload, as text that the contract can read.
+    """Return a message, whose attributes and payload were checked, as a row for the inbox.
 
     Raises:
         Refusal: an attribute has a value that cannot be read or stored.

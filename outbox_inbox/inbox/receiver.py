@@ -89,7 +89,6 @@ def _receive_partition(run: Run, call: MoverCall) -> None:
 
 
 def _receive_batch(run: Run, call: MoverCall) -> bool:
-    """Receive once; return whether there was anything."""
     context, source = run.context, transport(run.context.transport)
     with run.locked():
         messages = source.receive(context, call.batch_size())

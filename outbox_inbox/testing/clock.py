@@ -23,9 +23,6 @@ def advance(delta: timedelta) -> None:
 
     The clock does not move: every time in the future is moved nearer by ``delta``. Nothing else
     becomes older.
-
-    Arguments:
-        delta: the time that has passed.
     """
     for using in sorted({context.database for context in contexts()}):
         for model, name in _TIMES.items():

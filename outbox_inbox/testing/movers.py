@@ -85,12 +85,7 @@ def crashing() -> Iterator[None]:
 
 @contextmanager
 def striking(name: str, act: Callable[[], object], hit: int = 1) -> Iterator[None]:
-    """Call a function at one hit of a fault point in the block.
-
-    Arguments:
-        name: a point of `faults`.
-        act: called at the point, before the faults that are armed there.
-        hit: at which hit, from 1 (default).
+    """Call a function at one hit of a fault point in the block, before the faults armed there.
 
     Raises:
         PointNotReached: the point was hit less often.

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
 from unittest.mock import patch
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -19,15 +18,23 @@ from django.urls import reverse
 from outbox_inbox.models import OutboxMessage, Partition, Queue
 from outbox_inbox.operations import queue_stats
 from outbox_inbox.testing import DrainFailed, advance, drain
-from outbox_inbox.transports import transport
 from tests.shop.contracts import Sold
-from tests.support.movers import come_due, dispatch, picks, put, receive, relay, run_all, steps
+from tests.support.brokers import RabbitServer
+from tests.support.movers import (
+    come_due,
+    deliver,
+    dispatch,
+    picks,
+    put,
+    receive,
+    relay,
+    run_all,
+    steps,
+)
 
 pytestmark = pytest.mark.usefixtures("committed")
 
 DAY = timedelta(days=1)
-REDIS = pytest.param("redis", marks=pytest.mark.redis)
-RABBITMQ = pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)
 
 
 class Outage:
@@ -49,26 +56,22 @@ class Outage:
         come_due()
 
 
-@pytest.fixture(params=[REDIS, RABBITMQ])
-def outage(request, settings):
+@pytest.fixture
+def outage(used, settings):
     """The shop and the depot know each other; then the broker is down.
 
     Redis is killed; RabbitMQ is stopped within its node, since it takes so long to start.
     """
-    name, unique = request.param, uuid4().hex[:8]
-    redis = name == "redis"
-    server = request.getfixturevalue("redis_server" if redis else "rabbit_server")
-    options = {"PREFIX": unique} | ({} if redis else {"QUEUE_PREFIX": f"{unique}-inbox"})
     settings.OUTBOX_INBOX = {
-        "TRANSPORTS": {"default": {"LOCATION": server.url, "OPTIONS": options}},
+        "TRANSPORTS": {"default": used.entry},
         "BACKOFF": {"first": timedelta(minutes=1)},  # longer than a test takes
     }
     receive()
     put(*steps(Sold, 1))
     run_all()
     assert picks("watch") == [1]
-    yield Outage(server, server.kill if redis else server.pause)
-    transport.cache_clear()
+    server = used.server
+    return Outage(server, server.pause if isinstance(server, RabbitServer) else server.kill)
 
 
 def resting(queue):
@@ -239,8 +242,7 @@ def test_a_drain_of_a_test_does_not_call_that_quiet(outage):
 def test_what_was_published_before_is_handled_meanwhile(outage):
     """The inbox needs no broker."""
     outage.end()
-    put(*steps(Sold, [2]))
-    relay()
+    deliver(*steps(Sold, [2]))
     receive()
     outage.begin()
     dispatch("depot")

@@ -45,14 +45,8 @@ class Order:
 
 def orders(every=3, version=1, start=Order, fold=Order.apply):
     """Return a repository with snapshots."""
-    return Repository(
-        "shop",
-        start=start,
-        fold=fold,
-        stream="order-{}",
-        snapshot_every=every,
-        snapshot_version=version,
-    )
+    terms = {"snapshot_every": every, "snapshot_version": version}
+    return Repository("shop", start=start, fold=fold, stream="order-{}", **terms)
 
 
 ORDERS = orders()
@@ -65,10 +59,15 @@ def append(*events, key="a", repository=ORDERS):
         repository.load(key).append(*events)
 
 
+def append_each(number, **where):
+    """Append events one by one."""
+    for event in steps(Noted, number):
+        append(event, **where)
+
+
 def filled(number=5):
     """Append one by one, so that there is a snapshot; return it."""
-    for event in steps(Noted, number):
-        append(event)
+    append_each(number)
     return Snapshot.objects.get()
 
 
@@ -121,8 +120,7 @@ def test_a_snapshot_is_taken_when_so_many_events_were_folded():
 
 def test_without_the_option_there_is_none():
     """Snapshots are asked for."""
-    for event in steps(Noted, 8):
-        append(event, repository=PLAIN)
+    append_each(8, repository=PLAIN)
     assert not Snapshot.objects.exists()
 
 
@@ -144,8 +142,7 @@ def test_only_what_came_after_the_snapshot_is_read():
 def test_each_stream_has_its_own():
     """And one only."""
     for key in ("a", "b"):
-        for event in steps(Noted, 9):
-            append(event, key=key)
+        append_each(9, key=key)
     found = list(Snapshot.objects.order_by("stream").values_list("stream", "version"))
     assert found == [("order-a", 6), ("order-b", 6)]
 
@@ -175,8 +172,7 @@ def test_a_state_that_cannot_be_stored_is_refused_with_the_name_of_its_field():
     def spoil(order, event):
         order.total = float("nan")
 
-    for event in steps(Noted, 3):
-        append(event)
+    append_each(3)
     with pytest.raises(
         InvalidSnapshot, match="of Order cannot be stored: total: float where Decimal"
     ):
@@ -359,8 +355,7 @@ def test_an_older_event_need_not_be_readable_once_it_is_in_a_snapshot():
 def test_snapshots_can_be_deleted_at_any_time():
     """One, or all of a context; they are taken anew."""
     for key in ("a", "b"):
-        for event in steps(Noted, 4):
-            append(event, key=key)
+        append_each(4, key=key)
     assert forget_snapshots("shop", "order-a") == 1
     assert forget_snapshots("depot") == 0
     assert loads_as_from_scratch()

@@ -74,8 +74,7 @@ def payloads(*numbers):
 
 def test_local_moves_a_contract_in_one_transaction():
     """It is sent when it has arrived, and no sooner or later."""
-    put(*steps(Sold, 2))
-    relay()
+    deliver(*steps(Sold, 2))
     assert (states(), inbox()) == (["sent", "sent"], payloads(1, 2))
     dispatch("depot")
     assert picks("watch") == [1, 2]
@@ -144,8 +143,7 @@ def test_local_copies_a_contract_to_another_database(apart):
 
 def test_the_copy_has_all_that_the_original_has(apart):
     """Ids, causes, hops, key and time."""
-    put(*steps(Checked, 1), headers={"who": "ÿ"})
-    relay()
+    deliver(*steps(Checked, 1), headers={"who": "ÿ"})
     dispatch()
     relay()
     sent = OutboxMessage.objects.get(type="shop.sold")
@@ -207,12 +205,10 @@ def memory(settings):
 
 def test_memory_keeps_messages_until_they_are_acknowledged(memory):
     """They come again, oldest first, before anything new."""
-    put(*steps(Sold, 3))
-    relay()
+    deliver(*steps(Sold, 3))
     depot = get_context("depot")
     first = memory.receive(depot, 2)
-    put(*steps(Sold, [4]))
-    relay()
+    deliver(*steps(Sold, [4]))
     assert list(memory.receive(depot, 2)) == list(first)
     memory.acknowledge(depot, first)
     assert [each.data.decode() for each in memory.receive(depot, 10)] == payloads(3, 4)
@@ -220,8 +216,7 @@ def test_memory_keeps_messages_until_they_are_acknowledged(memory):
 
 def test_memory_gives_each_subscriber_everything(memory):
     """What one has acknowledged is still there for the other."""
-    put(*steps(Sold, 2))
-    relay()
+    deliver(*steps(Sold, 2))
     depot = get_context("depot")
     memory.acknowledge(depot, memory.receive(depot, 10))
     assert memory.receive(depot, 10) == []
@@ -230,16 +225,14 @@ def test_memory_gives_each_subscriber_everything(memory):
 
 def test_memory_gives_nobody_what_they_do_not_listen_to(memory):
     """A context gets nothing of its own, and nothing of those it has no contract with."""
-    put(*steps(Sold, 2))
-    relay()
+    deliver(*steps(Sold, 2))
     shop = get_context("shop")
     assert (memory.has_messages(shop), memory.receive(shop, 10)) == (False, [])
 
 
 def test_an_acknowledgement_that_comes_late_takes_nothing_back(memory):
     """Acknowledging less than before changes nothing."""
-    put(*steps(Sold, 3))
-    relay()
+    deliver(*steps(Sold, 3))
     depot = get_context("depot")
     first, everything = memory.receive(depot, 1), memory.receive(depot, 3)
     memory.acknowledge(depot, everything)
@@ -317,8 +310,7 @@ def test_each_context_may_have_its_own_transport(settings):
         "CONTEXTS": {"shop": {"transport": "bus"}},
     }
     wire.confirmed.clear()
-    put(*steps(Sold, 1))
-    relay()
+    deliver(*steps(Sold, 1))
     assert (len(wire.confirmed), inbox()) == (1, [])
 
 

@@ -17,6 +17,8 @@ from amqp import NotFound
 from amqp.basic_message import Message
 from amqp.serialization import dumps
 
+from outbox_inbox.transports import transport
+
 PATIENCE = 20  # seconds
 
 
@@ -214,3 +216,13 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
     finally:
         took = time.monotonic() - began
         assert took < seconds, f"it took {took:.1f} s"
+
+
+def bodies(messages):
+    """Return the numbers in messages that were received, in order."""
+    return [int(each.data.split(b":")[1].split(b",")[0]) for each in messages]
+
+
+def received(depot, limit):
+    """Receive once."""
+    return transport("default").receive(depot, limit)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.transports import OutgoingMessage, Published, ReceivedMessage, Transport
+from outbox_inbox.transports.base import Refusals
 from outbox_inbox.transports.local import LocalTransport
 
 from .script import play
@@ -56,18 +57,13 @@ def refusing(
     """Return a part for ``publish``: refuse some messages, and leave out who follows them."""
 
     def publish(messages: Sequence[OutgoingMessage]) -> Published:
-        refused: dict[int, MessageRefused] = {}
-        keys: set[str | None] = set()
-        sent: list[int] = []
+        refusals, sent = Refusals(), []
         for message in messages:
-            if message.key is not None and message.key in keys:
-                continue
-            if unwanted(message):
-                refused[message.row] = MessageRefused("not this one")
-                keys.add(message.key)
-            else:
+            if unwanted(message) and not refusals.blocks(message):
+                refusals.add(message, MessageRefused("not this one"))
+            elif not refusals.blocks(message):
                 sent.append(message.row)
-        return Published(sent=sent, refused=refused)
+        return Published(sent=sent, refused=refusals.by_row)
 
     return publish
 

@@ -19,12 +19,8 @@ from outbox_inbox.queues.statements.dialects import gave_way
 def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]:
     """Open a transaction, take its deliveries, and commit what the body does with them.
 
-    An error of an on_commit hook comes after the commit: it is announced, and the attempt has
-    succeeded.
-
-    Arguments:
-        row: the delivery with which an error of a hook is announced.
-        take: takes the partition lock; raises `Lost` when the deliveries are not to be handled.
+    An error of an on_commit hook comes after the commit: it is announced with ``row``, and the
+    attempt has succeeded. ``take`` takes the partition lock, or raises `Lost`.
 
     Raises:
         Lost: nothing happened, and no delivery is to blame.
@@ -60,11 +56,7 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
 
 
 def mark_done(run: Run, rows: Sequence[ReadyRow]) -> None:
-    """Mark deliveries as done in the transaction of their effects.
-
-    Raises:
-        Lost: one of them is not ready any more.
-    """
+    """Mark deliveries as done in the transaction of their effects; `Lost` if one is not ready."""
     if rows:
         with run.giving_way():
             # An operator has discarded one since it was read: a commit would apply its effects.

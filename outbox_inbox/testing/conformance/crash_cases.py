@@ -120,13 +120,7 @@ class CrashCases(Adapter):
         self.storm(0, restarts=2)
 
     def storm(self, seed: int, *, messages: int = 30, restarts: int = 0) -> None:
-        """Record, and let random movers die at random points; then check what arrived.
-
-        Arguments:
-            seed: of the random choices.
-            messages: how many are recorded, over three keys; one mover runs after each.
-            restarts: how often the server is restarted meanwhile.
-        """
+        """Record over three keys, and let a random mover die at a random point after each message."""
         chance = random.Random(seed)  # noqa: S311  not for secrets
         said = dict.fromkeys("abc", 0)
         restarting = set(chance.sample(range(messages), restarts))
@@ -147,7 +141,6 @@ class CrashCases(Adapter):
                     assert scene.inbox(label, topic) == list(range(1, last + 1)), f"seed {seed}"
 
     def _crash_one_mover(self, chance: random.Random) -> None:
-        """Run one random mover, which dies if it reaches a random point."""
         labels = () if scene.wire().writes_inboxes else SUBSCRIBERS
         mover = chance.choice((None, *labels))
         points = RECEIVING + STORED if mover else BEFORE_PUBLISHING + AFTER_PUBLISHING

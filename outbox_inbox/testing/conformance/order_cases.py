@@ -137,6 +137,5 @@ class OrderCases(Adapter):
         return total
 
     def _rows(self, model: type, label: str, **which: str) -> list[dict[str, object]]:
-        """Return the fields that must be equal of a context's rows, by message id."""
         rows = model.objects.using(get_context(label).database)  # type: ignore[attr-defined]
         return list(rows.filter(context=label, **which).order_by("message_id").values(*SAME))

@@ -99,7 +99,6 @@ def deliver_all(*labels: str) -> None:
 
 
 def _take_turns(labels: Iterable[str]) -> tuple[Outcome, str]:
-    """Run each mover once; return what they did, and why a transport could not be reached."""
     outcome = relay() + movers.dispatch(PUBLISHER)
     unreachable = outage(Queue.OUTBOX, PUBLISHER)
     for label in labels:
@@ -187,9 +186,6 @@ def crashing(point: str, die: Callable[[], object] = lambda: None) -> Iterator[N
     """Let the process die when it first reaches a fault point, after a call of ``die``.
 
     Nothing is cleaned up except by the database, which rolls back.
-
-    Raises:
-        PointNotReached: it did not get there.
     """
 
     def strike() -> None:

@@ -25,10 +25,9 @@ except ImportError as error:
     ) from error
 
 from . import health
-from .backlog import Backlog
 from .options import read_options
 from .publisher import Publisher
-from .queue_reader import QueueReader
+from .queue_reader import Backlog, QueueReader
 from .reconnector import Reconnector
 from .topology import Topology
 

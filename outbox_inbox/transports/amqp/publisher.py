@@ -59,8 +59,6 @@ class Publisher:
 
 @dataclass(slots=True)
 class _Batch:
-    """One call of `publish`."""
-
     _session: "Session"
     _source: Context
     _exchange: str
@@ -163,20 +161,13 @@ def _unroutable(kind: str, reason: str) -> MessageRefused:
 
 
 class Confirmations:
-    """The answers of the server to the messages that were published on a channel.
-
-    Attributes:
-        published: how many were published; the number of the last one.
-        open: numbers of the messages that are not confirmed yet, in order.
-        returned: message id -> why the server returned the message.
-        nacked: the server could not store a message.
-    """
+    """The answers of the server to the messages that were published on a channel."""
 
     def __init__(self) -> None:
-        self.published = 0
-        self.open: dict[int, None] = {}
-        self.returned: dict[str, str] = {}
-        self.nacked = False
+        self.published = 0  # how many were, and the number of the last one
+        self.open: dict[int, None] = {}  # numbers of the messages without an answer, in order
+        self.returned: dict[str, str] = {}  # message id -> why the server returned the message
+        self.nacked = False  # the server could not store a message
 
     def enable(self, channel: QuietChannel) -> None:
         """Ask the server for confirmations on a channel, and collect them."""
@@ -209,18 +200,14 @@ class Confirmations:
 
 
 class Session:
-    """A channel with confirmations, and the exchanges and routes that are known to exist.
-
-    Attributes:
-        routed: types of which a message has reached a queue.
-    """
+    """A channel with confirmations, and the exchanges and routes that are known to exist."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.channel = connection.open_channel()
         self.confirmations = Confirmations()
         self.confirmations.enable(self.channel)
-        self.routed: set[str] = set()
+        self.routed: set[str] = set()  # types of which a message has reached a queue
         self._declared: set[str] = set()
 
     def declare_source(self, topology: Topology, source: Context) -> None:

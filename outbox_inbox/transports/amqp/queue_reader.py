@@ -1,10 +1,10 @@
-"""Receives from the queue of one context, for as long as it is attached."""
+"""Receives from the queue of one context, and counts the messages that wait in queues."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from math import inf
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, cast
 
 from amqp.basic_message import Message
@@ -26,6 +26,7 @@ that were returned before. Only a reader that may take at least as many as the o
 them, and so leaves them in order if it crashes as well.
 """
 
+_PAUSE: Final = 0.1  # seconds between two polls
 _GRACE: Final = 0.5
 """Seconds to wait for a message that is known to be in the queue.
 
@@ -146,3 +147,39 @@ class QueueReader:
             if found is None or not found[1]:
                 break
         channel.close()
+
+
+class Backlog:
+    """Counts the messages in queues, over a connection that no other thread uses at the same time."""
+
+    def __init__(self, reconnector: Reconnector, topology: Topology) -> None:
+        self._reconnector = reconnector
+        self._topology = topology
+        self._channel: QuietChannel | None = None
+        self._connection: Connection | None = None
+        self._counts: dict[str, int] = {}
+
+    def count_messages(self, context: Context) -> int | None:
+        """Return how many messages wait for a context, in one round trip; None: no such queue."""
+        with self._reconnector.connection() as connection:
+            if self._channel is None or self._connection is not connection:
+                self._channel, self._connection = connection.open_channel(), connection
+            found = self._topology.queue_counts(self._channel, context)
+        return None if found is None else found[0]
+
+    def wait_for_change(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """Poll until a queue has changed and is not empty; False if none has in time."""
+        end = monotonic() + seconds
+        while not any(self._has_changed(each) for each in contexts):
+            left = end - monotonic()
+            if left <= 0:
+                return False
+            sleep(min(left, _PAUSE))
+        return True
+
+    def _has_changed(self, context: Context) -> bool:
+        # Messages of a paused partition stay in the queue; they must not keep the process busy.
+        found = self.count_messages(context) or 0
+        before = self._counts.get(context.label, 0)
+        self._counts[context.label] = found
+        return found not in (0, before)

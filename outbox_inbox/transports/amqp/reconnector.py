@@ -29,8 +29,7 @@ _FAILURES: Final = (OSError, AMQPError)
 class Reconnector:
     """One connection of this process, opened at the first use and again after it was lost.
 
-    Arguments:
-        purpose: what the connection is for; RabbitMQ's management pages show it.
+    RabbitMQ's management pages show its purpose.
     """
 
     def __init__(self, options: Options, purpose: str) -> None:

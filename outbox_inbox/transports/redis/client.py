@@ -45,14 +45,8 @@ class Client:
     """Sends commands to one server and returns the replies.
 
     Each process and thread that uses it at the same time gets a connection of its own, which is
-    opened at the first use.
-
-    Arguments:
-        location: a URL as redis-py reads it. Its time-outs apply; what it says about retries,
-            protocol and decoding is ignored.
-
-    Raises:
-        SettingsError: the URL cannot be read.
+    opened at the first use. The time-outs in the URL apply; what it says about retries, protocol and
+    decoding is ignored.
     """
 
     def __init__(self, location: str) -> None:
@@ -63,7 +57,6 @@ class Client:
         """Send commands in one piece; return for each its reply or its `ResponseError`.
 
         Arguments:
-            commands: as `command` makes them.
             wait: seconds that the first reply may take longer, for a command that blocks.
 
         Raises:
@@ -115,7 +108,6 @@ class Client:
 
 
 def _pool(location: str, timeout: float) -> tuple[Any, str]:
-    """Return the connection pool of a URL, and the address of the server for error messages."""
     try:
         options = {
             "socket_timeout": timeout,

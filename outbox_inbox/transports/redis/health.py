@@ -74,7 +74,6 @@ def _server_problems(info: Mapping[str, str], save: Any, *, clustered: bool) -> 
 
 
 def _used_streams(streams: StreamNames, users: Sequence[Context]) -> list[str]:
-    """Return the streams that these contexts write to or read from."""
     for user in users:
         streams.discover_streams(user)
     read = [name for user in users for name in streams.known(user)]

@@ -21,9 +21,6 @@ class Trimmer:
 
     Entries are deleted by whole nodes of the stream (``~``), at most ten thousand at a time, so that
     the server is not kept from other work.
-
-    Arguments:
-        users: returns the contexts of this project that use the transport.
     """
 
     def __init__(
