@@ -142,12 +142,18 @@ def settings() -> Settings:
 
 
 def _read_settings(section: Section) -> Settings:
-    default, transports = _DEFAULT, _read_transports(section.section("TRANSPORTS"))
+    default, entries = _DEFAULT, section.section("TRANSPORTS")
+    found = {alias: _read_transport(entries, alias) for alias in entries.names()}
+    transports = MappingProxyType({**default.transports, **found})
+    partitions = section.section("PARTITIONS", ("outbox", "inbox"))
     read = Settings(
         transports=transports,
         batch_size=section.integer("BATCH_SIZE", default.batch_size, 10_000),
         batch_time=section.duration("BATCH_TIME", default.batch_time, _HOUR),
-        partitions=_read_partitions(section.section("PARTITIONS", ("outbox", "inbox"))),
+        partitions=Partitions(
+            outbox=partitions.integer("outbox", default.partitions.outbox, 1_024),
+            inbox=partitions.integer("inbox", default.partitions.inbox, 1_024),
+        ),
         max_attempts=section.integer("MAX_ATTEMPTS", default.max_attempts, 10_000),
         backoff=_read_backoff(section.section("BACKOFF", _BACKOFF_KEYS)),
         publish_timeout=section.duration("PUBLISH_TIMEOUT", default.publish_timeout, _HOUR),
@@ -178,13 +184,6 @@ def _check_durations(section: Section, read: Settings) -> None:
         )
 
 
-def _read_partitions(section: Section) -> Partitions:
-    return Partitions(
-        outbox=section.integer("outbox", _DEFAULT.partitions.outbox, 1_024),
-        inbox=section.integer("inbox", _DEFAULT.partitions.inbox, 1_024),
-    )
-
-
 def _read_backoff(section: Section) -> Backoff:
     default = _DEFAULT.backoff
     first = section.duration("first", default.first, _CENTURY)
@@ -197,11 +196,6 @@ def _read_backoff(section: Section) -> Backoff:
         maximum=max(first, maximum),
         jitter=section.number("jitter", default.jitter, 0, 1),
     )
-
-
-def _read_transports(section: Section) -> Mapping[str, TransportSettings]:
-    found = {alias: _read_transport(section, alias) for alias in section.names()}
-    return MappingProxyType({**_DEFAULT.transports, **found})
 
 
 def _read_transport(section: Section, alias: str) -> TransportSettings:
@@ -240,21 +234,17 @@ def _backend_of(location: str, entry: Section) -> str:
 def _read_contexts(
     section: Section, transports: Mapping[str, TransportSettings]
 ) -> Mapping[str, ContextSettings]:
-    keys = [each.name for each in fields(ContextSettings)]
-    entries = {label: section.section(label, keys) for label in section.names()}
-    return MappingProxyType(
-        {label: _read_context(entry, transports) for label, entry in entries.items()}
-    )
-
-
-def _read_context(entry: Section, transports: Mapping[str, TransportSettings]) -> ContextSettings:
-    return ContextSettings(
-        database=entry.choice("database", tuple(connections)),
-        transport=entry.choice("transport", tuple(transports)),
-        source=cast(Source | None, entry.choice("source", get_args(Source))),
-        signing=read_signing(entry.section("signing", ("keys", "sign_with"), secret=True)),
-        verifying=read_verifying(entry.section("verifying", secret=True)),
-    )
+    keys, found = [each.name for each in fields(ContextSettings)], {}
+    for label in section.names():
+        entry = section.section(label, keys)
+        found[label] = ContextSettings(
+            database=entry.choice("database", tuple(connections)),
+            transport=entry.choice("transport", tuple(transports)),
+            source=cast(Source | None, entry.choice("source", get_args(Source))),
+            signing=read_signing(entry.section("signing", ("keys", "sign_with"), secret=True)),
+            verifying=read_verifying(entry.section("verifying", secret=True)),
+        )
+    return MappingProxyType(found)
 
 
 def _clear_settings(*, setting: str, **_: object) -> None:

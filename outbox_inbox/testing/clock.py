@@ -26,14 +26,10 @@ def advance(delta: timedelta) -> None:
     """
     for using in sorted({context.database for context in contexts()}):
         for model, name in _TIMES.items():
-            _move_times(model, name, using, delta)
-
-
-def _move_times(model: type[Model], name: str, using: str, delta: timedelta) -> None:
-    rows = model._default_manager.using(using)
-    # Not as an expression: SQLite would store the result in another format than Django's.
-    for pk, time in list(rows.filter(**{f"{name}__isnull": False}).values_list("pk", name)):
-        rows.filter(pk=pk).update(**{name: time - delta})
+            rows = model._default_manager.using(using)
+            # Not as an expression: SQLite would store the result in another format than Django's.
+            for pk, time in list(rows.filter(**{f"{name}__isnull": False}).values_list("pk", name)):
+                rows.filter(pk=pk).update(**{name: time - delta})
 
 
 def advance_to_next(until: datetime) -> bool:

@@ -72,14 +72,17 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
 
 
 def _drain_once(*, raise_errors: bool) -> Outcome:
-    seen = _last_attempts()
+    # The newest failed attempt of each database: older ones are not reported again.
+    rows = DeliveryAttempt.objects.order_by("-pk").values_list("pk", flat=True)
+    seen = {each.database: rows.using(each.database).first() or 0 for each in contexts()}
     total = Outcome()
     for step in mover_turns(contexts(), patience=_PATIENCE):
         total += step.outcome
         if raise_errors:
             _check_turn(step, seen)
-    if raise_errors:
-        _check_quiet()
+    left = [text for stats in queue_stats() for text in _leftovers(stats)] if raise_errors else []
+    if left:
+        raise DrainFailed("messages are left in the queues", left)
     return total
 
 
@@ -94,12 +97,6 @@ def _check_turn(step: MoverTurn, seen: dict[str, int]) -> None:
     if step.outcome.failed or step.outcome.dead:
         failures = list(_message_failures(step.context, seen[step.context.database]))
         raise DrainFailed(f"{len(failures)} failed in {step.context.label!r}", failures)
-
-
-def _check_quiet() -> None:
-    left = [text for stats in queue_stats() for text in _leftovers(stats)]
-    if left:
-        raise DrainFailed("messages are left in the queues", left)
 
 
 def _leftovers(stats: QueueStats) -> Iterator[str]:
@@ -121,12 +118,6 @@ def _projection_failures(context: Context) -> Iterator[str]:
     rows = Checkpoint.objects.using(context.database).filter(context=context.label, failures__gt=0)
     for row in rows.order_by("subscription"):
         yield f"{row.subscription}, to be retried: {row.error}"
-
-
-def _last_attempts() -> dict[str, int]:
-    """Return the newest failed attempt of each database, so that older ones are not reported again."""
-    rows = DeliveryAttempt.objects.order_by("-pk").values_list("pk", flat=True)
-    return {each.database: rows.using(each.database).first() or 0 for each in contexts()}
 
 
 def _message_failures(context: Context, seen: int) -> Iterator[str]:

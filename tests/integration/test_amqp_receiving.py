@@ -13,13 +13,10 @@ from outbox_inbox.transports.wire import attributes_of
 from tests.depot.contracts import Sold as SeenSold
 from tests.shop.contracts import Sold, Whispered
 from tests.support.movers import (
-    crash,
-    crashing,
     deliver,
     eventually,
     receive,
     steps,
-    striking,
 )
 from tests.support.outgoing import numbers, outgoing, publish, publish_numbers
 from tests.support.rabbit import Wire, bodies, received
@@ -28,30 +25,6 @@ pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("committed")]
 
 
 QUEUE_TYPES = ("quorum", "classic")
-
-
-@pytest.mark.parametrize("point", ["receive.after_read", "receive.after_insert"])
-def test_after_a_crash_before_the_commit_messages_come_again_and_first(rabbit, point):
-    """Rule O4: nothing was stored, and nothing acknowledged."""
-    deliver(*steps(Sold, 3))
-    with crashing(), striking(point, crash):
-        receive(limit=2)
-    assert numbers() == []
-    deliver(*steps(Sold, [4]))
-    receive()
-    assert numbers() == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("point", ["receive.after_commit", "receive.after_ack"])
-def test_after_a_crash_after_the_commit_nothing_is_stored_twice(rabbit, point):
-    """What was not acknowledged comes again, and is known."""
-    deliver(*steps(Sold, 3))
-    with crashing(), striking(point, crash):
-        receive()
-    deliver(*steps(Sold, [4]))
-    receive()
-    assert numbers() == [1, 2, 3, 4]
-    assert rabbit.ready() == 0
 
 
 @pytest.mark.parametrize("kind", QUEUE_TYPES)
@@ -83,17 +56,6 @@ def drained(depot):
             transport("default").acknowledge(depot, more)
             found += bodies(more)
     return found
-
-
-def test_what_was_handed_out_comes_again_before_anything_new(rabbit):
-    """To the same receiver as well, as long as it has not acknowledged it."""
-    depot = get_context("depot")
-    publish_numbers(1, 5)
-    with transport("default").attached(depot):
-        assert bodies(received(depot, 2)) == [1, 2]
-        assert bodies(received(depot, 3)) == [1, 2, 3]
-    with transport("default").attached(depot):
-        assert bodies(received(depot, 4)) == [1, 2, 3, 4]
 
 
 def test_receiving_from_nothing_returns_at_once(rabbit):

@@ -120,15 +120,6 @@ def test_two_subscribers_get_a_copy_each(rabbit, settings, monkeypatch):
     assert InboxMessage.objects.filter(context="shop").count() == 3
 
 
-def test_many_keys_keep_their_order_over_many_batches(rabbit):
-    """As they were recorded, so they are received."""
-    for number in range(1, 1202, 100):
-        put(*[Sold(order=f"o{each % 7}", number=each) for each in range(number, number + 100)])
-    assert relay().done == 1300
-    assert receive().done == 1300
-    assert numbers() == list(range(1, 1301))
-
-
 # Nobody gets it
 
 

@@ -37,7 +37,7 @@ def test_a_deleted_stream_is_made_again(bus, redis, stream, lost):
     """Redis came back empty, or somebody deleted it: what comes next arrives, and it is told."""
     depot = get_context("depot")
     publish(outgoing(1))
-    assert read(bus, depot) == [1]
+    assert read(bus) == [1]
     with bus.attached(depot):
         redis.delete(stream)
         assert bus.receive(depot, 10) == []
@@ -207,7 +207,7 @@ def test_nobody_there_is_an_outage(configure_redis):
     for ask in (
         lambda: publish(outgoing(1)),
         lambda: bus.has_messages(depot),
-        lambda: read(bus, depot),
+        lambda: read(bus),
         lambda: bus.wait_for_messages([depot], 1),
         lambda: list(bus.problems()),
     ):

@@ -69,18 +69,13 @@ def bus_of(configure, running, client):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that is its own authority, as (certificate, key)."""
-    return self_signed(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
-
-
-@pytest.fixture(scope="module")
-def encrypted(certificate):
+def encrypted(tmp_path_factory):
     """A server with TLS, as (its URL without options, its authority)."""
     port = free_port()
-    files = {"tls_cert_file": str(certificate[0]), "tls_key_file": str(certificate[1])}
+    certificate, key = self_signed(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
+    files = {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
     with RedisServer(tls_port=str(port), tls_auth_clients="no", **files):
-        yield f"rediss://127.0.0.1:{port}/0", certificate[0]
+        yield f"rediss://127.0.0.1:{port}/0", certificate
 
 
 def outage():

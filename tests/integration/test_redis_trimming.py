@@ -26,54 +26,52 @@ def clock(monkeypatch):
 
 def test_what_every_group_has_read_is_deleted(bus, redis, stream, clock):
     """As soon as it was acknowledged, but not with every acknowledgement."""
-    depot = get_context("depot")
     publish_numbers(1, 250)
-    read(bus, depot, 250)
+    read(bus, 250)
     assert redis.xlen(stream) <= 100
     publish_numbers(251, 500)
-    read(bus, depot, 240)
+    read(bus, 240)
     assert redis.xlen(stream) > 250
     clock.now += 2
-    read(bus, depot)
+    read(bus)
     assert redis.xlen(stream) <= 100
 
 
 def test_many_acknowledgements_trim_at_once(bus, redis, stream, clock, monkeypatch):
     """A stream under load does not grow until the clock says so."""
     monkeypatch.setattr(trimmer, "MANY", 200)
-    depot = get_context("depot")
     for first in range(1, 1001, 250):
         publish_numbers(first, first + 249)
-        read(bus, depot, 250)
+        read(bus, 250)
     assert redis.xlen(stream) <= 100
 
 
 def test_nothing_is_deleted_that_a_group_has_not_read(bus, redis, stream, clock):
     """However far it is behind, and however often others acknowledge."""
-    depot, slow = get_context("depot"), replace(get_context("depot"), label="slow")
+    slow = replace(get_context("depot"), label="slow")
     with bus.attached(slow):
         pass
     publish_numbers(1, 300)
-    read(bus, depot, 300)
+    read(bus, 300)
     assert redis.xlen(stream) == 300
-    assert read(bus, slow, 120) == list(range(1, 121))
+    assert read(bus, 120, slow) == list(range(1, 121))
     clock.now += 2
     publish(outgoing(301))
-    read(bus, depot)
+    read(bus)
     assert redis.xlen(stream) < 300
-    assert read(bus, slow, 300) == list(range(121, 302))
+    assert read(bus, 300, slow) == list(range(121, 302))
 
 
 def test_nothing_is_deleted_that_is_pending(bus, redis, stream, clock):
     """A receiver that crashed gets it again, though others have read on."""
-    depot, crashed = get_context("depot"), replace(get_context("depot"), label="crashed")
+    crashed = replace(get_context("depot"), label="crashed")
     publish_numbers(1, 300)
     with bus.attached(crashed):
         bus.receive(crashed, 300)
-    read(bus, depot, 300)
+    read(bus, 300)
     assert redis.xlen(stream) == 300
     clock.now += 2
-    assert read(bus, crashed, 300) == list(range(1, 301))
+    assert read(bus, 300, crashed) == list(range(1, 301))
     assert redis.xlen(stream) <= 100
 
 
@@ -84,9 +82,9 @@ def test_nothing_is_deleted_that_a_context_of_the_project_has_yet_to_read(
     monkeypatch.setattr(apps.get_app_config("shop"), "subscribes", (Sold,))
     shop = get_context("shop")
     publish_numbers(1, 300)
-    read(bus, get_context("depot"), 300)
+    read(bus, 300)
     assert redis.xlen(stream) == 300
-    assert read(bus, shop, 300) == list(range(1, 301))
+    assert read(bus, 300, shop) == list(range(1, 301))
     bus._trimmer.trim_streams([stream])
     assert redis.xlen(stream) <= 100
 

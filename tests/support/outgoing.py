@@ -45,8 +45,9 @@ def numbers() -> list[int]:
     return [int(each[10 : each.index(",")]) for each in rows.values_list("payload", flat=True)]
 
 
-def read(bus: Transport, context: Context, limit: int = 100) -> list[int]:
-    """Receive and acknowledge as a context, without its inbox; return the ids."""
+def read(bus: Transport, limit: int = 100, context: Context | None = None) -> list[int]:
+    """Receive and acknowledge as a context, the depot by default, without its inbox; return the ids."""
+    context = context or get_context("depot")
     with bus.attached(context):
         found = bus.receive(context, limit)
         if found:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import kombu
-from amqp import NotFound
 from amqp.basic_message import Message
 from amqp.serialization import dumps
 
@@ -58,14 +57,6 @@ class Broker:
     def ready(self, label: str = "depot") -> int:
         """Return how many messages wait in a queue."""
         return int(self.channel.queue_declare(self.queue(label), passive=True).message_count)
-
-    def has(self, queue: str) -> bool:
-        """Tell whether there is a queue."""
-        try:
-            self.channel.queue_declare(queue, passive=True)
-        except NotFound:
-            return False
-        return True
 
     def unbind(self, pattern: str = "shop.sold.*") -> None:
         """Take a binding away from the depot's queue."""

@@ -73,13 +73,6 @@ class Server(ABC):
             _end(process)
         self._processes.clear()
 
-    def stop(self) -> None:
-        """Ask it to end in an orderly way (SIGTERM), and wait until it is gone."""
-        if self.running:
-            self._processes[-1].send_signal(signal.SIGTERM)
-            self._processes[-1].wait(self.patience)
-        self.kill()
-
     def restart(self) -> None:
         """Kill it, and start it with what it had kept."""
         self.kill()

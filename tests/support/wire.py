@@ -26,18 +26,15 @@ class Wire(Transport):
     """
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`; the part returns what became of the batch, or raises."""
         published: Published = play("publish", messages, otherwise=_take_all(messages))
         confirmed.extend(message for message in messages if message.row in published.sent)
         return published
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """See `Transport.receive`."""
         found: Sequence[ReceivedMessage] = play("receive", context, limit, otherwise=())
         return found
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
-        """See `Transport.acknowledge`."""
         play("acknowledge", context, messages)
 
 
@@ -47,7 +44,6 @@ class Waiting(Wire):
     can_wait = True
 
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
-        """See `Transport.wait_for_messages`."""
         return bool(play("wait", contexts, seconds))
 
 
@@ -75,7 +71,6 @@ class Shaky(LocalTransport):
     """
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`."""
         verdict: Published = play("shake", messages, otherwise=None) or _take_all(messages)
         taken = [message for message in messages if message.row in verdict.sent]
         sent = super().publish(source, taken).sent if taken else ()

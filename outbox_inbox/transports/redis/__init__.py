@@ -64,7 +64,11 @@ class RedisTransport(Transport):
         """
         accepted, refused = self._split_by_size(messages)
         if accepted:
-            self._append_entries(source, accepted)
+            pieces = chain([_MULTI], self._pieces(source, accepted), [_EXEC])
+            *queued, appended = self._client.ask_in_pieces(pieces, len(accepted) + 2)
+            self._client.check(queued)
+            self._client.check([appended])
+            self._client.check(appended)
         return Published(sent=[message.row for message in accepted], refused=refused)
 
     def has_messages(self, context: Context) -> bool:
@@ -129,14 +133,6 @@ class RedisTransport(Transport):
         after = id_text(group.delivered)
         (found,) = self._client.ask_strictly(command("XREAD", "COUNT", 1, "STREAMS", stream, after))
         return bool(found)
-
-    def _append_entries(self, source: Context, messages: Sequence[OutgoingMessage]) -> None:
-        """Append all messages to their streams, or none."""
-        pieces = chain([_MULTI], self._pieces(source, messages), [_EXEC])
-        *queued, appended = self._client.ask_in_pieces(pieces, len(messages) + 2)
-        self._client.check(queued)
-        self._client.check([appended])
-        self._client.check(appended)
 
     def _pieces(self, source: Context, messages: Sequence[OutgoingMessage]) -> Iterator[bytes]:
         """Yield the commands in pieces, so that the server works on one while the next is made."""

@@ -25,7 +25,8 @@ def problems(
         )
     reply, save = client.ask(command("INFO"), command("CONFIG", "GET", "save"))
     client.check([reply])
-    info = _info(reply)
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    info = {name: value for name, _, value in lines if value}
     clustered = info.get("cluster_enabled") == "1"
     for problem in (_version_problem(info), *_server_problems(info, save, clustered=clustered)):
         if problem is not None:
@@ -35,11 +36,6 @@ def problems(
     names = _used_streams(streams, users)
     yield from _trimming_problems(client, names)
     yield from _lagging_groups(client, names, options.max_age)
-
-
-def _info(reply: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
-    return {name: value for name, _, value in lines if value}
 
 
 def _version_problem(info: Mapping[str, str]) -> str | None:

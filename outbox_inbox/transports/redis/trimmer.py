@@ -49,10 +49,11 @@ class Trimmer:
 
     def trim_streams(self, streams: Iterable[str]) -> None:
         """Trim streams up to the first entry that a group still needs."""
-        expected = self._expected_groups()
+        expected, names = self._expected_groups(), list(streams)
+        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
         commands = [
             command("XTRIM", stream, "MINID", "~", id_text(first))
-            for stream, groups in self._groups(streams).items()
+            for stream, groups in zip(names, map(groups_of, replies), strict=True)
             # A context of this project without a group has received nothing yet: every entry is
             # for it as well, and trimming would lose its messages.
             if {group.label for group in groups} >= expected.get(stream, set())
@@ -68,11 +69,6 @@ class Trimmer:
             for stream in self._streams.known(user):
                 expected.setdefault(stream, set()).add(user.label)
         return expected
-
-    def _groups(self, streams: Iterable[str]) -> dict[str, list[Group]]:
-        names = list(streams)
-        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
-        return {name: groups_of(reply) for name, reply in zip(names, replies, strict=True)}
 
     def _first_needed(self, stream: str, groups: Sequence[Group]) -> list[Id]:
         """Return an id before which every group has read everything; empty if it is unknown.
