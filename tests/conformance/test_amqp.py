@@ -59,7 +59,7 @@ class TestAmqp(Brokered):
         return self.broker.losing(HEADER)
 
     def losing_acknowledgements(self):
-        """End the connection when an acknowledgement has arrived; nobody answers to one."""
+        """End the connection when an acknowledgement has arrived: the server sends no answer to one."""
         return self.broker.losing(BASIC_ACK)
 
     @pytest.mark.usefixtures("patient")

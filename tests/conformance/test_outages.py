@@ -41,7 +41,7 @@ class Outage:
     """A broker that all contexts use, and that is down.
 
     Attributes:
-        why: a part of every error that tells of it.
+        why: a part of every error that it causes.
     """
 
     def __init__(self, server, stop):
@@ -183,9 +183,11 @@ def test_queue_stats_says_that_both_sides_rest_and_why(outage):
     assert "shop outbox: partition 0 is backing off until" in text
     assert "depot intake: partition 0 is backing off until" in text
     assert text.count(outage.why) >= 2
-    told = json.loads(output("queue_stats", "--format", "json"))["contexts"]
-    (outbox,) = told["shop"]["outbox"]["partitions"]
-    (intake,) = [each for each in told["depot"]["inbox"]["partitions"] if each["queue"] == "intake"]
+    shown = json.loads(output("queue_stats", "--format", "json"))["contexts"]
+    (outbox,) = shown["shop"]["outbox"]["partitions"]
+    (intake,) = [
+        each for each in shown["depot"]["inbox"]["partitions"] if each["queue"] == "intake"
+    ]
     for each in (outbox, intake):
         assert each["state"] == "backing off"
         assert outage.why in each["reason"]
@@ -213,7 +215,7 @@ def test_the_admin_says_that_both_sides_rest_and_why(outage):
 
 
 def test_the_commands_say_so_and_end_with_1(outage):
-    """When they meet the outage, and as long as a partition rests from it."""
+    """When they meet the outage, and as long as a partition backs off from it."""
     put(*steps(Sold, [2]))
     for _ in range(2):
         error = failure("drain_outbox")
@@ -231,7 +233,7 @@ def test_the_commands_say_so_and_end_with_1(outage):
 
 
 def test_a_drain_of_a_test_does_not_call_that_quiet(outage):
-    """Also where only the intake rests, and nobody knows what there is to be received."""
+    """Also where only the intake backs off: it is unknown what there is to be received."""
     with pytest.raises(DrainFailed, match="transport of"):
         drain()
     drain(raise_errors=False)
@@ -251,7 +253,7 @@ def test_what_was_published_before_is_handled_meanwhile(outage):
 
 @contextmanager
 def superuser():
-    """Lend a client of somebody who may see everything; nobody else empties these tables."""
+    """Lend the client of a superuser; no fixture empties these tables."""
     user = get_user_model().objects.create_superuser("admin")
     client = Client()
     client.force_login(user)

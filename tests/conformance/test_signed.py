@@ -48,7 +48,7 @@ def test_a_broker_carries_what_was_signed(deploy):
 
 
 def test_what_came_through_a_broker_is_released_as_it_was_sent(deploy):
-    """Also the signature still holds after it has been kept aside."""
+    """The signature is still valid after the quarantine."""
     deploy({"2026-10": "another secret that is long enough"})
     send_and_receive()
     kept = QuarantinedMessage.objects.values_list("reason", flat=True)

@@ -67,7 +67,7 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
 
 
 def _end_others(alias: str) -> None:
-    """End what a thread or process that was told to end has still open: it keeps the database."""
+    """End what a thread or process that was asked to end has still open: it keeps the database."""
     connection = connections[alias]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -204,7 +204,7 @@ def rabbit(broker, settings):
 def empty(alias: str, partitions: list[Partition]) -> None:
     """Empty the tables that the tests write to, and restore the partitions."""
     if connections[alias].vendor == "mysql" and StoredEvent.objects.using(alias).exists():
-        # InnoDB keeps deleted rows for a while, and locks them for whoever wants their versions.
+        # InnoDB keeps deleted rows for a while, and locks them for readers of their versions.
         with connections[alias].cursor() as cursor:
             cursor.execute(f"TRUNCATE {table(StoredEvent)}")
     with transaction.atomic(using=alias):

@@ -40,7 +40,7 @@ def wire(broker, settings):
 
 @pytest.fixture
 def hasty(wire, settings):
-    """The same, and nobody waits for longer than a second."""
+    """The same, and no call waits for longer than a second."""
     settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "PUBLISH_TIMEOUT": HASTE}
     return wire
 
@@ -80,7 +80,7 @@ def test_a_connection_that_was_lost_in_between_is_replaced(wire):
 
 
 def test_a_batch_whose_confirmation_was_lost_is_sent_again_and_stored_once(hasty, broker):
-    """It has arrived, and nobody knows."""
+    """It has arrived, and the relay does not know."""
     deliver(*steps(Sold, 1))
     put(*steps(Sold, [2, 3, 4]))
     hasty.muted = True
@@ -147,7 +147,7 @@ def test_a_server_that_stops_in_the_middle_of_a_frame_is_given_up_in_time(hasty)
 
 
 def test_a_server_out_of_memory_is_named(hasty):
-    """It says so, and takes nothing until somebody has helped it."""
+    """It says so, and takes nothing until it has memory again."""
     publish(outgoing(1))
     blocked = method(0, spec.Connection.Blocked, "s", "low on memory")
     with saying(hasty, blocked), pytest.raises(TransportUnavailable, match="memory or disk"):
@@ -155,7 +155,7 @@ def test_a_server_out_of_memory_is_named(hasty):
 
 
 def test_a_message_that_the_server_could_not_keep_is_an_outage(wire):
-    """basic.nack tells of an error inside of RabbitMQ: no message's fault, so no attempt."""
+    """basic.nack means an error inside of RabbitMQ: no message's fault, so no attempt."""
     publish(outgoing(1))
     nack = method(1, spec.Basic.Nack, "Lbb", 2, False, False)
     with saying(wire, nack), pytest.raises(TransportUnavailable, match="could not store"):
@@ -184,7 +184,7 @@ def test_a_message_larger_than_the_server_takes_stops_no_other(wire, known):
 
 
 def test_nobody_at_home_is_an_outage(broker, settings):
-    """Recording works, the outbox rests, and afterwards everything arrives."""
+    """Recording works, the outbox backs off, and afterwards everything arrives."""
     with Wire(broker.url) as closed:
         url = closed.url
     settings.OUTBOX_INBOX = broker.setting(url)
@@ -262,7 +262,7 @@ def test_a_frozen_process_loses_its_place(broker, settings):
 
 
 def test_a_queue_that_is_deleted_under_a_receiver_is_an_outage(wire, broker):
-    """It is made again by whoever attaches next."""
+    """The next receiver that attaches makes it again."""
     depot = get_context("depot")
     publish(outgoing(1))
     with transport("default").attached(depot):
@@ -290,7 +290,7 @@ def test_a_queue_of_another_sort_is_an_error_that_says_what_to_do(wire, broker):
 
 
 def test_an_exchange_of_another_sort_is_an_error_that_says_what_to_do(wire, broker):
-    """A fanout exchange would send everything to everybody."""
+    """A fanout exchange would send everything to all queues."""
     broker.channel.exchange_declare(broker.exchange(), "fanout", durable=True, auto_delete=False)
     with pytest.raises(TransportUnavailable, match="not a durable topic exchange"):
         publish(outgoing(1))
@@ -306,7 +306,7 @@ def test_an_exchange_that_was_deleted_is_made_again(wire, broker):
 
 
 def test_a_queue_of_an_older_server_is_used_as_it_is(wire, broker, monkeypatch):
-    """RabbitMQ 4 would be told never to drop what comes back often; 3 does not need it."""
+    """RabbitMQ 4 would be asked never to drop what comes back often; 3 does not need it."""
     publish(outgoing(1))
     monkeypatch.setattr("outbox_inbox.transports.amqp.connection.Connection.version", (4, 1, 0))
     transport.cache_clear()

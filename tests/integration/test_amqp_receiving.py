@@ -114,7 +114,7 @@ def test_a_binding_that_vanished_is_renewed_by_the_subscriber(rabbit, monkeypatc
 
 
 def test_it_waits_for_what_is_new(rabbit):
-    """What stays where it is, as that of a paused partition, is told once."""
+    """What stays where it is, as that of a paused partition, is reported once."""
     depot, found = get_context("depot"), transport("default")
     assert not found.wait_for_messages([depot], 0.01)
     publish(outgoing(1))
@@ -133,8 +133,8 @@ HOSTILE = {
     "a time": {"application_headers": {"cloudEvents:time": datetime(2030, 1, 1, tzinfo=UTC)}},
     "a time after the year 9999": {"application_headers": {"cloudEvents:time": b"AFTER"}},
     "a table in a table, a thousand times": {"application_headers": {"cloudEvents:id": b"DEEP"}},
-    "a content type that is no text": {"content_type": b"\xff\xff"},
-    "names that are no text": {"application_headers": {b"\xff\xff": "x"}},
+    "a content type that is not text": {"content_type": b"\xff\xff"},
+    "names that are not text": {"application_headers": {b"\xff\xff": "x"}},
 }
 
 

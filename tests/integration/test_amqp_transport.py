@@ -104,7 +104,7 @@ def test_a_queue_has_the_type_that_was_chosen(rabbit, settings, kind):
 
 
 def test_every_version_of_a_contract_comes(rabbit):
-    """A version that is not known here yet must not be lost before somebody can read it."""
+    """A version that is not known here yet must not be lost before a subscriber can read it."""
     publish(outgoing(1), outgoing(2, version=2), outgoing(3, version=12))
     assert rabbit.ready() == 3
 
@@ -120,7 +120,7 @@ def test_two_subscribers_get_a_copy_each(rabbit, settings, monkeypatch):
     assert InboxMessage.objects.filter(context="shop").count() == 3
 
 
-# Nobody gets it
+# Without a subscriber
 
 
 def test_a_message_that_no_queue_wants_is_a_failed_attempt(nobody_listens):
@@ -156,7 +156,7 @@ def test_a_message_that_nobody_ever_wants_is_dead_in_the_end(nobody_listens, set
 
 
 def test_what_nobody_wants_can_be_dropped(nobody_listens, settings):
-    """UNROUTABLE says that it is no failure."""
+    """UNROUTABLE says that it is not a failure."""
     entry = nobody_listens.setting(UNROUTABLE="drop")["TRANSPORTS"]["default"]
     elsewhere = {"TRANSPORTS": {"default": entry, "elsewhere": "memory://"}}
     settings.OUTBOX_INBOX = {**elsewhere, **APART}
@@ -173,7 +173,7 @@ def test_a_known_subscriber_need_not_have_run(rabbit):
 
 
 def test_after_a_returned_message_no_later_one_of_its_key_is_sent(rabbit):
-    """Rule O3, though the later one is of a type that somebody wants."""
+    """Rule O3, though the later one is of a type that has a queue."""
     first, unwanted = outgoing(1), outgoing(2, type="shop.whispered")
     found = publish(first, unwanted, outgoing(3), outgoing(4, key="b"), outgoing(5, key=None))
     assert list(found.sent) == [1, 4, 5]

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
 
 
 def test_a_deleted_stream_is_made_again(bus, redis, stream, lost):
-    """Redis came back empty, or somebody deleted it: what comes next arrives, and it is told."""
+    """Redis came back empty, or a program deleted it: what comes next arrives, and the loss is announced."""
     depot = get_context("depot")
     publish(outgoing(1))
     assert read(bus) == [1]
@@ -66,8 +66,8 @@ def test_an_entry_deleted_after_it_was_handed_out_is_told_of(bus, redis, stream,
     redis.xdel(stream, second)
     receive()
     assert numbers() == [1, 3]
-    [told] = lost
-    assert told.startswith(f"entry {second.decode()} of {stream}: it was deleted")
+    [place] = lost
+    assert place.startswith(f"entry {second.decode()} of {stream}: it was deleted")
     assert redis.xpending(stream, "depot")["pending"] == 0
 
 
@@ -87,7 +87,7 @@ HOSTILE = [
 
 
 def test_entries_that_others_wrote_are_kept_aside(bus, redis, stream):
-    """Whatever their bytes: they stop nobody, and come once."""
+    """Whatever their bytes: they block no other message, and come once."""
     publish(outgoing(1))
     for fields in HOSTILE:
         redis.xadd(stream, fields)
@@ -99,7 +99,7 @@ def test_entries_that_others_wrote_are_kept_aside(bus, redis, stream):
 
 
 def test_a_field_that_is_no_attribute_is_kept_with_the_message(bus, redis, stream):
-    """Whoever looks into the quarantine sees what was there."""
+    """An operator sees in the quarantine what was there."""
     redis.xadd(stream, {"foo": "bar", "ce_id": "1"})
     receive()
     kept = QuarantinedMessage.objects.get()
@@ -192,7 +192,7 @@ def test_an_acknowledgement_whose_answer_was_lost_repeats_nothing(proxy):
 
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_again(proxy):
-    """An idle connection that a firewall or a restart has ended is no outage."""
+    """An idle connection that a firewall or a restart has ended is not an outage."""
     deliver(*steps(Sold, 1))
     with proxy.cut():
         relay()

@@ -84,7 +84,7 @@ def outage():
 
 
 def test_tls_carries_messages_of_any_size(configure, encrypted):
-    """Also those that fill more than one record of TLS, and while somebody waits for them."""
+    """Also those that fill more than one record of TLS, and while a thread waits for them."""
     url, authority = encrypted
     bus = configure(f"{url}?ssl_ca_certs={authority}")
     depot = get_context("depot")
@@ -151,7 +151,7 @@ def test_a_message_beyond_what_the_server_takes_is_refused(bus, client):
 
 
 def test_a_user_who_may_not_ask_for_the_limit_sends_what_is_usual(bus_of):
-    """Many a hosted Redis lets nobody see its configuration."""
+    """Many hosted servers show their configuration to no client."""
     bus = bus_of("~* +@all -config")
     published = bus.publish(get_context("shop"), [outgoing(1, data="x" * 2_000_000)])
     assert published.sent == [1]
@@ -189,7 +189,7 @@ def test_a_batch_is_written_as_a_whole_or_not_at_all(bus_of, client):
 
 
 def test_a_user_who_may_not_trim_receives_all_the_same(bus_of):
-    """The stream grows, and that is told."""
+    """The stream grows, and `problems` reports it."""
     bus = bus_of("~* +@all -xtrim")
     deliver(*steps(Sold, 3))
     assert receive().done == 3
@@ -208,17 +208,17 @@ def test_a_server_that_is_as_it_should_be_has_no_problem(bus, client):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "part"),
     [
         ("appendonly", "no", "has no append-only file"),
         ("maxmemory-policy", "allkeys-lru", "deletes whole streams"),
     ],
 )
-def test_a_server_that_may_lose_messages_is_told_of(bus, client, name, value, told):
+def test_a_server_that_may_lose_messages_is_told_of(bus, client, name, value, part):
     """With a way out."""
     client.config_set(name, value)
     [problem] = said(bus)
-    assert told in problem
+    assert part in problem
     assert f"127.0.0.1:{bus.settings.location.rpartition(':')[2]}" in problem
 
 
@@ -250,7 +250,7 @@ def test_a_cluster_is_told_of(configure):
     [("6.2.7", True), ("7.0.0", False), ("7.2.4", False), ("10.1.0", False), ("", True)],
 )
 def test_a_version_that_does_not_count_is_told_of(version, problem):
-    """Before 7.0 nobody knows how much is unread."""
+    """Before 7.0 the server does not know how much is unread."""
     from outbox_inbox.transports.redis import health
 
     assert bool(health._version_problem({"redis_version": version})) is problem
@@ -263,7 +263,7 @@ def add_old_entry(client):
 
 
 def test_a_subscriber_that_fell_behind_is_told_of(configure, running, client):
-    """It holds up trimming; the sentence says how to be rid of it."""
+    """It blocks trimming; the sentence says how to delete its group."""
     bus = configure(running.url, options={"MAX_AGE": timedelta(days=2)})
     receive()
     add_old_entry(client)
@@ -290,9 +290,9 @@ def test_the_checks_ask_the_server_when_they_are_told_to(bus, client, capsys):
     call_command("check", tags=["outbox_inbox"])
     assert "W007" not in capsys.readouterr().err
     call_command("check", deploy=True, tags=["outbox_inbox"])
-    told = capsys.readouterr().err
-    assert "outbox_inbox.W007" in told
-    assert "has no append-only file" in told
+    printed = capsys.readouterr().err
+    assert "outbox_inbox.W007" in printed
+    assert "has no append-only file" in printed
 
 
 def test_a_server_that_cannot_be_asked_is_a_problem(configure):

@@ -73,7 +73,7 @@ def test_each_partition_of_an_outbox_has_a_stream(configure_redis, redis, redis_
 
 
 def test_a_stream_that_comes_later_is_found(bus):
-    """The publisher has got more partitions; nobody tells the subscriber."""
+    """The publisher has more partitions now, and the subscriber gets no notice."""
     depot = get_context("depot")
     publish(outgoing(1))
     assert read(bus) == [1]
@@ -189,7 +189,7 @@ def test_waiting_ends_with_a_message_that_came_before_it_began(bus):
 
 
 def test_waiting_tells_of_a_message_once(bus):
-    """Also while nobody reads it: a paused partition keeps no process busy."""
+    """Also while it stays unread: a paused partition keeps no process busy."""
     depot = get_context("depot")
     publish_numbers(1, 3)
     assert bus.wait_for_messages([depot], 60)
@@ -201,7 +201,7 @@ def test_waiting_tells_of_a_message_once(bus):
 
 
 def test_waiting_lasts_longer_than_an_answer_may_take(configure_redis):
-    """It is no outage that nothing comes."""
+    """That nothing comes is not an outage."""
     bus = configure_redis(PUBLISH_TIMEOUT=timedelta(milliseconds=100))
     assert not bus.wait_for_messages([get_context("depot")], 0.4)
 

@@ -89,19 +89,19 @@ def read_versions(repository=ORDERS, key="a"):
 
 @pytest.fixture
 def ignored():
-    """What is told of snapshots that are ignored."""
-    told = []
+    """What is announced of snapshots that are ignored."""
+    announced = []
 
     def hear(signal, sender, **measures):
-        told.append(measures)
+        announced.append(measures)
 
     snapshot_ignored.connect(hear)
-    yield told
+    yield announced
     snapshot_ignored.disconnect(hear)
 
 
 def loads_as_from_scratch(repository=ORDERS, key="a"):
-    """Tell whether the snapshot makes no difference."""
+    """Return whether the snapshot makes no difference."""
     with_snapshot, without = repository.load(key), PLAIN.load(key)
     return (with_snapshot.state, with_snapshot.version) == (without.state, without.version)
 
@@ -159,7 +159,7 @@ def test_what_a_decision_changes_in_the_state_is_in_no_snapshot():
 
 
 def test_the_payload_is_canonical_json():
-    """As that of an event: readable by people, and by whoever comes after us."""
+    """As that of an event: readable by people, and by other programs."""
     assert filled(4).payload == (
         '{"closed":false,"last":{"number":3,"order":"a"},"numbers":[1,2,3],'
         '"order_id":"a","total":"0.750"}'
@@ -266,7 +266,7 @@ def test_an_append_that_is_refused_leaves_no_snapshot():
 
 
 def test_a_snapshot_of_events_that_were_rolled_back_is_ignored(ignored):
-    """Somebody kept what they had loaded over a rollback, and the stream went another way."""
+    """A use case kept what it had loaded over a rollback, and the stream went another way."""
     with transaction.atomic():
         point = transaction.savepoint()
         put(*steps(Noted, 3), stream="order-a")
@@ -307,7 +307,7 @@ def test_a_snapshot_of_a_stream_that_was_written_anew_is_ignored(ignored):
     ["", "{", "null", "[]", "{}", '{"order_id":7}', '{"order_id":"a","numbers":["1"]}'],
 )
 def test_a_snapshot_that_cannot_be_read_is_ignored_and_replaced(payload, ignored):
-    """Damaged or cut off: the stream is read, a signal tells of it, the next one is good again."""
+    """Damaged or cut off: the stream is read, a signal reports it, the next one is good again."""
     filled(4)
     Snapshot.objects.update(payload=payload)
     assert loads_as_from_scratch()
@@ -415,5 +415,5 @@ def test_many_who_append_at_once_keep_the_snapshots_true():
     for key in "ab":
         assert loads_as_from_scratch(repository, key)
         assert repository.load(key).version == 24
-        # It may be one later: who has read an older snapshot may then read the newest events.
+        # It may be one later: a reader of an older snapshot may then read the newest events.
         assert Snapshot.objects.get(stream=f"order-{key}").version in {22, 23}

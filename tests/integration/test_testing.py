@@ -164,7 +164,7 @@ def test_drain_raises_when_something_is_left_behind_a_pause():
 
 
 def test_drain_leaves_what_is_scheduled():
-    """A message for tomorrow is no reason to raise."""
+    """A message for tomorrow does not make it raise."""
     put(Noted(order="a", number=1), at=timezone.now() + timedelta(days=1))
     assert drain().done == 0
 
@@ -191,7 +191,7 @@ def test_recorded_returns_the_events_of_a_context():
 
 
 def test_recorded_refuses_an_unknown_context():
-    """A misspelt label is told."""
+    """The error suggests the right label."""
     with pytest.raises(NotAContext, match="did you mean"):
         recorded(context="shpo")
 

@@ -1,4 +1,4 @@
-"""``local://`` and ``memory://``, and what a transport is told."""
+"""``local://`` and ``memory://``, and what a transport is given."""
 
 from uuid import UUID
 
@@ -99,7 +99,7 @@ def test_a_crash_after_the_commit_changes_nothing():
 
 
 def test_a_contract_without_a_subscriber_is_sent():
-    """There is nobody to wait for."""
+    """There is no subscriber to wait for."""
     put(*steps(Sold, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("outbox_inbox.transports.local._subscribers", lambda messages: iter(()))
@@ -224,7 +224,7 @@ def test_an_acknowledgement_that_comes_late_takes_nothing_back(memory):
     assert memory.receive(depot, 10) == []
 
 
-# What a transport is told
+# What a transport is given
 
 
 def test_a_transport_is_told_everything_about_a_message(wired):
@@ -283,7 +283,7 @@ def test_each_context_may_have_its_own_transport(settings):
 
 
 @pytest.mark.parametrize(
-    ("backend", "told"),
+    ("backend", "problem"),
     [
         ("tests.nowhere.Wire", "cannot import"),
         ("tests.support.wire.Cable", "cannot import"),
@@ -291,11 +291,11 @@ def test_each_context_may_have_its_own_transport(settings):
         ("uuid.UUID", "not a subclass of Transport"),
     ],
 )
-def test_a_backend_that_is_no_transport_is_refused(settings, backend, told):
+def test_a_backend_that_is_no_transport_is_refused(settings, backend, problem):
     """With the path of the setting, and before any message is touched."""
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": {"BACKEND": backend}}}
     put(*steps(Sold, 1))
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=problem):
         relay()
     assert OutboxMessage.objects.get().attempts == 0
     assert not Partition.objects.filter(run__isnull=False).exists()

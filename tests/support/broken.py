@@ -84,7 +84,7 @@ class Denying(MemoryTransport):
 
 
 class Selective(MemoryTransport):
-    """Keeps nothing for whoever has not received yet."""
+    """Keeps nothing for a subscriber that has not received yet."""
 
     def __init__(self, settings: object) -> None:
         super().__init__(settings)  # type: ignore[arg-type]

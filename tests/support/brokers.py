@@ -1,4 +1,4 @@
-"""Brokers of the tests' own, to be killed and restarted: nobody else is connected to them.
+"""Brokers of the tests' own, to be killed and restarted: no other program is connected to them.
 
 Each has a free port of the loopback interface and a temporary folder, and keeps both over restarts.
 They end with their ``with`` block or fixture, at the latest with this process, however that ends.

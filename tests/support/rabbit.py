@@ -22,7 +22,7 @@ PATIENCE = 20  # seconds
 
 
 class Broker:
-    """A virtual host as somebody sees it who is no context."""
+    """A virtual host as another program than a context sees it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -128,7 +128,9 @@ class Wire:
             pairs, self._pairs = self._pairs, []
         for each in (end for pair in pairs for end in pair):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)  # closing alone waits for whoever reads from it
+                each.shutdown(
+                    socket.SHUT_RDWR
+                )  # closing alone waits for a thread that reads from it
             each.close()
 
     def say(self, frame: bytes) -> None:

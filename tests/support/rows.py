@@ -104,10 +104,10 @@ def partition(**given: Any) -> Partition:
 
 
 def quarantined(message: ReceivedMessage | None = None, **given: Any) -> QuarantinedMessage:
-    """Make a message that the depot keeps aside, of a new one if none is given."""
+    """Make a message that the depot has quarantined, of a new one if none is given."""
     attributes = {"id": str(uuid4()), "source": "/shop", "type": "shop.sold.v2"}
     message = message or ReceivedMessage(receipt=None, attributes=attributes, data=b'{"a":1}')
-    told = {name: message.attributes.get(name, "") for name in ("source", "type")}
+    columns = {name: message.attributes.get(name, "") for name in ("source", "type")}
     fields = {
         "context": "depot",
         "reason": "unknown_version",
@@ -119,4 +119,4 @@ def quarantined(message: ReceivedMessage | None = None, **given: Any) -> Quarant
         "fingerprint": message_fingerprint(message),
         "received_at": timezone.now(),
     }
-    return QuarantinedMessage.objects.create(**{**fields, **told, **given})
+    return QuarantinedMessage.objects.create(**{**fields, **columns, **given})
