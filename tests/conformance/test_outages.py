@@ -219,11 +219,11 @@ def test_the_commands_say_so_and_end_with_1(outage):
     put(*steps(Sold, [2]))
     for _ in range(2):
         error = failure("drain_outbox")
-        assert "partition 0 of the outbox of shop rests until" in error
+        assert "outbox partition 0 of shop is backing off until" in error
         assert outage.why in error
     assert "depot" in failure("receive_messages", "--context", "depot")
     error = failure("receive_messages", "--context", "depot")
-    assert "the intake of depot rests until" in error
+    assert "intake partition 0 of depot is backing off until" in error
     assert outage.why in error
     outage.end()
     assert output("drain_outbox").startswith("Sent 1 message")
