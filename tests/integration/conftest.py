@@ -1,7 +1,8 @@
-"""Databases for tests that really commit, from several connections and threads."""
+"""Databases for tests that really commit, from several connections and threads; and brokers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -12,7 +13,7 @@ from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
-from outbox_inbox import IntegrationEvent
+from outbox_inbox import IntegrationEvent, signals
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
@@ -27,7 +28,10 @@ from outbox_inbox.models import (
     table,
 )
 from outbox_inbox.queues.partitions import ensure_partitions
+from outbox_inbox.transports import transport
+from tests import services
 from tests.board.models import HighScore, Member, Ranking, Sheet, Team
+from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
 
@@ -156,6 +160,84 @@ def yarded(committed: None, settings: Any) -> None:
     """The context "yard" with its process."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
     ensure_partitions("default")
+
+
+@pytest.fixture
+def redis_url():
+    """The URL of a Redis that answers; not emptied, since each test has streams of its own."""
+    return need(services.REDIS)
+
+
+@pytest.fixture
+def redis(redis_url):
+    """A redis of the test's own."""
+    from redis import Redis
+
+    with Redis.from_url(redis_url, protocol=2) as found:
+        yield found
+
+
+@pytest.fixture
+def redis_prefix(redis):
+    """The beginning of the names of this test's streams; they are deleted after it."""
+    found = f"test-{uuid4().hex}"
+    yield found
+    for name in redis.scan_iter(f"{found}*"):
+        redis.delete(name)
+
+
+@pytest.fixture
+def stream(redis_prefix):
+    """The name of the shop's stream."""
+    return f"{redis_prefix}:shop"
+
+
+@pytest.fixture
+def configure_redis(settings, redis_url, redis_prefix):
+    """Let the contexts talk through Redis, and return the transport."""
+
+    def configured(location=redis_url, *, options=None, **changed):
+        entry = {"LOCATION": location, "OPTIONS": {"PREFIX": redis_prefix, **(options or {})}}
+        settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": entry}, **changed}
+        return transport("default")
+
+    return configured
+
+
+@pytest.fixture
+def bus(configure_redis):
+    """The transport, as it is without options."""
+    return configure_redis()
+
+
+@pytest.fixture
+def lost():
+    """What was announced as lost during a test."""
+    found = []
+
+    def note(sender, place, error, **_):
+        found.append(f"{place}: {error}")
+
+    signals.message_lost.connect(note)
+    yield found
+    signals.message_lost.disconnect(note)
+
+
+@pytest.fixture
+def broker(amqp_url):
+    """The RabbitMQ, with exchanges and queues of this test only."""
+    from tests.support.rabbit import Broker  # needs kombu
+
+    with Broker(amqp_url) as made:
+        yield made
+
+
+@pytest.fixture
+def rabbit(broker, settings):
+    """The shop and the depot talk through RabbitMQ."""
+    settings.OUTBOX_INBOX = broker.setting()
+    yield broker
+    QuarantinedMessage.objects.all().delete()
 
 
 def empty(alias: str, partitions: list[Partition]) -> None:

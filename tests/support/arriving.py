@@ -31,7 +31,7 @@ class Queued:
 
 def arriving(number=1, data=None, receipt=None, **changed):
     """Return a message as a transport hands it over; an attribute that is None is left out."""
-    told = {
+    given = {
         "specversion": "1.0",
         "source": "/shop",
         "id": str(UUID(int=number)),
@@ -47,7 +47,7 @@ def arriving(number=1, data=None, receipt=None, **changed):
     }
     return ReceivedMessage(
         receipt=number if receipt is None else receipt,
-        attributes={name: value for name, value in told.items() if value is not None},
+        attributes={name: value for name, value in given.items() if value is not None},
         data=payload(number) if data is None else data,
     )
 

@@ -186,7 +186,7 @@ def eventually(condition: Callable[[], T], wanted: str) -> T:
 
 
 def waits_for_lock() -> bool:
-    """Tell whether another session of this database waits for a lock."""
+    """Return whether another session of this database waits for a lock."""
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":
             threading.Event().wait(0.15)  # asked more often than that, InnoDB repeats itself

@@ -122,7 +122,7 @@ def quarantined(message: ReceivedMessage | None = None, **given: Any) -> Quarant
     """Make a message in the depot's quarantine, of a new one if none is given."""
     attributes = {"id": str(uuid4()), "source": "/shop", "type": "shop.sold.v2"}
     message = message or ReceivedMessage(receipt=None, attributes=attributes, data=b'{"a":1}')
-    told = {name: message.attributes.get(name, "") for name in ("source", "type")}
+    columns = {name: message.attributes.get(name, "") for name in ("source", "type")}
     fields = {
         "context": "depot",
         "reason": "unknown_version",
@@ -134,4 +134,4 @@ def quarantined(message: ReceivedMessage | None = None, **given: Any) -> Quarant
         "fingerprint": message_fingerprint(message),
         "received_at": timezone.now(),
     }
-    return QuarantinedMessage.objects.create(**{**fields, **told, **given})
+    return QuarantinedMessage.objects.create(**{**fields, **columns, **given})

@@ -1,4 +1,4 @@
-"""A shell in which a test enters what the documentation tells its readers to enter."""
+"""A shell in which a test enters what the documentation asks its readers to enter."""
 
 import os
 import re
@@ -16,7 +16,7 @@ def blocks(text: str) -> list[str]:
 
 
 class Terminal:
-    """A shell in the folder of the project, in which somebody enters what they read.
+    """A shell in the folder of the project, in which a test enters what a page says.
 
     Arguments:
         places: what stands in the text -> where the tests have it.
