@@ -17,6 +17,7 @@ from outbox_inbox.models import (
     Partition,
     ProcessState,
     QuarantinedMessage,
+    Queue,
     Snapshot,
     StoredEvent,
     table,
@@ -25,6 +26,8 @@ from outbox_inbox.queues.partitions import ensure_partitions
 from tests.board.models import HighScore, Member, Ranking, Sheet, Team
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
+from tests.support.relaying import Log
+from tests.support.wire import WIRE, confirmed
 
 Made = dict[str, list[Partition]]
 
@@ -116,6 +119,21 @@ def yarded(committed: None, settings: Any) -> None:
     """The context "yard" with its process."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
     ensure_partitions("default")
+
+
+@pytest.fixture
+def one(settings: Any) -> None:
+    """One partition of the inbox, so that all deliveries are read ahead together."""
+    settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 1}}
+    Partition.objects.filter(queue=Queue.INBOX, number__gt=0).delete()
+
+
+@pytest.fixture
+def log(settings: Any) -> Log:
+    """What the wire has confirmed, as (key, number)."""
+    settings.OUTBOX_INBOX = WIRE
+    confirmed.clear()
+    return Log()
 
 
 def empty(alias: str, partitions: list[Partition]) -> None:

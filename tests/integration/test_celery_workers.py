@@ -105,10 +105,8 @@ def test_two_beats_and_three_workers_do_no_harm(cluster):
         cluster.worker()
     cluster.beat()
     cluster.beat()
-
     cluster.record()
     cluster.wait_until_done()
-
     cluster.check()
 
 
@@ -118,18 +116,14 @@ def test_a_worker_that_is_killed_costs_nothing(cluster):
     cluster.beat()
     cluster.record()
     assert doomed.wait(60) != 0
-
     cluster.worker()
     cluster.wait_until_done()
-
     cluster.check()
 
 
 def test_nudges_alone_bring_everything_through(cluster):
     """Without a beat, each commit wakes up who goes on."""
     cluster.worker()
-
     cluster.record()
     cluster.wait_until_done()
-
     cluster.check()

@@ -14,13 +14,7 @@ from context_a import services as ordering
 from context_a.contracts import OrderOverdue, OrderPlaced
 from context_a.models import OrderSummary
 from context_a.order import Order
-from context_a.services import (
-    OrderLine,
-    OrderRefused,
-    cancel_order,
-    mark_shipped,
-    place_order,
-)
+from context_a.services import OrderLine, OrderRefused, cancel_order, mark_shipped, place_order
 from context_b.contracts import ShipmentDispatched
 from context_b.models import CountryBoard, Shipment
 from context_b.services import ShipmentRefused, dispatch_shipment

@@ -16,7 +16,6 @@ from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_statuses
 from outbox_inbox.queues.run import Lost, partition_run
-from outbox_inbox.transports import Published
 from tests.shop.contracts import Sold
 from tests.shop.events import Noted
 from tests.support.movers import (
@@ -38,7 +37,7 @@ from tests.support.movers import (
     waits_for_lock,
 )
 from tests.support.script import playing
-from tests.support.wire import WIRE
+from tests.support.wire import WIRE, take_all
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -217,9 +216,7 @@ def test_only_one_of_many_gets_a_partition():
     assert set(most) == {1}
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_who_finds_a_partition_locked_does_not_wait():
     """The lock is taken with SKIP LOCKED, also by who has the token."""
     with staying() as run, Worker() as other, other.transaction():
@@ -238,9 +235,7 @@ def test_a_paused_partition_is_given_to_nobody():
         assert run is None
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
     """Its session is ended after FROZEN_AFTER, and somebody else goes on."""
     settings.OUTBOX_INBOX = {**WIRE, **SHORT}
@@ -251,7 +246,7 @@ def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
         calls.append(1)
         if len(calls) == 1:
             thaw.wait(PATIENCE)
-        return Published(sent=[message.row for message in messages])
+        return take_all(messages)
 
     def go_on():
         fall_silent()
@@ -295,9 +290,7 @@ def guard():
 # The operator's lock
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_an_operator_waits_for_the_transaction_of_a_worker():
     """States are changed when nobody has them in hand."""
     with staying() as run, Worker() as operator:
@@ -442,7 +435,6 @@ def test_partitions_that_were_seen_are_gone_over_without_a_look(move, monkeypatc
     queue = Queue.OUTBOX if move is relay else Queue.INBOX
     seen = partition_statuses(get_context("shop"), queue)
     monkeypatch.setattr("outbox_inbox.queues.sweep.partition_statuses", None)
-
     assert move(seen=seen).done
     assert not move(seen=[each._replace(ready=False) for each in seen]).done
 
@@ -462,7 +454,6 @@ def test_a_look_at_everything_says_the_same_as_one_at_each_queue():
     leave_token(Queue.INBOX, number=2)
     relay("depot")
     everything = statements.all_partition_statuses(connection, ["shop", "depot"])
-
     for label in ("shop", "depot"):
         for queue in Queue:
             found = [

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from outbox_inbox import record
 from outbox_inbox.contexts import get_context
@@ -259,7 +259,7 @@ def test_a_time_out_on_its_way_when_it_is_cancelled_is_ignored() -> None:
     assert (expired(), log(), time_outs()) == ([], ["begun 0"], ["sent"])
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="one writer at a time: no such race")
+@pytest.mark.server  # on SQLite there is one writer at a time: no such race
 def test_a_time_out_can_be_cancelled_while_the_relay_moves_it() -> None:
     """The process does not wait for the relay, and the time-out is ignored when it arrives."""
     begin()
@@ -282,7 +282,7 @@ def test_a_time_out_can_be_cancelled_while_the_relay_moves_it() -> None:
     assert (expired(), pending(), log()) == ([], [], ["begun 0", "moved hall"])
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="one writer at a time: no such race")
+@pytest.mark.server  # on SQLite there is one writer at a time: no such race
 def test_two_events_race_for_the_first_row() -> None:
     """Of two partitions that start one instance, one waits and takes what the other has made."""
     put(Begun(order="a"))

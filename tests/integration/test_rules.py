@@ -64,12 +64,7 @@ LABELS = ("shop", "depot")
 QUEUES = (Queue.OUTBOX, Queue.INBOX)
 ORDERS = ("a", "b")
 # An event, and the consumers that will have handled it in the end.
-REACH = {
-    Noted: ("note",),
-    Counted: ("count",),
-    Listed: ("enlist",),
-    Checked: ("pick", "watch"),
-}
+REACH = {Noted: ("note",), Counted: ("count",), Listed: ("enlist",), Checked: ("pick", "watch")}
 MOVERS: dict[str, Callable[[], Any]] = {
     "relay shop": lambda: relay("shop"),
     "dispatch shop": lambda: dispatch("shop"),

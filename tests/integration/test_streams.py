@@ -171,9 +171,7 @@ def test_a_transaction_sees_its_own_events():
 # Several at once
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_an_appender_waits_for_another_and_comes_after_it():
     """With None the loser of the race for a version takes the next ones, its events together."""
     with Worker() as first, Worker() as second:
@@ -185,9 +183,7 @@ def test_an_appender_waits_for_another_and_comes_after_it():
     assert (read(), versions()) == ([1, 2, 3], [1, 2, 3])
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_an_appender_takes_the_place_of_one_that_was_rolled_back():
     """A version that was never committed leaves no gap."""
     with Worker() as first, Worker() as second:
@@ -200,9 +196,7 @@ def test_an_appender_takes_the_place_of_one_that_was_rolled_back():
     assert (read(), versions()) == ([1], [1])
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_of_two_decisions_on_one_version_the_second_is_refused():
     """It finds out after the commit of the first, and its transaction is usable."""
 
@@ -221,9 +215,7 @@ def test_of_two_decisions_on_one_version_the_second_is_refused():
     assert (read("a"), read("b")) == ([1], [1])
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_ids_in_the_outbox_are_in_the_order_of_the_versions():
     """The one that comes second in the stream also comes second in the outbox."""
     with Worker() as first, Worker() as second:

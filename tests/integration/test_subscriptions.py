@@ -174,10 +174,7 @@ def test_lag_is_what_is_still_to_be_handled():
     assert (
         behind(get_context(SHOP), "board").events,
         behind(get_context(SHOP), "board").since,
-    ) == (
-        0,
-        None,
-    )
+    ) == (0, None)
 
 
 def test_what_is_forgotten_begins_anew():

@@ -79,7 +79,6 @@ def test_many_wake_ups_end_one_pause():
         for _ in range(100_000):
             interrupt.wake()
         interrupt.wait(PATIENCE * 10)
-
         assert select.select([interrupt._mine], [], [], 0)[0] == []
 
 
@@ -87,7 +86,6 @@ def test_a_wake_up_after_the_end_does_no_harm():
     """A thread may be late."""
     with Interrupt().installed() as interrupt:
         pass
-
     interrupt.wake()
 
 
@@ -123,7 +121,6 @@ def test_a_transport_is_asked_for_the_contexts_that_receive_by_it(settings, ring
     part = playing(wait=lambda contexts, seconds: asked.append(contexts) or True)
     with part, WakeUps([get_context("shop"), get_context("depot")], rings.release):
         assert rings.acquire(timeout=PATIENCE)
-
     assert asked[0] == [get_context("depot")]
 
 
@@ -134,7 +131,6 @@ def test_a_transport_that_has_nothing_ends_no_pause(settings, rings):
     with part, wake_ups:
         for _ in range(3):
             assert asked.acquire(timeout=PATIENCE)
-
     assert not rings.acquire(blocking=False)
 
 
@@ -252,9 +248,7 @@ def test_a_commit_wakes_up_an_idle_process(processes):  # noqa: F811
     """It is handled long before the next look."""
     start(processes)
     sleep(processes, 1)
-
     record_steps(processes)
-
     eventually(lambda: len(processes.store.ledger()) == 5, "all consumers had it")
 
 
@@ -264,9 +258,7 @@ def test_a_commit_goes_on_to_the_process_of_another_context(processes):  # noqa:
     start(processes, "shop")
     start(processes, "depot")
     sleep(processes, 2)
-
     record_steps(processes)
-
     eventually(lambda: len(processes.store.ledger()) == 5, "all consumers had it")
 
 
@@ -277,9 +269,7 @@ def test_a_process_whose_listener_was_cut_off_goes_on(processes):  # noqa: F811
     ((pid,),) = sleep(processes, 1)
     processes.store.query(f"SELECT pg_terminate_backend({pid}, 5000)")
     sleep(processes, 1)
-
     record_steps(processes)
-
     eventually(lambda: len(processes.store.ledger()) == 5, "all consumers had it")
     assert process.poll() is None
 
@@ -289,9 +279,7 @@ def test_a_signal_ends_a_process_that_listens(processes):  # noqa: F811
     """At once, and well."""
     process = start(processes)
     sleep(processes, 1)
-
     process.send_signal(signal.SIGTERM)
-
     assert process.wait(PATIENCE) == 0
     assert "Stopped; nothing was left half done." in process.stdout.read()
 
@@ -320,7 +308,6 @@ def test_what_has_arrived_counts_once(settings):
     assert not log.wait_for_messages(depot, 0)
     put(Sold(order="a", number=1))
     relay("shop")
-
     assert log.wait_for_messages(depot, 0)
     assert not log.wait_for_messages(depot, 0)
 
@@ -334,5 +321,4 @@ def test_each_thread_that_waits_is_told(settings):
         waiting = [each.start(log.wait_for_messages, depot, PATIENCE) for each in (one, two)]
         put(Sold(order="a", number=1))
         relay("shop")
-
         assert [each.result(PATIENCE) for each in waiting] == [True, True]

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from django.db import connection, connections, models, transaction
+from django.dispatch import Signal
 
 from outbox_inbox import Envelope
 from outbox_inbox.contexts import get_context
@@ -117,6 +118,21 @@ def failing(
                 raise error(f"not {each.number}")
 
     return fail
+
+
+@contextmanager
+def heard(signal: Signal) -> Iterator[list[dict[str, Any]]]:
+    """Yield what a signal announces in the block."""
+    told: list[dict[str, Any]] = []
+
+    def hear(**given: Any) -> None:
+        told.append(given)
+
+    signal.connect(hear)
+    try:
+        yield told
+    finally:
+        signal.disconnect(hear)
 
 
 def leave_token(queue: Queue, label: str = "shop", **which: Any) -> None:

@@ -144,10 +144,7 @@ def test_error_type():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (
-            {"BATCH_SIZ": 5},
-            """OUTBOX_INBOX["BATCH_SIZ"] is unknown; did you mean 'BATCH_SIZE'?""",
-        ),
+        ({"BATCH_SIZ": 5}, """OUTBOX_INBOX["BATCH_SIZ"] is unknown; did you mean 'BATCH_SIZE'?"""),
         (
             {"batch_size": 5},
             """OUTBOX_INBOX["batch_size"] is unknown; did you mean 'BATCH_SIZE'?""",
@@ -179,10 +176,7 @@ def test_error_type():
             """OUTBOX_INBOX["WAKE_UP"] is 'Celery'; """
             "expected one of 'celery', 'notify' or None; did you mean 'celery'?",
         ),
-        (
-            {"PARTITIONS": 4},
-            """OUTBOX_INBOX["PARTITIONS"] is 4; expected a dict""",
-        ),
+        ({"PARTITIONS": 4}, """OUTBOX_INBOX["PARTITIONS"] is 4; expected a dict"""),
         (
             {"PARTITIONS": {"outbox": 0}},
             """OUTBOX_INBOX["PARTITIONS"]["outbox"] is 0; """

@@ -140,9 +140,7 @@ def test_disconnect_without_a_socket():
     assert isinstance(raised.value, Disconnected)
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 @pytest.mark.django_db(transaction=True)
 def test_disconnect():
     """After disconnect, the next statement finds its connection lost."""
@@ -154,9 +152,7 @@ def test_disconnect():
     connection.close()
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 @pytest.mark.django_db(transaction=True)
 def test_disconnect_twice():
     """A connection that is lost already is left alone."""
