@@ -116,8 +116,8 @@ def test_a_database_error_within_a_savepoint_may_be_swallowed(one, consumer, eve
 def test_an_error_of_an_on_commit_hook_is_no_failed_attempt(one, consumer, event):
     """It comes after everything is stored; it is announced, and nothing is repeated."""
     deliver(*steps(event, 2))
-    part = lambda events: transaction.on_commit(lambda: 1 / 0)  # noqa: E731
-    with heard(signals.hook_failed) as told, playing(**{consumer: part}):
+    part = playing(**{consumer: lambda events: transaction.on_commit(lambda: 1 / 0)})
+    with heard(signals.hook_failed) as told, part:
         dispatch()
     assert entries(consumer) == [1, 2]
     assert delivery_states(consumer) == ["done", "done"]

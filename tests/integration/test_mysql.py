@@ -36,6 +36,7 @@ from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.streams.subscriptions import follow
 from tests.shop.events import Counted, Listed, Noted
 from tests.shop.models import Entry
+from tests.support.handling import each_way
 from tests.support.movers import (
     PATIENCE,
     Worker,
@@ -351,9 +352,7 @@ class Rival(Worker):
             taken.result(PATIENCE)
 
 
-@pytest.mark.parametrize(
-    ("consumer", "event"), [("note", Noted), ("count", Counted), ("enlist", Listed)]
-)
+@each_way
 def test_a_deadlock_costs_no_attempt(consumer, event):
     """The database has chosen this transaction to let another go on: it is repeated, at once."""
     deliver(*steps(event, 2))

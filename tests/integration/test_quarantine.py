@@ -35,7 +35,7 @@ from outbox_inbox.operations import (
 )
 from outbox_inbox.transports import ReceivedMessage
 from tests.shop.contracts import Sold
-from tests.support.arriving import Queued, arriving, payload
+from tests.support.arriving import arriving, bring, inbox, payload
 from tests.support.movers import (
     PATIENCE,
     Worker,
@@ -91,14 +91,6 @@ def new_version(number, **changed):
     return arriving(number, type="shop.sold.v2", data=data, **changed)
 
 
-def bring(*messages):
-    """Have messages received, all of them in one batch; return the transport."""
-    queued = Queued(*messages)
-    with queued.playing():
-        receive()
-    return queued
-
-
 def aside():
     """Return the quarantined rows, in order."""
     return list(QuarantinedMessage.objects.order_by("id"))
@@ -107,13 +99,6 @@ def aside():
 def reasons():
     """Return why messages are aside, in order."""
     return [QuarantineReason(row.reason) for row in aside()]
-
-
-def inbox():
-    """Return the numbers of the messages from outside that are in the inbox, in order."""
-    rows = InboxMessage.objects.filter(source="shop").order_by("id")
-    ids = rows.values_list("message_id", flat=True)
-    return [int(each) for each in ids]
 
 
 WRONG = {
@@ -151,7 +136,7 @@ def test_the_others_of_a_batch_go_on(reason):
     """They are stored and handled; what is aside is neither, and all is acknowledged."""
     queued = bring(arriving(1), WRONG[reason], arriving(3))
     dispatch("depot")
-    assert inbox() == [1, 3]
+    assert inbox(source="shop") == [1, 3]
     assert picks("watch") == [1, 3]
     assert queued.acknowledged == queued.messages
 
@@ -207,7 +192,7 @@ def test_hostile_values_are_kept_and_stop_nobody(what, size):
     hostile = ReceivedMessage(receipt=2, attributes=HOSTILE[what], data=b"\0" * size)
     bring(arriving(1), hostile, arriving(3))
     (row,) = aside()
-    assert inbox() == [1, 3]
+    assert inbox(source="shop") == [1, 3]
     assert (row.size, len(row.data)) == (size, min(size, LIMIT))
     assert len(row.attributes) < 100_000
     assert isinstance(json.loads(row.attributes), dict)

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -18,9 +17,10 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.inbox.admission import Accepted, Refusal, accept_message
 from outbox_inbox.models import QuarantineReason
-from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
+from outbox_inbox.transports import ReceivedMessage, wire
 from outbox_inbox.transports.signing import canonical, sign_message, signature, signature_problem
 from tests.support.arriving import arriving
+from tests.support.outgoing import outgoing
 
 OLD = "an old secret, which was used until October 2026"
 NEW = b"\x00\xff a new secret, which is used since November"
@@ -35,25 +35,11 @@ def deploy(signing=None, verifying=None):
     return override_settings(OUTBOX_INBOX={"CONTEXTS": {"shop": shop, "depot": depot}})
 
 
-def published(data=DATA, **changed):
+def published(data=DATA):
     """Return what the shop publishes, as its subscribers get it."""
-    told = {
-        "row": 1,
-        "id": UUID(int=1),
-        "type": "shop.sold",
-        "version": 1,
-        "key": "a",
-        "key_hash": 0,
-        "partition": 0,
-        "time": datetime(2030, 1, 2, tzinfo=UTC),
-        "correlation_id": UUID(int=2),
-        "causation_id": UUID(int=3),
-        "hops": 2,
-        "headers": '{"traceparent":"00-a-b-01","who":"ÿ"}',
-        "data": data.decode(),
-        **changed,
-    }
-    attributes = wire.attributes_of(get_context("shop"), OutgoingMessage(**told))
+    headers = '{"traceparent":"00-a-b-01","who":"ÿ"}'
+    told = {"causation_id": UUID(int=3), "hops": 2, "headers": headers, "data": data.decode()}
+    attributes = wire.attributes_of(get_context("shop"), outgoing(1, **told))
     return ReceivedMessage(receipt=1, attributes=attributes, data=data)
 
 
