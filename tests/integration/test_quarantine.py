@@ -91,6 +91,11 @@ def new_version(number, **changed):
     return arriving(number, type="shop.sold.v2", data=data, **changed)
 
 
+def selected(number):
+    """Return the selection of one message by its id."""
+    return QuarantineSelection(context="depot", id=str(UUID(int=number)))
+
+
 def aside():
     """Return the quarantined rows, in order."""
     return list(QuarantinedMessage.objects.order_by("id"))
@@ -328,7 +333,7 @@ def test_what_was_released_is_not_kept_aside_again(deployed):
 def test_a_second_release_finds_nothing(deployed):
     """Neither what is in, nor what was discarded."""
     bring(new_version(1), new_version(2))
-    discard_quarantined(QuarantineSelection(context="depot", id=str(UUID(int=2))), "not needed")
+    discard_quarantined(selected(2), "not needed")
     deployed(Sold2)
     assert [release(DEPOT).released, release(DEPOT).released] == [1, 0]
     assert inbox() == [1]
@@ -417,17 +422,11 @@ def test_a_discarded_message_keeps_the_reason():
     assert (row.reason, row.finished_at is None) == (QuarantineReason.UNKNOWN_VERSION, False)
 
 
-def test_a_reason_must_be_given():
-    """Nothing is discarded without one."""
+def test_a_reason_must_be_given_and_a_dry_run_only_counts():
+    """Without a reason nothing is discarded, and in a dry run neither."""
     bring(new_version(1))
     with pytest.raises(ValueError, match="a reason must be given"):
         discard_quarantined(DEPOT, "  ")
-    assert aside()[0].state == QuarantineState.QUARANTINED
-
-
-def test_a_dry_run_of_a_discard_counts():
-    """And changes nothing."""
-    bring(new_version(1))
     assert discard_quarantined(DEPOT, "x", dry_run=True) == 1
     assert aside()[0].state == QuarantineState.QUARANTINED
 
@@ -485,8 +484,8 @@ def test_only_what_was_solved_is_pruned(deployed):
     """Released and discarded ones go after RETENTION; a quarantined one never."""
     bring(new_version(1), new_version(2), new_version(3), arriving(4, source="/mall"))
     deployed(Sold2)
-    release(QuarantineSelection(context="depot", id=str(UUID(int=1))))
-    discard_quarantined(QuarantineSelection(context="depot", id=str(UUID(int=2))), "x")
+    release(selected(1))
+    discard_quarantined(selected(2), "x")
     long_ago = timezone.now() - timedelta(days=8)
     QuarantinedMessage.objects.update(received_at=long_ago)
     assert [each.quarantine for each in prune()] == [0] * len(prune())
