@@ -278,19 +278,20 @@ def test_what_the_context_does_not_subscribe_to_any_more_stays(deployed, left, r
     assert "shop" in aside()[0].error
 
 
-def test_a_cut_message_cannot_be_released(settings):
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (WRONG[QuarantineReason.TOO_LARGE], QuarantineReason.TOO_LARGE),
+        (arriving(1, headers=json.dumps({"a": "b" * 5_000})), QuarantineReason.MALFORMED),
+    ],
+    ids=["data", "attributes"],
+)
+def test_a_cut_message_cannot_be_released(settings, message, reason):
     """The rest of it is gone, also where the limit has been raised meanwhile."""
-    bring(WRONG[QuarantineReason.TOO_LARGE])
+    bring(message)
     settings.OUTBOX_INBOX = WIRE
-    assert release(DEPOT) == Released(kept={QuarantineReason.TOO_LARGE: 1}, cut=1)
+    assert release(DEPOT) == Released(kept={reason: 1}, cut=1)
     assert (inbox(), [row.state for row in aside()]) == ([], [QuarantineState.QUARANTINED])
-
-
-def test_a_message_of_which_only_attributes_were_cut_cannot_be_released(settings):
-    """It would be another message than the one that was sent."""
-    bring(arriving(1, headers=json.dumps({"a": "b" * 5_000})))
-    settings.OUTBOX_INBOX = WIRE
-    assert release(DEPOT) == Released(kept={QuarantineReason.MALFORMED: 1}, cut=1)
 
 
 def test_long_headers_are_kept_whole(deployed):

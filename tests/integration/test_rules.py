@@ -8,9 +8,9 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import pytest
 from django.db import connection, transaction
@@ -36,6 +36,7 @@ from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues import run as run_module
+from outbox_inbox.testing.movers import PointNotReached
 from outbox_inbox.transports import Published
 from tests.depot.contracts import Sold as View
 from tests.depot.events import Wanted
@@ -54,8 +55,10 @@ from tests.support.movers import (
     dispatch,
     fall_silent,
     put,
+    raising,
     relay,
     run_all,
+    striking,
 )
 from tests.support.relaying import out_of_reach
 from tests.support.script import playing
@@ -90,15 +93,6 @@ def refuse_one(messages: Any) -> Published:
     first = messages[0]
     sent = [each.row for each in messages if each.key != first.key]
     return Published(sent=sent, refused={first.row: MessageRefused("no")})
-
-
-def raising(error: type[BaseException]) -> Callable[..., NoReturn]:
-    """Return a part that fails with an error."""
-
-    def fail(*_: Any) -> NoReturn:
-        raise error
-
-    return fail
 
 
 WAYS_TO_FAIL: dict[str, Callable[..., Any]] = {
@@ -172,13 +166,13 @@ class World(RuleBasedStateMachine):
 
     made: ClassVar[Made]
     late = Bundle("late")
+    source = "outbox"
 
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger()
         self.stack = ExitStack()
         self.lates = self.open = 0
-        self.source = "outbox"
         self._settings(PARTITIONS[0])
 
     def _settings(self, partitions: dict[str, int]) -> None:
@@ -375,10 +369,7 @@ class World(RuleBasedStateMachine):
 class StreamWorld(World):
     """The same, where the contexts have no outbox now and then."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.source = "stream"
-        self._settings(PARTITIONS[0])
+    source = "stream"
 
     @rule(source=st.sampled_from(["stream", "outbox"]))
     @precondition(lambda self: not self.open)
@@ -427,17 +418,7 @@ def survive(mover: Callable[[], Any]) -> None:
 @contextmanager
 def at(name: str, hit: int, act: Callable[[], None]) -> Iterator[None]:
     """Do something at one hit of a fault point, if it comes to that."""
-    hits = 0
-
-    def point(reached: str) -> None:
-        nonlocal hits
-        if reached == name:
-            hits += 1
-            if hits == hit:
-                act()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faults, "point", point)
+    with suppress(PointNotReached), striking(name, act, hit):
         yield
 
 

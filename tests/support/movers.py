@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 from uuid import uuid4
 
 from django.db import connection, connections, models, transaction
@@ -117,6 +117,15 @@ def failing(
         for each in events:
             if each.order == order and each.number in numbers:
                 raise error(f"not {each.number}")
+
+    return fail
+
+
+def raising(error: type[BaseException]) -> Callable[..., NoReturn]:
+    """Return a part that fails with an error."""
+
+    def fail(*_: Any) -> NoReturn:
+        raise error
 
     return fail
 
