@@ -1,4 +1,4 @@
-"""The quarantine: what cannot be read is kept aside once, stops nobody, and can be let in later."""
+"""The quarantine: a message that cannot be read is kept once, blocks nothing, and can be released."""
 
 import json
 import logging
@@ -170,11 +170,9 @@ def test_an_id_with_another_payload_is_a_conflict_also_later():
 
 def test_each_context_keeps_its_own():
     """Both may have to look at the same message."""
-    message = WRONG[QuarantineReason.NOT_JSON]
+    reason = QuarantineReason.NOT_JSON
     for label in ("depot", "shop"):
-        quarantine_messages(
-            get_context(label), [RefusedMessage(message, QuarantineReason.NOT_JSON, "no JSON")]
-        )
+        quarantine_messages(get_context(label), [RefusedMessage(WRONG[reason], reason, "no")])
     assert [row.context for row in aside()] == ["depot", "shop"]
 
 
@@ -386,12 +384,8 @@ SELECTIONS = {
 def test_an_operator_selects(what):
     """By what the sender says of the message, and by the reason."""
     wanted, numbers = SELECTIONS[what]
-    bring(
-        new_version(1),
-        new_version(2),
-        arriving(3, type="shop.sold.v3"),
-        arriving(4, source="/mall"),
-    )
+    others = arriving(3, type="shop.sold.v3"), arriving(4, source="/mall")
+    bring(new_version(1), new_version(2), *others)
     assert discard_quarantined(QuarantineSelection(context="depot", **wanted), "x") == len(numbers)
     gone = [int(UUID(row.message_id)) for row in aside() if row.state == "discarded"]
     assert gone == numbers
@@ -468,9 +462,7 @@ def test_rows_of_a_context_that_lives_elsewhere_are_refused(settings):
 def test_the_statistics_count_what_is_quarantined():
     """By reason, in the inbox of the context, and only what nobody has solved."""
     bring(new_version(1), new_version(2), arriving(3, source="/mall"), arriving(4, hops="x"))
-    discard_quarantined(
-        QuarantineSelection(context="depot", reason=QuarantineReason.MALFORMED), "x"
-    )
+    discard_quarantined(selected(4), "x")
     found = {(each.context, each.queue): each for each in queue_stats()}
     stats = found["depot", Queue.INBOX]
     assert stats.quarantine == {

@@ -192,6 +192,8 @@ def test_gathered_nudges_go_out_again_after_a_while(sent, monkeypatch):
 
 # The broker
 
+each_scheme = pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
+
 
 @pytest.fixture
 def broker():
@@ -213,7 +215,7 @@ def broker():
         app.close()
 
 
-def waiting(app, queue="celery"):
+def waiting(app, queue):
     """Return the wake-ups that wait at the broker."""
     found = []
     with app.connection_for_read() as connection:
@@ -224,31 +226,28 @@ def waiting(app, queue="celery"):
     return found
 
 
-@pytest.mark.redis
-def test_a_nudge_gets_to_redis(broker, redis_url):
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("redis_url", marks=pytest.mark.redis),
+        pytest.param("amqp_url", marks=pytest.mark.rabbitmq),
+    ],
+)
+def test_a_nudge_gets_to_the_broker(broker, url, request):
     """It names the task and the context, and expires."""
-    app = broker(redis_url)
+    queue = f"outbox_inbox-test-{uuid4().hex}"
+    app = broker(request.getfixturevalue(url), task_default_queue=queue)
+    waiting(app, queue)
     put(note())
-    ((task, arguments, headers),) = waiting(app)
+    ((task, arguments, headers),) = waiting(app, queue)
+    with app.connection_for_write() as connection:
+        kombu.Queue(queue, channel=connection.default_channel).delete()
     assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
     assert headers["expires"]
     assert headers["ignore_result"] is True
 
 
-@pytest.mark.rabbitmq
-def test_a_nudge_gets_to_rabbitmq(broker, amqp_url):
-    """It names the task and the context."""
-    queue = f"outbox_inbox-test-{uuid4().hex}"
-    app = broker(amqp_url, task_default_queue=queue)
-    waiting(app, queue)
-    put(note())
-    ((task, arguments, _),) = waiting(app, queue)
-    with app.connection_for_write() as connection:
-        kombu.Queue(queue, channel=connection.default_channel).delete()
-    assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
-
-
-@pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
+@each_scheme
 def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     """The use case is committed, the failure counted and told in one line."""
     broker(f"{scheme}127.0.0.1:1/0")
@@ -263,7 +262,7 @@ def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     assert line.startswith("cannot wake up a worker to relay shop: ")
 
 
-@pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
+@each_scheme
 def test_a_broker_that_does_not_answer_costs_a_second_at_most(broker, scheme):
     """A connection that is taken and never served does not hang the use case."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
