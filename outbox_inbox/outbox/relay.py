@@ -55,7 +55,8 @@ def _relay_partition(run: Run, call: MoverCall) -> None:
     carrier = transport(run.context.transport)
     try:
         send_stream(run, call, carrier)
-        while not (run.ended or call.finished()):
+        # A careful walk is not cut off by the end of a turn: a clean end would forget the crash.
+        while not (run.ended or (call.ended() if run.careful else call.finished())):
             if run.careful:
                 report_batch(run, call, send_carefully(run, carrier))
                 continue

@@ -28,24 +28,32 @@ def sweep_partitions(
         seen: sweep these partitions, once: the caller has just looked, and will look again.
     """
     if seen is not None:
-        _sweep_once(context, seen, mover, call)
+        _sweep_once(context, seen, mover, call, fair=True)
         return call.outcome
+    # An intake has one partition and no rows to look at: its mover asks until it is empty.
+    fair = ROW_MODELS[queue] is not None
     moved = True
-    while moved and not call.finished():
+    while moved and not call.ended():
         before = call.outcome
-        _sweep_once(context, partition_statuses(context, queue), mover, call)
-        # An intake has no rows to look at; its mover has asked the transport until it was empty.
-        moved = call.outcome.steps > before.steps and ROW_MODELS[queue] is not None
+        _sweep_once(context, partition_statuses(context, queue), mover, call, fair=fair)
+        moved = call.outcome.steps > before.steps and fair
     return call.outcome
 
 
 def _sweep_once(
-    context: Context, seen: PartitionStatuses, mover: PartitionMover, call: MoverCall
+    context: Context,
+    seen: PartitionStatuses,
+    mover: PartitionMover,
+    call: MoverCall,
+    *,
+    fair: bool,
 ) -> None:
     for partition in seen:
-        if call.finished():
+        if call.ended():
             return
         if partition.ready and not (partition.paused or partition.resting):
+            if fair:
+                call.begin_turn()
             _move_partition(context, partition, mover, call)
 
 

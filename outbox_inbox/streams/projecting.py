@@ -35,7 +35,7 @@ def update_projections(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     only: Collection[str] | None = None,
-    seen: object = None,  # noqa: ARG001  all movers are called alike
+    seen: object = None,
 ) -> Outcome:
     """Bring the read models of a context up to date with its stream.
 
@@ -47,7 +47,7 @@ def update_projections(
         stop: asked between pages; true ends the call.
         progress: called with how many events each page had.
         only: names of read models; None (default) means all.
-        seen: not used: a read model without news costs two statements.
+        seen: given: each read model has one turn only; the caller calls again.
 
     Returns:
         What was done; ``failed`` counts the read models that back off now.
@@ -59,7 +59,9 @@ def update_projections(
     call = MoverCall(limit, stop, progress)
     if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
-            if not call.finished() and (only is None or each.name in only):
+            if not call.ended() and (only is None or each.name in only):
+                if seen is not None:
+                    call.begin_turn()
                 _update_read_model(context, each, call)
     return call.outcome
 

@@ -1,13 +1,18 @@
 """Databases for tests that really commit, from several connections and threads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
 from django.db import connections, transaction
+from django.db.models import Q
+from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
+from outbox_inbox import IntegrationEvent
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
@@ -65,7 +70,7 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
 
 
 def _end_others(alias: str) -> None:
-    """End what a thread or process that was told to end has still open: it keeps the database."""
+    """End the connections of threads and processes that have not ended yet: they keep the database."""
     connection = connections[alias]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -102,12 +107,47 @@ def committed(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Itera
 
 
 @pytest.fixture
-def boarded(committed: None, settings: Any) -> Iterator[None]:
-    """The context "board" with its read models, which are emptied after the test."""
+def staff(db: None) -> Callable[..., Client]:
+    """Return a function that logs in a staff member who may view, and what else is named."""
+
+    def log_in(*codenames: str, **options: bool) -> Client:
+        user = User.objects.create_user("olga", is_staff=True)
+        views = Q(content_type__app_label="outbox_inbox", codename__startswith="view_")
+        named = Q(codename__in=codenames)
+        user.user_permissions.set(Permission.objects.filter(views | named))
+        client = Client(**options)
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
+    """The contract as it will be after the next deployment."""
+
+    order: str
+    number: int
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """The depot as it is after the deployment: it reads version 2 of a message from the shop."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SoldAgain,))
+    settings.OUTBOX_INBOX = {}
+
+
+@pytest.fixture
+def board_context(settings: Any) -> None:
+    """The context "board" with its read models."""
     settings.INSTALLED_APPS = [
         "tests.board.apps.BoardConfig" if name == "tests.board.apps.Tables" else name
         for name in settings.INSTALLED_APPS
     ]
+
+
+@pytest.fixture
+def boarded(committed: None, board_context: None) -> Iterator[None]:
+    """The context "board", whose read models are emptied after the test."""
     ensure_partitions("default")
     yield
     for model in (HighScore, Ranking, Member, Team, Sheet):
@@ -139,7 +179,7 @@ def log(settings: Any) -> Log:
 def empty(alias: str, partitions: list[Partition]) -> None:
     """Empty the tables that the tests write to, and restore the partitions."""
     if connections[alias].vendor == "mysql" and StoredEvent.objects.using(alias).exists():
-        # InnoDB keeps deleted rows for a while, and locks them for whoever wants their versions.
+        # InnoDB keeps deleted rows for a while, and locks them for transactions that want their versions.
         with connections[alias].cursor() as cursor:
             cursor.execute(f"TRUNCATE {table(StoredEvent)}")
     with transaction.atomic(using=alias):

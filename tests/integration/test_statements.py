@@ -93,8 +93,8 @@ def fill(model: type[models.Model], **values: str) -> None:
         cursor.execute(sql)
 
 
-def fill_all() -> None:
-    """Fill the queues and a stream."""
+def fill_all(**queue_columns: str) -> None:
+    """Fill the queues and a stream, with other expressions for some columns of the queues."""
     made = ID[connection.vendor]
     message = {
         "context": "'shop'",
@@ -116,6 +116,7 @@ def fill_all() -> None:
         "holds": "n = {n}",
         "error": "''",
         "due_at": DUE[connection.vendor],
+        **queue_columns,
     }
     fill(OutboxMessage, **{**moved, **queued, "kind": "'domain'"})
     fill(InboxMessage, **moved, id="n", source="'shop'", received_at="'2030-01-01 00:00:00'")
@@ -158,13 +159,25 @@ def analyze() -> None:
             cursor.fetchall()
 
 
+BACKLOG = {"state": "'{idle}'", "holds": "FALSE", "due_at": "NULL", "key": "{k_n}"}
+
+
 @pytest.fixture(scope="module")
-def crowded(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Fill the tables once, and empty them again."""
+def crowded(
+    request: pytest.FixtureRequest, both_databases: Made, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Fill the tables once, and empty them again.
+
+    By default most rows are finished or wait. In a "backlog" nearly all are to be moved, and the
+    statistics say so; in one that is "worked off" they still do, and 100 are left.
+    """
+    shape = getattr(request, "param", "finished")
     with django_db_blocker.unblock():
         with transaction.atomic():
             ensure_partitions("default")
-            fill_all()
+            fill_all(**({} if shape == "finished" else BACKLOG))
+        if shape == "worked off":
+            work_off()
         yield
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql":
@@ -174,6 +187,14 @@ def crowded(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Iterato
                 for model in FILLED:
                     model._base_manager.all()._raw_delete("default")
         analyze()
+
+
+def work_off() -> None:
+    """Finish all but the last 100 rows of both queues; the statistics stay as they are."""
+    for model, state in ((OutboxMessage, "sent"), (Delivery, "done")):
+        first = model._base_manager.order_by("id").values_list("id", flat=True)[0]
+        done = model._base_manager.filter(id__lt=first + 2 * MANY[connection.vendor])
+        done.update(state=state)
 
 
 class Explained(Exception):
@@ -347,6 +368,23 @@ def test_a_statement_finds_its_rows_by_index(crowded, name):
     plan = explain(asked(name))
     assert all(plan.uses(index_here(index)) for index in STATEMENTS[name][1]), plan.text
     assert not plan.scanned & {"all", *(model._meta.db_table for model in FILLED)}, plan.text
+
+
+MOVERS = [name for name in STATEMENTS if name.startswith(("look", "select", "promote", "release"))]
+
+
+@pytest.mark.postgres
+@pytest.mark.mariadb
+@pytest.mark.mysql
+@pytest.mark.parametrize("crowded", ["backlog", "worked off"], indirect=True)
+@pytest.mark.parametrize("name", MOVERS)
+def test_a_backlog_does_not_hide_an_index_from_the_planner(crowded, name):
+    """The movers find their rows by state in a backlog as well, and when most of it is finished."""
+    (function, *arguments), indexes = STATEMENTS[name]
+    options = {"text": True} if function is statements.select_pending else {}
+    plan = explain(function, *arguments, **options)
+    assert all(plan.uses(index_here(index)) for index in indexes), plan.text
+    assert not plan.scanned & {"all", *(model._meta.db_table for model in QUEUED)}, plan.text
 
 
 def test_a_claim_finds_its_delivery_by_its_id(crowded):

@@ -46,10 +46,10 @@ def select_ready(
         " m.message_id, m.type, m.schema_version, m.source, m.key,"
         f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops,"
         " m.headers, m.payload"
-        f" FROM {DELIVERY} d JOIN {INBOX} m ON m.id = d.message_id"
-        " WHERE d.context = %s AND d.partition = %s AND d.state = 'ready'"
-        " AND d.due_at IS NULL ORDER BY d.id LIMIT %s",
-        [context, partition, size],
+        f" FROM {DELIVERY} d{sql.forced_index(DELIVERY)} JOIN {INBOX} m ON m.id = d.message_id"
+        f" WHERE {sql.in_partition('d')} AND d.state = 'ready'"
+        f" AND d.due_at IS NULL ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), size],
     )
     return [ReadyRow(*row) for row in rows]
 

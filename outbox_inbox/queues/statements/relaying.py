@@ -66,10 +66,11 @@ def select_pending(
         f" AND h.key = m.key AND h.holds{sql.true} AND h.id <> m.id), m.message_id,"
         " m.schema_version, m.correlation_id, m.causation_id, m.hops, m.key_hash,"
         f" {sql.time_column('m.recorded_at')},"
-        f" {part.format('payload')}, {part.format('headers')} FROM {OUTBOX} m"
-        " WHERE m.context = %s AND m.partition = %s AND m.state = 'pending'"
-        f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",
-        [context, partition, size],
+        f" {part.format('payload')}, {part.format('headers')}"
+        f" FROM {OUTBOX} m{sql.forced_index(OUTBOX) if only is None else ''}"
+        f" WHERE {sql.in_partition('m')} AND m.state = 'pending'"
+        f" AND m.due_at IS NULL{one} ORDER BY {sql.partition_order('m')} LIMIT %s",
+        [*sql.partition_values(context, partition), size],
     )
     return [PendingRow(*row) for row in rows]
 

@@ -98,6 +98,10 @@ class MySQL(Dialect):
 
     # Statements
 
+    def forced_index(self, table: str) -> str:
+        name = {OUTBOX: "outbox_inbox_out_state", DELIVERY: "outbox_inbox_del_state"}[table]
+        return f" FORCE INDEX ({name})"
+
     def update_rows(
         self,
         connection: BaseDatabaseWrapper,

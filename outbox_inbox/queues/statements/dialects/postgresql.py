@@ -47,6 +47,17 @@ class PostgreSQL(Dialect):
     def time_parameter(cls, connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
         return value
 
+    def in_partition(self, alias: str, context: str = "%s", number: str = "%s") -> str:
+        """Return it as a range: with equations the order would be that of the id alone."""
+        row, value = f"({alias}.context, {alias}.partition)", f"({context}, {number})"
+        return f"{row} >= {value} AND {row} <= {value}"
+
+    def partition_values(self, context: str, number: int) -> list[Any]:
+        return [context, number] * 2
+
+    def partition_order(self, alias: str, column: str = "id") -> str:
+        return f"{alias}.context, {alias}.partition, {alias}.{column}"
+
     def fetch_fast(self, connection: Any, statement: str, parameters: Sequence[Any]) -> list[Row]:
         """Run a statement with the parameters apart from the SQL; return its rows.
 
