@@ -136,7 +136,7 @@ def constraints(model):
         return connection.introspection.get_constraints(cursor, model._meta.db_table)
 
 
-@pytest.mark.parametrize("model", apps.get_app_config("outbox_inbox").get_models())
+@pytest.mark.parametrize("model", [*apps.get_app_config("outbox_inbox").get_models()])
 def test_every_constraint_and_whole_index_is_there(model):
     """MariaDB leaves out what is declared by expressions; the migration makes up for it."""
     there = constraints(model)
