@@ -23,6 +23,7 @@ from outbox_inbox.models import (
     Partition,
     ProcessState,
     QuarantinedMessage,
+    Queue,
     Snapshot,
     StoredEvent,
     table,
@@ -34,6 +35,8 @@ from tests.board.models import HighScore, Member, Ranking, Sheet, Team
 from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
+from tests.support.relaying import Log
+from tests.support.wire import WIRE, confirmed
 
 Made = dict[str, list[Partition]]
 
@@ -238,6 +241,21 @@ def rabbit(broker, settings):
     settings.OUTBOX_INBOX = broker.setting()
     yield broker
     QuarantinedMessage.objects.all().delete()
+
+
+@pytest.fixture
+def one(settings: Any) -> None:
+    """One partition of the inbox, so that all deliveries are read ahead together."""
+    settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 1}}
+    Partition.objects.filter(queue=Queue.INBOX, number__gt=0).delete()
+
+
+@pytest.fixture
+def log(settings: Any) -> Log:
+    """What the wire has confirmed, as (key, number)."""
+    settings.OUTBOX_INBOX = WIRE
+    confirmed.clear()
+    return Log()
 
 
 def empty(alias: str, partitions: list[Partition]) -> None:

@@ -3,6 +3,8 @@
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,3 +70,12 @@ class Terminal:
                 return "".join(printed)
             printed.append(line)
         raise AssertionError("".join(printed))
+
+
+@contextmanager
+def two_terminals(places: dict[str, str]) -> Iterator[tuple[Terminal, Terminal]]:
+    """Open two terminals for a block."""
+    opened = Terminal(places), Terminal(places)
+    yield opened
+    for each in opened:
+        each.close()
