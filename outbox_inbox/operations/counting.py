@@ -3,6 +3,7 @@
 A count that reads them takes minutes on a table with millions of finished rows.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +22,8 @@ from outbox_inbox.models import (
 )
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.statements.common import fetch_rows
-from outbox_inbox.queues.statements.dialects import as_datetime, dialect
+from outbox_inbox.queues.statements.dialects import as_datetime, database_time, dialect
 
-from .database_time import database_time
 from .selection import DEAD, DUE, IDLE, MODELS, QUARANTINED, TIMED, WAITING
 from .stats import ParkedKey, PartitionState, QueueStats
 
@@ -50,7 +50,7 @@ def queue_stats(chosen: Iterable[Context] | None = None) -> list[QueueStats]:
         for queue in MODELS
     }
     return [
-        _stats(context, queue, found[context.database, queue])
+        _stats(context, queue, found[context.database, queue][context.label])
         for context in wanted
         for queue in MODELS
     ]
@@ -73,62 +73,61 @@ def due_count(context: Context, queue: Queue) -> int:
 
 @dataclass(slots=True)
 class _Counts:
-    """What is in one queue of one database, by context."""
+    """What is in one queue of one context."""
 
-    depth: dict[str, dict[str, int]] = field(default_factory=dict)
-    oldest: dict[str, float] = field(default_factory=dict)
-    numbers: dict[str, set[int]] = field(default_factory=dict)
-    parked: dict[str, list[ParkedKey]] = field(default_factory=dict)
-    parked_keys: dict[str, int] = field(default_factory=dict)
-    existing: dict[str, set[int]] = field(default_factory=dict)
-    partitions: dict[str, list[PartitionState]] = field(default_factory=dict)
-    quarantine: dict[str, dict[QuarantineReason, int]] = field(default_factory=dict)
+    depth: Counter[str] = field(default_factory=Counter)
+    oldest: float | None = None
+    numbers: set[int] = field(default_factory=set)
+    parked: list[ParkedKey] = field(default_factory=list)
+    parked_keys: int = 0
+    existing: set[int] = field(default_factory=set)
+    partitions: list[PartitionState] = field(default_factory=list)
+    quarantine: dict[QuarantineReason, int] = field(default_factory=dict)
+
+    def note_age(self, age: float) -> None:
+        self.oldest = max(age, self.oldest or 0.0)
+
+
+_ByContext = dict[str, _Counts]
 
 
 def _stats(context: Context, queue: Queue, found: _Counts) -> QueueStats:
-    depth: Mapping[str, int] = found.depth.get(context.label, {})
-    oldest = found.oldest.get(context.label)
     if queue == Queue.OUTBOX:
-        depth, oldest = _with_stream(context, depth, oldest)
+        _add_stream(context, found)
     # Workers create the partitions: before the first one has run, none is missing.
-    existing = found.existing.get(context.label)
-    stray = set() if existing is None else found.numbers.get(context.label, set()) - existing
+    stray = found.numbers - found.existing if found.existing else set[int]()
+    reason = "messages name it, and it does not exist; run manage.py repartition"
     return QueueStats(
         context=context.label,
         queue=queue,
         database=context.database,
-        depth={state: depth.get(state, 0) for state in _STATES[queue]},
-        scheduled=depth.get(_SCHEDULED, 0),
-        oldest=oldest,
-        parked_keys=found.parked_keys.get(context.label, 0),
-        parked=found.parked.get(context.label, []),
+        depth={state: found.depth[state] for state in _STATES[queue]},
+        scheduled=found.depth[_SCHEDULED],
+        oldest=found.oldest,
+        parked_keys=found.parked_keys,
+        parked=found.parked,
         partitions=[
-            *found.partitions.get(context.label, ()),
-            *(_missing_partition(queue, number) for number in sorted(stray)),
+            *found.partitions,
+            *(
+                PartitionState(queue=queue, number=number, state="missing", reason=reason)
+                for number in sorted(stray)
+            ),
         ],
-        quarantine=found.quarantine.get(context.label, {}),
+        quarantine=found.quarantine,
     )
 
 
-def _with_stream(
-    context: Context, depth: Mapping[str, int], oldest: float | None
-) -> tuple[Mapping[str, int], float | None]:
+def _add_stream(context: Context, found: _Counts) -> None:
     """Add what the relay has still to send from the stream, where that is the source."""
     lag = unsent(context)
-    if not lag.events or lag.since is None:
-        return depth, oldest
-    age = (database_time(connections[context.database]) - lag.since).total_seconds()
-    more = {**depth, "pending": depth.get("pending", 0) + lag.events}
-    return more, max(age, oldest or 0.0)
+    if lag.events and lag.since is not None:
+        found.depth["pending"] += lag.events
+        now = database_time(connections[context.database])
+        found.note_age((now - lag.since).total_seconds())
 
 
-def _missing_partition(queue: Queue, number: int) -> PartitionState:
-    reason = "messages name it, and it does not exist; run manage.py repartition"
-    return PartitionState(queue=queue, number=number, state="missing", reason=reason)
-
-
-def _count_queue(connection: BaseDatabaseWrapper, queue: Queue) -> _Counts:
-    found = _Counts()
+def _count_queue(connection: BaseDatabaseWrapper, queue: Queue) -> _ByContext:
+    found: _ByContext = defaultdict(_Counts)
     _count_states(connection, queue, found)
     _find_parked_keys(connection, queue, found)
     _find_partitions(connection, queue, found)
@@ -137,7 +136,7 @@ def _count_queue(connection: BaseDatabaseWrapper, queue: Queue) -> _Counts:
     return found
 
 
-def _count_states(connection: BaseDatabaseWrapper, queue: Queue, found: _Counts) -> None:
+def _count_states(connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext) -> None:
     # One aggregate an index. A retry that has come due still counts as backing off; a scheduled
     # message that has come due counts as pending, and its age from then on.
     sql, name = dialect(connection), table(MODELS[queue])
@@ -160,19 +159,14 @@ def _count_states(connection: BaseDatabaseWrapper, queue: Queue, found: _Counts)
     first: dict[int, str] = {}
     clock = database_time(connection)
     for label, number, state, count, lowest, since in rows:
-        states = found.depth.setdefault(label, {})
-        states[state] = states.get(state, 0) + count
-        found.numbers.setdefault(label, set()).add(number)
+        found[label].depth[state] += count
+        found[label].numbers.add(number)
         if since is None:
             first[lowest] = label
         elif state != _SCHEDULED:
-            _note_age(found, label, (clock - as_datetime(connection, since)).total_seconds())
+            found[label].note_age((clock - as_datetime(connection, since)).total_seconds())
     for label, stamp in _creation_times(connection, queue, first):
-        _note_age(found, label, (clock - as_datetime(connection, stamp)).total_seconds())
-
-
-def _note_age(found: _Counts, label: str, age: float) -> None:
-    found.oldest[label] = max(age, found.oldest.get(label, 0.0))
+        found[label].note_age((clock - as_datetime(connection, stamp)).total_seconds())
 
 
 def _creation_times(
@@ -190,7 +184,7 @@ def _creation_times(
         yield first[id_], stamp
 
 
-def _find_parked_keys(connection: BaseDatabaseWrapper, queue: Queue, found: _Counts) -> None:
+def _find_parked_keys(connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext) -> None:
     sql = dialect(connection)
     consumer = "consumer" if queue == Queue.INBOX else "NULL"
     rows = fetch_rows(
@@ -204,18 +198,18 @@ def _find_parked_keys(connection: BaseDatabaseWrapper, queue: Queue, found: _Cou
         [],
     )
     for label, name, key, total in rows:
-        found.parked_keys[label] = total
-        found.parked.setdefault(label, []).append(ParkedKey(key=key, consumer=name))
+        found[label].parked_keys = total
+        found[label].parked.append(ParkedKey(key=key, consumer=name))
 
 
-def _find_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Counts) -> None:
+def _find_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext) -> None:
     # The intake fills the inbox, so its partition is shown there.
     shown = [queue] if queue == Queue.OUTBOX else [queue, Queue.INTAKE]
     clock = database_time(connection)
     rows = Partition.objects.using(connection.alias).filter(queue__in=shown)
     for row in rows.order_by("context", "queue", "number"):
         if row.queue == queue:
-            found.existing.setdefault(row.context, set()).add(row.number)
+            found[row.context].existing.add(row.number)
         until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
         backing_off = until is not None and until > clock
         if row.paused or backing_off:
@@ -227,10 +221,10 @@ def _find_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _Coun
                 reason=row.error if backing_off or until is None else "",
                 until=until if backing_off else None,
             )
-            found.partitions.setdefault(row.context, []).append(state)
+            found[row.context].partitions.append(state)
 
 
-def _count_quarantine(connection: BaseDatabaseWrapper, found: _Counts) -> None:
+def _count_quarantine(connection: BaseDatabaseWrapper, found: _ByContext) -> None:
     rows = fetch_rows(
         connection,
         f"SELECT context, reason, COUNT(*) FROM {table(QuarantinedMessage)} WHERE {QUARANTINED}"
@@ -238,4 +232,4 @@ def _count_quarantine(connection: BaseDatabaseWrapper, found: _Counts) -> None:
         [],
     )
     for label, reason, count in rows:
-        found.quarantine.setdefault(label, {})[QuarantineReason(reason)] = count
+        found[label].quarantine[QuarantineReason(reason)] = count

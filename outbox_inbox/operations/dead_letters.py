@@ -5,18 +5,17 @@ what changes, and none waits long. Each change checks the state again, so both f
 called again, and by two operators at a time: what is solved already is not counted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import Context, get_context
-from outbox_inbox.models import Delivery, DeliveryState, OutboxMessage, OutboxState, Queue
+from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
 from outbox_inbox.queues.statements.dialects import dialect
@@ -26,6 +25,7 @@ from outbox_inbox.queues.wakeup import nudge
 from .selection import (
     IDLE,
     MODELS,
+    MOVER_OF,
     Rows,
     Selection,
     StateGroup,
@@ -37,17 +37,12 @@ from .selection import (
 
 _CHUNK = 1000  # rows whose state changes in one transaction
 
-RowChange = Callable[[BaseDatabaseWrapper, Context, Queue, Rows], int]
+RowChange = Callable[[Context, Queue, Rows], int]
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """How many rows were changed, or (dry run) would be.
-
-    Fields:
-        outbox: messages of the outbox.
-        inbox: deliveries.
-    """
+    """How many messages of the outbox and deliveries of the inbox were (dry run: would be) changed."""
 
     outbox: int = 0
     inbox: int = 0
@@ -66,9 +61,6 @@ def retry(selection: Selection, *, dry_run: bool = False) -> ChangedRows:
 
     Arguments:
         dry_run: change nothing, and count.
-
-    Raises:
-        NotAContext: there is no such context.
     """
     return _change_selected(selection, "failed", _retry_rows, dry_run=dry_run)
 
@@ -88,7 +80,6 @@ def discard(
         dry_run: change nothing, and count.
 
     Raises:
-        NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
     states: StateGroup = "unfinished" if unfinished or selection.id is not None else "dead"
@@ -96,22 +87,12 @@ def discard(
 
 
 def retry_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery]) -> int:
-    """Retry the rows of a query set, of any contexts, as `retry` does; return how many.
-
-    Raises:
-        NotAContext: a row's context does not exist any more.
-        OutboxInboxError: a row's context has been moved to another database.
-    """
+    """Do as `retry` with the rows of a query set; return how many; raises as `rows_by_context`."""
     return _change_rows(chosen, "failed", _retry_rows)
 
 
 def discard_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: str) -> int:
-    """Discard the rows of a query set, in any unfinished state, as `discard`; return how many.
-
-    Raises:
-        NotAContext, OutboxInboxError: as `retry_rows`.
-        ValueError: the reason is empty.
-    """
+    """Do as `discard` with the unfinished rows of a query set; raises as `rows_by_context`, too."""
     return _change_rows(chosen, "unfinished", _discard_for(reason))
 
 
@@ -119,12 +100,14 @@ def _change_selected(
     selection: Selection, states: StateGroup, change: RowChange, *, dry_run: bool
 ) -> ChangedRows:
     context = get_context(selection.context)
-    counts = {}
-    for queue, chosen in selected_rows(selection, states):
-        counts[queue.value] = (
-            chosen.count() if dry_run else _change_in_chunks(context, queue, chosen, states, change)
-        )
-    return ChangedRows(**counts)
+    return ChangedRows(
+        **{
+            queue.value: chosen.count()
+            if dry_run
+            else _change_in_chunks(context, queue, chosen, states, change)
+            for queue, chosen in selected_rows(selection, states)
+        }
+    )
 
 
 def _change_rows(chosen: Rows, states: StateGroup, change: RowChange) -> int:
@@ -147,7 +130,7 @@ def _change_in_chunks(
             if dialect(connection).waits_for_inserts:
                 # By ids alone: a range of an index would wait for rows that others are inserting.
                 locked = rows.filter(pk__in=list(locked.values_list("pk", flat=True)))
-            count += change(connection, context, queue, locked)
+            count += change(context, queue, locked)
     return count
 
 
@@ -160,10 +143,8 @@ def _chunks(chosen: Rows) -> Iterator[tuple[set[int], list[int]]]:
         yield {partition for _, partition in chunk}, [pk for pk, _ in chunk]
 
 
-def _retry_rows(
-    _connection: BaseDatabaseWrapper, context: Context, queue: Queue, locked: Rows
-) -> int:
-    nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
+def _retry_rows(context: Context, queue: Queue, locked: Rows) -> int:
+    nudge(context, MOVER_OF[queue])
     # `holds` stays: released now, the followers would overtake a head that fails again.
     return locked.update(state=IDLE[queue], attempts=0, due_at=None, finished_at=None)
 
@@ -171,37 +152,23 @@ def _retry_rows(
 def _discard_for(reason: str) -> RowChange:
     text = checked_reason(reason)
 
-    def change(
-        connection: BaseDatabaseWrapper, context: Context, queue: Queue, locked: Rows
-    ) -> int:
-        heads = _blocking_heads(queue, locked)
-        state = OutboxState.DISCARDED if queue == Queue.OUTBOX else DeliveryState.DISCARDED
+    def change(context: Context, queue: Queue, locked: Rows) -> int:
+        connection = connections[context.database]
+        shared = ["key"] if queue == Queue.OUTBOX else ["consumer", "key"]
+        blocking = locked.filter(holds=True, key__isnull=False).order_by("partition")
+        heads = list(blocking.values_list("partition", *shared))
         now = RawSQL(dialect(connection).now, ())
-        count = locked.update(state=state, error=text, holds=False, due_at=None, finished_at=now)
-        _unblock_followers(connection, context, queue, heads)
+        count = locked.update(
+            state="discarded", error=text, holds=False, due_at=None, finished_at=now
+        )
+        if heads:
+            nudge(context, MOVER_OF[queue])
+        for partition, members in groupby(heads, key=itemgetter(0)):
+            names = [member[1:] for member in members]
+            if queue == Queue.OUTBOX:
+                unblock_messages(connection, context.label, partition, [key for (key,) in names])
+            else:
+                unblock_deliveries(connection, context.label, partition, names)
         return count
 
     return change
-
-
-def _blocking_heads(queue: Queue, locked: Rows) -> list[tuple[Any, ...]]:
-    """Return partition and key (in an inbox: and consumer) of each row that blocks its followers."""
-    shared = ("key",) if queue == Queue.OUTBOX else ("consumer", "key")
-    heads = locked.filter(holds=True, key__isnull=False).order_by("partition")
-    return list(heads.values_list("partition", *shared))
-
-
-def _unblock_followers(
-    connection: BaseDatabaseWrapper,
-    context: Context,
-    queue: Queue,
-    heads: Sequence[tuple[Any, ...]],
-) -> None:
-    if heads:
-        nudge(context, "relay" if queue == Queue.OUTBOX else "dispatch")
-    for partition, members in groupby(heads, key=itemgetter(0)):
-        if queue == Queue.OUTBOX:
-            unblock_messages(connection, context.label, partition, [key for _, key in members])
-        else:
-            pairs = [(consumer, key) for _, consumer, key in members]
-            unblock_deliveries(connection, context.label, partition, pairs)

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol, TypedDict, Unpack
+from functools import partial
+from itertools import product
+from typing import TypedDict, Unpack
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
@@ -25,26 +27,14 @@ PATIENCE = timedelta(seconds=30)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts on a busy partition
 
 
-class Progress(Protocol):
-    """Is called with the number of messages that were just moved."""
+Progress = Callable[[Context, MoverName, int], None]
+"""Is called with the number of messages that were just moved."""
 
-    def __call__(self, context: Context, mover: MoverName, count: int, /) -> None:
-        """Count ``count`` more messages."""
+Mover = Callable[..., Outcome]
+"""The relay, the receiver, the dispatcher, or the updater of the read models.
 
-
-class Mover(Protocol):
-    """The relay, the receiver, the dispatcher, or the updater of the read models."""
-
-    def __call__(
-        self,
-        context: Context,
-        *,
-        limit: int | None = None,
-        stop: Callable[[], bool] = never,
-        progress: Callable[[int], None] = ignore,
-    ) -> Outcome:
-        """Move what is due in one context."""
-
+Takes a context, and by name ``limit``, ``stop`` and ``progress`` as `drain` does.
+"""
 
 MOVERS: Mapping[MoverName, Mover] = {
     "relay": relay_outbox,
@@ -76,12 +66,9 @@ class DrainOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoverTurn:
-    """One mover's turn in one context.
+    """What one mover did in one turn in one context.
 
     Fields:
-        context: the context.
-        mover: which mover.
-        outcome: what it did.
         unreachable: why the transport could not be reached, or empty.
     """
 
@@ -142,10 +129,6 @@ def drain(
     Arguments:
         chosen: which contexts; None (default) means all.
         movers: which movers; default: all.
-        options: see `DrainOptions`.
-
-    Returns:
-        One entry a context, by label.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     found = {context.label: Drained(context=context.label) for context in wanted}
@@ -160,29 +143,29 @@ def mover_turns(
     **options: Unpack[DrainOptions],
 ) -> Iterator[MoverTurn]:
     """Do as `drain`, and yield each turn when it is over."""
-    stop, remaining = options.get("stop", never), options.get("limit")
-    progress = options.get("progress", _ignore_progress)
-    wait = _BusyWait(options.get("patience", PATIENCE), options.get("on_busy", ignore))
+    stop, left = options.get("stop", never), options.get("limit")
+    pauses: Iterator[float] | None = None
     while not stop():
         moved, busy = False, 0
-        for context, mover in ((each, name) for each in chosen for name in movers):
-            if stop():
+        for context, mover in product(chosen, movers):
+            if stop() or left == 0:
                 return
-            turn = _take_turn(context, mover, remaining, stop, progress)
+            turn = _take_turn(context, mover, left, stop, options.get("progress", ignore))
             yield turn
             moved, busy = moved or turn.outcome.steps > 0, busy + turn.outcome.busy
-            if remaining is not None:
-                remaining -= turn.outcome.done + turn.outcome.failed + turn.outcome.dead
-                if remaining <= 0:
-                    return
+            done = turn.outcome.done + turn.outcome.failed + turn.outcome.dead
+            left = None if left is None else max(left - done, 0)
         if moved:
-            wait.reset()
-        elif not busy or not wait.pause(busy):
+            pauses = None
+            continue
+        if not busy:
             return
-
-
-def _ignore_progress(context: Context, mover: MoverName, count: int, /) -> None:
-    """Do nothing: the default of ``progress``."""
+        if pauses is None:
+            pauses = _pauses(options.get("patience", PATIENCE))
+            options.get("on_busy", ignore)(busy)
+        if (pause := next(pauses, None)) is None:
+            return
+        time.sleep(pause)
 
 
 def _take_turn(
@@ -192,39 +175,19 @@ def _take_turn(
     stop: Callable[[], bool],
     progress: Progress,
 ) -> MoverTurn:
+    count = partial(progress, context, mover)
+    outcome, unreachable = Outcome(), ""
     try:
         with debounced_nudges():
-            outcome = MOVERS[mover](
-                context,
-                limit=limit,
-                stop=stop,
-                progress=lambda count: progress(context, mover, count),
-            )
+            outcome = MOVERS[mover](context, limit=limit, stop=stop, progress=count)
     except TransportUnavailable as error:
-        return MoverTurn(context=context, mover=mover, outcome=Outcome(), unreachable=str(error))
-    return MoverTurn(context=context, mover=mover, outcome=outcome)
+        unreachable = str(error)
+    return MoverTurn(context=context, mover=mover, outcome=outcome, unreachable=unreachable)
 
 
-class _BusyWait:
-    """Waits for other workers, longer each time, until nothing has moved for too long."""
-
-    def __init__(self, patience: timedelta, on_busy: Callable[[int], None]) -> None:
-        self._patience = patience.total_seconds()
-        self._on_busy = on_busy
-        self.reset()
-
-    def reset(self) -> None:
-        self._since: float | None = None
-        self._pause = _FIRST_PAUSE
-
-    def pause(self, busy: int) -> bool:
-        """Pause a moment; return False instead when it has lasted long enough."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = now
-            self._on_busy(busy)
-        if now - self._since >= self._patience:
-            return False
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        return True
+def _pauses(patience: timedelta) -> Iterator[float]:
+    """Yield pauses in seconds, longer each time, until nothing has moved for too long."""
+    end, pause = time.monotonic() + patience.total_seconds(), _FIRST_PAUSE
+    while time.monotonic() < end:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -14,25 +14,21 @@ from outbox_inbox.queues.statements.moved import refusals_explained
 
 
 def pause(context: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
-    """Keep workers away from partitions of a queue until `resume`.
+    """Keep workers away from partitions of a queue until `resume`; return how many changed.
 
     It waits for the transaction that a worker is in; when it returns, no worker is active there.
     Messages are still recorded and received, and stay in the queue.
 
     Arguments:
         numbers: which partitions; None (default) means all.
-
-    Returns:
-        How many were not paused before.
     """
     return _switch_partitions(context, queue, numbers, paused=True)
 
 
 def resume(context: Context, queue: Queue, numbers: Iterable[int] | None = None) -> int:
-    """Let workers continue with partitions at once; a back-off after an outage ends as well.
+    """Let workers continue with partitions at once; return how many were paused before.
 
-    Returns:
-        How many were paused before.
+    A back-off after an outage ends as well.
 
     Raises:
         ContextMoved: the context is being transferred to another database, and is closed here.
@@ -52,10 +48,7 @@ def pause_read_models(context: Context, names: Iterable[str]) -> int:
 
 
 def resume_read_models(context: Context, names: Iterable[str]) -> int:
-    """Let workers update read models again at once; a back-off after a failure ends as well.
-
-    Raises: as `pause_read_models`.
-    """
+    """Undo `pause_read_models`; a back-off after a failure ends as well."""
     return _switch_read_models(context, names, paused=False)
 
 
@@ -64,10 +57,10 @@ def _switch_partitions(
 ) -> int:
     ensure_partitions(context.database)
     wanted = None if numbers is None else list(numbers)
+    rows = Partition.objects.using(context.database).filter(context=context.label, queue=queue)
+    if wanted is not None:
+        rows = rows.filter(number__in=wanted)
     with refusals_explained(), operator_lock(context, queue, wanted):
-        rows = Partition.objects.using(context.database).filter(context=context.label, queue=queue)
-        if wanted is not None:
-            rows = rows.filter(number__in=wanted)
         return _switch_rows(rows, paused=paused, outages=0)
 
 
@@ -78,11 +71,9 @@ def _switch_read_models(context: Context, names: Iterable[str], *, paused: bool)
             raise OutboxInboxError(
                 f"{context.label!r} has no read model {name!r}{suggestion(name, context.read_models)}"
             )
-    rows = Checkpoint.objects.using(context.database)
+    found = Checkpoint.objects.using(context.database).filter(context=context.label)
     with refusals_explained():
-        return _switch_rows(
-            rows.filter(context=context.label, subscription__in=wanted), paused=paused, failures=0
-        )
+        return _switch_rows(found.filter(subscription__in=wanted), paused=paused, failures=0)
 
 
 def _switch_rows(rows: QuerySet[Any], *, paused: bool, **failures: int) -> int:

@@ -30,8 +30,7 @@ from outbox_inbox.models import (
     TransferState,
 )
 from outbox_inbox.queues.outcome import never
-
-from .database_time import database_time
+from outbox_inbox.queues.statements.dialects import database_time
 
 _CHUNK = 1000  # rows read in one statement, and removed in one transaction
 
@@ -41,7 +40,6 @@ class Pruned:
     """How many rows of one context were removed, or (dry run) would be.
 
     Fields:
-        context: label of the context.
         outbox: messages of the outbox, sent or discarded.
         deliveries: deliveries, done or discarded; their failed attempts went with them.
         inbox: messages of the inbox without deliveries; their ids are not recognised any more.
@@ -59,7 +57,7 @@ class Pruned:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.outbox + self.deliveries + self.inbox + self.quarantine + self.processes
+        return sum(getattr(self, name) for name in _NAMES)
 
 
 def prune(
@@ -80,9 +78,6 @@ def prune(
         older_than: age since they were finished; default ``RETENTION``.
         dry_run: remove nothing, and count.
         stop: called between transactions; true ends the call.
-
-    Returns:
-        One entry a context.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     age = settings().retention if older_than is None else older_than
@@ -97,8 +92,10 @@ def prune(
                 if stop():
                     break
                 found.update((label, name) for label in chunk.values())
-                if not dry_run:
-                    _remove(rows, list(chunk))
+                if chunk and not dry_run:
+                    with transaction.atomic(using=using):
+                        # Django reads the rows to find those that refer to them: only their keys.
+                        rows.filter(pk__in=list(chunk)).only("pk").delete()
     return [
         Pruned(context=context.label, **{name: found[context.label, name] for name in _NAMES})
         for context in wanted
@@ -135,20 +132,11 @@ def _finished_chunks(
     last = 0
     while True:
         stretch = rows.filter(pk__gt=last).order_by("pk").values_list("pk", created)[:_CHUNK]
-        found = list(stretch)
-        if not found or all(stamp > before for _, stamp in found):
+        ages = dict(stretch)
+        if all(stamp > before for stamp in ages.values()):
             return
-        ids = [pk for pk, _ in found]
-        yield dict(rows.filter(finished, pk__in=ids).values_list("pk", "context"))
-        last = ids[-1]
-
-
-def _remove(rows: QuerySet[Any], ids: list[int]) -> None:
-    if not ids:
-        return
-    with transaction.atomic(using=rows.db):
-        # Only the keys: Django reads the rows to find those that refer to them, but not their text.
-        rows.filter(pk__in=ids).only("pk").delete()
+        yield dict(rows.filter(finished, pk__in=list(ages)).values_list("pk", "context"))
+        last = max(ages)
 
 
 def _labels_in_transfer(using: str) -> set[str]:

@@ -33,7 +33,7 @@ class QuarantineSelection:
     """Which quarantined messages an operator selects; a field that is None does not restrict.
 
     Fields:
-        context: label of the context that received them.
+        context: label of the context that received them; NotAContext is raised for an unknown one.
         id: the id that their sender gave them.
         reason: why they were quarantined.
         source: the source that they claim, with or without the slash before it.
@@ -47,7 +47,7 @@ class QuarantineSelection:
     type: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Released:
     """What a second check of messages came to, or (dry run) would come to.
 
@@ -60,6 +60,10 @@ class Released:
     released: int = 0
     kept: Mapping[QuarantineReason, int] = field(default_factory=dict)
     cut: int = 0
+
+    def __add__(self, other: "Released") -> "Released":
+        kept = Counter(self.kept) + Counter(other.kept)
+        return Released(self.released + other.released, kept, self.cut + other.cut)
 
     @property
     def staying(self) -> int:
@@ -78,12 +82,8 @@ def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Release
 
     Arguments:
         dry_run: change nothing, and count.
-
-    Raises:
-        NotAContext: there is no such context.
     """
-    context = get_context(selection.context)
-    return _release(context, quarantined(selection), dry_run=dry_run)
+    return _release(get_context(selection.context), quarantined(selection), dry_run=dry_run)
 
 
 def discard_quarantined(
@@ -98,44 +98,25 @@ def discard_quarantined(
         dry_run: change nothing, and count.
 
     Raises:
-        NotAContext: there is no such context.
         ValueError: the reason is empty.
     """
-    context, text = get_context(selection.context), checked_reason(reason)
-    chosen = quarantined(selection)
-    return chosen.count() if dry_run else _discard(context, chosen, text)
+    text, chosen = checked_reason(reason), quarantined(selection)
+    return chosen.count() if dry_run else _discard(get_context(selection.context), chosen, text)
 
 
 def release_rows(chosen: Rows) -> Released:
-    """Check the rows of a query set again, of any contexts, as `release` does.
-
-    Raises:
-        NotAContext: a row's context does not exist any more.
-        OutboxInboxError: a row's context has been moved to another database.
-    """
-    total = Released()
-    for context, mine in rows_by_context(chosen):
-        total = _sum(total, _release(context, mine))
-    return total
+    """Check the rows of a query set again, as `release` does; raises as `rows_by_context`."""
+    return sum((_release(*each) for each in rows_by_context(chosen)), Released())
 
 
 def discard_quarantined_rows(chosen: Rows, reason: str) -> int:
-    """Give the rows of a query set up for good, as `discard_quarantined`; return how many.
-
-    Raises:
-        NotAContext, OutboxInboxError: as `release_rows`.
-        ValueError: the reason is empty.
-    """
+    """Do as `discard_quarantined` with the rows of a query set; raises as `rows_by_context`, too."""
     text = checked_reason(reason)
     return sum(_discard(context, mine, text) for context, mine in rows_by_context(chosen))
 
 
 def quarantined(selection: QuarantineSelection) -> Rows:
-    """Return the selected messages that are still quarantined, as a query set.
-
-    Raises:
-        NotAContext: there is no such context.
-    """
+    """Return the selected messages that are still quarantined, as a query set."""
     rows = _quarantined_rows(get_context(selection.context)).filter(context=selection.context)
     if selection.id is not None:
         rows = rows.filter(message_id=selection.id)
@@ -168,7 +149,7 @@ def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Releas
         with operator_lock(context, Queue.INTAKE):
             # Read again under the lock: before it another operator may have solved some of them.
             rows = list(_quarantined_rows(context).filter(pk__in=ids).order_by("pk"))
-            total = _sum(total, _check_again(context, rows))
+            total += _check_again(context, rows)
             if total.released:
                 nudge(context, "dispatch")
             if dry_run:
@@ -178,24 +159,21 @@ def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Releas
 
 def _check_again(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
     """Admit the messages that pass, and store with each of the others why it does not."""
-    whole: list[tuple[QuarantinedMessage, ReceivedMessage]] = []
-    staying: list[QuarantinedMessage] = []
+    messages = {row.pk: quarantine.restore_message(row) for row in rows}
+    refused = _admit(context, [each for each in messages.values() if each is not None])
+    passed: list[int] = []
+    kept: Counter[QuarantineReason] = Counter()
     for row in rows:
-        message = quarantine.restore_message(row)
-        if message is None:
-            staying.append(row)
-        else:
-            whole.append((row, message))
-    cut = len(staying)
-    refused = _admit(context, [message for _, message in whole])
-    passed = [row.pk for row, message in whole if id(message) not in refused]
-    for row, message in whole:
-        if id(message) in refused:
+        message = messages[row.pk]
+        if message is not None and id(message) not in refused:
+            passed.append(row.pk)
+            continue
+        if message is not None:
             row.reason, row.error = refused[id(message)]
             row.save(using=context.database, update_fields=["reason", "error"])
-            staying.append(row)
+        kept[QuarantineReason(row.reason)] += 1
     _finish(context, passed, state=QuarantineState.RELEASED)
-    kept = Counter(QuarantineReason(row.reason) for row in staying)
+    cut = sum(each is None for each in messages.values())
     return Released(released=len(passed), kept=kept, cut=cut)
 
 
@@ -225,11 +203,3 @@ def _discard(context: Context, chosen: Rows, reason: str) -> int:
 def _finish(context: Context, ids: Sequence[int], **changes: Any) -> int:
     now = RawSQL(dialect(connections[context.database]).now, ())
     return _quarantined_rows(context).filter(pk__in=ids).update(finished_at=now, **changes)
-
-
-def _sum(one: Released, other: Released) -> Released:
-    return Released(
-        released=one.released + other.released,
-        kept=Counter(one.kept) + Counter(other.kept),
-        cut=one.cut + other.cut,
-    )

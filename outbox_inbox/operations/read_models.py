@@ -9,10 +9,9 @@ from django.db import connections
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import checkpoints
-from outbox_inbox.queues.statements.dialects import as_datetime
+from outbox_inbox.queues.statements.dialects import as_datetime, database_time
 from outbox_inbox.streams.subscriptions import behind
 
-from .database_time import database_time
 from .rebuilding import REBUILD_SUFFIX
 
 
@@ -21,9 +20,7 @@ class ReadModelStats:
     """One read model at one moment.
 
     Fields:
-        context: label of the context.
-        name: of the read model.
-        database: alias of the database.
+        context, name, database: which one: label, name, alias.
         lag: how many events of its stream it has still to handle.
         oldest: age of the first of them in seconds, by the database's clock; None: there are none.
         state: "working", "paused" by an operator, or "backing off" after a failure.
@@ -51,7 +48,7 @@ def read_model_stats(chosen: Iterable[Context] | None = None) -> list[ReadModelS
     Arguments:
         chosen: which contexts; None (default) means all.
     """
-    wanted = contexts() if chosen is None else tuple(chosen)
+    wanted = contexts() if chosen is None else chosen
     return [each for context in wanted for each in _stats(context)]
 
 

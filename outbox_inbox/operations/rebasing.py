@@ -32,13 +32,11 @@ _HANDLED = 3  # the first transaction id there is: handled events may all have i
 _FIRST, _END = 4, 500  # ids below are used up while a server is created
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Rebased:
-    """What happened to one subscription.
+    """What happened to one subscription of a context.
 
     Fields:
-        context: label of the context.
-        subscription: its name.
         unhandled: how many events it has still to handle: as many as before.
     """
 
@@ -77,10 +75,7 @@ def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
         if not dry_run:
             mark_events_handled(connection, context.label, _HANDLED)
             set_unhandled(connection, context.label, unhandled)
-        return [
-            Rebased(context=context.label, subscription=name, unhandled=len(positions))
-            for name, positions in unhandled.items()
-        ]
+        return [Rebased(context.label, name, len(found)) for name, found in unhandled.items()]
 
     return retry_until_locked(context.database, rewrite)
 
@@ -105,20 +100,11 @@ def set_unhandled(
     Raises:
         OutboxInboxError: the subscriptions lack events in too many different ways.
     """
-    ids = _mark_groups(connection, label, unhandled)
-    for name in unhandled:
-        lacking = [number for names, number in ids.items() if name in names]
-        rebase_checkpoint(connection, label, name, lacking)
-
-
-def _mark_groups(
-    connection: BaseDatabaseWrapper, label: str, unhandled: Mapping[str, Sequence[int]]
-) -> dict[frozenset[str], int]:
-    """Give one id to all events that the same subscriptions lack; return the ids by these."""
     lacking: dict[int, set[str]] = defaultdict(set)
     for name, positions in unhandled.items():
         for position in positions:
             lacking[position].add(name)
+    # All events that the same subscriptions lack get one id.
     groups: dict[frozenset[str], list[int]] = defaultdict(list)
     for position, names in lacking.items():
         groups[frozenset(names)].append(position)
@@ -130,4 +116,5 @@ def _mark_groups(
     ids = dict(zip(groups, range(_FIRST, _END), strict=False))
     for group, positions in groups.items():
         mark_events_unhandled(connection, sorted(positions), ids[group])
-    return ids
+    for name in unhandled:
+        rebase_checkpoint(connection, label, name, [ids[group] for group in ids if name in group])

@@ -23,13 +23,11 @@ from .selection import MODELS, has_state, state_sql
 from .table_locks import lock_tables, retry_until_locked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Repartitioned:
-    """What happened to one queue.
+    """What happened to one queue of a context.
 
     Fields:
-        context: label of the context.
-        queue: outbox or inbox.
         before, after: how many partitions it had and has.
         moved: unfinished messages or deliveries whose partition changed.
     """
@@ -93,9 +91,7 @@ def _repartition_queue(context: Context, queue: Queue, *, dry_run: bool) -> Repa
 
     with refusals_explained():
         before, moved = retry_until_locked(context.database, spread)
-    return Repartitioned(
-        context=context.label, queue=queue, before=before, after=after, moved=moved
-    )
+    return Repartitioned(context.label, queue, before, after, moved)
 
 
 def _change_partitions(context: Context, queue: Queue, after: int) -> int:
@@ -123,36 +119,28 @@ def _reassign_rows(
 ) -> int:
     name, unfinished = table(MODELS[queue]), state_sql(queue, "unfinished")
     column = dialect(connection).partition
-    if queue == Queue.OUTBOX:
+
+    def reassign(target: str, which: str, *parameters: str) -> int:
         return dialect(connection).update_rows(
             connection,
             name,
-            f"{column} = key_hash %% {after:d}",
-            f"context = %s AND {column} <> key_hash %% {after:d} AND ({unfinished})",
-            [context.label],
+            f"{column} = {target}",
+            f"{which} AND ({unfinished}) AND {column} <> {target}",
+            parameters,
         )
+
+    if queue == Queue.OUTBOX:
+        return reassign(f"key_hash %% {after:d}", "context = %s", context.label)
     # From the rows: a consumer that does not exist any more may still have deliveries.
     deliveries = Delivery.objects.using(context.database)
     rows = deliveries.filter(has_state(queue, "unfinished"), context=context.label)
-    names = rows.order_by().values_list("consumer", flat=True).distinct()
-    return sum(_reassign_deliveries(connection, context, name, after) for name in list(names))
-
-
-def _reassign_deliveries(
-    connection: BaseDatabaseWrapper, context: Context, consumer: str, after: int
-) -> int:
-    hashed = crc32(consumer.encode())
-    # The same hash as in the INSERT: XOR, as (a | b) - (a & b), which every database has.
-    deliveries, column = table(Delivery), dialect(connection).partition
-    target = (
-        f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
-        f" FROM {table(InboxMessage)} m WHERE m.id = {deliveries}.message_id)"
-    )
-    return dialect(connection).update_rows(
-        connection,
-        deliveries,
-        f"{column} = {target}",
-        f"context = %s AND consumer = %s AND ({state_sql(Queue.INBOX, 'unfinished')})"
-        f" AND {column} <> {target}",
-        [context.label, consumer],
-    )
+    count = 0
+    for consumer in list(rows.order_by().values_list("consumer", flat=True).distinct()):
+        hashed = crc32(consumer.encode())
+        # The same hash as in the INSERT: XOR, as (a | b) - (a & b), which every database has.
+        target = (
+            f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d})) %% {after:d}"
+            f" FROM {table(InboxMessage)} m WHERE m.id = {name}.message_id)"
+        )
+        count += reassign(target, "context = %s AND consumer = %s", context.label, consumer)
+    return count

@@ -6,7 +6,7 @@ parameters: otherwise the databases read the finished rows to find the few unfin
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from django.db.models import BooleanField, Lookup, QuerySet
@@ -15,6 +15,7 @@ from django.db.models.expressions import RawSQL
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
+from outbox_inbox.queues.wakeup import MoverName
 
 Rows = QuerySet[Any]
 StateGroup = Literal["failed", "dead", "unfinished"]
@@ -23,6 +24,12 @@ StateGroup = Literal["failed", "dead", "unfinished"]
 MODELS: dict[Queue, type[OutboxMessage] | type[Delivery]] = {
     Queue.OUTBOX: OutboxMessage,
     Queue.INBOX: Delivery,
+}
+
+MOVER_OF: dict[Queue, MoverName] = {
+    Queue.OUTBOX: "relay",
+    Queue.INTAKE: "receive",
+    Queue.INBOX: "dispatch",
 }
 
 IDLE = {Queue.OUTBOX: "pending", Queue.INBOX: "ready"}
@@ -43,11 +50,11 @@ _CONDITIONS: dict[StateGroup, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which messages an operator selects; a field that is None does not restrict.
+    """Which messages an operator selects; a field that is None (default) does not restrict.
 
     Fields:
-        context: label of the context.
-        queue: outbox or inbox; None (default) means both.
+        context: label of the context; NotAContext is raised for an unknown one.
+        queue: outbox or inbox.
         type: stored type name of the messages.
         key: their key.
         id: the message id; in the inbox, all deliveries of that message.
@@ -64,18 +71,12 @@ class Selection:
     @property
     def queues(self) -> tuple[Queue, ...]:
         """The queues that are searched."""
-        chosen = tuple(MODELS) if self.queue is None else (self.queue,)
-        if self.consumer is not None:
-            return tuple(queue for queue in chosen if queue == Queue.INBOX)
-        return chosen
+        searched = tuple(MODELS) if self.consumer is None else (Queue.INBOX,)
+        return tuple(each for each in searched if self.queue in (None, each))
 
 
 def selected_rows(selection: Selection, states: StateGroup) -> Iterator[tuple[Queue, Rows]]:
-    """Yield the selected rows of each queue, as query sets.
-
-    Raises:
-        NotAContext: there is no such context.
-    """
+    """Yield the selected rows of each queue, as query sets."""
     using = get_context(selection.context).database
     for queue in selection.queues:
         chosen = MODELS[queue].objects.using(using).filter(**_filters(selection, queue))
@@ -83,7 +84,7 @@ def selected_rows(selection: Selection, states: StateGroup) -> Iterator[tuple[Qu
 
 
 def rows_by_context(chosen: Rows) -> Iterator[tuple[Context, Rows]]:
-    """Split a query set by context.
+    """Split a query set, which may have rows of any contexts, by context.
 
     Raises:
         NotAContext: a row's context does not exist any more.
@@ -106,20 +107,12 @@ def checked_reason(reason: str) -> str:
     Raises:
         ValueError: it is empty.
     """
-    text = reason.strip()
-    if not text:
+    if not (text := reason.strip()):
         raise ValueError("a reason must be given: it is kept with the message")
     return text
 
 
-if TYPE_CHECKING:
-    _Lookup = Lookup[bool]
-else:
-    # Django's class takes no type arguments when the program runs.
-    _Lookup = Lookup
-
-
-class RawCondition(_Lookup):
+class RawCondition(Lookup):
     """A condition in SQL. Django lets MySQL compare other expressions with TRUE, without index."""
 
     prepare_rhs = False

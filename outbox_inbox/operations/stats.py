@@ -12,7 +12,6 @@ class ParkedKey:
     """A key whose messages wait until an operator has solved the dead one in front.
 
     Fields:
-        key: the key.
         consumer: the consumer that failed; None in an outbox.
     """
 
@@ -26,7 +25,6 @@ class PartitionState:
 
     Fields:
         queue: outbox, inbox, or intake (where messages are received).
-        number: its number.
         state: "paused" by an operator, "backing off" after an outage, or "missing": rows name it
             and it does not exist, since a process wrote them with another number of partitions.
         reason: the outage's error, or empty.
@@ -45,9 +43,7 @@ class QueueStats:
     """One queue of one context at one moment.
 
     Fields:
-        context: label of the context.
-        queue: outbox or inbox.
-        database: alias of the database.
+        context, queue, database: which one: label, outbox or inbox, alias.
         depth: unfinished messages (in an inbox: deliveries) by state; every state is there:
             "pending" (in an inbox "ready"), "backing_off", "waiting", "dead".
         scheduled: how many are due in the future and were never tried, such as time-outs of

@@ -1,5 +1,6 @@
 """Read the events of a stream for an operator, also those that cannot be decoded any more."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,16 +77,14 @@ def read_entries(
     """
     # Page by page: drivers of MySQL load all rows of a result, also with iterator().
     rows = _rows(context).filter(stream=stream).order_by("version")
-    left = limit
-    while left is None or left > 0:
-        size = CHUNK if left is None else min(CHUNK, left)
+    left = sys.maxsize if limit is None else limit
+    while left > 0:
+        size = min(CHUNK, left)
         page = list(rows.filter(version__gt=after)[:size])
-        for row in page:
-            yield _entry(context, row)
+        yield from (_entry(context, row) for row in page)
         if len(page) < size:
             return
-        after = page[-1].version
-        left = None if left is None else left - size
+        after, left = page[-1].version, left - size
 
 
 def _rows(context: Context) -> QuerySet[StoredEvent]:
@@ -93,7 +92,12 @@ def _rows(context: Context) -> QuerySet[StoredEvent]:
 
 
 def _entry(context: Context, row: StoredEvent) -> StreamEntry:
-    data, problem = _decode(context, row)
+    data = problem = None
+    try:
+        event: Any = streams.recorded_event(context, row).event
+        data = codec.encode(event)
+    except (OutboxInboxError, TypeError) as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
     return StreamEntry(
         version=row.version,
         position=row.position,
@@ -109,11 +113,3 @@ def _entry(context: Context, row: StoredEvent) -> StreamEntry:
         payload=row.payload,
         headers=row.headers,
     )
-
-
-def _decode(context: Context, row: StoredEvent) -> tuple[str | None, str | None]:
-    try:
-        event: Any = streams.recorded_event(context, row).event
-        return codec.encode(event), None
-    except (OutboxInboxError, TypeError) as error:
-        return None, " ".join(f"{type(error).__name__}: {error}".split())

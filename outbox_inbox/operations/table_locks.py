@@ -7,7 +7,6 @@ transaction elsewhere would stop every writer. So each attempt gives up after le
 import random
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Final, TypeVar
 
 from django.db import OperationalError, connections, models, transaction
@@ -38,9 +37,16 @@ def retry_until_locked(using: str, change: Callable[[BaseDatabaseWrapper], T]) -
         OutboxInboxError: the locks could not be had for a minute.
     """
     deadline = time.monotonic() + PATIENCE
+    connection = connections[using]
     while True:
-        with suppress(_LockUnavailable):
-            return _attempt(using, change)
+        try:
+            with transaction.atomic(using=using):
+                dialect(connection).limit_lock_wait(connection, LOCK_TIMEOUT)
+                return change(connection)
+        except OperationalError as error:
+            # lock_not_available, deadlock_detected
+            if getattr(error.__cause__, "sqlstate", None) not in {"55P03", "40P01"}:
+                raise
         if time.monotonic() > deadline:
             raise OutboxInboxError(
                 f"a transaction on the database {using!r} has been open for {PATIENCE:.0f} s and "
@@ -48,20 +54,3 @@ def retry_until_locked(using: str, change: Callable[[BaseDatabaseWrapper], T]) -
             )
         # Random: two commands that collide do not collide again.
         time.sleep(random.uniform(0.05, 0.5))  # noqa: S311
-
-
-class _LockUnavailable(Exception):
-    """A lock could not be had in time."""
-
-
-def _attempt(using: str, change: Callable[[BaseDatabaseWrapper], T]) -> T:
-    connection = connections[using]
-    try:
-        with transaction.atomic(using=using):
-            dialect(connection).limit_lock_wait(connection, LOCK_TIMEOUT)
-            return change(connection)
-    except OperationalError as error:
-        # lock_not_available, deadlock_detected
-        if getattr(error.__cause__, "sqlstate", None) in {"55P03", "40P01"}:
-            raise _LockUnavailable from error
-        raise

@@ -15,7 +15,7 @@ def never() -> bool:
     return False
 
 
-def ignore(count: int) -> None:
+def ignore(*_: object) -> None:
     """Report nothing: the default of a mover's ``progress``."""
 
 

@@ -8,7 +8,8 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Between(ABC):
     Attributes:
         url: where it is.
         prefix: begins all names of the test's at the broker.
-        subscribers: those who receive over it.
+        subscribers: the contexts that receive over it.
     """
 
     def __init__(self, url: str, subscribers: Sequence[str] = SUBSCRIBERS) -> None:
@@ -41,7 +42,7 @@ class Between(ABC):
 
     @abstractmethod
     def left(self) -> int:
-        """Return how many messages have not been acknowledged by everybody they are for."""
+        """Return how many messages not every context they are for has acknowledged."""
 
     @abstractmethod
     def remove(self) -> None:
@@ -52,7 +53,6 @@ class RedisBetween(Between):
     """Redis Streams."""
 
     def left(self) -> int:
-        """See `Between.left`."""
         with redis.Redis.from_url(self.url) as client:
             streams = list(client.scan_iter(f"{self.prefix}:*"))
             groups = [group for stream in streams for group in client.xinfo_groups(stream)]
@@ -60,24 +60,21 @@ class RedisBetween(Between):
         return sum(group["pending"] + group["lag"] for group in groups)
 
     def remove(self) -> None:
-        """See `Between.remove`."""
         with redis.Redis.from_url(self.url) as client:
             for stream in client.scan_iter(f"{self.prefix}:*"):
                 client.delete(stream)
 
 
 class RabbitBetween(Between):
-    """RabbitMQ; what somebody has received and not acknowledged is not counted."""
+    """RabbitMQ; what a worker has received and not acknowledged is not counted."""
 
     def left(self) -> int:
-        """See `Between.left`."""
         with kombu.Connection(self.url) as connection:
             queues = [self._name(label) for label in self.subscribers]
             channel = connection.default_channel
             return sum(channel.queue_declare(name, passive=True)[1] for name in queues)
 
     def remove(self) -> None:
-        """See `Between.remove`."""
         with kombu.Connection(self.url) as connection:
             for label in SUBSCRIBERS:
                 connection.default_channel.queue_delete(self._name(label))
@@ -86,6 +83,15 @@ class RabbitBetween(Between):
 
     def _name(self, label: str) -> str:
         return f"{self.prefix}.{label}"
+
+
+@contextmanager
+def between_at(url: str, subscribers: Sequence[str] = SUBSCRIBERS) -> Iterator[Between]:
+    """Yield the broker of a URL; remove what is left there in the end."""
+    kind = RedisBetween if url.startswith("redis") else RabbitBetween
+    broker = kind(url, subscribers)
+    yield broker
+    broker.remove()
 
 
 @dataclass
@@ -145,9 +151,10 @@ class Apart:
         Exit code 3 is no failure: the other side may send, or a message back off, while the command
         looks. Whether all is well in the end is for `wait_until_done` to say.
         """
-        command = ("manage.py", "place_orders", str(orders.orders), str(orders.lines))
         both = [
-            each.start(*command, output=self.folder / f"{each.settings['CONTEXTS']}-orders.log")
+            each.start(
+                *orders.command, output=self.folder / f"{each.settings['CONTEXTS']}-orders.log"
+            )
             for each in self.deployments
         ]
         for process in both:

@@ -45,11 +45,9 @@ class Command(Victim):
         self.running: subprocess.Popen[str] | None = None
 
     def start(self, faults: str = "") -> None:
-        """See `Victim.start`."""
         self.running = self.processes.start(*self.arguments, faults=faults, output=self.output)
 
     def kill_within(self, seconds: float) -> None:
-        """See `Victim.kill_within`."""
         assert self.running is not None
         try:
             self.running.communicate(timeout=seconds)
@@ -58,14 +56,12 @@ class Command(Victim):
             self.running.communicate(timeout=PATIENCE)
 
     def revive(self) -> None:
-        """See `Victim.revive`."""
         assert self.running is not None
         if self.running.poll() == -signal.SIGKILL:
             self.running.communicate()
             self.start()
 
     def leave(self) -> None:
-        """See `Victim.leave`."""
         self.kill_within(0)
 
 
@@ -76,16 +72,13 @@ class Broker(Victim):
         self.server = server
 
     def start(self, faults: str = "") -> None:
-        """See `Victim.start`; a server has no faults of ours."""
         self.server.start()
 
     def kill_within(self, seconds: float) -> None:
-        """See `Victim.kill_within`."""
         threading.Event().wait(seconds)
         self.server.kill()
 
     def leave(self) -> None:
-        """See `Victim.leave`."""
         self.server.start()
 
 
@@ -115,7 +108,7 @@ def kill_at_random(
         victim = turn.pop()
         victim.kill_within(chance.uniform(0, longest))
         victim.start(faults(kill))
-        # Else most of them would lie dead most of the time, and nothing would be under way.
+        # Else most of them would be dead most of the time, and nothing would be under way.
         for each in victims:
             each.revive()
     for victim in victims:

@@ -6,6 +6,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.acceptance.store import Store, Stores
 
 ORDER_COLUMNS = [
@@ -24,6 +26,10 @@ ORDER_COLUMNS = [
 LINE_COLUMNS = ["order_id", "product_id", "product", "unit_price", "quantity", "discount"]
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 NORTHWIND = DATA / "northwind_orders.csv", DATA / "northwind_order_lines.csv"
+needs_northwind = pytest.mark.skipif(
+    not all(file.exists() for file in NORTHWIND),
+    reason="the Northwind files are not in ../shared/data",
+)
 COUNTRIES = ("Norway", "Peru", "Japan")
 CENT = Decimal("0.01")
 
@@ -38,6 +44,16 @@ class Orders:
     shipped: int
     board: dict[str, tuple[int, Decimal]]
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that places them."""
+        return "manage.py", "place_orders", str(self.orders), str(self.lines)
+
+
+def write_steps(keys: int, steps: int, pace: float = 0) -> tuple[str, ...]:
+    """Return the command that records numbered steps; ``pace``: seconds between two of them."""
+    return "-m", "tests.acceptance.steps", str(keys), str(steps), str(pace)
+
 
 def write_orders(folder: Path, count: int) -> Orders:
     """Write orders of which every fourth has not been shipped."""
@@ -45,21 +61,8 @@ def write_orders(folder: Path, count: int) -> Orders:
     for number in range(count):
         country = COUNTRIES[number % len(COUNTRIES)]
         shipped = "" if number % 4 == 0 else "2016-07-16"
-        orders.append(
-            [
-                number,
-                "ANATR",
-                "Ana",
-                "2016-07-04",
-                "2016-08-01",
-                shipped,
-                "Sea",
-                "1.5",
-                "A",
-                "B",
-                country,
-            ]
-        )
+        dates = ["2016-07-04", "2016-08-01", shipped]
+        orders.append([number, "ANATR", "Ana", *dates, "Sea", "1.5", "A", "B", country])
         price, discount = Decimal(number) + Decimal("0.35"), Decimal("0.15")
         lines += [[number, 1, "Tea", price, 3, discount], [number, 2, "Rice", "2.5", 2, "0"]]
         total = (price * 3 * (1 - discount) + 5).quantize(CENT, ROUND_HALF_UP)
@@ -105,7 +108,7 @@ def assert_all_is_well(store: Store | Stores, orders: Orders, keys: int, steps: 
 
 
 def expected(orders: Orders, keys: int, steps: int) -> dict[str, Any]:
-    """Return what has to stand in the databases at the end."""
+    """Return what has to be in the databases at the end."""
     still_open = orders.count - orders.shipped
     return {
         "orders": {"open": still_open, "shipped": orders.shipped},
@@ -122,7 +125,7 @@ def expected(orders: Orders, keys: int, steps: int) -> dict[str, Any]:
 
 
 def figures(store: Store | Stores) -> dict[str, Any]:
-    """Return what stands in the databases."""
+    """Return what is in the databases."""
     return {
         "orders": store.counted("ordering_ordersummary"),
         "shipments": store.counted("shipping_shipment"),

@@ -27,33 +27,31 @@ class Store:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query, over a connection of its own."""
-        if self.url.startswith("sqlite"):
-            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
-                return database.execute(sql).fetchall()
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def execute(self, sql: str) -> None:
+        """Execute a statement, and commit it, over a connection of its own."""
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+            cursor.connection.commit()
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
         if self.url.startswith("mysql"):
             with _mysql(self.url, urlsplit(self.url).path[1:]) as cursor:
                 cursor.execute("SET SESSION sql_mode = 'ANSI_QUOTES'")
-                cursor.execute(sql)
-                return list(cursor.fetchall())
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(sql).fetchall()
+                yield cursor
+            return
+        in_file = self.url.startswith("sqlite")
+        path = self.url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path) if in_file else psycopg.connect(self.url)) as connection:
+            yield connection.cursor()
 
     def forget_workers(self) -> None:
-        """Let those that were killed be silent for so long that nobody waits for them any more."""
+        """Let those that were killed be silent for so long that no worker waits for them any more."""
         self.execute("UPDATE outbox_inbox_partition SET last_run_at = NULL")
-
-    def execute(self, sql: str) -> None:
-        """Execute a statement, over a connection of its own."""
-        if self.url.startswith("sqlite"):
-            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
-                database.execute(sql)
-                database.commit()
-        elif self.url.startswith("mysql"):
-            with _mysql(self.url, urlsplit(self.url).path[1:]) as cursor:
-                cursor.execute(sql)
-                cursor.connection.commit()
-        else:
-            _execute(self.url, sql)
 
     def ledger(
         self, tables: Sequence[str] = ("shop_entry", "depot_pick")
@@ -85,15 +83,14 @@ class Store:
                 f" WHERE state NOT IN ('{final}', 'discarded')"
             )
             if table == "outboxmessage":
-                # A time-out of the future is no left-over.
+                # A time-out of the future is not left over.
                 sql += " AND NOT (type = 'ordering.watch.TimedOut' AND due_at IS NOT NULL)"
             total += self.query(sql)[0][0]
         return total
 
     def quarantined(self) -> int:
-        """Return how many received messages were kept aside."""
-        count: int = self.query("SELECT COUNT(*) FROM outbox_inbox_quarantinedmessage")[0][0]
-        return count
+        """Return how many received messages were quarantined."""
+        return len(self.query("SELECT 1 FROM outbox_inbox_quarantinedmessage"))
 
 
 @dataclass(frozen=True)
@@ -104,24 +101,21 @@ class Stores:
     shipping: Store
 
     def ledger(self) -> dict[tuple[str, str], list[int]]:
-        """See `Store.ledger`: the shop is with ordering, the depot with shipping."""
+        # The shop is with ordering, the depot with shipping.
         return {**self.ordering.ledger(["shop_entry"]), **self.shipping.ledger(["depot_pick"])}
 
     def board(self) -> dict[str, tuple[int, Decimal]]:
-        """See `Store.board`."""
         return self.shipping.board()
 
     def counted(self, table: str) -> dict[str, int]:
-        """See `Store.counted`: a table's name begins with the label of its context."""
+        # A table's name begins with the label of its context.
         found: Store = getattr(self, table.partition("_")[0])
         return found.counted(table)
 
     def unfinished(self) -> int:
-        """See `Store.unfinished`."""
         return self.ordering.unfinished() + self.shipping.unfinished()
 
     def quarantined(self) -> int:
-        """See `Store.quarantined`."""
         return self.ordering.quarantined() + self.shipping.quarantined()
 
 
@@ -147,19 +141,15 @@ def postgres_copies(url: str) -> Iterator[tuple[Store, Any]]:
 
     def create(name: str, *options: str) -> Store:
         made.append(name)
-        _execute(url, f"CREATE DATABASE {name} {' '.join(options)}")
-        parts = urlsplit(url)
-        return Store(urlunsplit(parts._replace(path=f"/{name}")))
+        execute_alone(url, f"CREATE DATABASE {name} {' '.join(options)}")
+        return beside(url, name)
 
     template = f"{prefix}_template"
     try:
-        yield (
-            create(template),
-            lambda: create(f"{prefix}_{len(made)}", f"TEMPLATE {template}"),
-        )
+        yield create(template), lambda: create(f"{prefix}_{len(made)}", f"TEMPLATE {template}")
     finally:
         for name in reversed(made):
-            _execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            execute_alone(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @contextmanager
@@ -172,7 +162,7 @@ def mysql_copies(url: str) -> Iterator[tuple[Store, Any]]:
         made.append(f"{prefix}_{len(made)}")
         with _mysql(url) as cursor:
             cursor.execute(f"CREATE DATABASE {made[-1]}")
-        return Store(urlunsplit(urlsplit(url)._replace(path=f"/{made[-1]}")))
+        return beside(url, made[-1])
 
     template = create()
     spare = [template]
@@ -201,6 +191,12 @@ def copies_of(vendor: str, folder: Path) -> AbstractContextManager[tuple[Store, 
     return mysql_copies(services.DATABASES[vendor].url)
 
 
-def _execute(url: str, sql: str) -> None:
+def beside(url: str, name: str) -> Store:
+    """Return another database of the same server."""
+    return Store(urlunsplit(urlsplit(url)._replace(path=f"/{name}")))
+
+
+def execute_alone(url: str, sql: str) -> None:
+    """Execute a statement on PostgreSQL outside of a transaction."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql)

@@ -7,7 +7,7 @@ import pytest
 
 from outbox_inbox.conf.faults import POINTS
 from tests.acceptance.conftest import Processes
-from tests.acceptance.orders import assert_all_is_well, write_orders
+from tests.acceptance.orders import assert_all_is_well, write_orders, write_steps
 
 KEYS, STEPS, ORDERS = 3, 4, 8
 
@@ -31,9 +31,8 @@ def test_a_kill_at_any_step_loses_and_repeats_nothing(
     """Whatever step a process is killed at, again and again, the figures are the same at last."""
     processes.settings["ORDERING_SOURCE"] = source
     orders = write_orders(tmp_path, ORDERS)
-    processes.succeed("-m", "tests.acceptance.steps", str(KEYS), str(STEPS))
-    command = ("manage.py", "place_orders", str(orders.orders), str(orders.lines))
-    killed = [processes.run(*command, faults=f"{point}:kill@{hit}")[0] for hit in (1, 2)]
+    processes.succeed(*write_steps(KEYS, STEPS))
+    killed = [processes.run(*orders.command, faults=f"{point}:kill@{hit}")[0] for hit in (1, 2)]
     assert killed[0] == -signal.SIGKILL
-    processes.succeed(*command)
+    processes.succeed(*orders.command)
     assert_all_is_well(processes.store, orders, KEYS, STEPS)

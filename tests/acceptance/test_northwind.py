@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Processes
-from tests.acceptance.orders import NORTHWIND, Orders, assert_all_is_well, read_orders
+from tests.acceptance.orders import (
+    NORTHWIND,
+    Orders,
+    assert_all_is_well,
+    needs_northwind,
+    read_orders,
+)
 from tests.acceptance.store import Store
 
-pytestmark = pytest.mark.skipif(
-    not all(file.exists() for file in NORTHWIND),
-    reason="the Northwind files are not in ../shared/data",
-)
+pytestmark = needs_northwind
 
 
 @pytest.fixture(

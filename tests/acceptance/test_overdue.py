@@ -14,13 +14,10 @@ from outbox_inbox.testing import advance, drain, recorded
 from project.simulation.business_day import dispatch_shipment
 from project.simulation.order_files import read_orders
 from tests.acceptance.conftest import Processes
-from tests.acceptance.orders import NORTHWIND
+from tests.acceptance.orders import NORTHWIND, needs_northwind
 from tests.acceptance.store import Store
 
-pytestmark = pytest.mark.skipif(
-    not all(file.exists() for file in NORTHWIND),
-    reason="the Northwind files are not in ../shared/data",
-)
+pytestmark = needs_northwind
 DAY = timedelta(days=1)
 
 
@@ -44,7 +41,7 @@ def late_and_open(last: date, share: int = 1) -> tuple[set[str], set[str]]:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("share", [12, pytest.param(1, marks=pytest.mark.slow)])
 def test_day_by_day_exactly_the_overdue_orders_are_found(share: int) -> None:
-    """The 37 orders shipped late and the open ones past their day are told of, once each."""
+    """The 37 orders shipped late and the open ones past their day are reported, once each."""
     from context_a.contracts import OrderOverdue
 
     orders = read_orders(*NORTHWIND)[::share]
@@ -74,10 +71,10 @@ def test_day_by_day_exactly_the_overdue_orders_are_found(share: int) -> None:
                 dispatch_shipment(order.order_id, today)
             if leaving:
                 drain()
-    told = [event.order_id for event in recorded(OrderOverdue)]
+    reported = [event.order_id for event in recorded(OrderOverdue)]
     assert (len(late) if share == 1 else 37, len(still_open) > 0) == (37, True)
     assert late
-    assert sorted(told) == sorted(late | still_open)
+    assert sorted(reported) == sorted(late | still_open)
     assert set(Shipment.objects.filter(urgent=True).values_list("reference", flat=True)) == (
         late | still_open
     )
@@ -93,7 +90,7 @@ def test_day_by_day_exactly_the_overdue_orders_are_found(share: int) -> None:
 def test_killed_in_the_middle_exactly_the_late_orders_are_found(
     new_store: Callable[[], Store], point: str
 ) -> None:
-    """Brought in as a history, and killed on the way: the 37 late ones, and nobody else yet."""
+    """Brought in as a history, and killed on the way: the 37 late ones, and no others yet."""
     processes = Processes(new_store())
     command = ("manage.py", "place_orders", *map(str, NORTHWIND))
     status, printed = processes.run(*command, faults=f"{point}:kill@300")
@@ -102,7 +99,7 @@ def test_killed_in_the_middle_exactly_the_late_orders_are_found(
     found = processes.store.query("SELECT reference FROM shipping_shipment WHERE urgent")
     late, _ = late_and_open(date.max)
     assert sorted(reference for (reference,) in found) == sorted(late)
-    told = processes.store.query(
+    reported = processes.store.query(
         "SELECT COUNT(*) FROM outbox_inbox_outboxmessage WHERE type = 'ordering.order_overdue'"
     )
-    assert (len(late), told) == (37, [(37,)])
+    assert (len(late), reported) == (37, [(37,)])

@@ -18,7 +18,7 @@ def test_a_rebuild_that_is_killed_again_and_again_equals_the_live_board(
 ) -> None:
     """At each of its steps; the live board is what it was until the new one takes its place."""
     orders = write_orders(tmp_path, ORDERS)
-    processes.succeed("manage.py", "place_orders", str(orders.orders), str(orders.lines))
+    processes.succeed(*orders.command)
     board = "SELECT country, orders, revenue FROM ordering_countryboard ORDER BY country"
     wanted = processes.store.query(board)
     assert sum(row[1] for row in wanted) == ORDERS

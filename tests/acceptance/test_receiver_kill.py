@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from outbox_inbox.conf.faults import POINTS
-from tests.acceptance.apart import Between, RabbitBetween, RedisBetween
+from tests.acceptance.apart import Between, between_at
 from tests.acceptance.conftest import Processes
 from tests.acceptance.store import Store
 
@@ -34,11 +34,8 @@ drain([get_context("shop")], ["relay", "dispatch"])
 )
 def between(request: pytest.FixtureRequest) -> Iterator[Between]:
     """The broker."""
-    url = request.getfixturevalue(request.param)
-    kind = RedisBetween if url.startswith("redis") else RabbitBetween
-    broker = kind(url, subscribers=["depot"])
-    yield broker
-    broker.remove()
+    with between_at(request.getfixturevalue(request.param), ["depot"]) as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from tests.acceptance.conftest import Processes
@@ -18,10 +17,12 @@ from tests.acceptance.orders import (
     NORTHWIND,
     Orders,
     assert_all_is_well,
+    needs_northwind,
     read_orders,
     write_orders,
+    write_steps,
 )
-from tests.acceptance.store import Store
+from tests.acceptance.store import Store, beside, execute_alone
 
 pytestmark = pytest.mark.hand_over
 
@@ -65,37 +66,31 @@ def apart(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("OUTBOX_INBOX_BACKOFF_FIRST", "100ms")
     monkeypatch.setenv("OUTBOX_INBOX_BACKOFF_MAXIMUM", "500ms")
     url = processes.store.url
-    names = [f"apart_outbox_inbox_{uuid4().hex}" for _ in range(2)]
     if url.startswith("sqlite"):
-        urls = [f"sqlite:///{tmp_path}/{name}.sqlite3" for name in names]
+        yield Apart(url, *(Store(f"sqlite:///{tmp_path}/{name}.sqlite3") for name in "ab"))
+        processes.end()
     else:
-        urls = [urlunsplit(urlsplit(url)._replace(path=f"/{name}")) for name in names]
-        _execute(url, "CREATE DATABASE", names)
-    yield Apart(url, Store(urls[0]), Store(urls[1]))
-    processes.end()
-    if not url.startswith("sqlite"):
-        _execute(url, "DROP DATABASE", [f"{name} WITH (FORCE)" for name in names])
+        with apart_on(url, processes) as found:
+            yield found
 
 
-def _execute(url: str, command: str, names: list[str]) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
+@contextmanager
+def apart_on(server: str, processes: Processes) -> Iterator[Apart]:
+    """Yield the database of the processes, and two empty ones on a PostgreSQL server."""
+    names = [f"apart_outbox_inbox_{uuid4().hex}" for _ in range(2)]
+    for name in names:
+        execute_alone(server, f"CREATE DATABASE {name}")
+    try:
+        yield Apart(processes.store.url, *(beside(server, name) for name in names))
+    finally:
+        processes.end()
         for name in names:
-            connection.execute(f"{command} {name}")  # type: ignore[call-overload]
+            execute_alone(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def deployed(apart: Apart) -> dict[str, str]:
     """Return the variables with which shipping and the depot live on databases of their own."""
     return {"SHIPPING_DATABASE_URL": apart.shipping.url, "DEPOT_DATABASE_URL": apart.depot.url}
-
-
-def place(orders: Orders) -> tuple[str, ...]:
-    """Return the command that places orders."""
-    return "manage.py", "place_orders", str(orders.orders), str(orders.lines)
-
-
-def write_steps(steps: int) -> tuple[str, ...]:
-    """Return the command that records numbered steps."""
-    return "-m", "tests.acceptance.steps", str(KEYS), str(steps)
 
 
 def portion(folder: Path, count: int) -> Orders:
@@ -113,7 +108,7 @@ def transfer(processes: Processes, context: str, new: dict[str, str], *more: str
 
 
 def stop(worker: subprocess.Popen[str]) -> str:
-    """Tell a worker to end, and return what it printed; it must end well."""
+    """Let a worker end, and return what it printed; it must end well."""
     worker.send_signal(signal.SIGTERM)
     printed, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0, printed
@@ -124,8 +119,8 @@ def finish(processes: Processes, apart: Apart, orders: Orders, steps: int) -> No
     """Run on with the new settings until all is quiet, and compare the figures."""
     new = deployed(apart)
     worker = processes.start_worker(**new)
-    processes.succeed(*write_steps(steps), **new)
-    processes.succeed(*place(orders), **new)
+    processes.succeed(*write_steps(KEYS, steps), **new)
+    processes.succeed(*orders.command, **new)
     stop(worker)
     for context in ("shipping", "depot"):
         command = ("manage.py", "transfer_context", context, "--to", context, "--clean")
@@ -139,16 +134,16 @@ def test_orders_go_on_while_contexts_move_out(
     """Old workers run through the transfer of two contexts: the figures are those of a quiet day."""
     new = deployed(apart)
     worker = processes.start_worker()
-    processes.succeed(*write_steps(3))
-    processes.succeed(*place(portion(tmp_path, 12)))
-    placing = processes.start(*place(portion(tmp_path, 24)))
-    writing = processes.start(*write_steps(8))
+    processes.succeed(*write_steps(KEYS, 3))
+    processes.succeed(*portion(tmp_path, 12).command)
+    placing = processes.start(*portion(tmp_path, 24).command)
+    writing = processes.start(*write_steps(KEYS, 8))
     found = json.loads(_last(transfer(processes, "shipping", new, "--format", "json")))
     assert (found["state"], found["differences"]) == ("open", 0)
     transfer(processes, "depot", new)
     for process in (placing, writing):
         process.communicate(timeout=120)  # whether it was refused or faster is up to chance
-    status, printed = processes.run(*place(portion(tmp_path, 36)))
+    status, printed = processes.run(*portion(tmp_path, 36).command)
     # The orders are placed; what shipping has to hear of them waits in the outbox of ordering.
     assert (status, "not finished in the outbox of ordering" in printed) == (3, True), printed
     stop(worker)
@@ -165,9 +160,9 @@ def test_a_hand_over_that_is_killed_at_every_step(
 ) -> None:
     """Kill -9 at each step in turn, while a worker and a writer go on: the last call makes it good."""
     new = deployed(apart)
-    processes.succeed(*write_steps(2))
+    processes.succeed(*write_steps(KEYS, 2))
     worker = processes.start_worker()
-    writer = processes.start(*write_steps(40))
+    writer = processes.start(*write_steps(KEYS, 40))
     processes.succeed("manage.py", "migrate", "--database", "depot", "--run-syncdb", **new)
     command = ("manage.py", "transfer_context", "depot", "--to", "depot")
     for point in STEPS:
@@ -185,34 +180,23 @@ def test_contexts_move_from_sqlite_to_postgresql(
     processes: Processes, tmp_path: Path, postgres_url: str
 ) -> None:
     """Values, ids and states are the same on a database of another vendor, and work goes on there."""
-    names = [f"apart_outbox_inbox_{uuid4().hex}" for _ in range(2)]
-    urls = [urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}")) for name in names]
-    apart = Apart(processes.store.url, Store(urls[0]), Store(urls[1]))
-    new = deployed(apart)
-    _execute(postgres_url, "CREATE DATABASE", names)
-    try:
-        processes.succeed(*write_steps(3))
-        processes.succeed(*place(portion(tmp_path, 8)))
+    with apart_on(postgres_url, processes) as apart:
+        processes.succeed(*write_steps(KEYS, 3))
+        processes.succeed(*portion(tmp_path, 8).command)
         processes.succeed("manage.py", "drain_outbox")
         for context in ("shipping", "depot"):
-            transfer(processes, context, new)
+            transfer(processes, context, deployed(apart))
         finish(processes, apart, portion(tmp_path, 12), steps=5)
-    finally:
-        processes.end()
-        _execute(postgres_url, "DROP DATABASE", [f"{name} WITH (FORCE)" for name in names])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not all(file.exists() for file in NORTHWIND),
-    reason="the Northwind files are not in ../shared/data",
-)
+@needs_northwind
 def test_the_real_orders_survive_a_hand_over(processes: Processes, apart: Apart) -> None:
     """The Northwind day with shipping moved out in the middle: the known figures."""
     new = deployed(apart)
     orders = read_orders(*NORTHWIND)
     worker = processes.start_worker()
-    placing = processes.start(*place(orders))
+    placing = processes.start(*orders.command)
     transfer(processes, "shipping", new)
     placing.communicate(timeout=120)
     transfer(processes, "depot", new)

@@ -11,30 +11,25 @@ import pytest
 
 from outbox_inbox.conf.faults import POINTS
 from tests import services
-from tests.acceptance.apart import (
-    Apart,
-    Between,
-    RabbitBetween,
-    RedisBetween,
-    deployed_apart,
-    stop,
-)
+from tests.acceptance.apart import Apart, Between, between_at, deployed_apart, stop
 from tests.acceptance.chaos import Broker, Command, kill_at_random
 from tests.acceptance.conftest import WORKER, Processes
-from tests.acceptance.orders import NORTHWIND, Orders, read_orders, write_orders
+from tests.acceptance.orders import (
+    NORTHWIND,
+    Orders,
+    needs_northwind,
+    read_orders,
+    write_orders,
+    write_steps,
+)
 from tests.acceptance.store import Stores
 from tests.conftest import need
 from tests.support.brokers import RabbitServer, RedisServer, Server
 
 KEYS = 4
-PACE = 0.2  # seconds: while somebody is killed something is always under way
+PACE = 0.2  # seconds: whatever is killed, something is always under way
 RABBITMQ = pytest.param("amqp_url", marks=pytest.mark.rabbitmq, id="rabbitmq")
 REDIS = pytest.param("redis_server", id="redis")
-
-needs_northwind = pytest.mark.skipif(
-    not all(file.exists() for file in NORTHWIND),
-    reason="the Northwind files are not in ../shared/data",
-)
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +52,17 @@ def rabbit_server() -> Iterator[RabbitServer]:
 def between(request: pytest.FixtureRequest) -> Iterator[Between]:
     """The broker whose fixture a test names: a server of its own, or the URL of one."""
     found = request.getfixturevalue(request.param)
-    url = found if isinstance(found, str) else found.url
-    broker = RedisBetween(url) if url.startswith("redis") else RabbitBetween(url)
-    yield broker
-    broker.remove()
+    with between_at(found if isinstance(found, str) else found.url) as broker:
+        yield broker
 
 
 @pytest.fixture
 def apart(between: Between, new_stores: Callable[[], Stores], tmp_path: Path) -> Iterator[Apart]:
     """Two deployments, each on a migrated database of its own."""
-    # Outages here last for seconds: nobody needs to stay away for minutes after one.
+    # Outages here last for seconds: no back-off of minutes is needed after one.
     found = deployed_apart(new_stores(), between, tmp_path, OUTBOX_INBOX_BACKOFF_MAXIMUM="2s")
     yield found
     found.end()
-
-
-def write_steps(steps: int, pace: float = 0) -> tuple[str, ...]:
-    """Return the command that records numbered steps in the shop; see `steps` for the pace."""
-    return "-m", "tests.acceptance.steps", str(KEYS), str(steps), str(pace)
 
 
 LOOK = """
@@ -113,13 +101,7 @@ over_each_broker = pytest.mark.parametrize("between", [REDIS, RABBITMQ], indirec
 @over_each_broker
 def test_two_deployments_come_to_the_end_of_one(apart: Apart, tmp_path: Path) -> None:
     """A few orders, one worker each: every figure is that of one process, and nothing is left."""
-    orders, steps = write_orders(tmp_path, 40), 4
-    workers = apart.start_workers()
-    apart.ordering.succeed(*write_steps(steps))
-    apart.place(orders)
-    apart.wait_until_done(orders, KEYS, steps)
-    assert stop(workers) == [0, 0], apart.said()
-    apart.wait_until_done(orders, KEYS, steps)
+    finish(apart, write_orders(tmp_path, 40), steps=4)
 
 
 @pytest.mark.slow
@@ -164,17 +146,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     found.start()
 
 
-def everybody(apart: Apart, server: Server, orders: Orders, steps: int) -> list[Any]:
+def victims_of(apart: Apart, server: Server, orders: Orders, steps: int) -> list[Any]:
     """Return all that can be killed: two workers and the writers of each deployment, the broker."""
-    place = ("manage.py", "place_orders", str(orders.orders), str(orders.lines))
     commands = [
         (apart.ordering, WORKER),
         (apart.ordering, WORKER),
         (apart.shipping, WORKER),
         (apart.shipping, WORKER),
-        (apart.ordering, place),
-        (apart.shipping, place),
-        (apart.ordering, write_steps(steps, PACE)),
+        (apart.ordering, orders.command),
+        (apart.shipping, orders.command),
+        (apart.ordering, write_steps(KEYS, steps, PACE)),
     ]
     return [
         *(Command(each, arguments, apart.output(each)) for each, arguments in commands),
@@ -194,7 +175,7 @@ def attach(apart: Apart) -> None:
 def finish(apart: Apart, orders: Orders, steps: int) -> None:
     """Let everything come to its end without further kills, and compare the figures."""
     workers = apart.start_workers()
-    apart.ordering.succeed(*write_steps(steps))
+    apart.ordering.succeed(*write_steps(KEYS, steps))
     apart.place(orders)
     apart.wait_until_done(orders, KEYS, steps)
     assert stop(workers) == [0, 0], apart.said()
@@ -210,7 +191,7 @@ def test_kills_of_everybody_lose_and_repeat_nothing(
     orders, steps = write_orders(tmp_path, 60), 80
     attach(apart)
     kill_at_random(
-        everybody(apart, server, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
+        victims_of(apart, server, orders, steps), kills=24, longest=2.5, seed=secrets.randbits(32)
     )
     finish(apart, orders, steps)
 
@@ -226,7 +207,7 @@ def test_the_real_orders_survive_a_hundred_kills(apart: Apart, server: Server) -
     orders, steps, points = read_orders(*NORTHWIND), 300, sorted(POINTS)
     attach(apart)
     kill_at_random(
-        everybody(apart, server, orders, steps),
+        victims_of(apart, server, orders, steps),
         kills=100,
         longest=3,
         seed=secrets.randbits(32),

@@ -14,6 +14,7 @@ from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from outbox_inbox import IntegrationEvent, signals
+from outbox_inbox.contexts import contexts
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
@@ -26,8 +27,12 @@ from outbox_inbox.models import (
     Queue,
     Snapshot,
     StoredEvent,
+    Transfer,
     table,
 )
+from outbox_inbox.operations.transfer.guards import remove_guards
+from outbox_inbox.operations.transfer.sequences import set_last_id
+from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
 from outbox_inbox.queues.partitions import ensure_partitions
 from outbox_inbox.transports import transport
 from tests import services
@@ -256,6 +261,19 @@ def log(settings: Any) -> Log:
     settings.OUTBOX_INBOX = WIRE
     confirmed.clear()
     return Log()
+
+
+@pytest.fixture
+def unguarded(committed: None) -> Iterator[None]:
+    """Both databases as new, and as they were: no transfer has left a trace."""
+    for alias in connections:
+        for model in (*QUEUE_MODELS, Entry, Remark, Pick):
+            set_last_id(connections[alias], model, 0)
+    yield
+    for alias in connections:
+        for context in contexts():
+            remove_guards(connections[alias], context.label)
+        Transfer.objects.using(alias).all().delete()
 
 
 def empty(alias: str, partitions: list[Partition]) -> None:

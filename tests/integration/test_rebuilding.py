@@ -1,17 +1,24 @@
-"""Rebuilding a read model: the same as the live one, and nobody sees it half built."""
+"""Rebuilding a read model: the same as the live one, and no reader sees it half built."""
 
 import json
 import threading
+from contextlib import contextmanager
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.operations.rebuilding import REBUILD_SUFFIX, find_read_model, rebuild
+from outbox_inbox.operations.rebuilding import (
+    REBUILD_SUFFIX,
+    find_read_model,
+    rebuild,
+    shadow_tables,
+)
 from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, follow
 from tests.board.events import Annulled, Scored
@@ -37,17 +44,17 @@ def small_pages(boarded, monkeypatch):
 
 def shadow_of(name):
     """Return the copies of a read model's tables."""
-    from outbox_inbox.operations.rebuilding.shadow_tables import shadow_of
-
-    return shadow_of(connection, get_context(BOARD).read_models[name].models)
+    return shadow_tables.shadow_of(connection, get_context(BOARD).read_models[name].models)
 
 
-def play_a_season(rounds=8):
-    """Let everybody score, and some of it be annulled."""
+def play_a_season(rounds=8, *, live=False):
+    """Let every player score, and some of it be annulled; ``live``: update the read models."""
     for number in range(1, rounds + 1):
         for player in PLAYERS:
             put(Scored(player=player, points=number), stream=player)
         put(Annulled(player="bob", points=1), stream="bob")
+    if live:
+        update()
 
 
 def update():
@@ -69,6 +76,13 @@ def everything():
     }
 
 
+def execute(*statements):
+    """Execute SQL statements."""
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
 def spoil():
     """Make the live read models wrong, so that a rebuild is seen."""
     HighScore.objects.update(points=-1)
@@ -82,8 +96,7 @@ def spoil():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_rebuilt_read_model_equals_the_live_one(name):
     """Whatever had become of it, it is what the stream says."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     wanted = everything()[name]
     spoil()
     done = again(name)
@@ -94,8 +107,7 @@ def test_a_rebuilt_read_model_equals_the_live_one(name):
 
 def test_the_live_projection_goes_on_from_the_rebuilt_one():
     """What is recorded afterwards is added once, and ids are given out behind those that are taken."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     again("high_score")
     again("teams")
     put(Scored(player="new", points=5), stream="new")
@@ -118,8 +130,7 @@ def test_a_read_model_that_never_was_live_is_built():
 
 def test_what_happens_during_a_rebuild_is_in_it_once():
     """The live read model takes it in at once, the new one before it is shown."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
 
     def happen():
         put(Scored(player="late", points=3), stream="late")
@@ -135,9 +146,8 @@ def test_what_happens_during_a_rebuild_is_in_it_once():
 
 
 def test_readers_see_the_old_or_the_new_rows_and_nothing_between():
-    """Somebody who adds up all the time never gets another sum than the right one."""
-    play_a_season()
-    update()
+    """A reader that adds up all the time never gets another sum than the right one."""
+    play_a_season(live=True)
     wanted = sum(HighScore.objects.values_list("points", flat=True))
     seen, done = set(), threading.Event()
 
@@ -162,24 +172,11 @@ def test_readers_see_the_old_or_the_new_rows_and_nothing_between():
 # Being stopped
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "rebuild.after_begin",
-        "project.after_read",
-        "project.before_apply",
-        "project.after_apply",
-        "project.before_commit",
-        "project.after_commit",
-        "rebuild.before_swap",
-        "rebuild.after_swap",
-    ],
-)
+@pytest.mark.parametrize("point", sorted(faults.PROJECT_POINTS))
 @pytest.mark.parametrize("name", ["high_score", "teams"])
 def test_a_rebuild_that_is_killed_goes_on_where_it_was(point, name):
     """Killed at each point, and called again, it comes to the same end; until then nothing changes."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     wanted, hit = everything(), 1 if point.startswith("rebuild") else 3
     with striking(point, crash, hit=hit), pytest.raises(Crash):
         again(name)
@@ -191,8 +188,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was(point, name):
 
 def test_a_rebuild_that_is_stopped_goes_on():
     """It says that it is not finished, and the next call takes in the rest only."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     asked = iter([False, False, True])
     first = again(stop=lambda: next(asked))
     assert (first.events, first.finished) == (14, False)
@@ -214,9 +210,8 @@ def test_copies_that_do_not_fit_any_more_are_made_anew():
     play_a_season()
     asked = iter([False, True])
     again(stop=lambda: next(asked))
-    with connection.cursor() as cursor:
-        copy = shadow_of("high_score").copy_of("board_highscore")
-        cursor.execute(f"ALTER TABLE {copy} ADD COLUMN more integer")
+    copy = shadow_of("high_score").copy_of("board_highscore")
+    execute(f"ALTER TABLE {copy} ADD COLUMN more integer")
     assert not again().resumed
 
 
@@ -244,8 +239,7 @@ def kept():
 
 def test_an_event_on_which_a_projection_fails_costs_nothing_that_comes_before_it():
     """People see the old rows, the copies have all events before it, and the error says which it is."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     wanted = everything()
     bad = StoredEvent.objects.get(stream="cid", version=5)
     with playing(add=BAD), pytest.raises(RebuildFailed, match="Broken: no such score") as failed:
@@ -266,8 +260,7 @@ def test_an_event_on_which_a_projection_fails_costs_nothing_that_comes_before_it
 @pytest.mark.parametrize(("name", "part"), [("high_score", "add"), ("ranking", "rank")])
 def test_a_rebuild_goes_on_once_the_projection_is_repaired(name, part):
     """It takes in the event it failed on, and what comes after it, and comes to the right end."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     wanted = everything()[name]
     spoil()
     with playing(**{part: BAD}), pytest.raises(RebuildFailed):
@@ -291,8 +284,7 @@ def test_a_projection_that_still_fails_fails_on_the_same_event():
 
 def test_a_page_that_is_too_much_at_once_is_taken_in_pieces():
     """What only fails for many events is no failure, and pages are long again afterwards."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     wanted, sizes = everything()["ranking"], []
 
     def too_many(events):
@@ -309,8 +301,7 @@ def test_a_page_that_is_too_much_at_once_is_taken_in_pieces():
 
 def test_a_failure_on_what_comes_at_the_end_is_told_as_well():
     """What is recorded just before the rows change places is taken in like the rest."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     shown = everything()
 
     def happen():
@@ -329,8 +320,7 @@ def test_a_failure_on_what_comes_at_the_end_is_told_as_well():
 
 def test_in_place_a_failure_says_which_event_it_was():
     """And that what comes before it is taken in."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     with playing(teams=BAD), pytest.raises(OutboxInboxError, match="event 5 of the stream 'cid'"):
         again("teams", in_place=True)
     assert Member.objects.get(player="cid").scores == 4
@@ -353,33 +343,29 @@ def test_the_command_names_the_event_and_says_how_to_go_on():
 
 
 def test_a_reference_that_the_new_rows_break_is_refused_and_told():
-    """Somebody's table refers to a row that is not in the rebuilt table: nothing is changed."""
-    play_a_season(1)
-    update()
-    gone = HighScore.objects.create(pk=9_999, player="nobody", points=1)
+    """Another table refers to a row that is not in the rebuilt table: nothing is changed."""
+    play_a_season(1, live=True)
+    HighScore.objects.create(pk=9_999, player="zoe", points=1)
     shown = everything()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE TABLE board_bet (id integer PRIMARY KEY, score_id bigint NOT NULL"
-            " REFERENCES board_highscore (id) DEFERRABLE INITIALLY DEFERRED)"
-        )
-        cursor.execute("INSERT INTO board_bet VALUES (1, %s)", [gone.pk])
+    execute(
+        "CREATE TABLE board_bet (id integer PRIMARY KEY, score_id bigint NOT NULL"
+        " REFERENCES board_highscore (id) DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO board_bet VALUES (1, 9999)",
+    )
     try:
         with pytest.raises(OutboxInboxError, match=r"other tables refer to .*board_highscore"):
             again()
         assert everything() == shown
-        with connection.cursor() as cursor:
-            cursor.execute("DELETE FROM board_bet")
+        execute("DELETE FROM board_bet")
         assert again().resumed
-        assert not HighScore.objects.filter(pk=gone.pk).exists()
+        assert not HighScore.objects.filter(pk=9_999).exists()
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TABLE board_bet")
+        execute("DROP TABLE board_bet")
 
 
 @pytest.mark.postgres
 def test_two_rebuilds_of_one_read_model_are_refused():
-    """The second is told that another process is at it."""
+    """The error of the second one names the reason: another process."""
     play_a_season(1)
     with Worker() as other, follow(get_context(BOARD), "high_score" + REBUILD_SUFFIX):
         pass
@@ -396,8 +382,7 @@ def test_two_rebuilds_of_one_read_model_are_refused():
 
 def test_without_models_it_can_only_be_rebuilt_in_place():
     """The refusal says so; with ``in_place`` it is emptied, and filled again."""
-    play_a_season(1)
-    update()
+    play_a_season(1, live=True)
     Sheet.objects.update(points=0)
     with pytest.raises(OutboxInboxError, match="--in-place"):
         again("sheets")
@@ -408,8 +393,7 @@ def test_without_models_it_can_only_be_rebuilt_in_place():
 
 def test_a_read_model_can_be_rebuilt_in_place_if_one_wants():
     """No copies are needed, and the result is the same."""
-    play_a_season()
-    update()
+    play_a_season(live=True)
     wanted = everything()
     spoil()
     again("teams", in_place=True)
@@ -450,43 +434,35 @@ def test_an_unknown_name_is_refused_with_a_suggestion():
         run("ranking", "--context", "shop")
 
 
-@pytest.mark.postgres
-def test_a_role_that_may_not_make_a_schema_is_told_what_to_do(monkeypatch):
-    """The statement that an administrator has to run is in the error."""
-    play_a_season(1)
-    with connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA IF EXISTS outbox_inbox_rebuild CASCADE")
-        cursor.execute("DROP ROLE IF EXISTS outbox_inbox_poor")
-        cursor.execute("CREATE ROLE outbox_inbox_poor")
-        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO outbox_inbox_poor")
-        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO outbox_inbox_poor")
-        cursor.execute("SET ROLE outbox_inbox_poor")
+@contextmanager
+def poor_role(*statements):
+    """Be a role that may write to the tables, and create nothing; after some statements of the owner."""
+    created = (
+        "DROP ROLE IF EXISTS outbox_inbox_poor",
+        "CREATE ROLE outbox_inbox_poor",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO outbox_inbox_poor",
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO outbox_inbox_poor",
+        "SET ROLE outbox_inbox_poor",
+    )
+    execute(*statements, *created)
     try:
-        with pytest.raises(OutboxInboxError, match="CREATE SCHEMA outbox_inbox_rebuild AUTHOR"):
-            again()
+        yield
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute("RESET ROLE")
-            cursor.execute("DROP OWNED BY outbox_inbox_poor")
-            cursor.execute("DROP ROLE outbox_inbox_poor")
+        execute("RESET ROLE", "DROP OWNED BY outbox_inbox_poor", "DROP ROLE outbox_inbox_poor")
 
 
 @pytest.mark.postgres
-def test_a_role_that_may_not_use_the_schema_is_told_what_to_do():
-    """Somebody else has made the schema: the grant that is missing is in the error."""
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        ("DROP SCHEMA IF EXISTS {} CASCADE", "CREATE SCHEMA {} AUTHORIZATION"),
+        ("CREATE SCHEMA IF NOT EXISTS {}", "GRANT USAGE, CREATE ON SCHEMA {}"),
+    ],
+)
+def test_a_role_that_may_not_make_a_schema_is_told_what_to_do(before, wanted):
+    """Or may not use one: the statement that the administrator or its owner has to run is in the error."""
     play_a_season(1)
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE SCHEMA IF NOT EXISTS outbox_inbox_rebuild")
-        cursor.execute("DROP ROLE IF EXISTS outbox_inbox_poor")
-        cursor.execute("CREATE ROLE outbox_inbox_poor")
-        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO outbox_inbox_poor")
-        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO outbox_inbox_poor")
-        cursor.execute("SET ROLE outbox_inbox_poor")
-    try:
-        with pytest.raises(OutboxInboxError, match="GRANT USAGE, CREATE ON SCHEMA outbox_inbox_r"):
-            again()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("RESET ROLE")
-            cursor.execute("DROP OWNED BY outbox_inbox_poor")
-            cursor.execute("DROP ROLE outbox_inbox_poor")
+    name = "outbox_inbox_rebuild"
+    refused = pytest.raises(OutboxInboxError, match=wanted.format(name))
+    with poor_role(before.format(name)), refused:
+        again()

@@ -1,7 +1,6 @@
-"""The long-running process: it works, idles cheaply, survives, and ends when it is told to."""
+"""The long-running process: it works, idles cheaply, survives, and ends on a signal."""
 
 import logging
-import signal
 import threading
 from contextlib import ExitStack
 from datetime import timedelta
@@ -17,7 +16,7 @@ from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
 from outbox_inbox.operations import MOVERS, running
-from outbox_inbox.operations.running import Interrupt, run
+from outbox_inbox.operations.running import run
 from outbox_inbox.queues import statements
 from tests.acceptance.conftest import Processes, new_store, processes  # noqa: F401  fixtures
 from tests.shop.events import Checked, Noted
@@ -48,7 +47,7 @@ class Rounds:
         self.waited = []
 
     def stop(self):
-        """Tell whether there were enough."""
+        """Return whether there were enough."""
         return len(self.waited) >= self.pauses
 
     def wait(self, seconds):
@@ -85,7 +84,7 @@ def failures(monkeypatch):
 
 @pytest.fixture
 def log(caplog):
-    """What the runner told."""
+    """What the runner has logged."""
     caplog.set_level(logging.INFO, "outbox_inbox.operations.running")
     logging.getLogger("outbox_inbox").propagate = True
     yield lambda: [
@@ -94,13 +93,24 @@ def log(caplog):
     logging.getLogger("outbox_inbox").propagate = False
 
 
+@pytest.fixture
+def pass_time(monkeypatch):
+    """Takes seconds, by which the clock of the outages goes on; else it stands still."""
+    now = monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def go_on(seconds):
+        nonlocal now
+        now += seconds
+
+    return go_on
+
+
 @committed
 def test_a_message_goes_all_the_way_before_the_first_pause():
     """Nothing waits for a poll between one step and the next."""
     put(Checked(order="a", number=1))
-
     run_both(pauses=1)
-
     assert picks() == [1]
 
 
@@ -108,7 +118,6 @@ def test_a_message_goes_all_the_way_before_the_first_pause():
 def test_what_comes_during_a_pause_is_found_after_it():
     """The runner polls."""
     run_both(pauses=2, act=lambda pause: put(Noted(order="a", number=pause)))
-
     assert entries() == [1]
 
 
@@ -141,9 +150,8 @@ class Statements:
 
 @committed
 def test_an_idle_round_is_one_statement_for_all_contexts():
-    """Who has nothing to do does not burden the database."""
+    """A process that has nothing to do does not burden the database."""
     run_both()
-
     with Statements() as statements:
         run_both(pauses=1)
 
@@ -155,16 +163,14 @@ def test_an_idle_round_is_one_statement_for_each_database(settings):
     """Contexts that live apart are asked apart."""
     settings.OUTBOX_INBOX = {"CONTEXTS": {"depot": {"database": "other"}}}
     run_both(pauses=2)  # a process makes partitions, and asks once whether it has a stream to relay
-
     with Statements() as statements:
         run_both(pauses=1)
-
     assert len(statements.ran) == 2
 
 
 @committed
 def test_after_something_moved_each_context_is_looked_at_anew(monkeypatch):
-    """What one has moved may be the next one's work; where nothing has, nobody looks twice."""
+    """What one has moved may be the next one's work; where nothing has, there is no second query."""
     put(*steps(Noted, 1))
     run_both()
     put(*steps(Noted, [2]))
@@ -177,7 +183,6 @@ def test_after_something_moved_each_context_is_looked_at_anew(monkeypatch):
 
     monkeypatch.setattr(statements, "all_partition_statuses", note)
     run_both(pauses=1)
-
     first = [list(BOTH), ["shop"], ["depot"]]  # relay; then look, dispatch; then look
     assert looks == [*first, list(BOTH)]
     assert entries() == [1, 2]
@@ -199,7 +204,6 @@ def test_an_idle_minute_is_a_statement_a_second(settings, url, announced):
     options = {"wait": wait, "announced": lambda: announced}
     run(owners, stop=lambda: seconds > 10, **options)
     seconds = 0.0
-
     with Statements() as statements:
         run(owners, stop=lambda: seconds > 60, **options)
 
@@ -215,10 +219,8 @@ def test_health_checks_of_connections_are_no_statements_of_idle_rounds(monkeypat
     monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 600)
     monkeypatch.setitem(connections["default"].settings_dict, "CONN_HEALTH_CHECKS", True)
     run_both()
-
     with Statements() as statements:
         run_both(pauses=3)
-
     assert len(statements.ran) == 3
     connection.close()
 
@@ -229,9 +231,7 @@ def test_partitions_that_are_paused_are_not_worked_on(which):
     """The look around leaves them out, whatever is in them."""
     put(*steps(Noted, 1))
     Partition.objects.filter(context="shop", **which).update(paused=True)
-
     run_both()
-
     assert entries() == []
 
 
@@ -242,10 +242,8 @@ def test_a_partition_that_rests_costs_no_more_than_the_look():
     resting = timezone.now() + timedelta(hours=1)
     Partition.objects.filter(context="shop", queue="outbox").update(retry_at=resting)
     run_both()
-
     with Statements() as statements:
         run_both(pauses=1)
-
     assert len(statements.ran) == 1
 
 
@@ -253,9 +251,7 @@ def test_a_partition_that_rests_costs_no_more_than_the_look():
 def test_a_queue_that_has_to_be_spread_anew_is_told(settings, log):
     """The look around does not take it for an empty one."""
     settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 3}}
-
     run_both()
-
     assert "run manage.py repartition" in log()[0].getMessage()
 
 
@@ -284,7 +280,7 @@ def test_no_pause_is_longer_than_the_interval():
 
 @committed
 def test_with_wake_ups_each_pause_is_the_interval():
-    """Whoever is called need not look."""
+    """A process that is woken up need not poll."""
     assert run_both(pauses=2, announced=lambda: True).waited == [1, 1]
 
 
@@ -292,11 +288,9 @@ def test_with_wake_ups_each_pause_is_the_interval():
 def test_what_was_moved_is_reported():
     """Step by step, and only what changed something."""
     put(*steps(Noted, 1))
-    told = []
-
-    run_both(report=lambda step: told.append((step.context.label, step.mover, step.outcome.done)))
-
-    assert told == [("shop", "relay", 1), ("shop", "dispatch", 2)]
+    found = []
+    run_both(report=lambda step: found.append((step.context.label, step.mover, step.outcome.done)))
+    assert found == [("shop", "relay", 1), ("shop", "dispatch", 2)]
 
 
 @committed
@@ -304,16 +298,14 @@ def test_only_the_chosen_contexts_are_run():
     """Another process may have the others."""
     put(Checked(order="a", number=1))
     rounds = Rounds()
-
     run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
-
     assert Delivery.objects.filter(context="depot").exists()
     assert picks() == []
 
 
 @committed
 def test_an_unexpected_error_of_one_context_does_not_stop_the_others(monkeypatch, log):
-    """It is logged with its traceback, and everybody else goes on."""
+    """It is logged with its traceback, and the other contexts go on."""
 
     def move(context, **options):
         if context.label == "shop":
@@ -324,9 +316,7 @@ def test_an_unexpected_error_of_one_context_does_not_stop_the_others(monkeypatch
     put(Checked(order="a", number=1))
     run_both(pauses=1)
     dispatch_inbox(get_context("shop"))
-
     run_both(pauses=1)
-
     assert picks() == [1]
     assert log()[0].getMessage().startswith("cannot dispatch shop: ZeroDivisionError: a bug")
     assert log()[0].exc_info
@@ -334,30 +324,20 @@ def test_an_unexpected_error_of_one_context_does_not_stop_the_others(monkeypatch
 
 @committed
 def test_one_kind_of_work_that_fails_does_not_stop_the_other_kinds(failures):
-    """A transport that is out of reach keeps nobody from handling what has arrived."""
+    """While a transport is out of reach, what has arrived is handled."""
     put(*steps(Noted, 1))
     failures["receive"] = [ZeroDivisionError("a bug")] * 2
-
     run_both()
-
     assert entries() == [1]
 
 
 @committed
-def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, monkeypatch):
+def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, pass_time):
     """A broken database is not hammered: the pauses are about 1, 2, 4 … seconds."""
-    now = monotonic()
-    monkeypatch.setattr(running.time, "monotonic", lambda: now)
     failures["relay"] = [OperationalError("no route")] * 99
     put(*steps(Noted, 1))
-
-    def pass_time(pause):
-        nonlocal now
-        now += 10
-
-    rounds = Rounds(3, pass_time)
+    rounds = Rounds(3, lambda pause: pass_time(10))
     run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
-
     pauses = [float(each.getMessage().rpartition("in ")[2].split()[0]) for each in log()]
     assert [0.8 <= pause / expected <= 1 for pause, expected in zip(pauses, (1, 2, 4), strict=True)]
     assert len(failures["relay"]) == 96
@@ -365,30 +345,20 @@ def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, monkey
 
 @committed
 def test_an_outage_of_the_database_is_one_line_in_the_log(failures, log):
-    """The traceback of a refused connection tells nobody anything."""
+    """The traceback of a refused connection would explain nothing."""
     failures["relay"] = [OperationalError("no route")]
     put(*steps(Noted, 1))
-
     run_both()
-
     assert not log()[0].exc_info
 
 
 @committed
-def test_it_says_when_it_works_again(failures, log, monkeypatch):
-    """Whoever read of the outage reads of its end."""
-    now = monotonic()
-    monkeypatch.setattr(running.time, "monotonic", lambda: now)
+def test_it_says_when_it_works_again(failures, log, pass_time):
+    """The log that reports an outage reports its end as well."""
     failures["relay"] = [OperationalError("no route")]
     put(*steps(Noted, 1))
-
-    def pass_time(pause):
-        nonlocal now
-        now += 2
-
-    rounds = Rounds(2, pass_time)
+    rounds = Rounds(2, lambda pause: pass_time(2))
     run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
-
     assert log()[-1].getMessage() == "can relay shop again"
 
 
@@ -426,7 +396,6 @@ def test_several_runners_share_the_work():
         ]
         for future in futures:
             future.result(PATIENCE)
-
     run_both()
     for order in "abcdef":
         assert entries(order=order) == list(range(1, 21))
@@ -438,123 +407,8 @@ def test_a_connection_is_kept_between_rounds(monkeypatch):
     monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 0)
     connection.ensure_connection()
     before = connection.connection
-
     run_both(pauses=2)
-
     assert connection.connection is before
-
-
-# The real process
-
-
-def started(processes, *arguments):  # noqa: F811
-    """Start the command, and wait until it runs."""
-    process = processes.start("manage.py", "run_contexts", *arguments, PYTHONUNBUFFERED="1")
-    assert process.stdout.readline().startswith("Running depot, ordering, shipping, shop")
-    return process
-
-
-def record_steps(processes):  # noqa: F811
-    """Record two steps of two keys in a process."""
-    processes.succeed("-m", "tests.acceptance.steps", "2", "2")
-
-
-def test_it_says_what_is_wrong_with_a_transport(processes):  # noqa: F811
-    """It works all the same, with whatever the server of the transport lacks."""
-    process = processes.start("manage.py", "run_contexts", TRANSPORT_URL="redis://127.0.0.1:1/0")
-    line = next(line for line in process.stdout if line.startswith("Transport "))
-    assert line.startswith("Transport 'default': Redis at 127.0.0.1:1")
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_0(processes, number):  # noqa: F811
-    """A deployment stops it so, also while it idles."""
-    process = started(processes, "--interval", "60")
-
-    process.send_signal(number)
-
-    assert process.wait(PATIENCE) == 0
-    assert "Stopped; the current batch is finished." in process.stdout.read()
-
-
-def test_a_signal_lets_it_finish_what_it_is_doing(processes):  # noqa: F811
-    """The handler that is under way ends, its effects are committed, and no other one begins."""
-    record_steps(processes)
-    process = processes.start(
-        "manage.py",
-        "run_contexts",
-        faults="dispatch.before_handler:sleep=1@1",
-        PYTHONUNBUFFERED="1",
-    )
-    process.stdout.readline()
-    store = processes.store
-    eventually(
-        lambda: store.query("SELECT 1 FROM outbox_inbox_partition WHERE run IS NOT NULL"),
-        "it works",
-    )
-
-    process.send_signal(signal.SIGTERM)
-
-    assert process.wait(PATIENCE) == 0
-    assert store.query("SELECT 1 FROM outbox_inbox_partition WHERE run IS NOT NULL") == []
-
-
-def test_a_second_signal_ends_it_at_once(processes):  # noqa: F811
-    """Whoever cannot wait for a handler that hangs loses nothing but its attempt."""
-    record_steps(processes)
-    process = processes.start(
-        "manage.py",
-        "run_contexts",
-        faults="dispatch.before_handler:sleep=60@1",
-        PYTHONUNBUFFERED="1",
-    )
-    process.stdout.readline()
-    store = processes.store
-    eventually(
-        lambda: store.query(
-            "SELECT 1 FROM outbox_inbox_partition WHERE run IS NOT NULL AND queue = 'inbox'"
-        ),
-        "it works",
-    )
-
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
-
-    assert process.wait(PATIENCE) in {-signal.SIGINT, -signal.SIGTERM}
-
-
-def test_a_pause_ends_as_soon_as_a_signal_comes():
-    """Nobody waits a minute for an idle process."""
-    begin = monotonic()
-    with Interrupt().installed() as stop:
-        signal.raise_signal(signal.SIGTERM)
-        stop.wait(30)
-        assert stop()
-
-    assert monotonic() - begin < 5
-
-
-def test_signals_are_given_back():
-    """After the block they mean what they meant before."""
-    before = signal.getsignal(signal.SIGTERM)
-    with Interrupt().installed():
-        assert signal.getsignal(signal.SIGTERM) != before
-
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_outside_the_main_thread_signals_are_left_alone():
-    """A drain may be called from anywhere."""
-
-    def ask():
-        with Interrupt().installed() as stop:
-            return stop()
-
-    with Worker() as worker:
-        assert worker.do(ask) is False
 
 
 @committed

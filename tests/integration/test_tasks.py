@@ -1,4 +1,4 @@
-"""The Celery tasks, called as functions: what they do, and whom they wake up next."""
+"""The Celery tasks, called as functions: what they do, and which one they wake up next."""
 
 import subprocess
 import sys
@@ -52,16 +52,14 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_have_stable_names_and_ask_to_be_repeated(name):
-    """A worker that dies gives its wake-up to another, and nobody waits for a result."""
+    """A worker that dies gives its wake-up to another, and no caller waits for a result."""
     task = app.tasks[f"outbox_inbox.{name}"]
-
     assert (task.acks_late, task.ignore_result) == (True, True)
 
 
 def test_the_beat_has_an_entry_for_each_task():
     """A tick that was not taken until the next one is dropped."""
     found = tasks.beat_schedule()
-
     assert {entry["task"] for entry in found.values()} == {f"outbox_inbox.{name}" for name in NAMES}
     for entry in found.values():
         assert entry["options"]["expires"] == entry["schedule"].total_seconds()
@@ -70,7 +68,6 @@ def test_the_beat_has_an_entry_for_each_task():
 def test_the_beat_ticks_as_often_as_one_likes():
     """Both intervals can be chosen."""
     found = tasks.beat_schedule(timedelta(seconds=5), prune_every=timedelta(days=1))
-
     assert found["outbox_inbox.relay_outbox"]["schedule"] == timedelta(seconds=5)
     assert found["outbox_inbox.prune_messages"]["schedule"] == timedelta(days=1)
 
@@ -78,25 +75,20 @@ def test_the_beat_ticks_as_often_as_one_likes():
 def test_the_example_schedules_the_beat():
     """project/celery.py has the entries."""
     app.finalize()
-
     assert set(tasks.beat_schedule()) <= set(app.conf.beat_schedule)
 
 
 def test_relay_outbox_relays_every_context():
     """Without a context all have their turn."""
     put(*steps(Noted, 1))
-
     tasks.relay_outbox()
-
     assert OutboxMessage.objects.get().state == "sent"
 
 
 def test_relay_outbox_relays_the_context_it_names():
     """The others are left for their own tasks."""
     put(*steps(Noted, 1))
-
     tasks.relay_outbox(context="depot")
-
     assert OutboxMessage.objects.get().state == "pending"
 
 
@@ -104,9 +96,7 @@ def test_dispatch_inbox_dispatches():
     """What was relayed is handled."""
     put(*steps(Noted, 2))
     tasks.relay_outbox()
-
     tasks.dispatch_inbox()
-
     assert entries() == [1, 2]
 
 
@@ -117,9 +107,7 @@ def test_receive_messages_receives(settings):
     tasks.relay_outbox()
     tasks.dispatch_inbox()
     tasks.relay_outbox()
-
     tasks.receive_messages(context="depot")
-
     assert delivery_states("watch") == ["ready"]
 
 
@@ -129,9 +117,7 @@ def test_prune_messages_prunes(settings):
     put(*steps(Noted, 1))
     tasks.relay_outbox()
     tasks.dispatch_inbox()
-
     tasks.prune_messages()
-
     assert not OutboxMessage.objects.exists()
     assert not Delivery.objects.exists()
 
@@ -140,9 +126,7 @@ def test_after_a_relay_those_who_got_something_are_woken_up(sent):
     """The context itself, and with local:// the dispatchers of its subscribers."""
     put(*steps(Checked, 1))
     sent.clear()
-
     tasks.relay_outbox("shop")
-
     assert sorted(sent) == [("dispatch_inbox", "depot"), ("dispatch_inbox", "shop")]
 
 
@@ -151,9 +135,7 @@ def test_after_a_relay_through_a_broker_the_receivers_are_woken_up(sent, setting
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": "memory://"}, "WAKE_UP": "celery"}
     put(*steps(Checked, 1))
     sent.clear()
-
     tasks.relay_outbox("shop")
-
     assert sorted(sent) == [("dispatch_inbox", "shop"), ("receive_messages", "depot")]
 
 
@@ -165,9 +147,7 @@ def test_after_receiving_the_dispatcher_is_woken_up(sent, settings):
     dispatch("shop")
     relay("shop")
     sent.clear()
-
     tasks.receive_messages("depot")
-
     assert sent == [("dispatch_inbox", "depot")]
 
 
@@ -176,9 +156,7 @@ def test_after_dispatching_the_relay_is_woken_up(sent):
     put(*steps(Checked, 1))
     relay("shop")
     sent.clear()
-
     tasks.dispatch_inbox("shop")
-
     assert sent == [("relay_outbox", "shop")]
 
 
@@ -186,18 +164,15 @@ def test_a_task_that_finds_nothing_wakes_up_nobody(sent):
     """An empty system is silent."""
     for name in NAMES:
         app.tasks[f"outbox_inbox.{name}"]()
-
     assert sent == []
 
 
 def test_nudges_alone_bring_a_message_all_the_way(sent):
     """Each step wakes up the next one, without beat and without polling."""
     put(*steps(Checked, 1))
-
     while sent:
         name, label = sent.pop(0)
         app.tasks[f"outbox_inbox.{name}"](label)
-
     assert picks() == [1]
 
 
@@ -205,18 +180,16 @@ def test_nudges_alone_bring_a_message_all_the_way(sent):
 @pytest.mark.mariadb
 @pytest.mark.mysql
 def test_a_task_that_finds_a_partition_taken_just_ends():
-    """Somebody else is at work there."""
+    """Another worker owns it."""
     put(*steps(Noted, 1))
     with Worker() as other, other.transaction():
         other.do(pause, get_context("shop"), Queue.OUTBOX)
-
         tasks.relay_outbox()
-
     assert OutboxMessage.objects.get().state == "pending"
 
 
 def test_one_context_that_fails_does_not_keep_the_others_waiting(monkeypatch):
-    """The error is raised at the end, and says whose it is."""
+    """The error is raised at the end, and names the context."""
     put(*steps(Noted, 1))
     relay("shop")
     mover = tasks.dispatcher.dispatch_inbox
@@ -227,7 +200,6 @@ def test_one_context_that_fails_does_not_keep_the_others_waiting(monkeypatch):
         return mover(context, **options)
 
     monkeypatch.setattr(tasks.dispatcher, "dispatch_inbox", move)
-
     with pytest.raises(ZeroDivisionError) as caught:
         tasks.dispatch_inbox()
 
@@ -242,7 +214,6 @@ def test_errors_of_several_contexts_are_raised_together(monkeypatch):
         raise ZeroDivisionError(context.label)
 
     monkeypatch.setattr(tasks.dispatcher, "dispatch_inbox", move)
-
     with pytest.raises(ExceptionGroup) as caught:
         tasks.dispatch_inbox()
 
@@ -259,9 +230,7 @@ def test_a_task_ends_after_its_spell(monkeypatch):
     """A worker that is to stop does not wait for a backlog; the next tick goes on with it."""
     monkeypatch.setattr(tasks, "_RUN_TIME", timedelta(seconds=-1))
     put(*steps(Noted, 1))
-
     tasks.relay_outbox()
-
     assert OutboxMessage.objects.get().state == "pending"
 
 
@@ -277,9 +246,7 @@ def test_the_app_works_without_celery():
         "call_command('migrate', verbosity=0); call_command('drain_outbox')\n"
         "import outbox_inbox.operations, outbox_inbox.operations.running, outbox_inbox.testing\n"
     )
-
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-
     assert (found.returncode, found.stdout, found.stderr) == (0, "Sent 0 messages.\n", "")

@@ -12,7 +12,7 @@ from uuid import uuid4
 from django.db import connection, connections, models, transaction
 from django.dispatch import Signal
 
-from outbox_inbox import Envelope
+from outbox_inbox import Envelope, PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.queues import partitions
@@ -24,6 +24,7 @@ from outbox_inbox.testing.movers import expire_runs as fall_silent
 from outbox_inbox.testing.movers import record_events as put
 from tests.depot.models import Pick
 from tests.shop.models import Entry
+from tests.support.script import Part, playing
 
 __all__ = ["Crash", "come_due", "crash", "crashing", "fall_silent", "put", "striking"]
 
@@ -143,6 +144,23 @@ def heard(signal: Signal) -> Iterator[list[dict[str, Any]]]:
         yield told
     finally:
         signal.disconnect(hear)
+
+
+def fail_for_good(event: Any, *_: Any) -> None:
+    """Fail as if trying again could not help: a part for a handler."""
+    raise PermanentError("never")
+
+
+def fail_for_now(event: Any, *_: Any) -> None:
+    """Fail as if the cause could go away: a part for a handler."""
+    raise ConnectionError("not now")
+
+
+def dead(*events: Any, **parts: Part) -> None:
+    """Bring events into their inbox, with handlers that fail for good (``parts``: otherwise)."""
+    deliver(*events)
+    with playing(**(parts or {"note": fail_for_good})):
+        dispatch()
 
 
 def leave_token(queue: Queue, label: str = "shop", **which: Any) -> None:

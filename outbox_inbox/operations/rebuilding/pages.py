@@ -31,7 +31,7 @@ from outbox_inbox.streams.subscriptions import (
     take_over_checkpoint,
 )
 
-from .shadow_tables import Shadow, shadow_of
+from .shadow_tables import shadow_of
 
 REBUILD_SUFFIX = " (rebuild)"
 """Ends the name of the subscription that fills the copies; names given by users have no spaces."""
@@ -46,7 +46,7 @@ class Rebuild:
     def __init__(self, context: Context, read_model: ReadModel) -> None:
         self.context, self.read_model = context, read_model
         self.connection = connections[context.database]
-        self.shadow: Shadow = shadow_of(self.connection, read_model.models)
+        self.shadow = shadow_of(self.connection, read_model.models)
         self.name = read_model.name + REBUILD_SUFFIX
         self._size = _PAGE  # events of the next page: fewer after one that failed
         self._doubtful = 0  # events of a page that failed and have not been handled since
@@ -177,8 +177,7 @@ class Rebuild:
 def _without_gc() -> Iterator[None]:
     """Switch the garbage collector off for a page: it would take as long as all the rest.
 
-    Events have no reference cycles, and thousands of new objects make the collector run again and
-    again.
+    Thousands of new objects make it run again and again, and events have no reference cycles.
     """
     collects = gc.isenabled()
     gc.disable()

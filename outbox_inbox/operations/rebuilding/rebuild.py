@@ -21,12 +21,11 @@ from outbox_inbox.streams.subscriptions import behind, open_cursor, rewind_check
 from .pages import REBUILD_SUFFIX, Rebuild
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Rebuilt:
     """The result of a rebuild.
 
     Fields:
-        context, name: the read model.
         events: how many were handled by this call.
         resumed: whether it continued an earlier call that was stopped.
         finished: whether the read model is rebuilt; False: it was stopped, and can be continued.
@@ -116,13 +115,7 @@ def rebuild(
             handled += more
         events += handled
         progress(handled)
-    return Rebuilt(
-        context=context.label,
-        name=read_model.name,
-        events=events,
-        resumed=resumed,
-        finished=finished,
-    )
+    return Rebuilt(context.label, read_model.name, events, resumed, finished)
 
 
 def _rebuild_in_place(
@@ -148,11 +141,5 @@ def _rebuild_in_place(
             "handled. Correct the projection: the workers that update it continue with this event; "
             "or call the same command again, which begins with the first event"
         )
-    remaining = behind(context, read_model.name, read_model.by_type).events
-    return Rebuilt(
-        context=context.label,
-        name=read_model.name,
-        events=outcome.done,
-        resumed=False,
-        finished=not remaining,
-    )
+    finished = not behind(context, read_model.name, read_model.by_type).events
+    return Rebuilt(context.label, read_model.name, outcome.done, False, finished)

@@ -36,15 +36,24 @@ class Shadow(ABC):
 
     @abstractmethod
     def exists(self) -> bool:
-        """Return whether all copies exist, with the columns of the tables."""
+        """Return whether all copies exist, with the columns of the tables.
+
+        Raises:
+            OutboxInboxError: the role may not use the schema of the copies.
+        """
 
     @abstractmethod
     def create(self) -> None:
-        """Create the copies, empty."""
+        """Create the copies, empty.
 
-    @abstractmethod
+        Raises:
+            OutboxInboxError: the role may not create the schema of the copies.
+        """
+
     def drop(self) -> None:
         """Remove the copies, if they exist."""
+        for name in reversed(self.tables):
+            self.execute(f"DROP TABLE IF EXISTS {self.copy_of(name)}")
 
     @abstractmethod
     def active(self) -> Any:
@@ -76,13 +85,9 @@ class Shadow(ABC):
         )
 
     def columns(self, name: str) -> list[str]:
-        """Return the columns of a table that are written: all but those that the database generates."""
-        model = self.models[self.tables.index(name)]
-        return [
-            str(each.column)
-            for each in model._meta.local_concrete_fields
-            if not getattr(each, "generated", False)
-        ]
+        """Return the columns of a table, but not those that the database generates."""
+        fields: Any = self.models[self.tables.index(name)]._meta.local_concrete_fields
+        return [str(each.column) for each in fields if not each.generated]
 
     def quoted(self, name: str) -> str:
         """Return a name quoted for SQL."""
@@ -101,27 +106,30 @@ class PostgresShadow(Shadow):
     schema = "outbox_inbox_rebuild"
 
     def exists(self) -> bool:
-        """See `Shadow.exists`. Raises OutboxInboxError when the role may not use the schema."""
-        self._require_grants()
-        return all(self._columns_of(name, self.schema) for name in self.tables) and all(
-            self._columns_of(name, self.schema) == self._columns_of(name, None)
-            for name in self.tables
+        refused = self.execute(
+            "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT ("
+            "has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
+            [self.schema],
+        )
+        for (role,) in refused:
+            raise OutboxInboxError(
+                f"the role {role!r} may not create tables in the schema {self.schema}, in which a read "
+                "model is rebuilt. Let its owner run: GRANT USAGE, CREATE ON SCHEMA "
+                f'{self.schema} TO "{role}"'
+            )
+        copy, live = f"'{self.schema}'", "current_schema()"
+        return all(self._columns_in(copy, name) for name in self.tables) and all(
+            self._columns_in(copy, name) == self._columns_in(live, name) for name in self.tables
         )
 
-    def _columns_of(self, name: str, schema: str | None) -> list[tuple[Any, ...]]:
-        where, parameters = ("%s", [schema]) if schema else ("current_schema()", [])
+    def _columns_in(self, schema: str, name: str) -> list[tuple[Any, ...]]:
         return self.execute(
             "SELECT column_name, data_type FROM information_schema.columns"
-            f" WHERE table_schema = {where} AND table_name = %s ORDER BY ordinal_position",
-            [*parameters, name],
+            f" WHERE table_schema = {schema} AND table_name = %s ORDER BY ordinal_position",
+            [name],
         )
 
     def create(self) -> None:
-        """See `Shadow.create`.
-
-        Raises:
-            OutboxInboxError: the role may not create the schema.
-        """
         if not self.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.schema]):
             ((may,),) = self.execute("SELECT has_database_privilege(current_database(), 'CREATE')")
             if not may:
@@ -137,38 +145,16 @@ class PostgresShadow(Shadow):
                 f"CREATE TABLE {self.copy_of(name)} (LIKE {self.quoted(name)} INCLUDING ALL)"
             )
 
-    def _require_grants(self) -> None:
-        refused = self.execute(
-            "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT ("
-            "has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
-            [self.schema],
-        )
-        for (role,) in refused:
-            raise OutboxInboxError(
-                f"the role {role!r} may not create tables in the schema {self.schema}, in which a read "
-                "model is rebuilt. Let its owner run: GRANT USAGE, CREATE ON SCHEMA "
-                f'{self.schema} TO "{role}"'
-            )
-
-    def drop(self) -> None:
-        """See `Shadow.drop`."""
-        for name in reversed(self.tables):
-            self.execute(f"DROP TABLE IF EXISTS {self.copy_of(name)}")
-
     @contextmanager
     def active(self) -> Iterator[None]:
-        """See `Shadow.active`."""
         # Local to the transaction: an error rolls the setting back with everything else.
+        change = "SELECT set_config('search_path', %s, true)"
         ((path,),) = self.execute("SELECT current_setting('search_path')")
-        self._set_search_path(f"{self.schema}, {path}")
+        self.execute(change, [f"{self.schema}, {path}"])
         yield
-        self._set_search_path(path)
-
-    def _set_search_path(self, path: str) -> None:
-        self.execute("SELECT set_config('search_path', %s, true)", [path])
+        self.execute(change, [path])
 
     def copy_of(self, name: str) -> str:
-        """See `Shadow.copy_of`."""
         return f"{self.schema}.{self.quoted(name)}"
 
 
@@ -179,7 +165,6 @@ class SQLiteShadow(Shadow):
     original_suffix = "__live"
 
     def exists(self) -> bool:
-        """See `Shadow.exists`."""
         return all(
             self._columns_of(name + self.copy_suffix) == self._columns_of(name)
             for name in self.tables
@@ -189,37 +174,27 @@ class SQLiteShadow(Shadow):
         return self.execute("SELECT name, type FROM pragma_table_info(%s)", [name])
 
     def create(self) -> None:
-        """See `Shadow.create`."""
+        query = (
+            "SELECT type, sql FROM sqlite_master WHERE tbl_name = %s AND sql IS NOT NULL"
+            " AND type IN ('table', 'index') ORDER BY type DESC"
+        )
         for name in self.tables:
-            found = self.execute(
-                "SELECT type, sql FROM sqlite_master WHERE tbl_name = %s AND sql IS NOT NULL"
-                " AND type IN ('table', 'index') ORDER BY type DESC",
-                [name],
-            )
-            for kind, sql in found:
+            for kind, sql in self.execute(query, [name]):
                 self.execute(self._copy_statement(kind, sql, name).replace("%", "%%"))
 
     def _copy_statement(self, kind: str, sql: str, name: str) -> str:
         """Return the statement that creates a copy: with other names for the table and its indexes."""
-        quoted = f'"{name}"'
         if kind == "table":
             for other in self.tables:  # copies refer to copies
-                referred = f'REFERENCES "{other}"'
-                sql = sql.replace(referred, f"REFERENCES {self.copy_of(other)}")
-            return sql.replace(quoted, self.copy_of(name), 1)
+                sql = sql.replace(f'REFERENCES "{other}"', f"REFERENCES {self.copy_of(other)}")
+            return sql.replace(self.quoted(name), self.copy_of(name), 1)
         head, on, rest = sql.partition(" ON ")
         begin, _, index = head.rpartition(" ")
-        renamed = f'{begin} "{index.strip(chr(34))}{self.copy_suffix}"'
-        return f"{renamed}{on}{rest.replace(quoted, self.copy_of(name), 1)}"
-
-    def drop(self) -> None:
-        """See `Shadow.drop`."""
-        for name in reversed(self.tables):
-            self.execute(f"DROP TABLE IF EXISTS {self.copy_of(name)}")
+        copy = self.copy_of(index.strip('"'))
+        return f"{begin} {copy}{on}{rest.replace(self.quoted(name), self.copy_of(name), 1)}"
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """See `Shadow.active`."""
         for name in self.tables:
             self._rename(name, name + self.original_suffix)
             self._rename(name + self.copy_suffix, name)
@@ -232,7 +207,6 @@ class SQLiteShadow(Shadow):
         self.execute(f"ALTER TABLE {self.quoted(old)} RENAME TO {self.quoted(new)}")
 
     def copy_of(self, name: str) -> str:
-        """See `Shadow.copy_of`."""
         return self.quoted(name + self.copy_suffix)
 
 

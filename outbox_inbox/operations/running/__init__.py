@@ -17,7 +17,7 @@ from django.db import connections
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.operations import MOVERS, MoverTurn
-from outbox_inbox.queues.outcome import never
+from outbox_inbox.queues.outcome import ignore, never
 from outbox_inbox.queues.wakeup import debounced_nudges, nudge
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.routing import receivers
@@ -36,10 +36,6 @@ _FIRST_PAUSE = 0.05
 """Seconds of the first pause after something moved; each further one is twice as long."""
 
 
-def _ignore_turn(turn: MoverTurn) -> None:
-    """Do nothing: the default of ``report``."""
-
-
 def run(
     chosen: Sequence[Context],
     *,
@@ -47,7 +43,7 @@ def run(
     stop: Callable[[], bool] = never,
     wait: Callable[[float], None] = time.sleep,
     announced: Callable[[], bool] = never,
-    report: Callable[[MoverTurn], None] = _ignore_turn,
+    report: Callable[[MoverTurn], None] = ignore,
 ) -> None:
     """Run the movers of some contexts until ``stop`` returns true.
 

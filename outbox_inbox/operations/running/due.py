@@ -5,23 +5,16 @@ Asking each mover instead would cost an idle process a transaction a context and
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 
 from django.db import connections
 
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
+from outbox_inbox.operations.selection import MOVER_OF
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, partition_count
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
-
-MOVER_OF: Mapping[Queue, MoverName] = {
-    Queue.OUTBOX: "relay",
-    Queue.INTAKE: "receive",
-    Queue.INBOX: "dispatch",
-}
-
 
 Due = dict[MoverName, PartitionStatuses | None]
 """The movers of a context that have something to do -> the partitions that were found.
@@ -32,12 +25,12 @@ say; the mover creates them, or raises an error. Read models have no partitions.
 """
 
 
-def labels_by_database(chosen: Iterable[Context]) -> dict[str, list[str]]:
+def labels_by_database(chosen: Iterable[Context]) -> Mapping[str, Sequence[str]]:
     """Return the labels of contexts by their database."""
     found: dict[str, list[str]] = defaultdict(list)
     for context in chosen:
         found[context.database].append(context.label)
-    return dict(found)
+    return found
 
 
 def due_movers(alias: str, labels: Sequence[str]) -> dict[str, Due]:
@@ -45,33 +38,25 @@ def due_movers(alias: str, labels: Sequence[str]) -> dict[str, Due]:
     found: dict[tuple[str, str], list[statements.PartitionStatus]] = defaultdict(list)
     for label, queue, partition in statements.all_partition_statuses(connections[alias], labels):
         found[label, queue].append(partition)
-    projecting = [label for label in labels if get_context(label).read_models]
-    behind = _labels_behind(alias, projecting) if projecting else frozenset[str]()
-    return {
-        label: dict(_due_queues(get_context(label), found))
-        | ({"project": None} if label in behind else {})
-        for label in labels
-    }
+    due = {label: dict(_due_queues(get_context(label), found)) for label in labels}
+    for label in _labels_behind(alias, [each for each in labels if get_context(each).read_models]):
+        due[label]["project"] = None
+    return due
 
 
-def _labels_behind(alias: str, labels: Sequence[str]) -> AbstractSet[str]:
-    """Return the contexts whose read models are behind their stream."""
+def _labels_behind(alias: str, projecting: Sequence[str]) -> Iterator[str]:
+    """Yield the contexts with a read model that is new, or that is behind and can be updated."""
     connection = connections[alias]
-    if not checkpoints.supports_subscriptions(connection):
-        return frozenset()
-    found = checkpoints.subscription_statuses(connection, labels)
-    known = {(each.context, each.subscription) for each in found}
-    blocked = {(each.context, each.subscription) for each in found if not _can_update(each)}
-    return {
-        label
-        for label in labels
-        for name in get_context(label).read_models
-        if (label, name) not in known or (label, name) not in blocked
-    }
-
-
-def _can_update(subscription: checkpoints.SubscriptionStatus) -> bool:
-    return subscription.ready and not (subscription.paused or subscription.resting)
+    if projecting and checkpoints.supports_subscriptions(connection):
+        found = checkpoints.subscription_statuses(connection, projecting)
+        idle = {
+            (each.context, each.subscription)
+            for each in found
+            if not each.ready or each.paused or each.resting
+        }
+        for label in projecting:
+            if any((label, name) not in idle for name in get_context(label).read_models):
+                yield label
 
 
 def _due_queues(
@@ -84,9 +69,5 @@ def _due_queues(
             continue
         if queue == Queue.OUTBOX and not any(each.ready for each in statuses):
             statuses = include_stream(context, statuses)
-        if any(map(_can_claim, statuses)):
+        if any(p.ready and not (p.paused or p.resting or p.live) for p in statuses):
             yield MOVER_OF[queue], statuses
-
-
-def _can_claim(partition: statements.PartitionStatus) -> bool:
-    return partition.ready and not (partition.paused or partition.resting or partition.live)

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 
@@ -50,20 +50,11 @@ class Interrupt:
     @contextmanager
     def installed(self) -> Iterator["Interrupt"]:
         """Take over the signals within the block; in the main thread only, else do nothing."""
-        try:
-            if threading.current_thread() is not threading.main_thread():
-                yield self
-                return
-            numbers = (signal.SIGTERM, signal.SIGINT)
-            before = {number: signal.signal(number, self._handle) for number in numbers}
-            # The byte that Python writes there ends a pause; a flag alone is noticed after it.
-            waker = signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
-            try:
-                yield self
-            finally:
-                signal.set_wakeup_fd(waker)
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-        finally:
-            self._mine.close()
-            self._woken.close()
+        with self._mine, self._woken, ExitStack() as exits:
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    exits.callback(signal.signal, number, signal.signal(number, self._handle))
+                # The byte that Python writes there ends a pause; a flag alone is noticed after it.
+                waker = signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
+                exits.callback(signal.set_wakeup_fd, waker)
+            yield self

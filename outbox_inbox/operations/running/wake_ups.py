@@ -9,7 +9,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from outbox_inbox.conf import settings
@@ -34,67 +33,57 @@ class WakeUps:
     Enter it in the thread that runs the loop.
 
     Arguments:
-        owners: the contexts.
+        contexts: what the loop runs.
         ring: ends a pause of the loop; called by several threads.
     """
 
-    def __init__(self, owners: Sequence[Context], ring: Callable[[], None]) -> None:
-        self._owners = owners
+    def __init__(self, contexts: Sequence[Context], ring: Callable[[], None]) -> None:
+        self._contexts = contexts
         self._ring = ring
         self._sources: list[Listener | Waiter] = []
         self._announced = False
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
-        notified = self._notified() if settings().wake_up == "notify" else []
-        awaited = self._awaited()
-        self._sources = [*notified, *awaited]
+        by_notify = settings().wake_up == "notify"
+        databases, transports = labels_by_database(self._contexts), self._transports()
+        listeners = [
+            Listener(alias, set(labels), self._ring)
+            for alias, labels in databases.items()
+            if by_notify and can_notify(alias)
+        ]
+        waiters = [
+            Waiter(found, contexts, self._ring)
+            for found, contexts in transports.items()
+            if found.can_wait and not found.writes_inboxes
+        ]
+        self._sources = [*listeners, *waiters]
         with ExitStack() as exits:
-            labels = {context.label for context in self._owners}
-            if settings().wake_up == "notify":
+            if by_notify:
+                labels = {context.label for context in self._contexts}
                 exits.enter_context(in_process.listening(labels, self._ring))
             for source in self._sources:
                 source.start()
                 exits.callback(source.stop)
             self._exits = exits.pop_all()
-        databases = labels_by_database(self._owners)
-        silent = [t for t in self._transports() if not (t.writes_inboxes or t.can_wait)]
-        self._announced = len(notified) == len(databases) and not silent
+        silent = [each for each in transports if not (each.writes_inboxes or each.can_wait)]
+        self._announced = len(listeners) == len(databases) and not silent
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._exits.close()
 
     def complete(self) -> bool:
         """Return whether a wake-up announces all that may come, so that polling is only the floor."""
         return self._announced and all(source.connected for source in self._sources)
 
-    def _notified(self) -> list[Listener]:
-        return [
-            Listener(alias, set(labels), self._ring)
-            for alias, labels in labels_by_database(self._owners).items()
-            if can_notify(alias)
-        ]
-
-    def _awaited(self) -> list["Waiter"]:
-        return [
-            Waiter(found, owners, self._ring)
-            for found, owners in self._transports().items()
-            if found.can_wait and not found.writes_inboxes
-        ]
-
     def _transports(self) -> dict[Transport, list[Context]]:
         """Return the transports that contexts receive by."""
         found: dict[Transport, list[Context]] = defaultdict(list)
-        for context in self._owners:
+        for context in self._contexts:
             if context.subscribed:
                 found[transport(context.transport)].append(context)
-        return dict(found)
+        return found
 
 
 class Waiter:
@@ -105,11 +94,11 @@ class Waiter:
     """
 
     def __init__(
-        self, source: Transport, owners: Sequence[Context], ring: Callable[[], None]
+        self, source: Transport, contexts: Sequence[Context], ring: Callable[[], None]
     ) -> None:
         self.connected = False
         self._source = source
-        self._owners = owners
+        self._contexts = contexts
         self._ring = ring
         self._stopped = threading.Event()
         self._outage = Outage(
@@ -132,7 +121,7 @@ class Waiter:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                arrived = self._source.wait_for_messages(self._owners, _BLOCK)
+                arrived = self._source.wait_for_messages(self._contexts, _BLOCK)
             except Exception as error:  # noqa: BLE001  whatever it is, polling goes on: try again
                 self.connected = False
                 self._stopped.wait(self._outage.note_failure(error))

@@ -72,8 +72,7 @@ def _reopen_old_side(connection: BaseDatabaseWrapper, route: Route) -> None:
 
 def _forget_new_side(connection: BaseDatabaseWrapper, route: Route) -> None:
     rows = Transfer.objects.using(route.new).select_for_update().filter(context=route.label)
-    new_side = rows.first()
-    if new_side is None:
+    if (new_side := rows.first()) is None:
         return
     return_unused_ids(connection, new_side, new_side.details["shifts"])
     if new_side.details["left"]:
@@ -87,10 +86,7 @@ def _forget_new_side(connection: BaseDatabaseWrapper, route: Route) -> None:
 
 
 def _delete_context_rows(route: Route, using: str, advance: Advance = ignore) -> int:
-    """Delete the context's rows on a database; return how many.
-
-    Rows of the queues are deleted a transaction a chunk, the context's own in one transaction.
-    """
+    """Delete the context's rows on a database; return how many."""
     tables = route.tables()
     removed = 0
     # Useless without their streams, and they may contain personal data that streams contained.

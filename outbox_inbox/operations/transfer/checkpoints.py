@@ -3,7 +3,7 @@
 Without this, every projection would handle the whole stream again on the new database.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.db import connections
 
@@ -31,30 +31,26 @@ def copy_checkpoints(route: Route, shift: int) -> None:
         name: [position + shift for position in positions]
         for name, positions in unhandled_events(route.label, route.old).items()
     }
+    old = Checkpoint.objects.using(route.old).filter(context=route.label)
     new = Checkpoint.objects.using(route.new).filter(context=route.label)
+    kept = "paused", "retry_at", "failures", "error", "changed_at"
     new.delete()
     new.bulk_create(
-        Checkpoint(
-            context=each.context,
-            subscription=each.subscription,
-            paused=each.paused,
-            retry_at=each.retry_at,
-            failures=each.failures,
-            error=each.error,
-            changed_at=each.changed_at,
-            position=_new_position(route, each.subscription, unhandled[each.subscription]),
-        )
-        for each in Checkpoint.objects.using(route.old).filter(context=route.label)
+        Checkpoint(**row, position=_new_position(route, row["subscription"], unhandled))
+        for row in old.values("context", "subscription", *kept)
     )
     if dialect_class(connections[route.new]).has_snapshots:
         set_unhandled(connections[route.new], route.label, unhandled)
 
 
-def _new_position(route: Route, subscription: str, unhandled: Sequence[int]) -> int:
+def _new_position(
+    route: Route, subscription: str, all_unhandled: Mapping[str, Sequence[int]]
+) -> int:
     """Return the position up to which all events are handled, and after which none is."""
     if dialect_class(connections[route.new]).has_snapshots:
         return 0
     rows = StoredEvent.objects.using(route.new).filter(context=route.label)
+    unhandled = all_unhandled[subscription]
     if not unhandled:
         return rows.order_by("-pk").values_list("pk", flat=True).first() or 0
     # A PostgreSQL checkpoint can have gaps, a position cannot: a gap would be handled never or twice.

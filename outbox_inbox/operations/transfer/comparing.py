@@ -6,17 +6,17 @@ texts differently.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import IntegrityError, connections
 
 from outbox_inbox.conf import faults
-from outbox_inbox.queues.outcome import ignore
 
 from .guards import unguarded_transaction
-from .tables import CHUNK, Table, Values
+from .tables import CHUNK, Table
 
 Advance = Callable[[int], None]
 
@@ -44,7 +44,7 @@ class Difference:
         return len(self.missing) + len(self.differing) + len(self.extra)
 
 
-def copy_missing(table: Table, label: str, old: str, new: str, advance: Advance = ignore) -> int:
+def copy_missing(table: Table, label: str, old: str, new: str, advance: Advance) -> int:
     """Copy the missing rows while the context goes on, a transaction a chunk; return how many.
 
     Rows that change meanwhile, and rows that do not fit yet (one refers to a row that comes
@@ -56,23 +56,17 @@ def copy_missing(table: Table, label: str, old: str, new: str, advance: Advance 
         missing = [key for key in keys if table.new_key(key) not in have]
         if missing:
             rows = [table.new_values(values) for values in table.read_rows(old, missing).values()]
-            copied += _insert_chunk(table, label, new, rows)
+            with suppress(IntegrityError):  # also at COMMIT
+                with unguarded_transaction(label, new):
+                    table.insert_rows(new, rows)
+                copied += len(rows)
             faults.point("transfer.after_chunk")
         advance(len(keys))
     return copied
 
 
-def _insert_chunk(table: Table, label: str, new: str, rows: Sequence[Values]) -> int:
-    try:
-        with unguarded_transaction(label, new):
-            table.insert_rows(new, rows)
-    except IntegrityError:
-        return 0
-    return len(rows)
-
-
 def compare_table(
-    table: Table, old: str, new: str, advance: Advance = ignore, *, values: bool = True
+    table: Table, old: str, new: str, advance: Advance, *, values: bool = True
 ) -> Difference:
     """Compare the two sides of a table.
 
@@ -89,7 +83,9 @@ def compare_table(
         found.rows += len(keys)
         advance(len(keys))
     if table.rows(new).count() != found.rows - len(found.missing):
-        found.extra = list(_extra_keys(table, old, new))
+        for keys in table.key_pages(new):
+            have = table.existing_keys(old, [table.old_key(key) for key in keys])
+            found.extra += [key for key in keys if table.old_key(key) not in have]
     found.checksum = checksum.hexdigest() if values else ""
     return found
 
@@ -150,13 +146,7 @@ def _compare_values(
             found.differing.append(key)
 
 
-def _extra_keys(table: Table, old: str, new: str) -> Iterator[Any]:
-    for keys in table.key_pages(new):
-        have = table.existing_keys(old, [table.old_key(key) for key in keys])
-        yield from (key for key in keys if table.old_key(key) not in have)
-
-
-def equalise(tables: Sequence[Table], old: str, new: str, advance: Advance = ignore) -> int:
+def equalise(tables: Sequence[Table], old: str, new: str, advance: Advance) -> int:
     """Make the new side equal to the old one, in the caller's transaction; return how many changed.
 
     Differing rows are deleted before any row is inserted, and references are checked by COMMIT

@@ -40,6 +40,9 @@ NOT_OPEN_MESSAGE = (
     "again when manage.py transfer_context has reported that it is done"
 )
 
+VENDORS: Final = frozenset({"postgresql", "sqlite"})
+"""The databases between which a context can be transferred."""
+
 _FUNCTION = f"""
 CREATE OR REPLACE FUNCTION outbox_inbox_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -50,13 +53,9 @@ BEGIN
 END $$
 """
 _OF_CONTEXT = "NEW.context = {label}"
+_GUARDED = OutboxMessage, InboxMessage, Delivery, StoredEvent, QuarantinedMessage, Checkpoint
 _GUARDED_ROWS: Final = {
-    table(OutboxMessage): _OF_CONTEXT,
-    table(InboxMessage): _OF_CONTEXT,
-    table(Delivery): _OF_CONTEXT,
-    table(StoredEvent): _OF_CONTEXT,
-    table(QuarantinedMessage): _OF_CONTEXT,
-    table(Checkpoint): _OF_CONTEXT,
+    **dict.fromkeys(map(table, _GUARDED), _OF_CONTEXT),
     # Its rows may be read and locked; a paused one stays paused.
     table(Partition): _OF_CONTEXT + " AND NOT NEW.paused",
 }
@@ -83,7 +82,8 @@ def unguarded_transaction(label: str, using: str) -> Iterator[Transfer]:
 
 def install_guards(connection: BaseDatabaseWrapper, label: str, reason: str) -> None:
     """Refuse writes for a context from the commit of the open transaction on."""
-    _execute_all(connection, _INSTALL[connection.vendor](label, f"{MARK}'{label}' {reason}"))
+    install = _install_on_postgresql if connection.vendor == "postgresql" else _install_on_sqlite
+    _execute_all(connection, install(label, f"{MARK}'{label}' {reason}"))
 
 
 def remove_guards(connection: BaseDatabaseWrapper, label: str) -> None:
@@ -91,22 +91,20 @@ def remove_guards(connection: BaseDatabaseWrapper, label: str) -> None:
     if connection.vendor == "postgresql":
         # PostgreSQL refuses to drop a trigger of a table with references still to be checked.
         connection.check_constraints()
-    _execute_all(connection, _REMOVE[connection.vendor](label))
+        _execute_all(connection, _remove_on_postgresql(label))
+    else:
+        _execute_all(connection, _remove_on_sqlite(label))
 
 
 def _install_on_postgresql(label: str, message: str) -> Iterator[str]:
     yield _FUNCTION
+    create = f"CREATE OR REPLACE TRIGGER {_trigger_name(label)} BEFORE INSERT OR UPDATE"
     call = f"EXECUTE FUNCTION outbox_inbox_refuse({_literal(label)}, {_literal(message)})"
     for name, condition in _GUARDED_ROWS.items():
-        yield (
-            f"CREATE OR REPLACE TRIGGER {_trigger_name(label)} BEFORE INSERT OR UPDATE ON {_quoted(name)}"
-            f" FOR EACH ROW WHEN ({condition.format(label=_literal(label))}) {call}"
-        )
-    for model in own_models(label):
-        yield (
-            f"CREATE OR REPLACE TRIGGER {_trigger_name(label)} BEFORE INSERT OR UPDATE OR DELETE OR"
-            f" TRUNCATE ON {_quoted(table(model))} FOR EACH STATEMENT {call}"
-        )
+        where = condition.format(label=_literal(label))
+        yield f"{create} ON {_quoted(name)} FOR EACH ROW WHEN ({where}) {call}"
+    for name in map(table, own_models(label)):
+        yield f"{create} OR DELETE OR TRUNCATE ON {_quoted(name)} FOR EACH STATEMENT {call}"
 
 
 def _remove_on_postgresql(label: str) -> Iterator[str]:
@@ -118,7 +116,7 @@ def _install_on_sqlite(label: str, message: str) -> Iterator[str]:
     yield from _remove_on_sqlite(label)
     unless = f"NOT EXISTS (SELECT 1 FROM {table(Transfer)} WHERE context = {_literal(label)} AND writing)"
     for name, event, condition in _sqlite_triggers(label):
-        where = f"{condition} AND {unless}" if condition else unless
+        where = f"{condition} AND {unless}"
         yield (
             f"CREATE TRIGGER {_trigger_name(label, name, event)} BEFORE {event} ON {_quoted(name)}"
             f" WHEN {where} BEGIN SELECT RAISE(ABORT, {_literal(message)}); END"
@@ -136,17 +134,10 @@ def _sqlite_triggers(label: str) -> Iterator[tuple[str, str, str]]:
             yield name, event, condition.format(label=_literal(label))
     for model in own_models(label):
         for event in ("INSERT", "UPDATE", "DELETE"):
-            yield table(model), event, ""
+            yield table(model), event, "TRUE"
 
 
-_INSTALL: Final = {"postgresql": _install_on_postgresql, "sqlite": _install_on_sqlite}
-_REMOVE: Final = {"postgresql": _remove_on_postgresql, "sqlite": _remove_on_sqlite}
-
-VENDORS: Final = frozenset(_INSTALL)
-"""The databases between which a context can be transferred."""
-
-
-def _execute_all(connection: BaseDatabaseWrapper, statements: Iterator[str] | list[str]) -> None:
+def _execute_all(connection: BaseDatabaseWrapper, statements: Iterator[str]) -> None:
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)

@@ -17,25 +17,13 @@ QueuePartition = tuple[str, int]
 
 
 def pause_partitions(route: Route, reason: str) -> list[QueuePartition]:
-    """Pause all partitions of the old side, in the caller's transaction; return the paused ones.
+    """Pause all partitions of the old side, in the caller's transaction.
 
-    It waits for the transactions that movers are in. Returned are those that an operator had
-    paused before.
+    It waits for the transactions that movers are in. Return those that an operator had paused.
     """
     rows = Partition.objects.using(route.old).filter(context=route.label)
-    _create_missing(route)
-    with ExitStack() as locks:
-        for queue in Queue:
-            locks.enter_context(operator_lock(route.context, queue))
-        before = list(rows.filter(paused=True).values_list("queue", "number"))
-        rows.update(paused=True, error=reason)
-    return before
-
-
-def _create_missing(route: Route) -> None:
-    # A worker would create them unpaused when it needs them, and fail at the guards.
-    rows = Partition.objects.using(route.old)
-    have = set(rows.filter(context=route.label).values_list("queue", flat=True))
+    have = set(rows.values_list("queue", flat=True))
+    # A worker would create the missing ones unpaused when it needs them, and fail at the guards.
     rows.bulk_create(
         (
             Partition(context=route.label, queue=queue, number=number)
@@ -45,6 +33,12 @@ def _create_missing(route: Route) -> None:
         ),
         ignore_conflicts=True,
     )
+    with ExitStack() as locks:
+        for queue in Queue:
+            locks.enter_context(operator_lock(route.context, queue))
+        before = list(rows.filter(paused=True).values_list("queue", "number"))
+        rows.update(paused=True, error=reason)
+    return before
 
 
 def copy_partitions(route: Route) -> None:

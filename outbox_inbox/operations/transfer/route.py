@@ -3,18 +3,20 @@
 What is missing on one of the two is found here, before anything is changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
+from uuid import UUID
 
 from django.apps import apps
-from django.db import connections, models
+from django.db import connections
 from django.utils import timezone
 
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import Transfer, TransferState
+from outbox_inbox.models import Transfer, TransferState, table
 
 from .guards import VENDORS
 from .tables import Table, own_models, tables_of
@@ -26,12 +28,7 @@ NEW_SIDE_STATES = frozenset(
 
 @dataclass(frozen=True)
 class Route:
-    """A context, and the two databases between which it is transferred.
-
-    Fields:
-        label: the context.
-        old, new: aliases of the two databases.
-    """
+    """The label of a context, and the aliases of the databases between which it is transferred."""
 
     label: str
     old: str
@@ -64,6 +61,22 @@ def transfer_row(label: str, using: str) -> Transfer | None:
     return Transfer.objects.using(using).filter(context=label).first()
 
 
+def write_transfer(
+    route: Route, using: str, number: UUID, state: TransferState, details: Mapping[str, Any]
+) -> None:
+    """Write the row of a transfer on one of its databases."""
+    Transfer.objects.using(using).update_or_create(
+        context=route.label,
+        defaults={
+            "number": number,
+            "state": state,
+            "other": route.old if using == route.new else route.new,
+            "details": details,
+            "changed_at": timezone.now(),
+        },
+    )
+
+
 def set_transfer_state(using: str, label: str, state: TransferState) -> None:
     """Write how far a transfer is on one of its databases."""
     rows = Transfer.objects.using(using).filter(context=label)
@@ -74,7 +87,6 @@ def route_of(label: str, to: str, old: str | None = None) -> Route:
     """Return the route of a context to another database.
 
     Arguments:
-        to: alias of the new database.
         old: alias of the old one; default: the database that the settings name. When they name
             the new one already: where its transfer began, or what its ContextConfig says.
 
@@ -89,7 +101,8 @@ def route_of(label: str, to: str, old: str | None = None) -> Route:
             raise TransferRefused(
                 f"there is no database {alias!r} in DATABASES{suggestion(alias, tuple(connections))}"
             )
-    _raise_first(_schema_problems(label, to))
+    if problem := _schema_problem(label, to):
+        raise TransferRefused(problem)
     found = Route(label, old or _default_old(context, to), to)
     if found.old == to:
         raise TransferRefused(
@@ -100,7 +113,8 @@ def route_of(label: str, to: str, old: str | None = None) -> Route:
         raise TransferRefused(
             f"the aliases {found.old!r} and {to!r} name one and the same database"
         )
-    _raise_first(_schema_problems(label, found.old))
+    if problem := _schema_problem(label, found.old):
+        raise TransferRefused(problem)
     return found
 
 
@@ -112,7 +126,7 @@ def _default_old(context: Context, to: str) -> str:
         return row.other
     declared = str(getattr(apps.get_app_config(context.label), "database", to))
     # A context that was on its database from the first day has no tables elsewhere.
-    return to if next(_schema_problems(context.label, declared), None) else declared
+    return to if _schema_problem(context.label, declared) else declared
 
 
 def _identity(alias: str) -> tuple[str, ...]:
@@ -122,46 +136,28 @@ def _identity(alias: str) -> tuple[str, ...]:
     return tuple(str(settings.get(name) or "") for name in names)
 
 
-def _raise_first(problems: Iterator[str]) -> None:
-    problem = next(problems, None)
-    if problem is not None:
-        raise TransferRefused(problem)
-
-
-def _schema_problems(label: str, alias: str) -> Iterator[str]:
+def _schema_problem(label: str, alias: str) -> str:
+    """Return what a database lacks to hold a context; empty: nothing."""
     connection = connections[alias]
     if connection.vendor not in VENDORS:
-        yield (
+        return (
             f"the database {alias!r} is {connection.vendor}; contexts are transferred between "
             f"{' and '.join(sorted(VENDORS))}"
         )
-        return
+    needed = [*own_models(label), *apps.get_app_config("outbox_inbox").get_models()]
     with connection.cursor() as cursor:
         names = set(connection.introspection.table_names(cursor))
-    missing = sorted(_table_names(label) - names)
-    if missing:
-        yield (
-            f"the database {alias!r} lacks the tables {', '.join(missing)}: run manage.py migrate "
-            f"--database {alias}, with settings whose routers allow these apps there"
-        )
-        return
-    for model in (*own_models(label), *apps.get_app_config("outbox_inbox").get_models()):
-        yield from _column_problems(alias, model)
-
-
-def _table_names(label: str) -> set[str]:
-    queues = apps.get_app_config("outbox_inbox").get_models()
-    return {each._meta.db_table for each in (*own_models(label), *queues)}
-
-
-def _column_problems(alias: str, model: type[models.Model]) -> Iterator[str]:
-    connection, name = connections[alias], model._meta.db_table
-    with connection.cursor() as cursor:
-        found = connection.introspection.get_table_description(cursor, name)
-    wanted = {str(each.column) for each in model._meta.local_concrete_fields}
-    missing = sorted(wanted - {each.name for each in found})
-    if missing:
-        yield (
-            f"the table {name} on the database {alias!r} lacks the columns {', '.join(missing)}: "
-            f"run manage.py migrate --database {alias}"
-        )
+        if missing := sorted({*map(table, needed)} - names):
+            return (
+                f"the database {alias!r} lacks the tables {', '.join(missing)}: run manage.py "
+                f"migrate --database {alias}, with settings whose routers allow these apps there"
+            )
+        for model in needed:
+            found = connection.introspection.get_table_description(cursor, table(model))
+            wanted = {str(each.column) for each in model._meta.local_concrete_fields}
+            if missing := sorted(wanted - {each.name for each in found}):
+                return (
+                    f"the table {table(model)} on the database {alias!r} lacks the columns "
+                    f"{', '.join(missing)}: run manage.py migrate --database {alias}"
+                )
+    return ""

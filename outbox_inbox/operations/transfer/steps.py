@@ -15,9 +15,9 @@ one is opened, and the databases themselves refuse.
 """
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from django.db import connections, models, transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -36,14 +36,9 @@ from .guards import (
     remove_guards,
     unguarded_transaction,
 )
-from .partitions import (
-    QueuePartition,
-    copy_partitions,
-    pause_partitions,
-    resume_partitions,
-)
-from .route import NEW_SIDE_STATES, Route, set_transfer_state, transfer_row
-from .tables import QUEUE_TABLES, Shifts, model_of, own_models, tables_of
+from .partitions import QueuePartition, copy_partitions, pause_partitions, resume_partitions
+from .route import NEW_SIDE_STATES, Route, set_transfer_state, transfer_row, write_transfer
+from .tables import QUEUE_MODELS, Shifts, own_models, tables_of
 
 
 def begin_transfer(route: Route) -> None:
@@ -68,16 +63,8 @@ def _begin(connection: BaseDatabaseWrapper, route: Route) -> None:
     _check_empty(route)
     shifts, ends = _reserve_ids(connection, route)
     left = new_side is not None  # processes with settings that old must still be refused later
-    Transfer.objects.using(route.new).update_or_create(
-        context=route.label,
-        defaults={
-            "number": uuid4(),
-            "state": TransferState.COPYING,
-            "other": route.old,
-            "details": {"shifts": shifts, "ends": ends, "left": left},
-            "changed_at": timezone.now(),
-        },
-    )
+    details = {"shifts": shifts, "ends": ends, "left": left}
+    write_transfer(route, route.new, uuid4(), TransferState.COPYING, details)
     copy_partitions(route)
 
 
@@ -134,36 +121,28 @@ def _reserve_ids(connection: BaseDatabaseWrapper, route: Route) -> tuple[Shifts,
     """
     shifts, ends = {}, {}
     # Without the locks, another context could take ids between the two statements on a sequence.
-    lock_tables(connection, map(model_of, QUEUE_TABLES))
-    for model in map(model_of, QUEUE_TABLES):
+    lock_tables(connection, QUEUE_MODELS)
+    for model in QUEUE_MODELS:
         shift = sequences.last_id(connection, model)
         end = shift + sequences.last_id(connections[route.old], model) + sequences.RESERVE
         sequences.set_last_id(connection, model, end)
-        shifts[model._meta.db_table], ends[model._meta.db_table] = shift, end
+        shifts[table(model)], ends[table(model)] = shift, end
     return shifts, ends
 
 
 def close_old_side(route: Route) -> None:
     """Stop the movers on the old side, then refuse all writes; wait for its open transactions."""
-    if route.new_side is None:
+    new_side = route.new_side
+    if new_side is None:
         raise TransferRefused(f"no transfer of {route.label!r} to {route.new!r} has begun")
-    number = UUID(str(route.new_side.number))
+    number = new_side.number
     with transaction.atomic(using=route.old):
         old_side = transfer_row(route.label, route.old)
         # After a crash the partitions are paused by this transfer already: what an operator had
         # paused before is only known from the row.
         if old_side is None or old_side.number != number:
-            before = pause_partitions(route, f"transferred to {route.new}")
-            Transfer.objects.using(route.old).update_or_create(
-                context=route.label,
-                defaults={
-                    "number": number,
-                    "state": TransferState.CLOSING,
-                    "other": route.new,
-                    "details": {"paused": before},
-                    "changed_at": timezone.now(),
-                },
-            )
+            details = {"paused": pause_partitions(route, f"transferred to {route.new}")}
+            write_transfer(route, route.old, number, TransferState.CLOSING, details)
     faults.point("transfer.after_pause")
     old_side = transfer_row(route.label, route.old)
     if old_side is None or old_side.state != TransferState.CLOSED:
@@ -201,32 +180,34 @@ def finish_copy(route: Route, advance: Advance) -> int:
 
 def _copy_sequences(route: Route, new_side: Transfer) -> None:
     old, new = connections[route.old], connections[route.new]
-    for model in filter(sequences.has_sequence, own_models(route.label)):
-        sequences.set_last_id(new, model, sequences.last_id(old, model))
-    for model in map(model_of, QUEUE_TABLES):
+    for model in own_models(route.label):
+        if model._meta.auto_field in model._meta.local_concrete_fields:
+            sequences.set_last_id(new, model, sequences.last_id(old, model))
+    for name, last in _last_used_ids(route, new_side).items():
         # Beyond the reserve, the shifted ids would collide with those of other contexts.
-        if _last_used_id(route, new_side, model) > new_side.details["ends"][model._meta.db_table]:
+        if last > new_side.details["ends"][name]:
             raise TransferRefused(
-                f"{model._meta.db_table} has used up the ids that were reserved: abort the "
-                "transfer with --abort, and begin again"
+                f"{name} has used up the ids that were reserved: abort the transfer with --abort, "
+                "and begin again"
             )
 
 
-def _last_used_id(route: Route, new_side: Transfer, model: type[models.Model]) -> int:
-    """Return the last id on the new side that the old side has used up."""
-    shift: int = new_side.details["shifts"][model._meta.db_table]
-    return shift + sequences.last_id(connections[route.old], model)
+def _last_used_ids(route: Route, new_side: Transfer) -> Mapping[str, int]:
+    """Return for each table the last id on the new side that the old side has used up."""
+    old, shifts = connections[route.old], new_side.details["shifts"]
+    return {
+        table(each): shifts[table(each)] + sequences.last_id(old, each) for each in QUEUE_MODELS
+    }
 
 
 def return_unused_ids(
     connection: BaseDatabaseWrapper, new_side: Transfer, used: Mapping[str, int]
 ) -> None:
     """Give back the reserved ids that were not used, unless a context has ids behind them."""
-    lock_tables(connection, map(model_of, QUEUE_TABLES))
-    for model in map(model_of, QUEUE_TABLES):
-        name = model._meta.db_table
-        if sequences.last_id(connection, model) == new_side.details["ends"][name]:
-            sequences.set_last_id(connection, model, used[name])
+    lock_tables(connection, QUEUE_MODELS)
+    for model in QUEUE_MODELS:
+        if sequences.last_id(connection, model) == new_side.details["ends"][table(model)]:
+            sequences.set_last_id(connection, model, used[table(model)])
 
 
 def open_new_side(route: Route) -> None:
@@ -255,10 +236,6 @@ def _open(
             f"the transfer of {route.label!r} is {new_side.state}: the new side cannot be opened"
         )
     remove_guards(connection, route.label)
-    used = {
-        each._meta.db_table: _last_used_id(route, new_side, each)
-        for each in map(model_of, QUEUE_TABLES)
-    }
-    return_unused_ids(connection, new_side, used)
+    return_unused_ids(connection, new_side, _last_used_ids(route, new_side))
     resume_partitions(route.new, route.label, still_paused)
     set_transfer_state(route.new, route.label, TransferState.OPEN)

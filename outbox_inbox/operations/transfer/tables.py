@@ -11,13 +11,26 @@ from graphlib import CycleError, TopologicalSorter
 from types import SimpleNamespace
 from typing import Any
 
-from django.apps import apps
 from django.db import connections, models
 from django.db.models import QuerySet
 from django.db.models.sql import DeleteQuery, InsertQuery
 from django.utils import timezone
 
 from outbox_inbox.contexts.declaring import models_of
+from outbox_inbox.models import (
+    Checkpoint,
+    Delivery,
+    DeliveryAttempt,
+    InboxMessage,
+    OutboxMessage,
+    Partition,
+    ProcessState,
+    QuarantinedMessage,
+    Snapshot,
+    StoredEvent,
+    Transfer,
+    table,
+)
 
 CHUNK = 500  # rows in one statement, and in one transaction of the early copy
 
@@ -29,30 +42,29 @@ class QueueTable:
     """A table of the queues that goes with its context; a new one is one line in `QUEUE_TABLES`.
 
     Fields:
-        model: name of the model in outbox_inbox.
         context: the look-up that leads to the context's label.
         frozen: its rows never change, so comparing their keys is enough.
-        ids: columns with ids of another table -> name of its model; foreign keys need no entry.
     """
 
-    model: str
+    model: type[models.Model]
     context: str = "context"
     frozen: bool = False
-    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 QUEUE_TABLES = (
-    QueueTable(model="StoredEvent", frozen=True),
-    QueueTable(model="OutboxMessage"),
-    QueueTable(model="InboxMessage", frozen=True),
-    QueueTable(model="Delivery"),
-    QueueTable(model="DeliveryAttempt", context="delivery__context", frozen=True),
-    QueueTable(model="QuarantinedMessage"),
-    QueueTable(model="ProcessState"),
+    QueueTable(model=StoredEvent, frozen=True),
+    QueueTable(model=OutboxMessage),
+    QueueTable(model=InboxMessage, frozen=True),
+    QueueTable(model=Delivery),
+    QueueTable(model=DeliveryAttempt, context="delivery__context", frozen=True),
+    QueueTable(model=QuarantinedMessage),
+    QueueTable(model=ProcessState),
 )
 """In the order in which they refer to each other."""
 
-NOT_COPIED = frozenset({"Checkpoint", "Partition", "Snapshot", "Transfer"})
+QUEUE_MODELS = tuple(each.model for each in QUEUE_TABLES)
+
+NOT_COPIED = frozenset({Checkpoint, Partition, Snapshot, Transfer})
 """Models of outbox_inbox whose rows are not copied: each side has its own.
 
 Checkpoints and partitions are made on the new side. Snapshots are made from the stream again:
@@ -69,7 +81,6 @@ class Table:
     """The rows of one table that belong to the context.
 
     Fields:
-        model: the model of the table.
         where: restricts the table to the context's rows; nothing for its own models.
         frozen: the rows never change.
         own: a model of the context, not a table of the queues.
@@ -77,21 +88,21 @@ class Table:
     """
 
     model: type[models.Model]
-    where: Mapping[str, str]
-    frozen: bool
-    own: bool
-    shifts: Mapping[str, int]
+    where: Mapping[str, str] = field(default_factory=dict)
+    frozen: bool = False
+    own: bool = True
+    shifts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name of the table."""
-        return str(self.model._meta.db_table)
+        return table(self.model)
 
     @property
     def fields(self) -> list[Any]:
         """The columns that are written: all but those that the database generates."""
-        columns: list[Any] = list(self.model._meta.local_concrete_fields)
-        return [each for each in columns if not getattr(each, "generated", False)]
+        columns: Any = self.model._meta.local_concrete_fields
+        return [each for each in columns if not each.generated]
 
     def rows(self, using: str) -> QuerySet[Any]:
         """Return the context's rows on a database, also those that the model's managers hide."""
@@ -116,7 +127,10 @@ class Table:
         """Return primary key -> values of the columns, in the order of ``keys``."""
         names = [each.attname for each in self.fields]
         found = self.rows(using).filter(pk__in=keys).values_list("pk", *names)
-        by_key = {row[0]: tuple(map(_without_memoryview, row[1:])) for row in found}
+        by_key = {
+            key: tuple(bytes(each) if isinstance(each, memoryview) else each for each in values)
+            for key, *values in found
+        }
         return {key: by_key[key] for key in keys if key in by_key}
 
     def new_key(self, key: Any) -> Any:
@@ -167,70 +181,45 @@ class Table:
 
 def tables_of(label: str, shifts: Shifts) -> list[Table]:
     """Return all tables of a context; a table comes after those that it refers to."""
-    return [*map(_own_table, _by_reference(own_models(label))), *queue_tables(label, shifts)]
+    own = [Table(model=each) for each in _by_reference(own_models(label))]
+    return [*own, *(_queue_table(each, label, shifts) for each in QUEUE_TABLES)]
 
 
 def own_models(label: str) -> list[type[models.Model]]:
     """Return the models of the context that have a table which Django manages."""
     found = models_of(label, with_links=True)
-    return [
-        each
-        for each in found
-        if each._meta.managed and not each._meta.proxy and not each._meta.swapped
-    ]
-
-
-def queue_tables(label: str, shifts: Shifts) -> list[Table]:
-    """Return the tables of the queues, restricted to a context."""
-    return [_queue_table(each, label, shifts) for each in QUEUE_TABLES]
-
-
-def model_of(queue_table: QueueTable) -> type[models.Model]:
-    """Return the model of a table of the queues."""
-    return apps.get_model("outbox_inbox", queue_table.model)
-
-
-def _own_table(model: type[models.Model]) -> Table:
-    return Table(model=model, where={}, frozen=False, own=True, shifts={})
+    options = ((each, each._meta) for each in found)
+    return [each for each, of in options if of.managed and not (of.proxy or of.swapped)]
 
 
 def _queue_table(queue_table: QueueTable, label: str, shifts: Shifts) -> Table:
-    model = model_of(queue_table)
-    known = {model_of(each)._meta.db_table for each in QUEUE_TABLES}
-    columns: dict[str, str] = {model._meta.pk.attname: model._meta.db_table}
-    for each in model._meta.local_concrete_fields:
-        related = each.related_model
-        if isinstance(related, type) and related._meta.db_table in known:
-            columns[each.attname] = related._meta.db_table
-    for name, other in queue_table.ids.items():
-        columns[name] = apps.get_model("outbox_inbox", other)._meta.db_table
+    fields: Any = queue_table.model._meta.local_concrete_fields
+    tables = {
+        each.attname: table(each.related_model or queue_table.model)
+        for each in fields
+        if each.primary_key or each.related_model
+    }
     return Table(
-        model=model,
+        model=queue_table.model,
         where={queue_table.context: label},
         frozen=queue_table.frozen,
         own=False,
-        shifts={name: shifts.get(table, 0) for name, table in columns.items()},
+        shifts={column: shifts.get(name, 0) for column, name in tables.items()},
     )
 
 
 def _by_reference(found: Sequence[type[models.Model]]) -> list[type[models.Model]]:
-    needs = {each: {*_referred_models(each)} & {*found} - {each} for each in found}
+    needs: dict[Any, set[Any]] = {
+        model: {each.related_model for each in model._meta.local_concrete_fields}
+        & ({*found} - {model})
+        for model in found
+    }
     try:
         return list(TopologicalSorter(needs).static_order())
     except CycleError:
         # The order only spares the early copy failed chunks: the last part of the copy is one
         # transaction, and COMMIT checks the references.
         return list(found)
-
-
-def _referred_models(model: type[models.Model]) -> Iterator[type[models.Model]]:
-    for each in model._meta.local_concrete_fields:
-        if isinstance(each.related_model, type):
-            yield each.related_model
-
-
-def _without_memoryview(value: Any) -> Any:
-    return bytes(value) if isinstance(value, memoryview) else value
 
 
 _BUILT_IN = (str, bytes, int, float, type(None))

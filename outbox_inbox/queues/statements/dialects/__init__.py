@@ -49,3 +49,10 @@ def gave_way(connection: BaseDatabaseWrapper, error: BaseException, *, waited: b
 def time_parameter(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
     """Return an aware datetime as the parameter that the database stores."""
     return dialect_class(connection).time_parameter(connection, value)
+
+
+def database_time(connection: BaseDatabaseWrapper) -> datetime:
+    """Return the time of a database: ages of rows must not depend on the clock of one machine."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {dialect(connection).now}", [])
+        return as_datetime(connection, cursor.fetchone()[0])
