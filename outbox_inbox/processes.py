@@ -40,16 +40,6 @@ class TimedOut(DomainEvent, key="key"):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StepMark:
-    """A method that takes an event; the arguments of `starts` or `continues`."""
-
-    decorator: Literal["starts", "continues"]
-    event: EventClass
-    by: By
-    missing: Missing = "keep"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Route:
     """What a process does with the events of one class.
 
@@ -115,14 +105,17 @@ class Process:
         cls, *, name: Any = None, version: Any = 1, transaction: Any = "message", **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
-        known = name is None or (isinstance(name, str) and 0 < len(name) <= MAX_PROCESS_NAME)
-        if not known:
+        if not (name is None or (isinstance(name, str) and 0 < len(name) <= MAX_PROCESS_NAME)):
             raise ValueError(
                 f"{cls.__qualname__}: name={name!r}; expected 1 to {MAX_PROCESS_NAME} characters"
             )
         _require_free_names(cls)
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
-        _require_defaults(cls)
+        for field in dataclasses.fields(cast(Any, cls)):
+            if field.default is field.default_factory is dataclasses.MISSING:
+                raise TypeError(
+                    f"{cls.__qualname__}.{field.name} needs a default: an instance begins without it"
+                )
         cls.process_name = name
         cls.transaction = one_of("transaction", transaction, get_args(Transaction))
         cls.__outbox_inbox_meta__ = Meta("domain", None, checked_version(cls, version), ())
@@ -168,11 +161,10 @@ class Process:
             ValueError: no method is marked for this name, or ``at`` is not an aware datetime.
             RuntimeError: the process is not in a step, or the step is over.
         """
-        _require_time_out(type(self), name)
         when: object = at
         if not isinstance(when, datetime) or timezone.is_naive(when):
             raise ValueError(f"at={at!r}; expected an aware datetime")
-        self._open_step.wanted[name] = at
+        self._set_time_out(name, at)
 
     def cancel(self, name: str) -> None:
         """Cancel a time-out; nothing happens when it is not set.
@@ -181,8 +173,15 @@ class Process:
             ValueError: no method is marked for this name.
             RuntimeError: the process is not in a step, or the step is over.
         """
-        _require_time_out(type(self), name)
-        self._open_step.wanted[name] = None
+        self._set_time_out(name, None)
+
+    def _set_time_out(self, name: str, at: datetime | None) -> None:
+        if name not in self.time_outs:
+            raise ValueError(
+                f"{type(self).__name__} has no method marked @times_out({name!r})"
+                f"{suggestion(name, self.time_outs)}"
+            )
+        self._open_step.wanted[name] = at
 
     def finish(self) -> None:
         """End this instance after this step: its time-outs are cancelled, later events ignored.
@@ -275,19 +274,15 @@ def times_out(name: str) -> Callable[[Function], Function]:
 
 
 def _step_marker(
-    decorator: Literal["starts", "continues"],
-    event: EventClass,
-    by: By,
-    missing: Missing = "keep",
+    decorator: str, event: EventClass, by: By, missing: Missing = "keep"
 ) -> Callable[[Function], Function]:
     require_events(decorator, (event,))
-    mark = StepMark(
-        decorator, event, by if callable(by) else _fields(decorator, event, by), missing
-    )
+    names = by if callable(by) else _fields(decorator, event, by)
 
     def set_mark(method: Function) -> Function:
         require_function(decorator, method)
-        setattr(method, STEPS, (*getattr(method, STEPS, ()), mark))
+        mark = Route(event, names, missing=missing)
+        setattr(method, STEPS, (*getattr(method, STEPS, ()), (decorator, mark)))
         return method
 
     return set_mark
@@ -319,23 +314,6 @@ def _require_free_names(cls: type[Process]) -> None:
                 )
 
 
-def _require_defaults(cls: type[Process]) -> None:
-    for field in dataclasses.fields(cast(Any, cls)):
-        missing = dataclasses.MISSING
-        if field.default is missing and field.default_factory is missing:
-            raise TypeError(
-                f"{cls.__qualname__}.{field.name} needs a default: an instance begins without it"
-            )
-
-
-def _require_time_out(cls: type[Process], name: str) -> None:
-    if name not in cls.time_outs:
-        raise ValueError(
-            f"{cls.__name__} has no method marked @times_out({name!r})"
-            f"{suggestion(name, cls.time_outs)}"
-        )
-
-
 def _methods(cls: type[Process]) -> dict[str, Any]:
     """Return all methods by their names, those of base classes first."""
     names = [name for base in reversed(cls.__mro__) for name in vars(base)]
@@ -346,18 +324,17 @@ def _methods(cls: type[Process]) -> dict[str, Any]:
 def _routes(cls: type[Process]) -> dict[EventClass, Route]:
     found: dict[EventClass, Route] = {}
     for name, method in _methods(cls).items():
-        for mark in getattr(method, STEPS, ()):
-            route = found.get(mark.event, Route(mark.event, mark.by))
+        for decorator, mark in getattr(method, STEPS, ()):
+            route = found.setdefault(mark.event, mark)
             if route.by != mark.by:
                 raise ValueError(f"{cls.__qualname__} has two by= for {mark.event.__qualname__}")
-            if getattr(route, mark.decorator) is not None:
+            if getattr(route, decorator) is not None:
                 raise ValueError(
                     f"{cls.__qualname__} has two methods marked "
-                    f"@{mark.decorator}({mark.event.__qualname__})"
+                    f"@{decorator}({mark.event.__qualname__})"
                 )
-            changes: dict[str, Any] = {mark.decorator: name}
-            if mark.decorator == "continues":
-                changes["missing"] = mark.missing
+            missing = mark.missing if decorator == "continues" else route.missing
+            changes: dict[str, Any] = {decorator: name, "missing": missing}
             found[mark.event] = dataclasses.replace(route, **changes)
     return found
 

@@ -17,14 +17,7 @@ from typing import Any, ClassVar, Literal, overload
 from .events import DomainEvent, EventClass, IntegrationEvent
 from .events.decorators import E1, E2, E3, E4, E5, E6, NONE, Marker
 from .events.envelope import Envelope
-from .events.marks import (
-    Function,
-    ProjectsMark,
-    boolean,
-    fit_name,
-    marker,
-    require_events,
-)
+from .events.marks import Function, ProjectsMark, boolean, fit_name, marker, require_events
 
 
 class Projection:
@@ -80,8 +73,8 @@ class Projection:
 @overload
 def projects(
     a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
-    f: type[E6] = NONE, /, *, into: str,
-    many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
+    f: type[E6] = NONE, /, *,
+    into: str, many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6], None]: ...
 @overload
 def projects(

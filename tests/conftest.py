@@ -53,9 +53,9 @@ def _vendors(item: pytest.Item) -> tuple[str, ...]:
 
 def _named(item: pytest.Item) -> tuple[str, ...]:
     for node in item.iter_parents():
-        marked = {marker.name for marker in node.own_markers} & {*VENDORS}
-        if marked:
-            return tuple(marked)
+        marked = {marker.name for marker in node.own_markers}
+        if vendors := VENDORS[1:] if "server" in marked else tuple(marked & {*VENDORS}):
+            return vendors
     return VENDORS
 
 

@@ -5,9 +5,8 @@ entries: without that, a crash would leave changed rows of which the history say
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from django import forms
 from django.contrib import admin, messages
@@ -18,21 +17,19 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox import operations
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import DeliveryState, OutboxState
 
-from .base import QueueAdmin
+from .base import QueueAdmin, is_permitted
 from .databases import PARAMETER, chosen_database
 from .listing import MOST_LISTED
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
 SAMPLE = 20  # rows shown on the confirmation page
-FINISHED = {OutboxState.SENT, OutboxState.DISCARDED, DeliveryState.DONE, DeliveryState.DISCARDED}
-UNFINISHED = sorted({*OutboxState.values, *DeliveryState.values} - {*FINISHED})
+UNFINISHED = sorted({*OutboxState.values, *DeliveryState.values} - {"sent", "done", "discarded"})
 
 Rows = QuerySet[Any]
 Batch = tuple[Rows, Callable[[], object]]
@@ -43,18 +40,15 @@ class DiscardForm(forms.Form):
     """Why messages are discarded."""
 
     reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        help_text=gettext_lazy("The reason is stored with each message and in its history."),
+        label=_("Reason"),
+        help_text=_("The reason is stored with each message and in its history."),
         max_length=500,
-        error_messages={
-            "required": gettext_lazy("Enter a reason: the next operator will need to know why.")
-        },
+        error_messages={"required": _("Enter a reason: the next operator will need to know why.")},
         widget=forms.Textarea(attrs={"rows": 3, "cols": 60, "autofocus": True}),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """How a change of rows is recognised and reported.
 
     Fields:
@@ -65,9 +59,9 @@ class Change:
     """
 
     trace: Callable[[Any], object]
-    entry: str
-    done: str
-    nothing: str
+    entry: Any
+    done: Any
+    nothing: Any
 
 
 def trace_of(*states: str) -> Callable[[Any], object]:
@@ -81,13 +75,17 @@ def trace_of(*states: str) -> Callable[[Any], object]:
     return trace
 
 
+def permission(verb: str) -> Callable[[Any, HttpRequest], bool]:
+    """Return a check whether the user has the permission for a verb on the rows of a page."""
+
+    def has_permission(page: Any, request: HttpRequest) -> bool:
+        return is_permitted(request, verb, page.model)
+
+    return has_permission
+
+
 class OperatorAdmin(QueueAdmin):
     """Rows that a permitted user may change by actions."""
-
-    def has_permission_to(self, request: HttpRequest, verb: str) -> bool:
-        """Return whether the user has the permission for a verb, such as "retry"."""
-        user: Any = request.user
-        return bool(user.has_perm(f"{self.opts.app_label}.{verb}_{self.opts.model_name}"))
 
     def response_to(self, request: HttpRequest) -> HttpResponse | None:
         """Return the way back to where the action was taken: the inspect page, or (None) the list."""
@@ -117,7 +115,7 @@ class OperatorAdmin(QueueAdmin):
         if done:
             self.message_user(request, change.done % self.counted(done), messages.SUCCESS)
         else:
-            self.message_user(request, change.nothing, messages.WARNING)
+            self.message_user(request, str(change.nothing), messages.WARNING)
         return self.response_to(request)
 
     def _change_batch(
@@ -132,7 +130,7 @@ class OperatorAdmin(QueueAdmin):
             if changed:
                 user: Any = request.user
                 entries: Any = LogEntry.objects
-                entries.log_actions(user.pk, changed, CHANGE, change.entry)
+                entries.log_actions(user.pk, changed, CHANGE, str(change.entry))
         return len(changed)
 
 
@@ -151,21 +149,17 @@ class DiscardAdmin(OperatorAdmin):
     # Heads last: discarding a head unblocks its followers. Those that are selected as well must be
     # discarded before a worker takes them.
     order: ClassVar[Sequence[str]] = ("holds", "pk")
-    explanation: ClassVar[Any] = gettext_lazy(
+    explanation: ClassVar[Any] = _(
         "Discarded messages are never sent or handled. "
         "The later messages of the same key continue without them. "
         "This cannot be undone."
     )
-
-    def has_discard_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may discard."""
-        return self.has_permission_to(request, "discard")
+    has_discard_permission = permission("discard")
 
     def buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
-        """Return the actions on this row; a finished row has none."""
         return super().buttons(request, row) if row.state in self.unfinished else []
 
-    @admin.action(permissions=["discard"], description=gettext_lazy("Discard…"))
+    @admin.action(permissions=["discard"], description=_("Discard…"))
     def discard(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
         """Discard unfinished rows for good, after asking for the reason."""
         answered = "reason" in request.POST
@@ -176,17 +170,11 @@ class DiscardAdmin(OperatorAdmin):
         if total and (changed or not form.is_valid()):
             return self._confirmation(request, queryset, form, total, changed=changed)
         reason = form.cleaned_data["reason"] if total else ""
-        change = Change(
-            trace=trace_of(OutboxState.DISCARDED),
-            entry=_("Discarded: %s") % reason,
-            done=_("Discarded %s."),
-            nothing=_("Nothing discarded: all selected rows are already finished."),
-        )
-        batches = self.batches(
-            request,
-            queryset,
-            lambda rows: getattr(operations, self.discard_operation)(rows, reason),
-        )
+        nothing = _("Nothing discarded: all selected rows are already finished.")
+        entry = _("Discarded: %s") % reason
+        change = Change(trace_of(OutboxState.DISCARDED), entry, _("Discarded %s."), nothing)
+        discard_rows = getattr(operations, self.discard_operation)
+        batches = self.batches(request, queryset, lambda rows: discard_rows(rows, reason))
         return self.change_rows(request, batches, change)
 
     def _confirmation(
@@ -229,19 +217,13 @@ class DeadLetterAdmin(DiscardAdmin):
     """Retry and discard, for messages of the outbox and for deliveries."""
 
     actions = ("retry", "discard")
+    has_retry_permission = permission("retry")
 
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may retry."""
-        return self.has_permission_to(request, "retry")
-
-    @admin.action(permissions=["retry"], description=gettext_lazy("Retry"))
+    @admin.action(permissions=["retry"], description=_("Retry"))
     def retry(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
         """Retry rows that are dead or backing off, at once and with all their attempts."""
-        change = Change(
-            trace=trace_of(OutboxState.PENDING, DeliveryState.READY),
-            entry=_("Retried."),
-            done=_("Retried %s."),
-            nothing=_("Nothing retried: none of the selected rows is dead or backing off."),
-        )
+        nothing = _("Nothing retried: none of the selected rows is dead or backing off.")
+        trace = trace_of(OutboxState.PENDING, DeliveryState.READY)
+        change = Change(trace, _("Retried."), _("Retried %s."), nothing)
         batches = self.batches(request, queryset, operations.retry_rows)
         return self.change_rows(request, batches, change)

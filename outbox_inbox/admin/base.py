@@ -5,7 +5,7 @@ out of order.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
@@ -20,16 +20,8 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, StoredEvent
 
 from . import rendering
-from .databases import DatabaseFilter, chosen_database, database_query, with_query
+from .databases import DatabaseFilter, chosen_database, database_query
 from .listing import BoundedChangeList, BoundedPaginator, first_match
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-    TabularInline = admin.TabularInline[Any, Any]
-else:
-    # Django's classes take no type arguments when the program runs.
-    ModelAdmin = admin.ModelAdmin
-    TabularInline = admin.TabularInline
 
 ID_LINKS = (
     (_("outbox"), OutboxMessage),
@@ -56,19 +48,26 @@ class ReadOnly:
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        """Return all fields."""
         page: Any = self
         return [str(name) for name in flatten_fieldsets(page.get_fieldsets(request, obj))]
 
 
-class QueueAdmin(ReadOnly, ModelAdmin):
+def is_permitted(request: HttpRequest, verb: str, model: type[Model]) -> bool:
+    """Return whether the user has the permission for a verb, such as "retry", on a model."""
+    user: Any = request.user
+    return bool(user.has_perm(f"{model._meta.app_label}.{verb}_{model._meta.model_name}"))
+
+
+class QueueAdmin(ReadOnly, admin.ModelAdmin):
     """List, filter, search and inspect the rows of one table.
 
     Attributes:
         unlisted: names of the wide columns that a list does not read.
+        change_list: the class of the list.
     """
 
     unlisted: ClassVar[Sequence[str]] = ("payload", "headers")
+    change_list: ClassVar[type[BoundedChangeList]] = BoundedChangeList
     ordering: ClassVar[tuple[str, ...]] = ("-pk",)
     search_fields: ClassVar[tuple[str, ...]] = ()
     list_per_page = 50
@@ -87,15 +86,12 @@ class QueueAdmin(ReadOnly, ModelAdmin):
         css = {"all": ("outbox_inbox/admin.css",)}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return the list that reads only what it shows."""
-        return BoundedChangeList
+        return self.change_list
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the rows of the chosen database."""
         return super().get_queryset(request).using(chosen_database(request, self.model))
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        """Return the filters, with that of the database first."""
         return [DatabaseFilter, *super().get_list_filter(request)]
 
     def lookups(self, term: str) -> Iterable[Q]:
@@ -132,7 +128,7 @@ class QueueAdmin(ReadOnly, ModelAdmin):
     def address(self, model: type[Model], page: str, *args: Any, **parameters: Any) -> str:
         """Return the address of a page of this admin site: "changelist", or "change" with a key."""
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
-        return with_query(reverse(name, args=args, current_app=self.admin_site.name), parameters)
+        return reverse(name, args=args, current_app=self.admin_site.name, query=parameters)
 
     def list_address(self, model: type[Model], row: Model, **filters: Any) -> str:
         """Return the address of a filtered list on the database of a row."""

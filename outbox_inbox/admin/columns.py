@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -18,12 +19,6 @@ from .base import QueueAdmin
 from .listing import IDLE_STATES, MOST_LISTED, as_uuid
 from .process_links import find_instance, process_of
 
-TEXTS: tuple[tuple[Any, Any], ...] = (
-    (_("Payload"), {"fields": ("pretty_payload",), "classes": ("oi-wide",)}),
-    (_("Headers"), {"fields": ("pretty_headers",), "classes": ("oi-wide",)}),
-)
-"""The last sections of an inspect page."""
-
 IDS = ("message_id_links", "correlation_links", "causation_links")
 """The ids of a message."""
 
@@ -31,25 +26,32 @@ PROGRESS = ("state_badge", "full_error", "attempts", "key_order", "finish_time")
 """The first section of an inspect page."""
 
 
-def column(label: Any, show: Callable[[Any], Any], field: str) -> Callable[[Any, Any], Any]:
-    """Return a column that shows a field of a row, or of a related row ("delivery.key")."""
+def section(title: Any, *fields: Any, wide: bool = False) -> tuple[Any, Any]:
+    """Return a section of an inspect page; a wide one shows texts without their labels."""
+    return title, {"fields": fields, **({"classes": ("oi-wide",)} if wide else {})}
+
+
+TEXTS = (
+    section(_("Payload"), "pretty_payload", wide=True),
+    section(_("Headers"), "pretty_headers", wide=True),
+)
+"""The last sections of an inspect page."""
+
+
+def column(
+    label: Any, show: Callable[[Any], Any], field: str, *, of_message: bool = False
+) -> Callable[[Any, Any], Any]:
+    """Return a column that shows a field of a row, of its message, or of a related row."""
     value = attrgetter(field)
 
     @admin.display(description=label)
-    def shown(_page: Any, row: Any) -> Any:
-        return show(value(row))
-
-    return shown
-
-
-def message_column(label: Any, show: Callable[[Any], Any], field: str) -> Callable[..., Any]:
-    """Return a column that shows a field of the message of a row."""
-
-    @admin.display(description=label)
     def shown(page: Any, row: Any) -> Any:
-        return show(getattr(page.message(row), field))
+        return show(value(page.message(row) if of_message else row))
 
     return shown
+
+
+message_column = partial(column, of_message=True)
 
 
 def id_column(label: Any, field: str) -> Callable[..., Any]:
@@ -73,23 +75,21 @@ class ProgressColumns:
     @admin.display(description=_("state"))
     def state_badge(self, row: Any) -> SafeString:
         """Show the state, and the due time of a row that is scheduled or backing off."""
+        badge = rendering.state_badge(row)
         if row.due_at is None or row.state not in IDLE_STATES:
-            return rendering.badge(row.state, row.get_state_display())
+            return badge
         if row.attempts:
             badge = rendering.badge("backing-off", _("backing off"))
         elif rendering.time_until(row.due_at) > timedelta(0):
             badge = rendering.badge("scheduled", _("scheduled"))
-        else:
-            badge = rendering.badge(row.state, row.get_state_display())
-        return format_html('{} <span class="oi-due">{}</span>', badge, rendering.moment(row.due_at))
+        return rendering.detailed(badge, rendering.moment(row.due_at))
 
     @admin.display(description=_("state"))
     def progress(self, row: Any) -> SafeString:
-        """Show the state with the number of failed attempts."""
         if not row.attempts:
             return self.state_badge(row)
         attempts = ngettext("%s attempt", "%s attempts", row.attempts) % row.attempts
-        return format_html('{} <span class="oi-due">{}</span>', self.state_badge(row), attempts)
+        return rendering.detailed(self.state_badge(row), attempts)
 
 
 class KeyColumns(QueueAdmin):
@@ -116,7 +116,7 @@ class KeyColumns(QueueAdmin):
         head = self._same_key(row).filter(holds=True).order_by("pk").first()
         if head is None:
             return rendering.EMPTY
-        badge = rendering.badge(head.state, head.get_state_display())
+        badge = rendering.state_badge(head)
         return format_html("{} {} {}", _("blocked by"), self.row_link(head), badge)
 
     def _same_key(self, row: Any) -> QuerySet[Any]:
@@ -134,11 +134,9 @@ class InstanceColumns(QueueAdmin):
     """The process instance that a row is for, if it is for one."""
 
     def process(self, row: Any) -> str | None:
-        """Return the process that a row is for."""
         return process_of(row.consumer if hasattr(row, "consumer") else row.type)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the sections, with the instance in the first of them."""
         sections = super().get_fieldsets(request, obj)
         if obj is None or self.process(obj) is None:
             return sections
@@ -148,7 +146,6 @@ class InstanceColumns(QueueAdmin):
 
     @admin.display(description=_("process"))
     def instance(self, row: Any) -> SafeString:
-        """Link to the instance of the process."""
         process = self.process(row)
         found = find_instance(row._state.db, row.context, process, row.key) if process else None
         return self.row_link(found) if found else rendering.EMPTY
@@ -169,7 +166,6 @@ class MessageColumns(QueueAdmin):
     pretty_headers = message_column(_("headers"), rendering.document, "headers")
 
     def message(self, row: Any) -> Any:
-        """Return the stored event of a row."""
         return row
 
     def lookups(self, term: str) -> Iterable[Q]:
@@ -181,7 +177,6 @@ class MessageColumns(QueueAdmin):
 
     @admin.display(description=_("type"))
     def event_type(self, row: Any) -> SafeString:
-        """Show the name of the event's class with its version."""
         message = self.message(row)
         return format_html("{} v{}", rendering.dotted_name(message.type), message.schema_version)
 

@@ -12,7 +12,6 @@ from django.contrib.admin.views.main import ChangeList
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
@@ -47,11 +46,6 @@ def database_query(row: Model) -> dict[str, str]:
     return {PARAMETER: alias} if alias and alias != router.db_for_write(type(row)) else {}
 
 
-def with_query(path: str, parameters: dict[str, Any]) -> str:
-    """Return an address with these parameters."""
-    return f"{path}?{urlencode(parameters)}" if parameters else path
-
-
 class DatabaseFilter(SimpleListFilter):
     """By database, if the contexts have several. One of them is always chosen."""
 
@@ -59,7 +53,6 @@ class DatabaseFilter(SimpleListFilter):
     parameter_name = PARAMETER
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the databases of the contexts."""
         self._shown = chosen_database(request, model_admin.model)
         known = context_databases()
         return [(alias, alias) for alias in known] if len(known) > 1 else []

@@ -13,7 +13,8 @@ from outbox_inbox.models import Delivery, DeliveryAttempt, InboxMessage
 
 from . import rendering
 from .actions import DeadLetterAdmin
-from .columns import IDS, PROGRESS, TEXTS, MessageColumns, QueuedColumns, column
+from .base import is_permitted
+from .columns import IDS, PROGRESS, TEXTS, MessageColumns, QueuedColumns, column, section
 from .listing import (
     BlockedKeyFilter,
     ConsumerFilter,
@@ -40,39 +41,33 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
     list_select_related = ("message",)
     consumer_name = column(_("consumer"), rendering.dotted_name, "consumer")
     fieldsets = (
-        (None, {"fields": PROGRESS}),
-        (
+        section(None, *PROGRESS),
+        section(
             _("Message"),
-            {
-                "fields": (
-                    "consumer",
-                    ("message_link", "context", "key"),
-                    *IDS,
-                    ("record_time", "receive_time", "partition"),
-                )
-            },
+            "consumer",
+            ("message_link", "context", "key"),
+            *IDS,
+            ("record_time", "receive_time", "partition"),
         ),
     )
 
     def message(self, row: Any) -> Any:
-        """Return the message that is delivered."""
         return row.message
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the sections; the texts of the message only if the user may view messages."""
         sections = super().get_fieldsets(request, obj)
-        return [*sections, *TEXTS] if may_view(request, InboxMessage) else sections
+        return [*sections, *TEXTS] if is_permitted(request, "view", InboxMessage) else sections
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         """Show a delivery with its newest failed attempts."""
         row = context.get("original")
-        if row is not None and may_view(request, DeliveryAttempt):
-            failures = row.failures.order_by("-pk")[:SHOWN_ATTEMPTS]
+        if row is not None and is_permitted(request, "view", DeliveryAttempt):
             context["failures"] = [
                 (each, rendering.moment(each.failed_at), rendering.preformatted(each.traceback))
-                for each in failures
+                for each in row.failures.order_by("-pk")[:SHOWN_ATTEMPTS]
             ]
             same = {"delivery__id__exact": row.pk}
             context["all_failures"] = self.list_address(DeliveryAttempt, row, **same)
@@ -80,7 +75,6 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
 
     @admin.display(description=_("message"))
     def message_link(self, row: Any) -> SafeString:
-        """Link to the message in the inbox."""
         return self.row_link(row.message, self.event_type(row))
 
 
@@ -96,8 +90,8 @@ class DeliveryAttemptAdmin(MessageColumns):
     list_filter = (FailedContextFilter, FailedConsumerFilter)
     list_select_related = ("delivery",)
     fieldsets = (
-        (None, {"fields": ("delivery_link", ("number", "failure_time"), "full_error")}),
-        (_("Traceback"), {"fields": ("traceback_text",), "classes": ("oi-wide",)}),
+        section(None, "delivery_link", ("number", "failure_time"), "full_error"),
+        section(_("Traceback"), "traceback_text", wide=True),
     )
     consumer = column(_("consumer"), rendering.dotted_name, "delivery.consumer")
     key = column(_("key"), lambda key: key, "delivery.key")
@@ -116,11 +110,4 @@ class DeliveryAttemptAdmin(MessageColumns):
 
     @admin.display(description=_("delivery"))
     def delivery_link(self, row: Any) -> SafeString:
-        """Link to the delivery that failed."""
         return self.row_link(row.delivery)
-
-
-def may_view(request: HttpRequest, model: type[InboxMessage] | type[DeliveryAttempt]) -> bool:
-    """Return whether the user may view rows of a model."""
-    user: Any = request.user
-    return bool(user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"))

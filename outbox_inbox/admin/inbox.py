@@ -13,9 +13,9 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.models import Delivery, InboxMessage
 
 from . import rendering
-from .base import ReadOnly, TabularInline
-from .columns import IDS, TEXTS, MessageColumns, ProgressColumns
-from .databases import chosen_database, database_query, with_query
+from .base import ReadOnly
+from .columns import IDS, TEXTS, MessageColumns, ProgressColumns, section
+from .databases import chosen_database, database_query
 from .listing import BoundedChangeList, ContextFilter, TypeFilter
 
 
@@ -23,14 +23,13 @@ class InboxChangeList(BoundedChangeList):
     """List messages with the states of their deliveries: one more query a page."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the messages of the page, and their deliveries."""
         super().get_results(request)
         states = Delivery.objects.only("message_id", "consumer", "state").order_by("pk")
         rows: Any = self.result_list
         self.result_list = rows.prefetch_related(Prefetch("deliveries", states))
 
 
-class DeliveryInline(ReadOnly, ProgressColumns, TabularInline):
+class DeliveryInline(ReadOnly, ProgressColumns, admin.TabularInline):
     """The deliveries of a message."""
 
     model = Delivery
@@ -39,54 +38,40 @@ class DeliveryInline(ReadOnly, ProgressColumns, TabularInline):
     extra = 0
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the deliveries in the chosen database."""
         return super().get_queryset(request).using(chosen_database(request, InboxMessage))
 
     @admin.display(description=_("consumer"))
     def consumer_link(self, row: Any) -> SafeString:
-        """Link to the delivery."""
-        address = reverse(
-            "admin:outbox_inbox_delivery_change", args=[row.pk], current_app=self.admin_site.name
-        )
-        return rendering.link(with_query(address, database_query(row)), row.consumer)
+        name, site = "admin:outbox_inbox_delivery_change", self.admin_site.name
+        address = reverse(name, args=[row.pk], current_app=site, query=database_query(row))
+        return rendering.link(address, row.consumer)
 
 
 @admin.register(InboxMessage)
 class InboxMessageAdmin(MessageColumns):
     """Messages of the inbox."""
 
+    change_list = InboxChangeList
     list_display = (
         "event_type", "deliveries", "key", "context", "source", "record_time", "receive_time",
     )  # fmt: skip
     list_filter = (ContextFilter, TypeFilter)
     inlines = (DeliveryInline,)
     fieldsets = (
-        (
+        section(
             None,
-            {
-                "fields": (
-                    ("event_type", "source"),
-                    ("context", "key"),
-                    *IDS,
-                    ("record_time", "receive_time", "hops"),
-                )
-            },
+            ("event_type", "source"),
+            ("context", "key"),
+            *IDS,
+            ("record_time", "receive_time", "hops"),
         ),
         *TEXTS,
     )
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return the list that also reads the deliveries."""
-        return InboxChangeList
-
     @admin.display(description=_("deliveries"))
     def deliveries(self, row: Any) -> SafeString:
-        """Show the state of each delivery, with its consumer in the title."""
         return format_html_join(
             " ",
             '<span title="{}">{}</span>',
-            (
-                (each.consumer, rendering.badge(each.state, each.get_state_display()))
-                for each in row.deliveries.all()
-            ),
+            ((each.consumer, rendering.state_badge(each)) for each in row.deliveries.all()),
         )

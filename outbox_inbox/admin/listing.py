@@ -5,7 +5,7 @@ finished messages such a page would time out, and load the database of a system 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib.admin import SimpleListFilter
@@ -15,19 +15,14 @@ from django.db.models import Exists, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import OutboxMessage, QuarantineReason
 from outbox_inbox.queues.statements import idle_state
 
-from .databases import database_query, with_query
-
-if TYPE_CHECKING:
-    _Paginator = Paginator[Any]
-else:
-    # Django's class takes no type arguments when the program runs.
-    _Paginator = Paginator
+from .databases import database_query
 
 MOST_LISTED = 10_000
 """Rows that a list counts and pages through; a filter or a search leads to the others."""
@@ -35,7 +30,7 @@ IDLE_STATES = ("pending", "ready")
 """The states of a row that a worker takes next, or when it is due."""
 
 
-class BoundedPaginator(_Paginator):
+class BoundedPaginator(Paginator):
     """Count at most `MOST_LISTED` rows: an exact count reads the whole table."""
 
     @cached_property
@@ -66,7 +61,8 @@ class BoundedChangeList(ChangeList):
 
     def url_for_result(self, result: Any) -> str:
         """Return the address of a row's page, with the database of the row."""
-        return with_query(super().url_for_result(result), database_query(result))
+        query = urlencode(database_query(result))
+        return super().url_for_result(result) + (f"?{query}" if query else "")
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order that an index serves; ``?o=`` could sort the whole table."""
@@ -76,18 +72,12 @@ class BoundedChangeList(ChangeList):
 class DeclaredFilter(SimpleListFilter):
     """Filter by a column, offering what the project declares without reading the table.
 
-    ``class TypeFilter(DeclaredFilter, field="type", title=…, values=…)``. The address is that of
-    Django's own filters, ``?type__exact=…``. It also takes a value that is no longer declared.
+    The address is that of Django's own filters, ``?type__exact=…``. It also takes a value that is
+    no longer declared.
     """
 
     field: ClassVar[str]
     values: ClassVar[Callable[[], Iterable[str]]]
-
-    def __init_subclass__(cls, field: str, title: Any, values: Callable[[], Iterable[str]]) -> None:
-        super().__init_subclass__()
-        cls.field, cls.title, cls.values = field, title, values
-        # In an address, Django accepts a field of a related table by its plain name only.
-        cls.parameter_name = field if "__" in field else f"{field}__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the declared values, and the one that the address has."""
@@ -95,7 +85,6 @@ class DeclaredFilter(SimpleListFilter):
         return [(value, value) for value in sorted({*type(self).values(), *asked})]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        """Return the rows with the chosen value."""
         value = self.value()
         return queryset if value is None else _equal(queryset, self.field, value)
 
@@ -113,42 +102,35 @@ def _consumer_names() -> Iterable[str]:
     return (name for context in contexts() for name in context.consumers)
 
 
-class ContextFilter(DeclaredFilter, field="context", title=_("context"), values=_context_labels):
-    """By bounded context."""
+def _event_types() -> Iterable[str]:
+    return (name for context in contexts() for name in context.events)
 
 
-class TypeFilter(
-    DeclaredFilter,
-    field="type",
-    title=_("type"),
-    values=lambda: (name for context in contexts() for name in context.events),
-):
-    """By the stored name of the event's class."""
+def declared_filter(
+    field: str, title: Any, values: Callable[[], Iterable[str]]
+) -> type[DeclaredFilter]:
+    """Return a filter by a column, or by one of a related table ("delivery__context")."""
+    # In an address, Django accepts a field of a related table by its plain name only.
+    name = field if "__" in field else f"{field}__exact"
+    members = {"field": field, "title": title, "parameter_name": name}
+    return type("DeclaredFilter", (DeclaredFilter,), {**members, "values": staticmethod(values)})
 
 
-class ConsumerFilter(DeclaredFilter, field="consumer", title=_("consumer"), values=_consumer_names):
-    """By consumer."""
+ContextFilter = declared_filter("context", _("context"), _context_labels)
+TypeFilter = declared_filter("type", _("type"), _event_types)
+ConsumerFilter = declared_filter("consumer", _("consumer"), _consumer_names)
+FailedContextFilter = declared_filter("delivery__context", _("context"), _context_labels)
+FailedConsumerFilter = declared_filter("delivery__consumer", _("consumer"), _consumer_names)
 
 
-class FailedContextFilter(
-    DeclaredFilter, field="delivery__context", title=_("context"), values=_context_labels
-):
-    """By the bounded context of the delivery that failed."""
-
-
-class FailedConsumerFilter(
-    DeclaredFilter, field="delivery__consumer", title=_("consumer"), values=_consumer_names
-):
-    """By the consumer of the delivery that failed."""
-
-
-class ReasonFilter(
-    DeclaredFilter, field="reason", title=_("reason"), values=lambda: QuarantineReason.values
-):
+class ReasonFilter(DeclaredFilter):
     """By the reason for which a message was quarantined."""
 
+    field = "reason"
+    title = _("reason")
+    parameter_name = "reason__exact"
+
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the reasons with their names."""
         return [(each.value, str(each.label)) for each in QuarantineReason]
 
 
@@ -162,11 +144,9 @@ class ConditionFilter(SimpleListFilter):
     conditions: ClassVar[Mapping[str, tuple[Any, Q | Exists]]]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [(value, label) for value, (label, _condition) in self.conditions.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return the rows that the chosen condition is true for."""
         chosen = self.conditions.get(self.value() or "")
         return queryset if chosen is None else queryset.filter(chosen[1])
 
@@ -186,11 +166,9 @@ class StateFilter(SimpleListFilter):
     parameter_name = "state__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[Any]:
-        """Return the states of the model."""
         return list(model_admin.opts.get_field("state").flatchoices)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        """Return the rows in the chosen state."""
         value = self.value()
         if value is None:
             return queryset
@@ -206,7 +184,6 @@ class ProgressFilter(StateFilter):
     """By state; rows with a due time are scheduled, or backing off after a failure."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[Any]:
-        """Return the states of the model, and the two with a due time."""
         idle, *others = super().lookups(request, model_admin)
         timed = [("backing_off", _("backing off"))]
         if model_admin.model is OutboxMessage:  # only a failure gives a delivery a due time
@@ -214,7 +191,6 @@ class ProgressFilter(StateFilter):
         return [idle, *timed, *others]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        """Return the rows in the chosen state."""
         idle = idle_state(queryset.model)
         match self.value():
             case "backing_off":

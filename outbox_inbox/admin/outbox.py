@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.models import OutboxMessage
 
 from .actions import DeadLetterAdmin
-from .columns import IDS, PROGRESS, TEXTS, QueuedColumns
+from .columns import IDS, PROGRESS, TEXTS, QueuedColumns, section
 from .listing import BlockedKeyFilter, ContextFilter, ProgressFilter, TypeFilter
 
 
@@ -17,17 +17,13 @@ class OutboxMessageAdmin(QueuedColumns, DeadLetterAdmin):
     list_display = ("event_type", "progress", "key", "context", "record_time", "error_excerpt")
     list_filter = (ProgressFilter, ContextFilter, BlockedKeyFilter, "kind", TypeFilter)
     fieldsets = (
-        (None, {"fields": PROGRESS}),
-        (
+        section(None, *PROGRESS),
+        section(
             _("Message"),
-            {
-                "fields": (
-                    ("event_type", "kind"),
-                    ("context", "key"),
-                    *IDS,
-                    ("record_time", "hops", "partition"),
-                )
-            },
+            ("event_type", "kind"),
+            ("context", "key"),
+            *IDS,
+            ("record_time", "hops", "partition"),
         ),
         *TEXTS,
     )

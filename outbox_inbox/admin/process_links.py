@@ -4,9 +4,9 @@ An instance has no state column for "stuck": it is stuck while one of its delive
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import NamedTuple
+from collections.abc import Sequence
+from datetime import datetime
+from operator import itemgetter
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q
@@ -18,36 +18,24 @@ FAILED = Q(holds=True, attempts__gt=0) | Q(state="dead")
 """A delivery that is dead, or backs off after a failure; not one that an operator has retried."""
 STUCK = Exists(
     Delivery.objects.filter(
-        FAILED,
-        context=OuterRef("context"),
-        consumer=OuterRef("process"),
-        key=OuterRef("key"),
+        FAILED, context=OuterRef("context"), consumer=OuterRef("process"), key=OuterRef("key")
     )
 )
 """The condition on an instance of which a delivery has failed."""
 
-_NEVER = datetime.max.replace(tzinfo=UTC)
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 
-class TimeOut(NamedTuple):
-    """A pending time-out; one that cannot be read has only its text."""
-
-    name: str
-    at: datetime | None
-    message: UUID | None
-
-
-def pending_time_outs(text: str) -> list[TimeOut]:
-    """Return the pending time-outs of an instance, the next one first."""
+def pending_time_outs(text: str) -> Sequence[tuple[str, datetime | None, UUID | None]]:
+    """Return name, time and message of each pending time-out, or the text if it is unreadable."""
     try:
         found = [
-            TimeOut(name, datetime.fromisoformat(each["at"]), UUID(each["id"]))
+            (name, datetime.fromisoformat(each["at"]), UUID(each["id"]))
             for name, each in json.loads(text).items()
         ]
-        return sorted(found, key=lambda each: each.at or _NEVER)
+        return sorted(found, key=itemgetter(1))
     except _UNREADABLE:
-        return [TimeOut(text[:200], None, None)]
+        return [(text[:200], None, None)]
 
 
 def early_messages(text: str) -> list[tuple[str, UUID]]:
@@ -83,7 +71,7 @@ def failed_deliveries(rows: Sequence[ProcessState]) -> dict[int, Delivery]:
     """Return the first failed delivery of each instance that has one; one query."""
     if not rows:
         return {}
-    found: Iterable[Delivery] = (
+    found = (
         Delivery.objects.using(rows[0]._state.db or "default")
         .filter(
             FAILED,
@@ -96,5 +84,5 @@ def failed_deliveries(rows: Sequence[ProcessState]) -> dict[int, Delivery]:
         .order_by("-pk")
     )
     first = {(each.context, each.consumer, each.key): each for each in found}
-    named = {row.pk: first.get((row.context, row.process, row.key)) for row in rows}
-    return {pk: delivery for pk, delivery in named.items() if delivery is not None}
+    keys = {row.pk: (row.context, row.process, row.key) for row in rows}
+    return {pk: first[key] for pk, key in keys.items() if key in first}

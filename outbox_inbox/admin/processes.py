@@ -16,18 +16,14 @@ from outbox_inbox.models import Delivery, ProcessState
 
 from . import rendering
 from .base import QueueAdmin
-from .columns import column
-from .listing import BoundedChangeList, ConditionFilter, ContextFilter, DeclaredFilter
+from .columns import column, section
+from .listing import BoundedChangeList, ConditionFilter, ContextFilter, declared_filter
 from .process_links import STUCK, early_messages, failed_deliveries, pending_time_outs, processes
 
 LATE = timedelta(minutes=1)
 """A time-out takes a moment from its due time to its process; after this, no worker moves it."""
 
 _EARLY = "pretty_early"
-
-
-def _process_names() -> Iterable[str]:
-    return (each.name for each in processes())
 
 
 class InstanceStateFilter(ConditionFilter):
@@ -43,15 +39,15 @@ class InstanceStateFilter(ConditionFilter):
     }
 
 
-class ProcessFilter(DeclaredFilter, field="process", title=_("process"), values=_process_names):
-    """By the name of the process."""
+ProcessFilter = declared_filter(
+    "process", _("process"), lambda: (each.name for each in processes())
+)
 
 
 class ProcessChangeList(BoundedChangeList):
     """List instances with what blocks them: one more query a page."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the instances of the page, and their failed deliveries."""
         super().get_results(request)
         self.result_list: Any = list(self.result_list)
         failed = failed_deliveries(self.result_list)
@@ -64,6 +60,7 @@ class ProcessStateAdmin(QueueAdmin):
     """Instances of processes."""
 
     unlisted = ("state", "early")
+    change_list = ProcessChangeList
     list_display = (
         "process", "key", "context", "state_badge", "time_out_names", "start_time", "finish_time",
     )  # fmt: skip
@@ -71,28 +68,14 @@ class ProcessStateAdmin(QueueAdmin):
     search_fields = ("key",)
     search_help_text = _("Search for the key of an instance, in full. Type #… for a row number.")
     fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    "state_badge",
-                    "time_out_links",
-                    ("context", "process", "key"),
-                    "deliveries",
-                )
-            },
-        ),
-        (_("Times"), {"fields": (("start_time", "step_time", "finish_time"),)}),
-        (_("Received before the start"), {"fields": (_EARLY,), "classes": ("oi-wide",)}),
-        (_("Stored state"), {"fields": ("pretty_state",), "classes": ("oi-wide",)}),
+        section(None, "state_badge", "time_out_links", ("context", "process", "key"), "deliveries"),
+        section(_("Times"), ("start_time", "step_time", "finish_time")),
+        section(_("Received before the start"), _EARLY, wide=True),
+        section(_("Stored state"), "pretty_state", wide=True),
     )
     start_time = column(_("started"), rendering.moment, "started_at")
     step_time = column(_("last step"), rendering.moment, "changed_at")
     finish_time = column(_("finished"), rendering.moment, "finished_at")
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return the list that also reads the failed deliveries."""
-        return ProcessChangeList
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the sections, without that of early messages if there are none."""
@@ -122,33 +105,29 @@ class ProcessStateAdmin(QueueAdmin):
         return badge if failed is None else format_html("{} {}", badge, self._failed(failed))
 
     def _failed(self, delivery: Delivery) -> SafeString:
-        return format_html(
-            '{} <span class="oi-due">{}</span>',
-            rendering.badge("dead", delivery.get_state_display())
-            if delivery.state == "dead"
-            else rendering.badge("backing-off", _("backing off")),
-            self.row_link(delivery, rendering.dotted_name(delivery.message.type)),
-        )
+        badge = rendering.state_badge(delivery)
+        if delivery.state != "dead":
+            badge = rendering.badge("backing-off", _("backing off"))
+        name = rendering.dotted_name(delivery.message.type)
+        return rendering.detailed(badge, self.row_link(delivery, name))
 
     @admin.display(description=_("pending time-outs"))
     def time_out_names(self, row: ProcessState) -> SafeString:
-        """Show the pending time-outs."""
         return self._time_outs(row, links=False)
 
     @admin.display(description=_("pending time-outs"))
     def time_out_links(self, row: ProcessState) -> SafeString:
-        """Show the pending time-outs, with links to their messages."""
         return self._time_outs(row, links=True)
 
     def _time_outs(self, row: ProcessState, *, links: bool) -> SafeString:
         shown = (
             (
-                each.name,
-                rendering.moment(each.at) if each.at else "",
-                rendering.badge("waiting", _("late")) if _is_late(each.at) else "",
-                self.id_links(each.message, row) if links and each.message else "",
+                name,
+                rendering.moment(at) if at else "",
+                rendering.badge("waiting", _("late")) if _is_late(at) else "",
+                self.id_links(message, row) if links and message else "",
             )
-            for each in pending_time_outs(row.time_outs)
+            for name, at, message in pending_time_outs(row.time_outs)
         )
         line = '<div class="oi-line"><code>{}</code> {} {} {}</div>'
         return format_html_join("", line, shown) or rendering.EMPTY
@@ -162,7 +141,6 @@ class ProcessStateAdmin(QueueAdmin):
 
     @admin.display(description=_("state"))
     def pretty_state(self, row: ProcessState) -> SafeString:
-        """Show the stored state, and which version of the class wrote it."""
         version = _("Written by version %s of the process.") % row.schema_version
         return format_html('{}<p class="help">{}</p>', rendering.document(row.state), version)
 

@@ -99,6 +99,17 @@ def badge(value: str, label: Any) -> SafeString:
     return format_html('<span class="oi-state oi-{}">{}</span>', value, label)
 
 
+def state_badge(row: Any) -> SafeString:
+    """Show the state of a row as a badge."""
+    return badge(row.state, row.get_state_display())
+
+
+def detailed(shown: SafeString, *details: object) -> SafeString:
+    """Show a badge with details in small print."""
+    lines = format_html_join("", ' <span class="oi-due">{}</span>', ((each,) for each in details))
+    return format_html("{}{}", shown, lines)
+
+
 def moment(at: datetime | None) -> SafeString:
     """Show a time by its distance from now, with the full time in the title."""
     if at is None:

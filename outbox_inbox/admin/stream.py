@@ -13,7 +13,7 @@ from outbox_inbox.models import Snapshot, StoredEvent
 
 from . import rendering
 from .base import QueueAdmin
-from .columns import IDS, TEXTS, MessageColumns, column
+from .columns import IDS, TEXTS, MessageColumns, column, section
 from .listing import ContextFilter, TypeFilter, as_uuid
 
 
@@ -22,11 +22,9 @@ class StreamColumns(QueueAdmin):
 
     @admin.display(description=_("stream"))
     def stream_link(self, row: Any) -> SafeString:
-        """Link to all events of the stream."""
         return rendering.link(self.stream_address(row), row.stream)
 
     def stream_address(self, row: Any) -> str:
-        """Return the address of the events of a row's stream."""
         same = {"context__exact": row.context, "stream__exact": row.stream}
         return self.list_address(StoredEvent, row, **same)
 
@@ -43,17 +41,13 @@ class StoredEventAdmin(MessageColumns, StreamColumns):
         "Type key:… to search for a key only, or #… for a position."
     )
     fieldsets = (
-        (
+        section(
             None,
-            {
-                "fields": (
-                    "event_type",
-                    ("context", "stream_link", "version", "position"),
-                    "key",
-                    *IDS,
-                    "record_time",
-                )
-            },
+            "event_type",
+            ("context", "stream_link", "version", "position"),
+            "key",
+            *IDS,
+            "record_time",
         ),
         *TEXTS,
     )
@@ -80,29 +74,23 @@ class SnapshotAdmin(StreamColumns):
     search_fields = ("stream",)
     search_help_text = _("Search for a stream, in full. Type #… for a row number.")
     fieldsets = (
-        (
+        section(
             None,
-            {
-                "fields": (
-                    ("context", "stream_link", "version"),
-                    "event",
-                    ("schema_version", "layout"),
-                    "take_time",
-                )
-            },
+            ("context", "stream_link", "version"),
+            "event",
+            ("schema_version", "layout"),
+            "take_time",
         ),
-        (_("Payload"), {"fields": ("pretty_payload",), "classes": ("oi-wide",)}),
+        section(_("Payload"), "pretty_payload", wide=True),
     )
     take_time = column(_("taken"), rendering.moment, "taken_at")
     pretty_payload = column(_("payload"), rendering.document, "payload")
 
     def lookups(self, term: str) -> Iterable[Q]:
-        """Look for a stream."""
         yield _in_stream(term)
 
     @admin.display(description=_("events"))
     def events(self, row: Any) -> SafeString:
-        """Link to all events of the stream."""
         return rendering.link(self.stream_address(row), _("events"))
 
     @admin.display(description=_("last event"))

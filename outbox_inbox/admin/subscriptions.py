@@ -9,8 +9,8 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from outbox_inbox import operations
 from outbox_inbox.contexts import Context, ReadModel, get_context
@@ -22,7 +22,7 @@ from outbox_inbox.queues.relay_source import RELAY
 from outbox_inbox.streams.subscriptions import behind
 
 from . import rendering
-from .columns import column
+from .columns import column, section
 from .listing import ConditionFilter, ContextFilter
 from .stream import StreamColumns
 from .switches import SwitchAdmin
@@ -33,12 +33,12 @@ _PLACE = re.compile(r" position (\d{1,18}), [^ ]+\)$")  # how `projecting` ends 
 class CheckpointStateFilter(ConditionFilter):
     """Those that an operator has paused, those that back off after a failure, and the others."""
 
-    title = gettext_lazy("state")
+    title = _("state")
     parameter_name = "standing"
     conditions: ClassVar = {
-        "paused": (gettext_lazy("paused"), Q(paused=True)),
-        "resting": (gettext_lazy("backing off"), Q(paused=False, retry_at__isnull=False)),
-        "working": (gettext_lazy("working"), Q(paused=False, retry_at=None)),
+        "paused": (_("paused"), Q(paused=True)),
+        "resting": (_("backing off"), Q(paused=False, retry_at__isnull=False)),
+        "working": (_("working"), Q(paused=False, retry_at=None)),
     }
 
 
@@ -52,20 +52,16 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
     list_filter = (CheckpointStateFilter, ContextFilter)
     ordering = ("context", "subscription")
     fieldsets = (
-        (None, {"fields": ("state_badge", "lag", "full_error", "failed_event")}),
-        (
-            gettext_lazy("Checkpoint"),
-            {"fields": (("context", "subscription", "reader"), ("change_time", "position"))},
+        section(None, "state_badge", "lag", "full_error", "failed_event"),
+        section(
+            _("Checkpoint"), ("context", "subscription", "reader"), ("change_time", "position")
         ),
     )
-    snapshots = (gettext_lazy("Snapshots"), {"fields": ("done", "target")})
+    snapshots = section(_("Snapshots"), "done", "target")
     """What PostgreSQL stores in place of a position."""
-    change_time = column(gettext_lazy("last change"), rendering.moment, "changed_at")
-    error_excerpt = column(gettext_lazy("reason"), rendering.excerpt, "error")
-    full_error = column(gettext_lazy("reason"), rendering.full_error, "error")
+    change_time = column(_("last change"), rendering.moment, "changed_at")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the sections, with snapshots if the checkpoint has them."""
         sections = super().get_fieldsets(request, obj)
         return [*sections, self.snapshots] if obj is not None and obj.done else sections
 
@@ -79,17 +75,15 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
         return super().buttons(request, row)
 
     def switch(self, context: Context, rows: Sequence[Checkpoint], *, paused: bool) -> None:
-        """Pause or resume read models."""
         operation = operations.pause_read_models if paused else operations.resume_read_models
         operation(context, [row.subscription for row in rows])
 
-    @admin.display(description=gettext_lazy("subscription"))
+    @admin.display(description=_("subscription"))
     def name(self, row: Checkpoint) -> SafeString:
-        """Show context and name."""
         return rendering.dotted_name(str(row))
 
-    @admin.display(description=gettext_lazy("reader"))
-    def reader(self, row: Checkpoint) -> str:
+    @admin.display(description=_("reader"))
+    def reader(self, row: Checkpoint) -> Any:
         """Show what reads: a read model, its rebuild, or the relay."""
         if row.subscription == RELAY:
             return _("relay")
@@ -97,9 +91,8 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
             return _("rebuild")
         return _("read model") if _read_model(row) is not None else _("not declared")
 
-    @admin.display(description=gettext_lazy("state"))
+    @admin.display(description=_("state"))
     def state_badge(self, row: Any) -> SafeString:
-        """Show whether it is paused, backs off after failures, or works."""
         if row.paused:
             return rendering.badge("paused", _("paused"))
         if row.subscription.endswith(REBUILD_SUFFIX):
@@ -107,14 +100,10 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
         if row.retry_at is None:
             return rendering.badge("idle", _("working"))
         failures = ngettext("%s failure", "%s failures", row.failures) % row.failures
-        return format_html(
-            '{} <span class="oi-due">{}</span> <span class="oi-due">{}</span>',
-            rendering.badge("backing-off", _("backing off")),
-            rendering.moment(row.retry_at),
-            failures,
-        )
+        badge = rendering.badge("backing-off", _("backing off"))
+        return rendering.detailed(badge, rendering.moment(row.retry_at), failures)
 
-    @admin.display(description=gettext_lazy("events behind"))
+    @admin.display(description=_("events behind"))
     def lag(self, row: Checkpoint) -> str:
         """Show how many events it has still to handle; "?" if its context is not declared."""
         try:
@@ -127,7 +116,7 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
         types = None if read_model is None else read_model.by_type
         return f"{behind(context, row.subscription, types).events:,}"
 
-    @admin.display(description=gettext_lazy("failed event"))
+    @admin.display(description=_("failed event"))
     def failed_event(self, row: Checkpoint) -> SafeString:
         """Link to the event at which it failed last, and to its stream."""
         found = _PLACE.search(row.error)

@@ -65,15 +65,17 @@ def retry_on_conflict(
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            tries = 1 if _in_transaction() else attempts
-            for attempt in range(1, tries):
+            left, attempt = 1 if _in_transaction() else attempts, 0
+            while True:
+                left, attempt = left - 1, attempt + 1
                 try:
                     return function(*args, **kwargs)
                 except (ConcurrencyError, DatabaseError) as error:
-                    if not _is_conflict(error):
+                    if not (left and _is_conflict(error)):
+                        if isinstance(error, ConcurrencyError):
+                            error.add_note(_why_not_again(function, attempts))
                         raise
                 _pause(backoff.delay(attempt).total_seconds())
-            return _call_last(function, attempts, *args, **kwargs)
 
         return call
 
@@ -83,37 +85,30 @@ def retry_on_conflict(
 def _require_function(function: Callable[P, T]) -> None:
     if not callable(function):
         raise TypeError(f"@retry_on_conflict is for functions, not for {function!r}")
-    later = (
+    of_inspect = (
         inspect.iscoroutinefunction,
         inspect.isgeneratorfunction,
         inspect.isasyncgenfunction,
     )
-    if any(test(function) for test in later):
+    if any(works_later(function) for works_later in of_inspect):
         raise TypeError(
             f"{_name(function)} is a coroutine or a generator: its work is done after the call, "
             "where @retry_on_conflict does not see it. Decorate the function that does the work"
         )
 
 
-def _call_last(function: Callable[P, T], attempts: int, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Make the last try; the note on its error says why there is not another."""
-    try:
-        return function(*args, **kwargs)
-    except ConcurrencyError as error:
-        # Asked after the try has ended its own transaction: one that is open now is the caller's.
-        if _in_transaction():
-            error.add_note(
-                f"{_name(function)} was called within an open transaction, so @retry_on_conflict "
-                "did not try it again: the code that opened the transaction has to begin it again. "
-                "If that is your code, put the decorator above the outermost @transaction.atomic"
-            )
-        else:
-            error.add_note(f"{_name(function)} was tried {attempts} times (@retry_on_conflict)")
-        raise
+def _why_not_again(function: object, attempts: int) -> str:
+    # Asked after the try has ended its own transaction: one that is open now is the caller's.
+    if not _in_transaction():
+        return f"{_name(function)} was tried {attempts} times (@retry_on_conflict)"
+    return (
+        f"{_name(function)} was called within an open transaction, so @retry_on_conflict "
+        "did not try it again: the code that opened the transaction has to begin it again. "
+        "If that is your code, put the decorator above the outermost @transaction.atomic"
+    )
 
 
 def _in_transaction() -> bool:
-    """Return whether this thread has an open transaction on any database."""
     return any(
         each.in_atomic_block or (each.connection is not None and not each.autocommit)
         for each in connections.all(initialized_only=True)

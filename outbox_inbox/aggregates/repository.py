@@ -18,11 +18,11 @@ from outbox_inbox.contexts import context_of
 from outbox_inbox.events import codec
 from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import InvalidEvent, InvalidSnapshot
+from outbox_inbox.models import Snapshot
 from outbox_inbox.outbox import record
 from outbox_inbox.outbox.rows import Event
 
 from . import snapshots
-from .snapshots import TakenSnapshot
 
 K = TypeVar("K", bound=str | int | UUID)
 S = TypeVar("S")
@@ -108,8 +108,15 @@ class Repository(Generic[K, S]):
         if last and self.snapshot_every and version - taken_at >= self.snapshot_every:
             # As text, before the caller gets the state: a decision may change it without an event,
             # and that change would come back with every load from the snapshot.
-            text = _encode_state(cls, state)
-            due = TakenSnapshot(cls, self.snapshot_version, version, last, text)
+            due = Snapshot(
+                context=context.label,
+                stream=stream,
+                version=version,
+                event_id=last,
+                schema_version=self.snapshot_version,
+                layout=codec.fingerprint(cls),
+                payload=_encode_state(cls, state),
+            )
         return Loaded(state=state, version=version, stream=stream, _home=self, _due=due)
 
 
@@ -127,7 +134,7 @@ class Loaded(Generic[S]):
     version: int
     stream: str
     _home: Repository[Any, S] = field(repr=False)
-    _due: TakenSnapshot | None = field(default=None, repr=False)
+    _due: Snapshot | None = field(default=None, repr=False)
 
     def append(
         self,
@@ -166,7 +173,7 @@ class Loaded(Generic[S]):
             message_id=message_id,
         )
         if self._due is not None:
-            snapshots.save_snapshot(context, self.stream, self._due)
+            snapshots.save_snapshot(context, self._due)
             self._due = None
         for event in events:
             self.state = fold_event(self._home.fold, self.state, event)
@@ -193,9 +200,8 @@ def fold_event(fold: Fold[S], state: S, event: Event) -> S:
 
 def _encode_state(cls: type, state: object) -> str:
     if type(state) is not cls:
-        problem = (
-            f"fold returned a {type(state).__qualname__}; a snapshot is of the class of `start`"
-        )
+        found = type(state).__qualname__
+        problem = f"fold returned a {found}; a snapshot is of the class of `start`"
         raise InvalidSnapshot(cls.__name__, [problem])
     return codec.encode_state(state)
 

@@ -6,9 +6,7 @@ another one of that name. It also has a schema version and the layout of its cla
 does not fit is ignored, and replaced when the next one is due.
 """
 
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from django.db import connections
 from django.db.models import OuterRef, Subquery
@@ -19,17 +17,6 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import UnreadableMessage
 from outbox_inbox.models import Snapshot, StoredEvent
-
-
-@dataclass(frozen=True, slots=True)
-class TakenSnapshot:
-    """A state as text, with its class, its schema version and its place in the stream."""
-
-    cls: type
-    schema_version: int
-    version: int
-    event_id: UUID
-    payload: str
 
 
 def find_snapshot(
@@ -65,22 +52,13 @@ def find_snapshot(
         return None
 
 
-def save_snapshot(context: Context, stream: str, taken: TakenSnapshot) -> None:
+def save_snapshot(context: Context, row: Snapshot) -> None:
     """Store a snapshot in place of the older one, in the transaction of an append to its stream.
 
     The append has reserved the next version of the stream, so no other transaction saves a snapshot
     of it now, and one that comes later has more events: a newer snapshot is never overwritten.
     """
-    row = Snapshot(
-        context=context.label,
-        stream=stream,
-        version=taken.version,
-        event_id=taken.event_id,
-        schema_version=taken.schema_version,
-        layout=codec.fingerprint(taken.cls),
-        payload=taken.payload,
-        taken_at=Now(),
-    )
+    row.taken_at = Now()
     replaced = ["version", "event_id", "schema_version", "layout", "payload", "taken_at"]
     # MySQL cannot name the constraint and takes any that is unique; here only the stream is.
     targeted = connections[context.database].features.supports_update_conflicts_with_target

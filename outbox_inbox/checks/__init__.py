@@ -45,16 +45,30 @@ from outbox_inbox.conf.section import did_you_mean
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 
-from . import contracts, deployment, functions, processes, signing, subscriptions
+from . import consumers, contracts, deployment, subscriptions
+from .deployment import check_servers as check_servers
 from .messages import error
 
 CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
-    *contracts.CHECKS,
-    *functions.CHECKS,
-    *processes.CHECKS,
-    *deployment.CHECKS,
-    *signing.CHECKS,
-    *subscriptions.CHECKS,
+    contracts.check_fields,
+    contracts.check_names,
+    contracts.check_owners,
+    contracts.check_publishers,
+    contracts.check_producers,
+    contracts.check_subscriptions,
+    contracts.check_versions,
+    contracts.check_stored_names,
+    consumers.check_consumed,
+    consumers.check_signatures,
+    consumers.check_consumer_names,
+    consumers.check_state,
+    consumers.check_modules,
+    deployment.check_databases,
+    deployment.check_foreign_keys,
+    deployment.check_verifying,
+    deployment.check_signing,
+    subscriptions.check_source,
+    subscriptions.check_read_models,
 )
 
 
@@ -71,23 +85,18 @@ def check_contexts(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
     found = [each for each in every if asked is None or each.label in asked]
     messages = [*_unknown_labels(overridden, every), *deployment.check_project()]
     for context in found:
-        for check in CHECKS:
-            messages += check(context)
+        for message in (message for check in CHECKS for message in check(context)):
+            message.obj = context.label
+            messages.append(message)
     return messages
-
-
-def check_servers(**_: Any) -> list[CheckMessage]:
-    """Connect to the servers of the transports and check them; for ``check --deploy``."""
-    return list(deployment.check_servers())
 
 
 def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iterator[CheckMessage]:
     labels = {context.label for context in every}
-    for label in overridden:
-        if label not in labels:
-            yield error(
-                "E013",
-                f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is not a context'
-                f"{did_you_mean(label, labels)}",
-                "Correct the label, or remove the entry; it has no effect.",
-            )
+    for label in [each for each in overridden if each not in labels]:
+        yield error(
+            "E013",
+            f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is not a context'
+            f"{did_you_mean(label, labels)}",
+            "Correct the label, or remove the entry; it has no effect.",
+        )

@@ -2,14 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 
 from django.core.checks import CheckMessage
 
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.contexts.consumers import path_of
 from outbox_inbox.events import EventClass, IntegrationEvent, codec, is_contract_name, meta
 
-from .messages import error, warning, where
+from .messages import error, warning
 from .producers import is_produced, may_be_produced
 
 
@@ -20,12 +22,11 @@ def check_names(context: Context) -> Iterator[CheckMessage]:
         if name is None or not is_contract_name(name):
             yield error(
                 "E001",
-                f"The contract {where(contract)} has "
+                f"The contract {path_of(contract)} has "
                 + ("no name." if name is None else f"the unfit name {name!r}."),
                 "Give it the name it has on the wire: class "
                 f'{contract.__name__}(IntegrationEvent, name="{context.label}.what_happened"), '
                 "in lower case, with a dot, at most 200 characters.",
-                context.label,
             )
 
 
@@ -36,11 +37,10 @@ def check_owners(context: Context) -> Iterator[CheckMessage]:
         if name and is_contract_name(name) and name.partition(".")[0] != context.label:
             yield error(
                 "E016",
-                f"The contract {where(contract)} has the name {name!r}, so subscribers expect it "
+                f"The contract {path_of(contract)} has the name {name!r}, so subscribers expect it "
                 f"from the context {name.partition('.')[0]!r}.",
                 "Begin the name with the label of the context that publishes it: "
                 f'"{context.label}.{name.partition(".")[2]}".',
-                context.label,
             )
 
 
@@ -67,7 +67,6 @@ def check_publishers(context: Context) -> Iterator[CheckMessage]:
                 "E003",
                 f"Version {version} of {name!r} is also published by {', '.join(others)}.",
                 "A contract has one owner. Let the others subscribe to it, or rename theirs.",
-                context.label,
             )
 
 
@@ -83,19 +82,17 @@ def check_producers(context: Context) -> Iterator[CheckMessage]:
         if may_be_produced(contract, context):
             yield warning(
                 "W010",
-                f"{where(contract)} is in `publishes`, but no producer of it can be seen: no "
+                f"{path_of(contract)} is in `publishes`, but no producer of it can be seen: no "
                 "outbound translator is annotated to return it, and no loaded module imports it.",
                 "Annotate what the translator returns; or import the contract at the top of the "
                 "module that records it, and that module from one of the context's `modules`.",
-                context.label,
             )
         else:
             yield error(
                 "E004",
-                f"{where(contract)} is in `publishes`, but nothing in the context produces it.",
+                f"{path_of(contract)} is in `publishes`, but nothing in the context produces it.",
                 "Write an @outbound translator whose return annotation names it, record() it in "
                 "a use case, or remove it from `publishes`.",
-                context.label,
             )
 
 
@@ -113,7 +110,6 @@ def check_subscriptions(context: Context) -> Iterator[CheckMessage]:
                 "Correct the name, or add the contract to its owner's `publishes`. If the owner is "
                 'deployed elsewhere, choose a transport that reaches it, such as "redis://…", in '
                 'OUTBOX_INBOX["TRANSPORTS"].',
-                context.label,
             )
         if not context.consumers_of(name):
             yield warning(
@@ -121,7 +117,6 @@ def check_subscriptions(context: Context) -> Iterator[CheckMessage]:
                 f"The context subscribes to {name!r}, but it has no handler or translator for it.",
                 "Mark a function with @handles or @inbound in one of its modules "
                 "(ContextConfig.modules), or remove the contract from `subscribes`.",
-                context.label,
             )
 
 
@@ -134,33 +129,24 @@ def check_versions(context: Context) -> Iterator[CheckMessage]:
     received anything older.
     """
     foreign = {cls for cls in _contracts(context) if cls not in context.publishes}
+    published = [(other, cls) for other in contexts() for cls in other.publishes]
     for cls in dict.fromkeys([*context.events.values(), *_contracts(context)]):
         known = {*context.upcasters_of(cls)}
         if cls in foreign:
-            known_elsewhere = _published_upcasters(context.type_name(cls))
-            oldest = min({*known, *known_elsewhere}, default=meta(cls).version)
+            name = context.type_name(cls)
+            theirs = [by.upcasters_of(each) for by, each in published if by.type_name(each) == name]
+            oldest = min(chain(known, *theirs), default=meta(cls).version)
         else:
             oldest = 1
         missing = [number for number in range(oldest, meta(cls).version) if number not in known]
         if missing:
             yield error(
                 "E009",
-                f"{where(cls)} is version {meta(cls).version}, and an upcaster is missing: stored "
+                f"{path_of(cls)} is version {meta(cls).version}, and an upcaster is missing: stored "
                 f"messages of version {', '.join(map(str, missing))} cannot be read.",
                 f"Write @upcasts({cls.__name__}, from_version={missing[0]}) on a function "
                 "dict -> dict, beside the class or in one of the context's modules.",
-                context.label,
             )
-
-
-def _published_upcasters(name: str) -> set[int]:
-    return {
-        version
-        for other in contexts()
-        for cls in other.publishes
-        if other.type_name(cls) == name
-        for version in other.upcasters_of(cls)
-    }
 
 
 def check_stored_names(context: Context) -> Iterator[CheckMessage]:
@@ -172,9 +158,8 @@ def check_stored_names(context: Context) -> Iterator[CheckMessage]:
         if len(found) > 1:
             yield error(
                 "E014",
-                f"{' and '.join(map(where, found))} are both stored as {name!r}.",
+                f"{' and '.join(map(path_of, found))} are both stored as {name!r}.",
                 "Rename one of the classes, or give it a stored name of its own with name=.",
-                context.label,
             )
 
 
@@ -184,19 +169,6 @@ def check_fields(context: Context) -> Iterator[CheckMessage]:
         for problem in codec.field_problems(cls):
             yield error(
                 "E015",
-                f"{where(cls)} cannot be stored: {problem}.",
+                f"{path_of(cls)} cannot be stored: {problem}.",
                 f"A field may hold {codec.SUPPORTED}.",
-                context.label,
             )
-
-
-CHECKS = (
-    check_fields,
-    check_names,
-    check_owners,
-    check_publishers,
-    check_producers,
-    check_subscriptions,
-    check_versions,
-    check_stored_names,
-)

@@ -1,9 +1,9 @@
-"""Checks of databases and Celery: of how the project around the contexts is set up."""
+"""Checks of databases, Celery and signatures: of how the project around the contexts is set up."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from importlib import import_module
 from typing import Any, cast
 
@@ -13,15 +13,15 @@ from django.core.checks import CheckMessage
 from django.db import connections, models, router
 
 from outbox_inbox.conf import SCHEMES, settings
+from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.contexts.declaring import models_of, owner_of
+from outbox_inbox.contexts.declaring import label_of, models_of
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.queues import wakeup
 from outbox_inbox.transports import transport, transport_problems
 
 from .messages import error, warning
 
-_QUEUES = "OutboxMessage"
 _PICKLE = {"pickle", "python-serialize", "application/x-python-serialize"}
 
 
@@ -38,8 +38,8 @@ def check_project() -> Iterator[CheckMessage]:
         yield from _check_pickle()
 
 
-def check_servers() -> Iterator[CheckMessage]:
-    """W007: a transport's server lacks something; it is connected to and asked."""
+def check_servers(**_: Any) -> Iterator[CheckMessage]:
+    """W007: a transport's server lacks something; it is connected to, so for ``--deploy`` only."""
     # A transport that cannot be made is reported by the other checks.
     with suppress(SettingsError):
         for alias, problem in transport_problems():
@@ -53,16 +53,11 @@ def check_servers() -> Iterator[CheckMessage]:
 def _check_transport(alias: str) -> Iterator[CheckMessage]:
     """E013, E012: a transport cannot be made, or redelivers after an id has been forgotten."""
     try:
-        yield from _check_deduplication(alias, transport(alias).redelivers_for)
+        redelivers_for = transport(alias).redelivers_for
     except SettingsError as problem:
-        yield error(
-            "E013",
-            f"{problem}.",
-            "Correct BACKEND, or install the package that it comes from.",
-        )
-
-
-def _check_deduplication(alias: str, redelivers_for: timedelta | None) -> Iterator[CheckMessage]:
+        hint = "Correct BACKEND, or install the package that it comes from."
+        yield error("E013", f"{problem}.", hint)
+        return
     remembered = settings().deduplication
     if redelivers_for is not None and remembered <= redelivers_for:
         yield error(
@@ -94,8 +89,9 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
     if str(options.get("transaction_mode", "")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         missing.append('"transaction_mode": "IMMEDIATE"')
     commands = str(options.get("init_command", "")).lower().replace(" ", "").replace("'", "")
+    name = str(connection.settings_dict["NAME"])
     # A database in memory has no journal, and one connection.
-    if "journal_mode=wal" not in commands and not _is_in_memory(connection.settings_dict["NAME"]):
+    if "journal_mode=wal" not in commands and not re.search(":memory:|mode=memory", name):
         missing.append('"init_command": "PRAGMA journal_mode=WAL"')
     if missing:
         yield warning(
@@ -127,10 +123,6 @@ def _check_isolation(alias: str) -> Iterator[CheckMessage]:
         )
 
 
-def _is_in_memory(name: object) -> bool:
-    return ":memory:" in str(name) or "mode=memory" in str(name)
-
-
 def _check_beat() -> Iterator[CheckMessage]:
     """W003: without beat, a message whose wake-up is lost waits for the next message."""
     # django-celery-beat keeps its entries in the database, which a check does not read.
@@ -140,14 +132,9 @@ def _check_beat() -> Iterator[CheckMessage]:
     transports = settings().transports
     if any(transports[each.transport].backend != SCHEMES["local"] for each in contexts()):
         needed.add("outbox_inbox.receive_messages")
-    entries: list[Any] = [*_celery_values("beat_schedule")]
-    found = {
-        entry.get("task")
-        for entry_table in entries
-        if isinstance(entry_table, Mapping)
-        for entry in entry_table.values()
-        if isinstance(entry, Mapping)
-    }
+    tables = [each for each in _celery_values("beat_schedule") if isinstance(each, Mapping)]
+    entries = [each for table in tables for each in table.values() if isinstance(each, Mapping)]
+    found = {entry.get("task") for entry in entries}
     if missing := sorted(needed - found):
         yield warning(
             "W003",
@@ -186,10 +173,11 @@ def _celery_values(name: str) -> Iterator[Any]:
 
 def check_databases(context: Context) -> Iterator[CheckMessage]:
     """E006: state and events are written to two databases, so they cannot be committed together."""
+    managed = [model for model in models_of(context.label) if model._meta.managed]
     elsewhere = [
         f"{model._meta.label} ({router.db_for_write(model)})"
-        for model in models_of(context.label)
-        if model._meta.managed and router.db_for_write(model) != context.database
+        for model in managed
+        if router.db_for_write(model) != context.database
     ]
     if elsewhere:
         yield error(
@@ -198,30 +186,19 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             f"are written elsewhere: {', '.join(elsewhere)}.",
             "A transaction spans one database. Route the models to it (DATABASE_ROUTERS), or "
             'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
-            context.label,
         )
-    not_allowed = [
-        model._meta.label
-        for model in models_of(context.label)
-        if model._meta.managed and not router.allow_migrate_model(context.database, model)
-    ]
-    if not_allowed and not elsewhere:
+    apart = (model for model in managed if not router.allow_migrate_model(context.database, model))
+    tables = [] if elsewhere else [model._meta.label for model in apart]
+    queues = apps.get_model("outbox_inbox", "OutboxMessage")
+    if not router.allow_migrate_model(context.database, queues):
+        tables.append("outbox_inbox")
+    if tables:
         yield error(
             "E006",
             f"The context is on the database {context.database!r}, but the database routers do not "
-            f"allow the tables of {', '.join(not_allowed)} there.",
+            f"allow the tables of {', '.join(tables)} there.",
             f"Let allow_migrate() of your router allow them on {context.database!r}. Otherwise "
             "manage.py migrate skips them silently.",
-            context.label,
-        )
-    queues = apps.get_model("outbox_inbox", _QUEUES)
-    if not router.allow_migrate_model(context.database, queues):
-        yield error(
-            "E006",
-            f"The queues belong on the database {context.database!r}, but the database routers do "
-            "not allow the tables of outbox_inbox there.",
-            "Let allow_migrate() of your router allow the app outbox_inbox on that database.",
-            context.label,
         )
 
 
@@ -230,17 +207,46 @@ def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
     for model in models_of(context.label):
         for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
             related = field.related_model
-            owner = owner_of(related.__module__) if isinstance(related, type) else None
-            if owner is not None and owner.label != context.label:
+            owner = label_of(related.__module__) if isinstance(related, type) else None
+            if owner not in (None, context.label):
                 yield warning(
                     "W006",
                     f"{model._meta.label}.{field.name} refers to "
-                    f"{cast(type[models.Model], related)._meta.label} of the context "
-                    f"{owner.label!r}.",
+                    f"{cast(type[models.Model], related)._meta.label} of the context {owner!r}.",
                     "Keep the other's identifier as a plain value, and take the rest from its "
                     "contracts. With the foreign key neither context can be moved out.",
-                    context.label,
                 )
 
 
-CHECKS = (check_databases, check_foreign_keys)
+def check_verifying(context: Context) -> Iterator[CheckMessage]:
+    """E017: signatures could not be verified as they are configured."""
+    for source, verifying in context.verifying.items():
+        where = f'OUTBOX_INBOX["CONTEXTS"]["{context.label}"]["verifying"]'
+        if source not in context.sources:
+            yield error(
+                "E017",
+                f"{where} names {source!r}, but the context does not subscribe to a contract of it"
+                f"{suggestion(source, context.sources)}",
+                "Correct the label, or remove the entry; it has no effect.",
+            )
+        elif verifying.required and not verifying.keys:
+            yield error(
+                "E017",
+                f'{where}["{source}"] requires signatures, but it has no keys: every message from '
+                f"{source!r} would be quarantined.",
+                'Give "keys" the keys that the source signs with, or set "required" to False.',
+            )
+
+
+def check_signing(context: Context) -> Iterator[CheckMessage]:
+    """W008: ``local://`` moves messages within the process, and does not sign them."""
+    wanted = context.signing is not None or any(
+        each.required for each in context.verifying.values()
+    )
+    if wanted and settings().transports[context.transport].backend == SCHEMES["local"]:
+        yield warning(
+            "W008",
+            "The context has signatures configured, but its transport is local://, which neither "
+            "signs nor verifies: messages never leave the process.",
+            "Remove the keys, or use a transport that leads outside.",
+        )

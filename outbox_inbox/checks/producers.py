@@ -8,7 +8,7 @@ or in a module that this process never loads.
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 
 from django.apps import apps
 
@@ -47,7 +47,9 @@ def may_be_produced(contract: EventClass, context: Context) -> bool:
     if not any(Path(apps.get_app_config(context.label).path).rglob("*.py")):
         return True  # installed without source files, so its modules are not known
     names = _module_names(contract, context)
-    return any(name not in sys.modules or _has_code(sys.modules[name]) for name in names)
+    return any(
+        name not in sys.modules or definitions([sys.modules[name]], _is_code) for name in names
+    )
 
 
 def _translators(context: Context) -> Iterator[Consumer]:
@@ -61,10 +63,6 @@ def _module_names(contract: EventClass, context: Context) -> Iterator[str]:
         parts = file.relative_to(root).with_suffix("").parts
         if parts[0] not in {*_NO_PRODUCERS, declaring}:
             yield ".".join((context.app, *parts)).removesuffix(".__init__")
-
-
-def _has_code(module: ModuleType) -> bool:
-    return bool(definitions([module], _is_code))
 
 
 def _is_code(value: object) -> bool:

@@ -59,7 +59,8 @@ def call_problems(function: Callable[..., object], arguments: Iterable[Argument]
         for cls in argument.classes:
             if not _takes(hint, cls, many=argument.many):
                 expected = f"list[{cls.__name__}]" if argument.many else cls.__name__
-                yield f"annotates {name} as {_text(hint)}; expected {expected}"
+                text = hint.__name__ if isinstance(hint, type) else hint
+                yield f"annotates {name} as {text}; expected {expected}"
 
 
 def hints_of(function: Callable[..., object]) -> dict[str, Any]:
@@ -97,7 +98,3 @@ def _takes(hint: Any, cls: type, *, many: bool) -> bool:
     if isinstance(hint, type) and hint is not Any and origin is None:
         return issubclass(list if many else cls, hint)
     return origin is None  # Any, a type variable or a protocol: it may take anything
-
-
-def _text(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint)

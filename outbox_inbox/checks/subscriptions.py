@@ -2,20 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 
 from django.core.checks import CheckMessage
 from django.db import connections
 
 from outbox_inbox.conf.section import suggestion
-from outbox_inbox.contexts import Consumer, Context, ReadModel, context_of
-from outbox_inbox.contexts.declaring import models_of
-from outbox_inbox.events import EventClass, meta
-from outbox_inbox.exceptions import NotAContext
+from outbox_inbox.contexts import Consumer, Context, ReadModel
+from outbox_inbox.contexts.consumers import path_of
+from outbox_inbox.contexts.declaring import label_of, models_of
+from outbox_inbox.events import meta
 from outbox_inbox.queues.statements import checkpoints
 
-from .messages import error, where
-from .signatures import arguments_of, call_problems
+from .messages import error
 
 
 def check_source(context: Context) -> Iterator[CheckMessage]:
@@ -27,12 +25,11 @@ def check_source(context: Context) -> Iterator[CheckMessage]:
             f'The context has source = "stream", and its database {context.database!r} is '
             f"{connection.vendor}, where a stream cannot be followed without losing events.",
             'Set source to "outbox", or keep the context on PostgreSQL or SQLite.',
-            context.label,
         )
 
 
 def check_read_models(context: Context) -> Iterator[CheckMessage]:
-    """E010, E011, E018, E008, E002: a read model, or a function that keeps it, is declared wrongly."""
+    """E010, E011, E018, E002: a read model, or a function that keeps it, is declared wrongly."""
     connection = connections[context.database]
     if context.read_models and not checkpoints.supports_subscriptions(connection):
         yield error(
@@ -41,7 +38,6 @@ def check_read_models(context: Context) -> Iterator[CheckMessage]:
             f"database {context.database!r} is {connection.vendor}, where a stream cannot be "
             "followed without losing events: they are never updated.",
             "Keep them by handlers, or keep the context on PostgreSQL or SQLite.",
-            context.label,
         )
     for name, count in Counter(each.name for each in context.all_read_models).items():
         if count > 1:
@@ -49,12 +45,11 @@ def check_read_models(context: Context) -> Iterator[CheckMessage]:
                 "E011",
                 f"{count} projections have the name {name!r}; only one of them would run.",
                 "Give each class a name of its own. Functions that go into one model share it.",
-                context.label,
             )
     for read_model in context.all_read_models:
         yield from _check_target(context, read_model)
         for consumer in read_model.consumers:
-            yield from _check_consumer(context, consumer)
+            yield from _check_events(context, consumer)
 
 
 def _check_target(context: Context, read_model: ReadModel) -> Iterator[CheckMessage]:
@@ -67,37 +62,17 @@ def _check_target(context: Context, read_model: ReadModel) -> Iterator[CheckMess
             f"{suggestion(wanted, known)}.",
             'Name a model, as in into="country_board" for CountryBoard, or write a class derived '
             "from Projection.",
-            context.label,
         )
 
 
-def _check_consumer(context: Context, consumer: Consumer) -> Iterator[CheckMessage]:
-    for problem in call_problems(consumer.function, arguments_of(consumer)):
-        yield error(
-            "E008",
-            f"The projection {consumer.name} {problem}.",
-            "A projection takes the event, and the envelope with takes_envelope=True; with "
-            "many=True it takes lists.",
-            context.label,
-        )
+def _check_events(context: Context, consumer: Consumer) -> Iterator[CheckMessage]:
     for cls in consumer.events.values():
-        if not _is_in_stream(context, cls):
+        is_own = label_of(cls.__module__) == context.label
+        if not (context.publishes_class(cls) if meta(cls).kind == "integration" else is_own):
             yield error(
                 "E002",
-                f"The projection {consumer.name} takes {where(cls)}, which is never in the stream of "
+                f"The projection {consumer.name} takes {path_of(cls)}, which is never in the stream of "
                 f"{context.label!r}.",
                 "A stream has the context's own events. Contracts of other contexts come to the "
                 "inbox: keep the read model by a handler.",
-                context.label,
             )
-
-
-def _is_in_stream(context: Context, cls: EventClass) -> bool:
-    if meta(cls).kind == "integration":
-        return context.publishes_class(cls)
-    with suppress(NotAContext):
-        return context_of(cls) is context
-    return False
-
-
-CHECKS = (check_source, check_read_models)

@@ -142,13 +142,18 @@ def settings() -> Settings:
 
 
 def _read_settings(section: Section) -> Settings:
-    default = _DEFAULT
-    transports = _read_transports(section.section("TRANSPORTS"))
+    default, entries = _DEFAULT, section.section("TRANSPORTS")
+    found = {alias: _read_transport(entries, alias) for alias in entries.names()}
+    transports = MappingProxyType({**default.transports, **found})
+    partitions = section.section("PARTITIONS", ("outbox", "inbox"))
     read = Settings(
         transports=transports,
         batch_size=section.integer("BATCH_SIZE", default.batch_size, 10_000),
         batch_time=section.duration("BATCH_TIME", default.batch_time, _HOUR),
-        partitions=_read_partitions(section.section("PARTITIONS", ("outbox", "inbox"))),
+        partitions=Partitions(
+            outbox=partitions.integer("outbox", default.partitions.outbox, 1_024),
+            inbox=partitions.integer("inbox", default.partitions.inbox, 1_024),
+        ),
         max_attempts=section.integer("MAX_ATTEMPTS", default.max_attempts, 10_000),
         backoff=_read_backoff(section.section("BACKOFF", _BACKOFF_KEYS)),
         publish_timeout=section.duration("PUBLISH_TIMEOUT", default.publish_timeout, _HOUR),
@@ -179,13 +184,6 @@ def _check_durations(section: Section, read: Settings) -> None:
         )
 
 
-def _read_partitions(section: Section) -> Partitions:
-    return Partitions(
-        outbox=section.integer("outbox", _DEFAULT.partitions.outbox, 1_024),
-        inbox=section.integer("inbox", _DEFAULT.partitions.inbox, 1_024),
-    )
-
-
 def _read_backoff(section: Section) -> Backoff:
     default = _DEFAULT.backoff
     first = section.duration("first", default.first, _CENTURY)
@@ -200,34 +198,23 @@ def _read_backoff(section: Section) -> Backoff:
     )
 
 
-def _read_transports(section: Section) -> Mapping[str, TransportSettings]:
-    found = {alias: _read_transport(section, alias) for alias in section.names()}
-    return MappingProxyType({**_DEFAULT.transports, **found})
-
-
 def _read_transport(section: Section, alias: str) -> TransportSettings:
     value = section.values[alias]
     if not isinstance(value, str | Mapping):
-        section.add_problem(
-            alias, 'a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS'
-        )
+        wanted = 'a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS'
+        section.add_problem(alias, wanted)
         return _LOCAL
     table = {"LOCATION": value} if isinstance(value, str) else value
-    entry = Section(
-        section.path_of(alias), table, section.problems, ("BACKEND", "LOCATION", "OPTIONS")
-    )
+    keys = ("BACKEND", "LOCATION", "OPTIONS")
+    entry = Section(section.path_of(alias), table, section.problems, keys)
     backend = entry.text("BACKEND", "the dotted path of a class")
     location = entry.text("LOCATION", 'a URL, such as "local://"') or ""
     if backend is None:
         backend = _backend_of(location, entry)
     elif "." not in backend:
         entry.add_problem("BACKEND", "the dotted path of a class")
-    options = entry.section("OPTIONS")
-    return TransportSettings(
-        backend=backend,
-        location=location,
-        options=MappingProxyType({name: options.values[name] for name in options.names()}),
-    )
+    options = entry.section("OPTIONS").text_items()
+    return TransportSettings(backend=backend, location=location, options=options)
 
 
 def _backend_of(location: str, entry: Section) -> str:
@@ -235,38 +222,29 @@ def _backend_of(location: str, entry: Section) -> str:
     if separator and scheme in SCHEMES:
         return SCHEMES[scheme]
     # The message does not show the location: it may contain a password.
-    if separator:
-        known = suggestion(scheme, SCHEMES)
-        entry.problems.append(f"{entry.path} has the unknown URL scheme {scheme!r}{known}")
-    else:
+    problem = f"has the unknown URL scheme {scheme!r}{suggestion(scheme, SCHEMES)}"
+    if not separator:
         schemes = ", ".join(f"{name}://" for name in sorted(SCHEMES))
-        entry.problems.append(
-            f"{entry.path} has neither a URL nor a BACKEND; expected a URL ({schemes}) or "
-            "the dotted path of a class as BACKEND"
-        )
+        problem = f"has neither a URL nor a BACKEND; expected a URL ({schemes}) or "
+        problem += "the dotted path of a class as BACKEND"
+    entry.problems.append(f"{entry.path} {problem}")
     return _LOCAL.backend
 
 
 def _read_contexts(
     section: Section, transports: Mapping[str, TransportSettings]
 ) -> Mapping[str, ContextSettings]:
-    keys = [each.name for each in fields(ContextSettings)]
-    return MappingProxyType(
-        {
-            label: _read_context(section.section(label, keys), transports)
-            for label in section.names()
-        }
-    )
-
-
-def _read_context(entry: Section, transports: Mapping[str, TransportSettings]) -> ContextSettings:
-    return ContextSettings(
-        database=entry.choice("database", tuple(connections)),
-        transport=entry.choice("transport", tuple(transports)),
-        source=cast(Source | None, entry.choice("source", get_args(Source))),
-        signing=read_signing(entry.section("signing", ("keys", "sign_with"), secret=True)),
-        verifying=read_verifying(entry.section("verifying", secret=True)),
-    )
+    keys, found = [each.name for each in fields(ContextSettings)], {}
+    for label in section.names():
+        entry = section.section(label, keys)
+        found[label] = ContextSettings(
+            database=entry.choice("database", tuple(connections)),
+            transport=entry.choice("transport", tuple(transports)),
+            source=cast(Source | None, entry.choice("source", get_args(Source))),
+            signing=read_signing(entry.section("signing", ("keys", "sign_with"), secret=True)),
+            verifying=read_verifying(entry.section("verifying", secret=True)),
+        )
+    return MappingProxyType(found)
 
 
 def _clear_settings(*, setting: str, **_: object) -> None:

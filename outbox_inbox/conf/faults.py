@@ -33,8 +33,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from django.conf import settings
 from django.db import Error, OperationalError, connections
@@ -42,56 +41,24 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import OutboxInboxError, SettingsError
 
-POINTS: Final = frozenset(
-    {
-        "record.before_insert",
-        "record.after_insert",
-        "relay.after_lock",
-        "relay.after_select",
-        "relay.before_publish",
-        "relay.after_publish",
-        "relay.before_mark",
-        "relay.after_mark",
-        "relay.after_commit",
-        "receive.after_read",
-        "receive.after_insert",
-        "receive.after_commit",
-        "receive.after_ack",
-        "dispatch.after_claim",
-        "dispatch.before_handler",
-        "dispatch.after_handler",
-        "dispatch.before_commit",
-        "dispatch.after_commit",
-    }
-)
 
-PROJECT_POINTS: Final = frozenset(
-    {
-        "project.after_read",
-        "project.before_apply",
-        "project.after_apply",
-        "project.before_commit",
-        "project.after_commit",
-        "rebuild.after_begin",
-        "rebuild.before_swap",
-        "rebuild.after_swap",
-    }
-)
+def _named(**steps: str) -> frozenset[str]:
+    return frozenset(f"{mover}.{step}" for mover, texts in steps.items() for step in texts.split())
 
-TRANSFER_POINTS: Final = frozenset(
-    {
-        "transfer.after_begin",
-        "transfer.after_chunk",
-        "transfer.after_copy",
-        "transfer.after_pause",
-        "transfer.before_close",
-        "transfer.after_close",
-        "transfer.before_finish",
-        "transfer.after_finish",
-        "transfer.before_open",
-        "transfer.after_open",
-        "transfer.after_abort",
-    }
+
+POINTS: Final = _named(
+    record="before_insert after_insert",
+    relay="after_lock after_select before_publish after_publish before_mark after_mark after_commit",
+    receive="after_read after_insert after_commit after_ack",
+    dispatch="after_claim before_handler after_handler before_commit after_commit",
+)
+PROJECT_POINTS: Final = _named(
+    project="after_read before_apply after_apply before_commit after_commit",
+    rebuild="after_begin before_swap after_swap",
+)
+TRANSFER_POINTS: Final = _named(
+    transfer="after_begin after_chunk after_copy after_pause before_close after_close"
+    " before_finish after_finish before_open after_open after_abort"
 )
 """Steps of ``manage.py transfer_context``; no other process reaches them."""
 
@@ -113,10 +80,7 @@ class Disconnected(FaultInjected, OperationalError):
     """A fault point simulates a lost connection to a database without sockets."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """An action at a point, and at which of its hits it strikes."""
-
+class _Fault(NamedTuple):
     act: Callable[[], None]
     strikes: Callable[[], bool]
 
@@ -157,11 +121,7 @@ def arm(spec: str | None = None) -> None:
 
 @contextmanager
 def armed(spec: str) -> Iterator[None]:
-    """Arm a specification for a block, whatever DEBUG is, and restore the previous one; for tests.
-
-    Raises:
-        SettingsError: as `arm`.
-    """
+    """Arm a specification for a block, whatever DEBUG is, and restore the previous one; for tests."""
     before = dict(_armed)
     _replace_armed(_parse_spec(spec))
     try:
@@ -201,12 +161,10 @@ def _parse_seed(entries: list[str], problems: list[str]) -> int:
     given = [entry.removeprefix("seed=") for entry in entries if entry.startswith("seed=")]
     if not given:
         return secrets.randbelow(2**32)
-    if len(given) > 1 or not given[0].isdecimal():
-        problems.append(
-            f"the seed must be one whole number, such as seed=7, not {', '.join(given)}"
-        )
-        return 0
-    return int(given[0])
+    if len(given) == 1 and given[0].isdecimal():
+        return int(given[0])
+    problems.append(f"the seed must be one whole number, such as seed=7, not {', '.join(given)}")
+    return 0
 
 
 def _parse_entry(entry: str, draw: Callable[[], float]) -> tuple[str, _Fault]:

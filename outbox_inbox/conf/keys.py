@@ -70,27 +70,21 @@ def _read_source(section: Section, source: str) -> Verifying:
 
 def _read_keys(section: Section) -> Mapping[str, bytes]:
     entries = section.section("keys")
-    found = {}
-    for name in entries.names():
-        key = _read_key(entries, name)
-        if key is not None:
-            found[name] = key
-    return MappingProxyType(found)
+    found = {name: _read_key(entries, name) for name in entries.names()}
+    return MappingProxyType({name: key for name, key in found.items() if key is not None})
 
 
 def _read_key(entries: Section, name: str) -> bytes | None:
-    value = entries.values[name]
+    value, path = entries.values[name], entries.path_of(name)
+    if isinstance(value, str):
+        value = value.encode(errors="surrogatepass")
     if not _ID.fullmatch(name):
         wanted = "1 to 30 letters, digits, dots, hyphens or underscores"
-        entries.problems.append(f"{entries.path_of(name)}: the id of a key has {wanted}")
-        return None
-    if not isinstance(value, str | bytes):
+        entries.problems.append(f"{path}: the id of a key has {wanted}")
+    elif not isinstance(value, bytes):
         entries.add_problem(name, f"a secret of at least {SHORTEST} bytes, as str or bytes")
-        return None
-    key = value if isinstance(value, bytes) else value.encode(errors="surrogatepass")
-    if len(key) < SHORTEST:
-        entries.problems.append(
-            f"{entries.path_of(name)} has {len(key)} bytes; expected at least {SHORTEST}"
-        )
-        return None
-    return key
+    elif len(value) < SHORTEST:
+        entries.problems.append(f"{path} has {len(value)} bytes; expected at least {SHORTEST}")
+    else:
+        return value
+    return None

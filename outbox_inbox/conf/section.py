@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
 
 from outbox_inbox.exceptions import SettingsError
 
@@ -82,6 +84,10 @@ class Section:
         value = self.values.get(key, {})
         return Section(self.path_of(key), value, self.problems, known, secret=secret or self.secret)
 
+    def text_items(self) -> Mapping[str, Any]:
+        """Return the items whose keys are strings; their values are not checked."""
+        return MappingProxyType({name: self.values[name] for name in self.names()})
+
     def names(self) -> list[str]:
         """Return the keys that are strings, in the order given."""
         return [key for key in self.values if isinstance(key, str)]
@@ -99,10 +105,10 @@ class Section:
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.add_problem(key, "a number")
-            return default
-        if lowest <= value < below:
+        elif not lowest <= value < below:
+            self.add_problem(key, f"a number of at least {lowest:g} and less than {below:g}")
+        else:
             return float(value)
-        self.add_problem(key, f"a number of at least {lowest:g} and less than {below:g}")
         return default
 
     def duration(self, key: str, default: timedelta, maximum: timedelta) -> timedelta:

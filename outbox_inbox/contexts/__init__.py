@@ -5,11 +5,13 @@ OUTBOX_INBOX when they are first asked for, and again after either has changed; 
 question is a dictionary look-up.
 """
 
+from .bounded_context import Context
 from .consumers import Consumer
-from .context import Context
 from .declaring import ContextConfig
 from .read_models import ReadModel
 from .registry import context_of, contexts, get_context
+
+context = get_context  # An older name, which scripts still import.
 
 __all__ = [
     "Consumer",

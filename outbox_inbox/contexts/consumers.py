@@ -23,8 +23,9 @@ from outbox_inbox.events.marks import (
     mark_of,
 )
 from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.processes import MAX_PROCESS_NAME, Process, TimedOut
 
-from .names import stored_name
+from .declaring import stored_name
 
 Upcasters = Mapping[int, Upcaster]
 NO_UPCASTERS: Upcasters = MappingProxyType({})
@@ -85,7 +86,7 @@ def by_type(consumers: Iterable[Consumer]) -> Mapping[str, tuple[Consumer, ...]]
     return MappingProxyType(found)
 
 
-def definitions(modules: Iterable[ModuleType], wanted: Callable[[Any], bool]) -> list[Any]:
+def definitions(modules: Iterable[ModuleType], wanted: Callable[[Any], object]) -> list[Any]:
     """Return what is wanted of the functions and classes that the modules define, in their order.
 
     What is imported from elsewhere is left to the module that defines it. What a package imports
@@ -100,9 +101,14 @@ def definitions(modules: Iterable[ModuleType], wanted: Callable[[Any], bool]) ->
     return list(found.values())
 
 
-def is_marked(value: object) -> bool:
-    """Return whether a value is a function with a mark."""
-    return mark_of(value) is not None
+def is_process(value: object) -> bool:
+    """Return whether a value is a process that takes events."""
+    return isinstance(value, type) and issubclass(value, Process) and bool(value.routes)
+
+
+def time_out_type(name: str) -> str:
+    """Return the stored type name of the time-outs of a process."""
+    return f"{name}.TimedOut"
 
 
 def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[EventClass, Upcasters]:
@@ -128,10 +134,11 @@ def collect_upcasters(functions: Iterable[FunctionType]) -> Mapping[EventClass, 
 class Collector:
     """Makes consumers of what a context's modules define, by the same rules for all kinds.
 
+    Each method raises SettingsError for what could not be stored or read.
+
     Fields:
-        label: of the context.
-        package: of its app; a default name begins with the label instead.
-        upcasters: of all its events.
+        package: of the context's app; a default name begins with the label instead.
+        upcasters: of all events of the context.
     """
 
     label: str
@@ -139,11 +146,7 @@ class Collector:
     upcasters: Mapping[EventClass, Upcasters]
 
     def marked(self, functions: Iterable[FunctionType]) -> Iterator[Consumer]:
-        """Yield a consumer for each function that is marked as handler or translator.
-
-        Raises:
-            SettingsError: a name is too long to be stored, or a function reads one type twice.
-        """
+        """Yield a consumer for each function that is marked as handler or translator."""
         for function in functions:
             mark = mark_of(function)
             if not isinstance(mark, HandlesMark | OutboundMark | InboundMark):
@@ -159,6 +162,22 @@ class Collector:
                 takes_envelope=options.takes_envelope,
                 on_dead=options.on_dead,
                 max_attempts=options.max_attempts,
+                upcasters=self.upcasters,
+            )
+
+    def processes(self, classes: Iterable[type[Process]]) -> Iterator[Consumer]:
+        """Yield a consumer for each process; it takes its events and its own time-outs."""
+        for cls in classes:
+            name = self.name_of(cls, cls.process_name, MAX_PROCESS_NAME)
+            events: dict[str, EventClass] = {**self.types_of(cls, cls.routes)}
+            if cls.time_outs:
+                events[time_out_type(name)] = TimedOut
+            yield Consumer(
+                name=name,
+                kind="process",
+                events=MappingProxyType(events),
+                function=cls,
+                mode=cls.transaction,
                 upcasters=self.upcasters,
             )
 
@@ -179,7 +198,7 @@ class Collector:
         return name
 
     def types_of(
-        self, defined: FunctionType | type, events: Iterable[EventClass]
+        self, defined: Callable[..., Any], events: Iterable[EventClass]
     ) -> Mapping[str, EventClass]:
         """Return stored type name -> class, of the events that a function or class takes.
 
@@ -197,6 +216,6 @@ class Collector:
         return MappingProxyType(found)
 
 
-def path_of(defined: FunctionType | type) -> str:
+def path_of(defined: Callable[..., Any]) -> str:
     """Return the dotted path of a function or class."""
     return f"{defined.__module__}.{defined.__qualname__}"

@@ -1,11 +1,11 @@
-"""ContextConfig: how an app declares that it is a context, and what a deployment overrides.
+"""ContextConfig: how an app declares that it is a context, and what belongs to that context.
 
 A mistake here would otherwise show up when the first message is recorded, so all declarations are
-checked before any context is used.
+checked before any context is used. Messages outlive deployments: two classes of one stored name, or
+a name that changes, would make stored messages unreadable.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any, get_args
@@ -16,7 +16,7 @@ from django.utils.module_loading import module_has_submodule
 
 from outbox_inbox.conf import ContextSettings, Source, settings
 from outbox_inbox.conf.section import did_you_mean, suggestion
-from outbox_inbox.events import IntegrationEvent
+from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 from outbox_inbox.exceptions import SettingsError
 
 MAX_LABEL = 50
@@ -65,18 +65,9 @@ class ContextConfig(AppConfig):
 
 
 def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
-    """Import those of the modules that exist below ``package``, in the order given.
-
-    Raises:
-        Exception: whatever a module that exists raises while it is imported.
-    """
+    """Import those of the modules that exist below ``package``; an error within one is raised."""
     found = (_imported(package, name) for name in names)
     return [module for module in found if module is not None]
-
-
-def has_module(package: str, name: str) -> bool:
-    """Return whether there is a module of this (dotted) name below ``package``."""
-    return _imported(package, name) is not None
 
 
 def _imported(package: str, name: str) -> ModuleType | None:
@@ -121,40 +112,28 @@ def _contract_problems(name: str, attribute: str, declared: object) -> Iterator[
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
-    """Database, transport and source of a context after the overrides of the settings."""
-
-    database: str
-    transport: str
-    source: Source
-
-
-def deployment_of(config: ContextConfig) -> Deployment:
-    """Return the values of the ContextConfig, or those of OUTBOX_INBOX["CONTEXTS"] instead."""
+def deployment_of(config: ContextConfig) -> tuple[str, str, Source]:
+    """Return database, transport and source, as overridden in OUTBOX_INBOX["CONTEXTS"]."""
     override = settings().contexts.get(config.label, ContextSettings())
-    return Deployment(
-        database=override.database or config.database,
-        transport=override.transport or config.transport,
-        source=override.source or config.source,
+    return (
+        override.database or config.database,
+        override.transport or config.transport,
+        override.source or config.source,
     )
 
 
 def deployment_problems(config: ContextConfig) -> Iterator[str]:
     """Yield what the context needs but this deployment does not have."""
-    name, deployment = type(config).__name__, deployment_of(config)
-    if deployment.database not in connections:
-        known = suggestion(deployment.database, tuple(connections))
-        yield f"{name}.database {deployment.database!r} is not in DATABASES{known}"
-    transports = settings().transports
-    if deployment.transport not in transports:
-        known = suggestion(deployment.transport, tuple(transports))
-        yield (
-            f'{name}.transport {deployment.transport!r} is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
-        )
-    if deployment.source not in get_args(Source):
-        known = did_you_mean(deployment.source, get_args(Source))
-        yield f"{name}.source is {deployment.source!r}; expected 'outbox' or 'stream'{known}"
+    name, (database, transport, source) = type(config).__name__, deployment_of(config)
+    if database not in connections:
+        known = suggestion(database, tuple(connections))
+        yield f"{name}.database {database!r} is not in DATABASES{known}"
+    if transport not in settings().transports:
+        known = suggestion(transport, settings().transports)
+        yield f'{name}.transport {transport!r} is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
+    if source not in get_args(Source):
+        known = did_you_mean(source, get_args(Source))
+        yield f"{name}.source is {source!r}; expected 'outbox' or 'stream'{known}"
 
 
 def context_configs() -> list[ContextConfig]:
@@ -163,10 +142,10 @@ def context_configs() -> list[ContextConfig]:
     return sorted(found, key=lambda config: config.label)
 
 
-def owner_of(module: str) -> ContextConfig | None:
-    """Return the context whose app contains the module; of nested ones, the innermost."""
+def label_of(module: str) -> str | None:
+    """Return the label of the context whose app contains the module; of nested ones, the innermost."""
     found = [each for each in context_configs() if f"{module}.".startswith(f"{each.name}.")]
-    return max(found, key=lambda each: len(each.name), default=None)
+    return max(found, key=lambda each: len(each.name)).label if found else None
 
 
 def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.Model]]:
@@ -176,6 +155,34 @@ def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.M
         with_links: also the tables that Django makes for many-to-many fields.
     """
     for config in apps.get_app_configs():
-        owner = owner_of(config.name)
-        if owner is not None and owner.label == label:
+        if label_of(config.name) == label:
             yield from config.get_models(include_auto_created=with_links)
+
+
+def stored_name(event: EventClass) -> str:
+    """Return the name under which messages of a class are stored."""
+    label = label_of(event.__module__)
+    return meta(event).name or (f"{label}." if label else "") + event.__name__
+
+
+def by_stored_name(events: Iterable[EventClass]) -> dict[str, EventClass]:
+    """Return the classes by the names under which their messages are stored."""
+    found: dict[str, EventClass] = {}
+    for event in events:
+        name = stored_name(event)
+        # Two versions of a contract may be declared side by side: the newer one reads both.
+        if name not in found or meta(found[name]).version < meta(event).version:
+            found[name] = event
+    return found
+
+
+def own_events(label: str) -> list[type[DomainEvent]]:
+    """Return the domain events of a context that have been imported so far."""
+    found = dict.fromkeys(_subclasses(DomainEvent))
+    return [each for each in found if label_of(each.__module__) == label]
+
+
+def _subclasses(cls: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _subclasses(each)

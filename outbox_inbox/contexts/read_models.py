@@ -8,7 +8,6 @@ from typing import Any
 
 from django.db import models
 
-from outbox_inbox.events import EventClass
 from outbox_inbox.events.marks import ProjectsMark, mark_of
 from outbox_inbox.projections import Projection
 
@@ -70,23 +69,17 @@ def is_projection(value: object) -> bool:
 def collect_read_models(
     collector: Collector, functions: Iterable[FunctionType], classes: Iterable[type[Projection]]
 ) -> list[ReadModel]:
-    """Return the read models of a context; two of one name are both there (check E011).
-
-    Raises:
-        SettingsError: a function or class reads one type twice.
-    """
+    """Return the read models of a context; two of one name are both there (check E011)."""
     by_name: dict[str, list[Consumer]] = {}
     for function in functions:
         mark = mark_of(function)
         if isinstance(mark, ProjectsMark):
-            events = collector.types_of(function, mark.events)
-            consumer = _consumer(collector, mark.into, function, events, mark)
+            consumer = _consumer(collector, mark.into, function, mark)
             by_name.setdefault(mark.into, []).append(consumer)
     found = [ReadModel(name, tuple(made), collector.label) for name, made in by_name.items()]
     for cls in classes:
         projection = cls()
-        events = collector.types_of(cls, cls.events)
-        consumer = _consumer(collector, cls.name, projection.apply, events, cls)
+        consumer = _consumer(collector, cls.name, projection.apply, cls)
         found.append(ReadModel(cls.name, (consumer,), collector.label, projection))
     return found
 
@@ -95,13 +88,12 @@ def _consumer(
     collector: Collector,
     name: str,
     function: Callable[..., Any],
-    events: Mapping[str, EventClass],
     options: ProjectsMark | type[Projection],
 ) -> Consumer:
     return Consumer(
         name=f"{name}: {function.__qualname__}",
         kind="projection",
-        events=events,
+        events=collector.types_of(function, options.events),
         function=function,
         mode="list" if options.many else "message",
         takes_envelope=getattr(options, "takes_envelope", False),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from django.apps import AppConfig, apps
 from django.core.signals import setting_changed
@@ -20,29 +20,22 @@ from outbox_inbox.events.marks import Mark, mark_of
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.processes import Process
 
-from .consumers import (
-    Collector,
-    Consumer,
-    Upcasters,
-    by_type,
-    collect_upcasters,
-    definitions,
-    is_marked,
-)
-from .context import Context
+from .bounded_context import Context
+from .consumers import Collector, by_type, collect_upcasters, definitions, is_process, path_of
 from .declaring import (
     ContextConfig,
+    by_stored_name,
     context_configs,
     declaration_problems,
     deployment_of,
     deployment_problems,
     import_modules,
-    owner_of,
+    label_of,
+    own_events,
     raise_problems,
+    stored_name,
 )
-from .names import by_stored_name, own_events, stored_name
-from .processes import collect_processes, is_process
-from .read_models import ReadModel, collect_read_models, is_projection
+from .read_models import collect_read_models, is_projection
 
 
 def contexts() -> tuple[Context, ...]:
@@ -65,10 +58,7 @@ def get_context(label: str) -> Context:
     if found is not None:
         return found
     if label in apps.app_configs:
-        raise NotAContext(
-            f"The app {label!r} is not a context: its AppConfig, "
-            f"{type(apps.app_configs[label]).__name__}, is not a subclass of ContextConfig"
-        )
+        raise NotAContext(f"The app {label!r} is {_not_a_context(apps.app_configs[label])}")
     raise NotAContext(f"There is no context {label!r}{suggestion(label, _state().by_label)}")
 
 
@@ -82,10 +72,25 @@ def context_of(event: EventClass | DomainEvent | IntegrationEvent) -> Context:
     """
     cls = event if isinstance(event, type) else type(event)
     state = _state()
-    found = state.owners.get(cls)
-    if found is None:
-        found = state.owners[cls] = _owner_context(cls, state)
-    return found
+    if cls not in state.owners:
+        state.owners[cls] = state.by_label[_owner_label(cls)]
+    return state.owners[cls]
+
+
+def _owner_label(cls: EventClass) -> str:
+    if label := label_of(cls.__module__):
+        return label
+    config = apps.get_containing_app_config(cls.__module__)
+    if config is None:
+        where = "not in an app of INSTALLED_APPS, so it does not belong to a context"
+    else:
+        where = f"in the app {config.label!r}, which is {_not_a_context(config)}"
+    raise NotAContext(f"{path_of(cls)} is {where}")
+
+
+def _not_a_context(config: AppConfig) -> str:
+    name = type(config).__name__
+    return f"not a context: its AppConfig, {name}, is not a subclass of ContextConfig"
 
 
 @dataclass
@@ -120,82 +125,49 @@ def _read_state() -> _State:
     configs = context_configs()
     raise_problems(problem for config in configs for problem in declaration_problems(config))
     raise_problems(problem for config in configs for problem in deployment_problems(config))
-    found = tuple(_context(config) for config in configs)
+    found = tuple(map(_context, configs))
     return _State(apps.app_configs, found, {each.label: each for each in found})
 
 
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    """What the modules of a context define.
-
-    Fields:
-        consumers, read_models: in the order of modules and of definition.
-        events: all classes that the context declares, consumes or has itself.
-        upcasters: of these.
-    """
-
-    consumers: tuple[Consumer, ...]
-    read_models: tuple[ReadModel, ...]
-    events: tuple[EventClass, ...]
-    upcasters: Mapping[EventClass, Upcasters]
-
-
-def _declared(config: ContextConfig) -> _Declared:
-    modules = import_modules(config.name, config.modules)
-    functions = definitions(modules, is_marked)
-    processes = definitions(modules, is_process)
-    marks = [cast(Mark, mark_of(function)) for function in functions]
-    consumed = [cls for mark in marks for cls in mark.classes if not issubclass(cls, Process)]
-    consumed += [event for process in processes for event in process.routes]
-    known = (*own_events(config.label), *config.publishes, *config.subscribes, *consumed)
-    # An upcaster may also be defined beside its contract.
-    homes = (sys.modules[name] for name in {each.__module__ for each in known})
-    upcasters = collect_upcasters(dict.fromkeys([*functions, *definitions(homes, is_marked)]))
-    collector = Collector(config.label, config.name, upcasters)
-    return _Declared(
-        (*collector.marked(functions), *collect_processes(collector, processes)),
-        tuple(collect_read_models(collector, functions, definitions(modules, is_projection))),
-        known,
-        upcasters,
-    )
-
-
 def _context(config: ContextConfig) -> Context:
-    declared, deployment = _declared(config), deployment_of(config)
+    modules = import_modules(config.name, config.modules)
+    functions, processes = definitions(modules, mark_of), definitions(modules, is_process)
+    events = _events(config, functions, processes)
+    # An upcaster may also be defined beside its contract.
+    homes = (sys.modules[name] for name in {each.__module__ for each in events})
+    upcasters = collect_upcasters(dict.fromkeys([*functions, *definitions(homes, mark_of)]))
+    collector = Collector(config.label, config.name, upcasters)
+    consumers = (*collector.marked(functions), *collector.processes(processes))
+    read_models = collect_read_models(collector, functions, definitions(modules, is_projection))
+    database, transport, source = deployment_of(config)
     own = settings().contexts.get(config.label, ContextSettings())
     return Context(
         label=config.label,
         app=config.name,
-        database=deployment.database,
-        transport=deployment.transport,
-        source=deployment.source,
+        database=database,
+        transport=transport,
+        source=source,
         publishes=tuple(config.publishes),
         subscribes=tuple(config.subscribes),
-        consumers=MappingProxyType({each.name: each for each in declared.consumers}),
-        all_consumers=declared.consumers,
-        read_models=MappingProxyType({each.name: each for each in declared.read_models}),
-        all_read_models=declared.read_models,
-        events=MappingProxyType(by_stored_name(declared.events)),
+        consumers=MappingProxyType({each.name: each for each in consumers}),
+        all_consumers=consumers,
+        read_models=MappingProxyType({each.name: each for each in read_models}),
+        all_read_models=tuple(read_models),
+        events=MappingProxyType(by_stored_name(events)),
         subscribed=frozenset(stored_name(each) for each in config.subscribes),
         sources=frozenset(stored_name(each).partition(".")[0] for each in config.subscribes),
         signing=own.signing,
         verifying=own.verifying,
-        _by_type=by_type(declared.consumers),
-        _upcasters=declared.upcasters,
+        _by_type=by_type(consumers),
+        _upcasters=upcasters,
     )
 
 
-def _owner_context(cls: EventClass, state: _State) -> Context:
-    owner = owner_of(cls.__module__)
-    if owner is not None:
-        return state.by_label[owner.label]
-    config = apps.get_containing_app_config(cls.__module__)
-    where = f"{cls.__module__}.{cls.__qualname__}"
-    if config is None:
-        raise NotAContext(
-            f"{where} is not in an app of INSTALLED_APPS, so it does not belong to a context"
-        )
-    raise NotAContext(
-        f"{where} is in the app {config.label!r}, which is not a context: its AppConfig, "
-        f"{type(config).__name__}, is not a subclass of ContextConfig"
-    )
+def _events(
+    config: ContextConfig, functions: list[Any], processes: list[type[Process]]
+) -> tuple[EventClass, ...]:
+    """Return all events that a context declares, consumes or has itself."""
+    marks = [cast(Mark, mark_of(function)) for function in functions]
+    consumed = [cls for mark in marks for cls in mark.classes if not issubclass(cls, Process)]
+    consumed += [event for process in processes for event in process.routes]
+    return (*own_events(config.label), *config.publishes, *config.subscribes, *consumed)

@@ -54,7 +54,9 @@ class _Event:
         super().__init_subclass__(**kwargs)
         if _Event in cls.__bases__:
             return  # DomainEvent and IntegrationEvent have no fields and are not events themselves.
-        kind = _kind_of(cls)
+        if issubclass(cls, DomainEvent) and issubclass(cls, IntegrationEvent):
+            raise TypeError(f"{cls.__qualname__} is either a DomainEvent or an IntegrationEvent")
+        kind: EventKind = "domain" if issubclass(cls, DomainEvent) else "integration"
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         cls.__outbox_inbox_meta__ = Meta(
             kind, _checked_name(cls, kind, name), checked_version(cls, version), _key(cls, key)
@@ -107,11 +109,6 @@ def meta(event: object) -> Meta:
     return found
 
 
-def has_version(cls: type) -> bool:
-    """Return whether a class has a version in a `Meta`: an event, or a process with its state."""
-    return isinstance(vars(cls).get("__outbox_inbox_meta__"), Meta)
-
-
 def is_contract_name(name: str) -> bool:
     """Return whether a name is fit for a contract: dotted, lower case, at most 200 characters."""
     return len(name) <= NAME_LENGTH and _CONTRACT_NAME.fullmatch(name) is not None
@@ -136,13 +133,6 @@ def key_from(event: object, names: Iterable[str]) -> str | None:
     if len(texts) == 1:
         return texts[0]
     return "/".join(text.replace("%", "%25").replace("/", "%2F") for text in texts)
-
-
-def _kind_of(cls: type[_Event]) -> EventKind:
-    domain, integration = issubclass(cls, DomainEvent), issubclass(cls, IntegrationEvent)
-    if domain and integration:
-        raise TypeError(f"{cls.__qualname__} is either a DomainEvent or an IntegrationEvent")
-    return "domain" if domain else "integration"
 
 
 def _checked_name(cls: type[_Event], kind: EventKind, name: str | None) -> str | None:

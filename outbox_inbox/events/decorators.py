@@ -22,7 +22,7 @@ from typing import (
     overload,
 )
 
-from . import DomainEvent, EventClass, IntegrationEvent, has_version, meta
+from . import DomainEvent, EventClass, IntegrationEvent, meta
 from .envelope import Envelope
 from .marks import (
     Function,
@@ -113,29 +113,25 @@ class HandlerOptions(TypedDict, total=False):
 @overload
 def handles(
     a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
-    f: type[E6] = NONE, /, *,
-    many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
+    f: type[E6] = NONE, /, *, many: Literal[False] = ..., takes_envelope: Literal[False] = ...,
     **options: Unpack[HandlerOptions],
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6], None]: ...
 @overload
 def handles(
     a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
-    f: type[E6] = NONE, /, *,
-    many: Literal[False] = ..., takes_envelope: Literal[True],
+    f: type[E6] = NONE, /, *, many: Literal[False] = ..., takes_envelope: Literal[True],
     **options: Unpack[HandlerOptions],
 ) -> Marker[[E1 | E2 | E3 | E4 | E5 | E6, Envelope], None]: ...
 @overload
 def handles(
     a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
-    f: type[E6] = NONE, /, *,
-    many: Literal[True], takes_envelope: Literal[False] = ...,
+    f: type[E6] = NONE, /, *, many: Literal[True], takes_envelope: Literal[False] = ...,
     **options: Unpack[HandlerOptions],
 ) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6]], None]: ...
 @overload
 def handles(
     a: type[E1], b: type[E2] = NONE, c: type[E3] = NONE, d: type[E4] = NONE, e: type[E5] = NONE,
-    f: type[E6] = NONE, /, *,
-    many: Literal[True], takes_envelope: Literal[True],
+    f: type[E6] = NONE, /, *, many: Literal[True], takes_envelope: Literal[True],
     **options: Unpack[HandlerOptions],
 ) -> Marker[[list[E1 | E2 | E3 | E4 | E5 | E6], list[Envelope]], None]: ...
 @overload
@@ -252,7 +248,7 @@ def upcasts(event: type[Any], *, from_version: int) -> Callable[[UpcasterT], Upc
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
-    if not (inspect.isclass(event) and has_version(event)):
+    if not (inspect.isclass(event) and "__outbox_inbox_meta__" in vars(event)):
         require_events("upcasts", (event,))
     current = meta(event).version
     if positive("from_version", from_version) >= current:

@@ -116,7 +116,9 @@ def marker(mark: Mark) -> Callable[[Function], Function]:
         require_function(mark.decorator, function)
         earlier = mark_of(function)
         joined = mark if earlier is None else _joined(function, earlier, mark)
-        _require_unlike(function, joined)
+        for number, cls in enumerate(joined.classes):
+            if joined.events[number] in joined.events[:number]:
+                raise ValueError(f"{function.__qualname__} is marked twice for {cls.__qualname__}")
         setattr(function, ATTRIBUTE, joined)
         return function
 
@@ -137,12 +139,6 @@ def _joined(function: Callable[..., Any], earlier: Mark, mark: Mark) -> Mark:
                 f"must be the same in each @{mark.decorator}: {ours!r}, {theirs!r}"
             )
     return replace(mark, events=(*earlier.events, *mark.events))
-
-
-def _require_unlike(function: Callable[..., Any], mark: Mark) -> None:
-    for number, cls in enumerate(mark.classes):
-        if mark.events[number] in mark.events[:number]:
-            raise ValueError(f"{function.__qualname__} is marked twice for {cls.__qualname__}")
 
 
 def require_function(decorator: str, function: object) -> None:

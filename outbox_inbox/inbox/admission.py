@@ -4,6 +4,7 @@ A message that is accepted can be read by its consumers. Any other is refused wi
 into quarantine: in the inbox it would fail at every attempt and block the messages behind it.
 """
 
+import re
 from typing import NamedTuple
 
 from outbox_inbox.conf import settings
@@ -17,6 +18,8 @@ from outbox_inbox.transports import ReceivedMessage, signing
 from .cloudevents import Refusal, check_attributes, excerpt, received_row
 
 __all__ = ["Accepted", "Refusal", "accept_message"]
+
+_CONTRACT = re.compile(r"(?P<name>.*)\.v(?P<version>[0-9]{1,5})", re.DOTALL)
 
 
 class Accepted(NamedTuple):
@@ -40,7 +43,10 @@ def accept_message(context: Context, message: ReceivedMessage) -> Accepted | Non
     name, version = _contract_of(attributes["type"], source)
     if name not in context.subscribed:
         return None
-    data = _decoded_text(message.data)
+    try:
+        data = message.data.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(QuarantineReason.NOT_JSON, f"its payload is not UTF-8: {error}") from None
     _check_payload(context, name, version, data)
     return Accepted(source, received_row(context, source, (name, version), attributes, data))
 
@@ -73,32 +79,20 @@ def _check_signature(context: Context, source: str, message: ReceivedMessage) ->
 
 
 def _contract_of(given: str, source: str) -> tuple[str, int]:
-    name, separator, number = given.rpartition(".v")
-    if not (
-        separator
-        and number.isascii()
-        and number.isdecimal()
-        and len(number) <= 5
-        and int(number) > 0
-    ):
+    match = _CONTRACT.fullmatch(given)
+    if match is None or int(match["version"]) == 0:
         raise Refusal(
             QuarantineReason.UNKNOWN_TYPE,
             f"the type {excerpt(given)} is not the name and version of a contract, such as "
             "ordering.order_placed.v1",
         )
+    name = match["name"]
     if name.partition(".")[0] != source:
         raise Refusal(
             QuarantineReason.UNKNOWN_TYPE,
             f"the type {excerpt(given)} is not a contract of the source {source!r}",
         )
-    return name, int(number)
-
-
-def _decoded_text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise Refusal(QuarantineReason.NOT_JSON, f"its payload is not UTF-8: {error}") from None
+    return name, int(match["version"])
 
 
 def _check_payload(context: Context, name: str, version: int, data: str) -> None:

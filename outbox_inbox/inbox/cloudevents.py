@@ -36,6 +36,10 @@ class Refusal(Exception):
         return self.detail
 
 
+def _malformed(detail: str) -> Refusal:
+    return Refusal(QuarantineReason.MALFORMED, detail)
+
+
 def check_attributes(attributes: Mapping[Any, Any]) -> None:
     """Refuse attributes that are not text, and a message without those that CloudEvents requires.
 
@@ -44,20 +48,15 @@ def check_attributes(attributes: Mapping[Any, Any]) -> None:
     """
     for name, value in attributes.items():
         if not (isinstance(name, str) and isinstance(value, str)):
-            raise Refusal(
-                QuarantineReason.MALFORMED,
-                f"the attribute {excerpt(name)} is {excerpt(value)}, which is not text",
+            raise _malformed(
+                f"the attribute {excerpt(name)} is {excerpt(value)}, which is not text"
             )
     missing = [name for name in _REQUIRED if not attributes.get(name)]
     if missing:
-        raise Refusal(
-            QuarantineReason.MALFORMED, f"required attributes are missing: {', '.join(missing)}"
-        )
+        raise _malformed(f"required attributes are missing: {', '.join(missing)}")
     spec = attributes.get("specversion")
     if spec != SPECVERSION:
-        raise Refusal(
-            QuarantineReason.MALFORMED, f"specversion is {excerpt(spec)}; expected {SPECVERSION!r}"
-        )
+        raise _malformed(f"specversion is {excerpt(spec)}; expected {SPECVERSION!r}")
 
 
 def received_row(
@@ -67,14 +66,7 @@ def received_row(
     attributes: Mapping[str, str],
     data: str,
 ) -> statements.ReceivedRow:
-    """Return a message as a row for the inbox.
-
-    Arguments:
-        context: the context that receives it.
-        source: label of the context that it is from.
-        contract: name and version of the contract.
-        attributes: checked by `check_attributes`.
-        data: the payload, as text that the contract can read.
+    """Return a message, whose attributes and payload were checked, as a row for the inbox.
 
     Raises:
         Refusal: an attribute has a value that cannot be read or stored.
@@ -116,35 +108,27 @@ def _uuid(name: str, given: str) -> UUID:
     try:
         return UUID(given)
     except ValueError:
-        raise Refusal(
-            QuarantineReason.MALFORMED, f"{name} is {excerpt(given)}, which is not a UUID"
-        ) from None
+        raise _malformed(f"{name} is {excerpt(given)}, which is not a UUID") from None
 
 
 def _key(given: str | None) -> str | None:
     if not given:
         return None
     if len(given) > MAX_KEY:
-        raise Refusal(
-            QuarantineReason.MALFORMED,
-            f"its key has {len(given):,} characters; at most {MAX_KEY} are allowed",
-        )
+        raise _malformed(f"its key has {len(given):,} characters; at most {MAX_KEY} are allowed")
     return _storable("partitionkey", given)
 
 
 def _storable(name: str, given: str) -> str:
     problem = codec.text_problem(given)
     if problem:
-        raise Refusal(QuarantineReason.MALFORMED, f"{name} {problem}")
+        raise _malformed(f"{name} {problem}")
     return given
 
 
 def _hops(given: str) -> int:
     if not (given.isdecimal() and len(given) <= 5 and int(given) <= _MAX_HOPS):
-        raise Refusal(
-            QuarantineReason.MALFORMED,
-            f"hops is {excerpt(given)}; expected a number from 0 to {_MAX_HOPS}",
-        )
+        raise _malformed(f"hops is {excerpt(given)}; expected a number from 0 to {_MAX_HOPS}")
     return int(given)
 
 
@@ -154,19 +138,13 @@ def _time(given: str | None) -> datetime:
     try:
         found = datetime.fromisoformat(given.upper())  # RFC 3339 also allows "t" and "z"
     except ValueError:
-        raise Refusal(
-            QuarantineReason.MALFORMED, f"time is {excerpt(given)}; expected an RFC 3339 time"
-        ) from None
+        raise _malformed(f"time is {excerpt(given)}; expected an RFC 3339 time") from None
     if found.tzinfo is None:
-        raise Refusal(
-            QuarantineReason.MALFORMED, f"time is {excerpt(given)}; its offset from UTC is missing"
-        )
+        raise _malformed(f"time is {excerpt(given)}; its offset from UTC is missing")
     # A year at an end of the calendar cannot be converted to another time zone: each read of such a
     # row would raise.
     if not 1 < found.year < 9999:
-        raise Refusal(
-            QuarantineReason.MALFORMED, f"time is {excerpt(given)}; expected a year from 2 to 9998"
-        )
+        raise _malformed(f"time is {excerpt(given)}; expected a year from 2 to 9998")
     return found.astimezone(UTC)
 
 
@@ -178,5 +156,5 @@ def _headers(attributes: Mapping[str, str]) -> str:
             return codec.encode_headers(tracing) if tracing else NO_HEADERS
         codec.decode_headers(given)
     except (InvalidEvent, UnreadableMessage) as error:
-        raise Refusal(QuarantineReason.MALFORMED, f"the headers cannot be read: {error}") from None
+        raise _malformed(f"the headers cannot be read: {error}") from None
     return given

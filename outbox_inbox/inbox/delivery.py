@@ -1,7 +1,8 @@
 """One delivery, inside its transaction: read the event, call the consumer, store translations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -55,12 +56,7 @@ class Translations:
 
 
 def deliver_message(run: Run, row: ReadyRow) -> None:
-    """Call the consumer of a delivery, and store what a translator made.
-
-    Raises:
-        GaveWay: as `Translations.store`.
-        Exception: as `call_consumer`.
-    """
+    """Call the consumer of a delivery, and store what a translator made."""
     translations = Translations()
     deliver_row(run.context, row, translations)
     translations.store(run)
@@ -71,7 +67,6 @@ def deliver_row(context: Context, row: ReadyRow, translations: Translations) -> 
 
     Raises:
         HandlerError: this process has no such consumer.
-        Exception: as `call_consumer`.
     """
     consumer = context.consumers.get(row.consumer)
     if consumer is None or row.type not in consumer.events:
@@ -101,12 +96,11 @@ def call_consumer(
     # `record()` takes the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
-        if dialect_class(connection).deadlocks_roll_back:
-            made = _call_watched_function(connection, context, consumer, events, envelopes)
-        else:
-            made = _call_function(context, consumer, events, envelopes)
+        function = partial(_call_function, context, consumer, events, envelopes)
+        watched = dialect_class(connection).deadlocks_roll_back
+        made = _call_watched(connection, function) if watched else function()
         if consumer.kind in ("outbound", "inbound"):
-            _collect_translations(context, consumer, made, translations, connection)
+            _collect_translations(context, consumer, made, translations)
     finally:
         current.reset(token)
     faults.point("dispatch.after_handler")
@@ -114,7 +108,6 @@ def call_consumer(
 
 
 def _decode_event(consumer: Consumer, row: ReadyRow) -> Any:
-    """Return the event of a delivery, upcast to its newest version."""
     cls = consumer.events[row.type]
     return codec.decode(
         cls,
@@ -137,13 +130,7 @@ def _call_function(
     return consumer.function(event)
 
 
-def _call_watched_function(
-    connection: BaseDatabaseWrapper,
-    context: Context,
-    consumer: Consumer,
-    events: Sequence[Any],
-    envelopes: Sequence[Envelope],
-) -> Any:
+def _call_watched(connection: BaseDatabaseWrapper, function: Callable[[], Any]) -> Any:
     """Call a consumer on MySQL, and raise a deadlock that the consumer has caught itself.
 
     After a deadlock MySQL has rolled back everything, the claim of the delivery included, and
@@ -162,7 +149,7 @@ def _call_watched_function(
     made, error = None, None
     with connection.execute_wrapper(watch):
         try:
-            made = _call_function(context, consumer, events, envelopes)
+            made = function()
         except Exception as raised:  # noqa: BLE001  raised below, unless a deadlock came first
             error = raised
     if swallowed:
@@ -173,11 +160,7 @@ def _call_watched_function(
 
 
 def _collect_translations(
-    context: Context,
-    consumer: Consumer,
-    made: Any,
-    translations: Translations,
-    connection: BaseDatabaseWrapper,
+    context: Context, consumer: Consumer, made: Any, translations: Translations
 ) -> None:
     if made is None:
         return
@@ -189,9 +172,9 @@ def _collect_translations(
                 f"the {consumer.kind} translator {consumer.name} returned {type(event).__name__}; "
                 f"expected {wanted.__name__} of the context {context.label!r}: one, a list, or None"
             )
-    rows = prepare_rows(context, events, Terms(), current.get(), connection)
     target = translations.outbound if consumer.kind == "outbound" else translations.inbound
-    target += rows
+    connection = connections[context.database]
+    target += prepare_rows(context, events, Terms(), current.get(), connection)
 
 
 def _refuse_broken_transaction(connection: BaseDatabaseWrapper, consumer: Consumer) -> None:
@@ -201,15 +184,10 @@ def _refuse_broken_transaction(connection: BaseDatabaseWrapper, consumer: Consum
     DatabaseError PostgreSQL answers COMMIT with a ROLLBACK, without an error: the delivery would
     count as done, with none of its effects.
     """
-    if connection.needs_rollback or _is_aborted(connection):
+    driver: Any = connection.connection
+    lost = driver is None or dialect_class(connection).is_aborted(driver)
+    if connection.needs_rollback or lost:
         raise HandlerError(
             f"{consumer.name} left its transaction marked for rollback: it called set_rollback(), "
             "or caught a database error without a savepoint (transaction.atomic()) around it"
         )
-
-
-def _is_aborted(connection: BaseDatabaseWrapper) -> bool:
-    driver: Any = connection.connection
-    if driver is None:
-        return True
-    return dialect_class(connection).is_aborted(driver)

@@ -15,7 +15,7 @@ from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.sweep import sweep_partitions
 
-from .execution import AfterCrash, Batches, Lists, OneByOne
+from .execution import AfterCrash, OneByOne, handle_batches, handle_list
 
 
 def dispatch_inbox(
@@ -47,23 +47,17 @@ def dispatch_inbox(
 
 
 def _dispatch_partition(run: Run, call: MoverCall) -> None:
-    """Handle what one partition has."""
     more = True
     while more and not call.finished():
+        if run.promotes():  # deliveries that have come due
+            with run.locked():
+                run.promote(Delivery)
         size = call.batch_size()
-        rows = _read_ahead(run, size)
+        rows = statements.select_ready(run.connection, run.context.label, run.number, size)
         _park_followers(run, [row.id for row in rows if row.blocked], call)
         _handle_rows(run, [row for row in rows if not row.blocked], call)
         # What came in since this read is found by the sweep, which asks again after each run.
         more = len(rows) == size
-
-
-def _read_ahead(run: Run, size: int) -> list[ReadyRow]:
-    """Return the deliveries to handle next, in order, after promoting those that have come due."""
-    if run.promotes():
-        with run.locked():
-            run.promote(Delivery)
-    return statements.select_ready(run.connection, run.context.label, run.number, size)
 
 
 def _park_followers(run: Run, followers: Sequence[int], call: MoverCall) -> None:
@@ -92,7 +86,7 @@ def _handle_rows(run: Run, rows: Sequence[ReadyRow], call: MoverCall) -> None:
         else:
             lists.setdefault(row.consumer, []).append(row)
     one_by_one = OneByOne(run, call)
-    Batches(one_by_one).handle_rows(batched)
+    handle_batches(one_by_one, batched)
     for name, group in lists.items():
-        Lists(one_by_one).handle_list(run.context.consumers[name], group)
+        handle_list(one_by_one, run.context.consumers[name], group)
     one_by_one.handle_rows(single)

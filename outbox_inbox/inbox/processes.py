@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Consumer, Context
-from outbox_inbox.contexts.processes import time_out_type
-from outbox_inbox.events import DomainEvent, codec, meta
+from outbox_inbox.contexts.consumers import time_out_type
+from outbox_inbox.events import codec, meta
 from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.models import ProcessState
@@ -124,8 +124,12 @@ class _Step:
     def _class(self) -> type[Process]:
         return cast(type[Process], self.consumer.function)
 
+    def _decode_message(self, cls: type, data: str, version: int) -> Any:
+        upcasters = self.consumer.upcasters_of(cast(Any, cls))
+        return codec.decode(cast(Any, cls), data, version=version, upcasters=upcasters)
+
     def _call_method(self, method: str, *arguments: Any) -> None:
-        process = self._decode_state()
+        process = self._decode_message(self._class, self.row.state, self.row.schema_version)
         asked = begin_step(process, self.row.key)
         getattr(process, method)(*arguments)
         asked.over = True
@@ -138,16 +142,6 @@ class _Step:
             wanted = dict.fromkeys(json.loads(row.time_outs))
         self._set_time_outs(wanted)
         row.save(using=self.context.database)
-
-    def _decode_state(self) -> Process:
-        cls = self._class
-        found = codec.decode(
-            cast(Any, cls),
-            self.row.state,
-            version=self.row.schema_version,
-            upcasters=self.consumer.upcasters_of(cast(Any, cls)),
-        )
-        return cast(Process, found)
 
     def _set_time_outs(self, wanted: Mapping[str, Any]) -> None:
         """Schedule time-outs and cancel others; the row says which message is the pending one."""
@@ -193,12 +187,7 @@ class _Step:
         route = self._class.routes.get(cast(Any, cls))
         if cls is None or route is None or route.continues is None or self.row.finished_at:
             return
-        event = codec.decode(
-            cast(type[DomainEvent], cls),
-            kept["data"],
-            version=kept["version"],
-            upcasters=self.consumer.upcasters_of(cls),
-        )
+        event = self._decode_message(cls, kept["data"], kept["version"])
         token = current.set(_handling_of(kept))
         try:
             self._call_method(route.continues, event)

@@ -7,6 +7,7 @@ again for ever without one.
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -67,11 +68,8 @@ def announce_quarantined(context: Context, refused: Sequence[RefusedMessage]) ->
 
 def message_fingerprint(message: ReceivedMessage) -> str:
     """Return a hash that two messages share only if they are the same in every byte."""
-    attributes = _as_json(
-        sorted(
-            ((str(name), value) for name, value in message.attributes.items()), key=itemgetter(0)
-        )
-    )
+    named = ((str(name), value) for name, value in message.attributes.items())
+    attributes = _as_json(sorted(named, key=itemgetter(0)))
     return sha256(attributes.encode() + b"\0" + message.data).hexdigest()
 
 
@@ -100,13 +98,11 @@ def _stored_attributes(attributes: Mapping[str, Any], limit: int) -> str:
     whole = _as_json({str(name): value for name, value in attributes.items()})
     if len(whole) <= limit:
         return whole
-    some = list(attributes.items())[:_MANY]
-    return _as_json(
-        {
-            str(name)[:_SHORT]: (value if isinstance(value, str) else _as_json(value))[:_SHORT]
-            for name, value in some
-        }
-    )
+    some = {
+        str(name)[:_SHORT]: (value if isinstance(value, str) else _as_json(value))[:_SHORT]
+        for name, value in islice(attributes.items(), _MANY)
+    }
+    return _as_json(some)
 
 
 def _as_json(value: Any) -> str:

@@ -6,6 +6,7 @@ ones by their ids (rule O7).
 """
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from weakref import WeakKeyDictionary
 
 from django.db import connections
@@ -14,7 +15,7 @@ from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue
-from outbox_inbox.queues import intake, statements
+from outbox_inbox.queues import intake
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -22,7 +23,7 @@ from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
 
-from .admission import Refusal, accept_message
+from .admission import Accepted, Refusal, accept_message
 from .quarantine import RefusedMessage, announce_quarantined, quarantine_messages
 
 _without_outage: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
@@ -46,11 +47,7 @@ def receive_messages(
     one whose id is in the inbox already is acknowledged and dropped as well (rule O7). What
     cannot be read is quarantined (`QuarantinedMessage`) and acknowledged.
 
-    Arguments:
-        limit: read at most so many messages; default: until there are no more.
-        stop: asked between batches; true ends the call.
-        progress: called with how many messages each batch had.
-        seen: sweep these partitions, once; default: look, until there is nothing left.
+    Arguments: as those of `dispatch_inbox`, for messages and batches.
 
     Raises:
         TransportUnavailable: nothing was lost; call again. The partition backs off meanwhile.
@@ -92,7 +89,6 @@ def _receive_partition(run: Run, call: MoverCall) -> None:
 
 
 def _receive_batch(run: Run, call: MoverCall) -> bool:
-    """Receive once; return whether there was anything."""
     context, source = run.context, transport(run.context.transport)
     with run.locked():
         messages = source.receive(context, call.batch_size())
@@ -127,39 +123,33 @@ def admit(
     """
     refused: list[RefusedMessage] = []
     ignored: list[ReceivedMessage] = []
-    admitted: list[tuple[ReceivedMessage, statements.ReceivedRow]] = []
-    before = ""
+    admitted: list[tuple[ReceivedMessage, Accepted]] = []
     for message in messages:
         try:
             accepted = accept_message(context, message)
         except Refusal as refusal:
             refused.append(RefusedMessage(message, refusal.reason, refusal.detail))
-            continue
-        if accepted is None:
-            ignored.append(message)
-            continue
-        if admitted and accepted.source != before:
-            refused += _insert_messages(context, before, admitted)
-            admitted = []
-        before = accepted.source
-        admitted.append((message, accepted.row))
-    if admitted:
-        refused += _insert_messages(context, before, admitted)
+        else:
+            if accepted is None:
+                ignored.append(message)
+            else:
+                admitted.append((message, accepted))
+    for source, pairs in groupby(admitted, key=lambda pair: pair[1].source):
+        refused += _insert_messages(context, source, list(pairs))
     return refused, ignored
 
 
 def _insert_messages(
-    context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, statements.ReceivedRow]]
+    context: Context, source: str, pairs: Sequence[tuple[ReceivedMessage, Accepted]]
 ) -> list[RefusedMessage]:
     """Insert messages of one source; return those whose id stands for something else."""
-    rows = [row for _, row in pairs]
+    rows = [accepted.row for _, accepted in pairs]
     if intake.insert_messages(rows, context, source) == len(rows):
         return []
     conflicts = {id(row) for row in intake.conflicting_rows(rows, context, source)}
+    error = "its id was received before, with another payload"
     return [
-        RefusedMessage(
-            message, QuarantineReason.CONFLICT, "its id was received before, with another payload"
-        )
-        for message, row in pairs
-        if id(row) in conflicts
+        RefusedMessage(message, QuarantineReason.CONFLICT, error)
+        for message, accepted in pairs
+        if id(accepted.row) in conflicts
     ]

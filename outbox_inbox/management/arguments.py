@@ -4,7 +4,7 @@ Each type refuses a wrong value with what it expects, before a command has chang
 """
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,14 +12,32 @@ from typing import Any
 from outbox_inbox.contexts import Context, contexts, get_context
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SHARED: dict[str, dict[str, Any]] = {
+    "--context": {
+        "action": "append",
+        "metavar": "LABEL",
+        "help": "work on this context; repeat the option for several; default: all contexts",
+    },
+    "--format": {
+        "choices": ("text", "json"),
+        "default": "text",
+        "help": "print text, or one JSON document and nothing else; default: text",
+    },
+    "--dry-run": {
+        "action": "store_true",
+        "help": "change nothing, and report what would change",
+    },
+}
+
+
+def add_shared(parser: Any, *names: str) -> None:
+    """Add options that several commands share."""
+    for name in names:
+        parser.add_argument(name, **_SHARED[name])
 
 
 def duration(text: str) -> timedelta:
-    """Return a duration such as ``90s``, ``15m``, ``12h``, ``7d``, ``2w``, or ``1d12h``.
-
-    Raises:
-        ArgumentTypeError: the text is not a duration.
-    """
+    """Return a duration such as ``90s``, ``15m``, ``12h``, ``7d``, ``2w``, or ``1d12h``."""
     if not re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
         raise ArgumentTypeError(
             f"{text!r} is not a duration; expected a number with its unit: 90s, 15m, 12h, 7d, 2w"
@@ -43,49 +61,14 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds above 0, such as ``0.25``.
-
-    Raises:
-        ArgumentTypeError: the text is not such a number.
-    """
+    """Return a number of seconds above 0, such as ``0.25``."""
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or float(text) <= 0:
         raise ArgumentTypeError(f"{text!r}; expected a number of seconds above 0, such as 0.25")
     return float(text)
 
 
-def add_contexts(parser: ArgumentParser) -> None:
-    """Add an option that chooses contexts; without it, all are chosen."""
-    parser.add_argument(
-        "--context",
-        action="append",
-        metavar="LABEL",
-        help="work on this context; repeat the option for several; default: all contexts",
-    )
-
-
 def chosen_contexts(options: dict[str, Any]) -> tuple[Context, ...]:
-    """Return the chosen contexts, each once.
-
-    Raises:
-        NotAContext: a chosen context does not exist.
-    """
+    """Return the contexts that --context names, each once; without it, all."""
     given: list[str] | str | None = options["context"]
     labels = [given] if isinstance(given, str) else given
     return contexts() if not labels else tuple(map(get_context, dict.fromkeys(labels)))
-
-
-def add_format(parser: ArgumentParser) -> None:
-    """Add an option that chooses between text and JSON."""
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="print text, or one JSON document and nothing else; default: text",
-    )
-
-
-def add_dry_run(parser: Any) -> None:
-    """Add an option that reports what the command would do."""
-    parser.add_argument(
-        "--dry-run", action="store_true", help="change nothing, and report what would change"
-    )

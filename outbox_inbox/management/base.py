@@ -4,14 +4,17 @@ An operator and a monitoring script read the line and the code. A traceback woul
 """
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
+
+from .arguments import add_shared
 
 
 class WrongUsage(CommandError):
@@ -34,12 +37,17 @@ class QueueCommand(BaseCommand):
     Exit codes: 0 done, 1 error, 2 wrong usage, 3 a problem was found.
     """
 
+    shared_options: ClassVar[tuple[str, ...]] = ()
+    """Those of the options in `arguments` that the command has."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the shared options."""
+        add_shared(parser, *self.shared_options)
+
     def handle(self, **options: Any) -> None:
         """Do the work, and turn errors that explain themselves into a line and an exit code."""
         try:
             self.work(options)
-        except CommandError:
-            raise
         except NotAContext as error:
             raise WrongUsage(str(error)) from error
         except OutboxInboxError as error:
@@ -64,17 +72,20 @@ class QueueCommand(BaseCommand):
     def print_result(
         self, document: object, lines: Iterable[str], options: dict[str, Any], *, good: bool = True
     ) -> None:
-        """Print a result as ``--format`` says: one JSON document, or lines."""
-        if options["format"] == "json":
-            self.print_json(document)
-            return
-        for line in lines:
-            self.print_summary(line, options, good=good)
+        """Print a result as `print_document` does, its lines as summaries."""
+        style = self.style.SUCCESS if good else self.style.WARNING
+        shown = map(style, lines) if options["verbosity"] > 0 else ()
+        self.print_document(document, shown, options)
 
-    def print_json(self, document: object) -> None:
-        """Print one JSON document, and nothing else."""
-        text = json.dumps(document, indent=2, ensure_ascii=False, default=datetime.isoformat)
-        self.stdout.write(text)
+    def print_document(
+        self, document: object, lines: Iterable[str], options: dict[str, Any]
+    ) -> None:
+        """Print one JSON document and nothing else, or lines, as ``--format`` says."""
+        if options["format"] == "json":
+            text = json.dumps(document, indent=2, ensure_ascii=False, default=datetime.isoformat)
+            lines = (text,)
+        for line in lines:
+            self.stdout.write(line)
 
 
 def _database_error_text(error: DatabaseError) -> str:

@@ -22,7 +22,7 @@ from outbox_inbox.operations.running import Interrupt
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.queues.wakeup import MoverName
 
-from .arguments import add_contexts, chosen_contexts, seconds, whole_number
+from .arguments import chosen_contexts, seconds, whole_number
 from .base import QueueCommand
 from .progress import progress_display
 from .wording import counted, state_text
@@ -41,6 +41,7 @@ class DrainCommand(QueueCommand):
         noun, nouns: what the summary counts.
     """
 
+    shared_options = ("--context",)
     mover: ClassVar[MoverName]
     queue: ClassVar[Queue | None] = None
     done: ClassVar[str]
@@ -48,8 +49,8 @@ class DrainCommand(QueueCommand):
     nouns: ClassVar[str] = "messages"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --context, --limit and --wait."""
-        add_contexts(parser)
+        """Add --limit and --wait."""
+        super().add_arguments(parser)
         parser.add_argument(
             "--limit",
             type=whole_number(1),
@@ -94,10 +95,10 @@ class DrainCommand(QueueCommand):
     def _drain(
         self, chosen: Sequence[Context], options: dict[str, Any], stop: Interrupt
     ) -> list[Drained]:
-        total = None
+        total, limit = None, options["limit"]
         if self.queue in (Queue.OUTBOX, Queue.INBOX):
-            total = sum(due_count(context, self.queue) for context in chosen)
-            total = total if options["limit"] is None else min(total, options["limit"])
+            due = sum(due_count(context, self.queue) for context in chosen)
+            total = due if limit is None else min(due, limit)
 
         def note_busy(busy: int) -> None:
             in_use = counted(busy, "partition")
@@ -108,7 +109,7 @@ class DrainCommand(QueueCommand):
             return drain(
                 chosen,
                 (self.mover,),
-                limit=options["limit"],
+                limit=limit,
                 stop=stop,
                 progress=lambda _context, _mover, count: advance(count),
                 on_busy=note_busy,
@@ -159,7 +160,5 @@ def _unavailable(
         yield f"{label}: {reason}"
     for label, each in partitions:
         if each.until is not None and label not in reported:
-            yield (
-                f"{each.queue.value} partition {each.number} of {label} is "
-                f"{state_text(each.state, each.until)}: {each.reason}"
-            )
+            state = state_text(each.state, each.until)
+            yield f"{each.queue} partition {each.number} of {label} is {state}: {each.reason}"

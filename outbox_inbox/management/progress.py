@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,15 +28,10 @@ def progress_display(
         options: the command's options; ``--verbosity 0`` shows nothing, ``--no-color`` no colour.
     """
     if options["verbosity"] < 1:
-        return _no_display()
+        return nullcontext(lambda _count: None)
     if stderr.isatty() and find_spec("rich"):
         return _bar_display(title, total, no_color=options["no_color"])
     return _line_display(title, total, stderr)
-
-
-@contextmanager
-def _no_display() -> Iterator[Advance]:
-    yield lambda _count: None
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from uuid import UUID
 from outbox_inbox.models import QuarantineReason, Queue
 from outbox_inbox.operations import ChangedRows, QuarantineSelection, Selection
 
-from .arguments import add_dry_run
 from .base import QueueCommand, WrongUsage
 from .wording import counted
 
@@ -18,31 +17,37 @@ class SelectionCommand(QueueCommand):
     """A command about selected messages of one context.
 
     Attributes:
+        ways: option -> the messages that it selects, for its help; --all has no value.
+        reason_option: the option that selects by the reason of quarantine; None: no option.
         done: what the command has done to them, such as "Retried".
         would: the same for a dry run, such as "Would retry".
         nothing: why none was changed.
     """
 
+    shared_options = ("--dry-run",)
+    ways: ClassVar[dict[str, str]]
+    reason_option: ClassVar[str | None] = None
     done: ClassVar[str]
     would: ClassVar[str]
     nothing: ClassVar[str]
 
-    def add_selection(self, parser: ArgumentParser, *, all_: str, **ways: str) -> Any:
-        """Add --context, --dry-run and ways to select, and return the group of these ways.
-
-        Arguments:
-            all_: the messages that --all selects, for its help.
-            ways: name of an option with a value -> the messages that it selects, for its help.
-        """
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add --context and the ways to select, of which one must be given."""
+        super().add_arguments(parser)
         parser.add_argument(
             "--context", required=True, metavar="LABEL", help="select from this context"
         )
-        group = parser.add_mutually_exclusive_group(required=True)
-        group.add_argument("--all", action="store_true", help=f"select {all_}")
-        for name, text in ways.items():
-            group.add_argument(f"--{name}", metavar=name.upper(), help=f"select {text}")
-        add_dry_run(parser)
-        return group
+        group: Any = parser.add_mutually_exclusive_group(required=True)
+        for option, text in self.ways.items():
+            value = {"metavar": option[2:].upper()}
+            kind = {"action": "store_true"} if option == "--all" else value
+            group.add_argument(option, help=f"select {text}", **kind)
+        if self.reason_option is not None:
+            source = "select quarantined messages of this source, like /shop"
+            group.add_argument("--source", metavar="SOURCE", help=source)
+            reasons = QuarantineReason.values
+            text = f"select messages quarantined for this reason: {', '.join(reasons)}"
+            group.add_argument(self.reason_option, choices=reasons, metavar="REASON", help=text)
 
     def print_report(
         self, report: str, options: dict[str, Any], *, good: bool = True, nothing: str = ""
@@ -56,20 +61,18 @@ class SelectionCommand(QueueCommand):
 class DeadLetterCommand(SelectionCommand):
     """A command about messages that failed, in the outbox and in the inbox."""
 
+    ways: ClassVar[dict[str, str]] = {
+        "--all": "all messages that failed",
+        "--type": "messages of this stored type",
+        "--key": "messages of this key",
+        "--id": "the message with this id (a UUID)",
+    }
     queues: ClassVar[tuple[str, ...]] = ("outbox", "inbox", "both")
     """The values of --queue."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the options that select."""
-        self.add_ways(
-            self.add_selection(
-                parser,
-                all_="all messages that failed",
-                type="messages of this stored type",
-                key="messages of this key",
-                id="the message with this id (a UUID)",
-            )
-        )
+        """Add --queue and --consumer to the options that select."""
+        super().add_arguments(parser)
         parser.add_argument(
             "--queue",
             choices=self.queues,
@@ -82,56 +85,23 @@ class DeadLetterCommand(SelectionCommand):
             help="select only deliveries to this consumer (in the inbox)",
         )
 
-    def add_ways(self, group: Any) -> None:
-        """Add other ways to select to their group."""
-
     def selection(self, options: dict[str, Any]) -> Selection:
-        """Return what the options select.
-
-        Raises:
-            WrongUsage: a consumer in the outbox; an id that is not a UUID.
-        """
+        """Return what the options select, unless they contradict each other."""
         queue = None if options["queue"] == "both" else Queue(options["queue"])
         if options["consumer"] is not None and queue == Queue.OUTBOX:
             raise WrongUsage("a message of the outbox has no consumer; leave out --queue outbox")
-        return Selection(
-            context=options["context"],
-            queue=queue,
-            type=options["type"],
-            key=options["key"],
-            id=_uuid(options["id"]),
-            consumer=options["consumer"],
-        )
+        same = {name: options[name] for name in ("context", "type", "key", "consumer")}
+        return Selection(queue=queue, id=_uuid(options["id"]), **same)
 
     def print_counts(self, report: ChangedRows, options: dict[str, Any]) -> None:
         """Print how many messages of each queue were changed."""
-        counts = (
-            counted(report.outbox, "outbox message"),
-            counted(report.inbox, "delivery", "deliveries"),
-        )
-        self.print_report(" and ".join(counts) if report.total else "", options)
-
-
-def add_quarantine_ways(group: Any, reason_option: str) -> None:
-    """Add the ways to select that only quarantined messages have."""
-    group.add_argument(
-        "--source", metavar="SOURCE", help="select quarantined messages of this source, like /shop"
-    )
-    reasons = QuarantineReason.values
-    group.add_argument(
-        reason_option,
-        choices=reasons,
-        metavar="REASON",
-        help=f"select messages quarantined for this reason: {', '.join(reasons)}",
-    )
+        outbox = counted(report.outbox, "outbox message")
+        inbox = counted(report.inbox, "delivery", "deliveries")
+        self.print_report(f"{outbox} and {inbox}" if report.total else "", options)
 
 
 def quarantine_selection(options: dict[str, Any], reason: str | None) -> QuarantineSelection:
-    """Return the quarantined messages that the options select.
-
-    Arguments:
-        reason: for which they were quarantined; None: any.
-    """
+    """Return the quarantined messages that the options select, for one reason or (None) any."""
     return QuarantineSelection(
         context=options["context"],
         type=options["type"],

@@ -25,18 +25,24 @@ def event_lines(entry: StreamEntry, digits: int, width: int) -> Iterator[str]:
         digits: of the longest version.
         width: characters of a line.
     """
-    margin = " " * (digits + 2)
     when = f"{entry.time:%Y-%m-%d %H:%M:%S}"
-    head = f"{entry.version:>{digits}}  {when}  {visible(entry.type)} v{entry.schema_version}"
-    yield from _wrapped(head, width, margin, first="")
-    if entry.data is not None:
-        yield from _wrapped("  ".join(_fields(entry.data)), width, margin)
-    else:
-        yield from _wrapped(f"cannot be read: {visible(entry.problem or '')}", width, margin)
-        yield from _wrapped(f"payload {_shortened(visible(entry.payload))}", width, margin)
     cause = f"  caused by {_short_id(entry.causation_id)}" if entry.causation_id else ""
     key = "" if entry.key is None else f"key {_shortened(visible(entry.key))}  "
-    yield from _wrapped(f"{key}correlation {_short_id(entry.correlation_id)}{cause}", width, margin)
+    if entry.data is not None:
+        content = ["  ".join(_fields(entry.data))]
+    else:
+        payload = _shortened(visible(entry.payload))
+        content = [f"cannot be read: {visible(entry.problem or '')}", f"payload {payload}"]
+    head = f"{entry.version:>{digits}}  {when}  {visible(entry.type)} v{entry.schema_version}"
+    margin = " " * (digits + 2)
+    for text in (head, *content, f"{key}correlation {_short_id(entry.correlation_id)}{cause}"):
+        yield from textwrap.wrap(
+            text,
+            max(width, _LEAST_WIDTH),
+            initial_indent="" if text is head else margin,
+            subsequent_indent=margin,
+            break_on_hyphens=False,
+        )
 
 
 def event_json(entry: StreamEntry) -> str:
@@ -70,25 +76,12 @@ def _headers(stored: str) -> dict[str, str] | str:
         return stored
 
 
-def _wrapped(text: str, width: int, margin: str, first: str | None = None) -> list[str]:
-    return textwrap.wrap(
-        text,
-        max(width, _LEAST_WIDTH),
-        initial_indent=margin if first is None else first,
-        subsequent_indent=margin,
-        drop_whitespace=True,
-        break_on_hyphens=False,
-    )
-
-
 def _short_id(number: UUID | None) -> str:
     # Its end: UUIDs of the same minute begin alike.
     return f"…{str(number)[-8:]}"
 
 
 def _shortened(text: str) -> str:
-    return (
-        text
-        if len(text) <= MOST_OF_VALUE
-        else f"{text[:MOST_OF_VALUE]}… ({len(text):,} characters)"
-    )
+    if len(text) <= MOST_OF_VALUE:
+        return text
+    return f"{text[:MOST_OF_VALUE]}… ({len(text):,} characters)"

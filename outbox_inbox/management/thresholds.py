@@ -2,7 +2,7 @@
 
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.operations import QueueStats, ReadModelStats
@@ -18,30 +18,21 @@ _MEASURES = {
     "age": ("oldest", "the oldest is {} old"),
     "lag": ("lag", "{} events behind"),
 }
-"""Name of a measure -> the attribute of the stats that has it, and what a report says."""
+"""Name of a measure -> the attribute of the stats that has it, and what a report says.
+
+The depth leaves out messages that are scheduled for later.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """The most that a queue or a read model may have of something.
-
-    Fields:
-        name: depth (unfinished messages, without those scheduled for later), dead, quarantined,
-            parked (keys), age (of the oldest, in seconds), or lag (events that a read model has
-            not handled).
-        most: the largest value that is not reported.
-    """
+class Threshold(NamedTuple):
+    """The most that a queue or a read model may have of something; an age is in seconds."""
 
     name: str
     most: float
 
 
 def threshold(text: str) -> Threshold:
-    """Return a threshold, such as ``100``, ``depth=100``, ``dead=0``, ``age=15m``, ``lag=1000``.
-
-    Raises:
-        ArgumentTypeError: the text is not a threshold.
-    """
+    """Return a threshold, such as ``100``, ``depth=100``, ``dead=0``, ``age=15m``, ``lag=1000``."""
     name, _, value = (text if "=" in text else f"depth={text}").partition("=")
     if name not in _MEASURES:
         raise ArgumentTypeError(
@@ -64,15 +55,12 @@ def exceeded(
     """Yield a sentence for each threshold that a queue or a read model exceeds."""
     for each in thresholds:
         attribute, sentence = _MEASURES[each.name]
+        shown = age_text if each.name == "age" else "{:,.0f}".format
         for stats in read_models if each.name == "lag" else queues:
             value = getattr(stats, attribute) or 0
             if value > each.most:
-                found, most = _shown(each, value), _shown(each, each.most)
-                yield f"{_subject(stats)}: {sentence.format(found)} (limit {most})"
-
-
-def _shown(threshold: Threshold, value: float) -> str:
-    return age_text(value) if threshold.name == "age" else f"{value:,.0f}"
+                found = sentence.format(shown(value))
+                yield f"{_subject(stats)}: {found} (limit {shown(each.most)})"
 
 
 def _subject(stats: QueueStats | ReadModelStats) -> str:

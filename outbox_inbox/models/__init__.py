@@ -16,27 +16,3 @@ from .processes import ProcessState
 from .quarantine import QuarantinedMessage, QuarantineReason, QuarantineState
 from .streams import Checkpoint, Snapshot, StoredEvent
 from .transfers import Transfer, TransferState
-
-__all__ = [
-    "Checkpoint",
-    "ContextTable",
-    "Delivery",
-    "DeliveryAttempt",
-    "DeliveryState",
-    "InboxMessage",
-    "Kind",
-    "Message",
-    "OutboxMessage",
-    "OutboxState",
-    "Partition",
-    "ProcessState",
-    "QuarantineReason",
-    "QuarantineState",
-    "QuarantinedMessage",
-    "Queue",
-    "Snapshot",
-    "StoredEvent",
-    "Transfer",
-    "TransferState",
-    "table",
-]

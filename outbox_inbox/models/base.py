@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 _MADE_OTHERWISE = {"models.W037", "models.W043", "models.W044"}  # partial indexes, …
@@ -34,22 +35,21 @@ class Queue(models.TextChoices):
 class ContextTable(models.Model):
     """The base of the models whose constraints and indexes a migration adapts to MySQL."""
 
+    context = models.CharField(max_length=50)
+
     class Meta:
         abstract = True
+        default_permissions = ("view",)
 
     @classmethod
     def check(cls, **kwargs: Any) -> list[CheckMessage]:
-        """Leave out Django's warnings of what MySQL and MariaDB do not support.
-
-        The migration 0003 creates other constraints and indexes there instead.
-        """
+        """Leave out Django's warnings of what a migration creates in another form on MySQL."""
         return [found for found in super().check(**kwargs) if found.id not in _MADE_OTHERWISE]
 
 
 class Message(ContextTable):
     """The columns that an event has in every table that stores events."""
 
-    context = models.CharField(max_length=50)
     message_id = models.UUIDField()
     type = models.CharField(max_length=200)
     schema_version = models.PositiveSmallIntegerField()
@@ -58,13 +58,34 @@ class Message(ContextTable):
     headers = models.TextField()
     correlation_id = models.UUIDField()
     causation_id = models.UUIDField(null=True)
+    hops = models.PositiveSmallIntegerField()
+    key_hash = models.BigIntegerField()
     recorded_at = models.DateTimeField()
 
-    class Meta:
+    class Meta(ContextTable.Meta):
         abstract = True
 
     def __str__(self) -> str:
         return f"{self.type} {self.message_id}"
+
+
+def queue_indexes(prefix: str, idle: str, *head: str) -> list[models.Index]:
+    """Return the partial indexes of a queue, one for each statement that looks for rows.
+
+    Arguments:
+        prefix: what their names begin with.
+        idle: the state in which a row waits for its mover.
+        head: the columns that its followers have in common with a blocked head.
+    """
+    share = ("context", "partition")
+    at_once, later = Q(state=idle, due_at__isnull=True), Q(state=idle, due_at__isnull=False)
+    return [
+        models.Index(*share, "id", condition=at_once, name=f"{prefix}_{idle}"),
+        models.Index(*share, "due_at", condition=later, name=f"{prefix}_due"),
+        models.Index(*share, *head, condition=Q(holds=True), name=f"{prefix}_holds"),
+        models.Index(*share, *head, condition=Q(state="waiting"), name=f"{prefix}_waiting"),
+        models.Index("context", condition=Q(state="dead"), name=f"{prefix}_dead"),
+    ]
 
 
 def table(model: type[models.Model]) -> str:

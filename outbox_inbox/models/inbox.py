@@ -7,10 +7,9 @@ fails would block the others, or have them handle the message again.
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from .base import ContextTable, Message
+from .base import ContextTable, Message, queue_indexes
 
 
 class DeliveryState(models.TextChoices):
@@ -37,12 +36,9 @@ class InboxMessage(Message):
 
     id = models.BigAutoField(primary_key=True)
     source = models.CharField(max_length=50)
-    key_hash = models.BigIntegerField()
-    hops = models.PositiveSmallIntegerField()
     received_at = models.DateTimeField()
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         verbose_name = _("inbox message")
         constraints = [
             models.UniqueConstraint("message_id", "context", "source", name="outbox_inbox_in_once")
@@ -63,7 +59,6 @@ class Delivery(ContextTable):
         db_index=False,
         related_name="deliveries",
     )
-    context = models.CharField(max_length=50)
     consumer = models.CharField(max_length=200)
     partition = models.PositiveSmallIntegerField()
     key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "no order", "" a key
@@ -76,8 +71,7 @@ class Delivery(ContextTable):
     finished_at = models.DateTimeField(null=True)
     error = models.TextField(default="")
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         permissions = [
             ("retry_delivery", "Can retry deliveries"),
             ("discard_delivery", "Can discard deliveries"),
@@ -87,39 +81,7 @@ class Delivery(ContextTable):
         constraints = [
             models.UniqueConstraint("message", "consumer", name="outbox_inbox_delivery_once")
         ]
-        indexes = [
-            models.Index(
-                "context",
-                "partition",
-                "id",
-                condition=Q(state="ready", due_at__isnull=True),
-                name="outbox_inbox_del_ready",
-            ),
-            models.Index(
-                "context",
-                "partition",
-                "due_at",
-                condition=Q(state="ready", due_at__isnull=False),
-                name="outbox_inbox_del_due",
-            ),
-            models.Index(
-                "context",
-                "partition",
-                "consumer",
-                "key",
-                condition=Q(holds=True),
-                name="outbox_inbox_del_holds",
-            ),
-            models.Index(
-                "context",
-                "partition",
-                "consumer",
-                "key",
-                condition=Q(state="waiting"),
-                name="outbox_inbox_del_waiting",
-            ),
-            models.Index("context", condition=Q(state="dead"), name="outbox_inbox_del_dead"),
-        ]
+        indexes = queue_indexes("outbox_inbox_del", "ready", "consumer", "key")
 
     def __str__(self) -> str:
         return f"{self.consumer} #{self.pk}"
@@ -135,8 +97,7 @@ class DeliveryAttempt(models.Model):
     error = models.TextField()
     traceback = models.TextField()
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         verbose_name = _("delivery attempt")
 
     def __str__(self) -> str:

@@ -7,10 +7,9 @@ the other.
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from .base import Kind, Message
+from .base import ContextTable, Kind, Message, queue_indexes
 
 
 class OutboxState(models.TextChoices):
@@ -34,8 +33,6 @@ class OutboxMessage(Message):
     id = models.BigAutoField(primary_key=True)
     message_id = models.UUIDField(unique=True)
     kind = models.CharField(max_length=11, choices=Kind)
-    key_hash = models.BigIntegerField()
-    hops = models.PositiveSmallIntegerField()
     partition = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=9, choices=OutboxState, default=OutboxState.PENDING)
     attempts = models.PositiveIntegerField(default=0)
@@ -46,42 +43,13 @@ class OutboxMessage(Message):
     finished_at = models.DateTimeField(null=True)
     error = models.TextField(default="")
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         permissions = [
             ("retry_outboxmessage", "Can retry outbox messages"),
             ("discard_outboxmessage", "Can discard outbox messages"),
         ]
         verbose_name = _("outbox message")
         indexes = [
-            models.Index(
-                "context",
-                "partition",
-                "id",
-                condition=Q(state="pending", due_at__isnull=True),
-                name="outbox_inbox_out_pending",
-            ),
-            models.Index(
-                "context",
-                "partition",
-                "due_at",
-                condition=Q(state="pending", due_at__isnull=False),
-                name="outbox_inbox_out_due",
-            ),
-            models.Index(
-                "context",
-                "partition",
-                "key",
-                condition=Q(holds=True),
-                name="outbox_inbox_out_holds",
-            ),
-            models.Index(
-                "context",
-                "partition",
-                "key",
-                condition=Q(state="waiting"),
-                name="outbox_inbox_out_waiting",
-            ),
-            models.Index("context", condition=Q(state="dead"), name="outbox_inbox_out_dead"),
+            *queue_indexes("outbox_inbox_out", "pending", "key"),
             models.Index("correlation_id", name="outbox_inbox_out_talk"),
         ]

@@ -12,7 +12,6 @@ class Partition(ContextTable):
     """A share of a context's queue: its lock, the pause switch, and the back-off of an outage."""
 
     id = models.BigAutoField(primary_key=True)
-    context = models.CharField(max_length=50)
     queue = models.CharField(max_length=6, choices=Queue)
     number = models.PositiveSmallIntegerField()
     paused = models.BooleanField(default=False)
@@ -25,8 +24,7 @@ class Partition(ContextTable):
     """Tries in a row in which the transport was unavailable."""
     error = models.TextField(default="")
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         permissions = [("pause_partition", "Can pause and resume partitions")]
         verbose_name = _("partition")
         constraints = [

@@ -12,7 +12,6 @@ class ProcessState(ContextTable):
     """One instance of a process manager: what it remembers, and what it waits for."""
 
     id = models.BigAutoField(primary_key=True)
-    context = models.CharField(max_length=50)
     process = models.CharField(max_length=200)
     key = models.CharField(max_length=200)
     state = models.TextField(default="{}")
@@ -27,8 +26,7 @@ class ProcessState(ContextTable):
     changed_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         verbose_name = _("process")
         verbose_name_plural = _("processes")
         constraints = [

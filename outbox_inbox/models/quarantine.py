@@ -49,13 +49,9 @@ class QuarantineReason(models.TextChoices):
 
 
 class QuarantinedMessage(ContextTable):
-    """One message from outside that was not let into the inbox, as it came.
-
-    Everything in it is unchecked text: show it escaped, and never trust it.
-    """
+    """One message from outside as it came: unchecked text. Show it escaped, and never trust it."""
 
     id = models.BigAutoField(primary_key=True)
-    context = models.CharField(max_length=50)
     reason = models.CharField(max_length=15, choices=QuarantineReason)
     error = models.TextField()
     source = models.CharField(max_length=200)
@@ -77,8 +73,7 @@ class QuarantinedMessage(ContextTable):
     note = models.TextField(default="")
     """Why it was discarded, in the operator's words."""
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         permissions = [
             ("release_quarantinedmessage", "Can release quarantined messages"),
             ("discard_quarantinedmessage", "Can discard quarantined messages"),
@@ -89,10 +84,8 @@ class QuarantinedMessage(ContextTable):
         ]
         indexes = [
             models.Index(
-                "context",
-                condition=Q(state="quarantined"),
-                name="outbox_inbox_quarantined",
-            ),
+                "context", condition=Q(state="quarantined"), name="outbox_inbox_quarantined"
+            )
         ]
 
     def __str__(self) -> str:

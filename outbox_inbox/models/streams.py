@@ -20,13 +20,10 @@ class StoredEvent(Message):
     version = models.PositiveIntegerField()
     message_id = models.UUIDField(unique=True)
     kind = models.CharField(max_length=11, choices=Kind)
-    key_hash = models.BigIntegerField()
-    hops = models.PositiveSmallIntegerField()
     in_outbox = models.BooleanField()
     """The outbox has it as well, so the relay does not send it from the stream."""
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         verbose_name = _("stored event")
         constraints = [
             models.UniqueConstraint("context", "stream", "version", name="outbox_inbox_stream")
@@ -34,13 +31,9 @@ class StoredEvent(Message):
 
 
 class Snapshot(ContextTable):
-    """The state of an aggregate at a version of its stream: the events before need not be read.
-
-    It can be deleted at any time, and is then taken anew.
-    """
+    """The state of an aggregate at a version of its stream. It can be deleted at any time."""
 
     id = models.BigAutoField(primary_key=True)
-    context = models.CharField(max_length=50)
     stream = models.CharField(max_length=200)
     version = models.PositiveIntegerField()
     """The number of events of the stream that are in it."""
@@ -53,8 +46,7 @@ class Snapshot(ContextTable):
     payload = models.TextField()
     taken_at = models.DateTimeField()
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         verbose_name = _("snapshot")
         constraints = [
             models.UniqueConstraint("context", "stream", name="outbox_inbox_snapshot_stream")
@@ -73,7 +65,6 @@ class Checkpoint(ContextTable):
     """
 
     id = models.BigAutoField(primary_key=True)
-    context = models.CharField(max_length=50)
     subscription = models.CharField(max_length=200)
     done = models.TextField(default="")
     """PostgreSQL: the snapshot whose events have all been handled."""
@@ -95,8 +86,7 @@ class Checkpoint(ContextTable):
     error = models.TextField(default="")
     changed_at = models.DateTimeField(null=True)
 
-    class Meta:
-        default_permissions = ("view",)
+    class Meta(ContextTable.Meta):
         permissions = [("pause_checkpoint", "Can pause and resume subscriptions")]
         verbose_name = _("checkpoint")
         constraints = [

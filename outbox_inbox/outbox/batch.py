@@ -27,17 +27,14 @@ R = TypeVar("R", PendingRow, StreamRow)
 
 @dataclass(slots=True)
 class BatchResult:
-    """What a batch has done; it is counted and announced after the commit, see `report_batch`.
-
-    Fields:
-        sent: how many messages are on their way.
-        held: followers set to wait behind a blocked head.
-        failed: messages with a failed attempt, and what it leads to.
-    """
+    """What a batch has done; it is counted and announced after the commit, see `report_batch`."""
 
     sent: int = 0
+    """How many messages are on their way."""
     held: int = 0
+    """Followers set to wait behind a blocked head."""
     failed: list[tuple[PendingRow, Verdict]] = field(default_factory=list)
+    """Messages with a failed attempt, and what it leads to."""
 
 
 class Source(ABC, Generic[R]):
@@ -114,7 +111,9 @@ def report_batch(run: Run, call: MoverCall, result: BatchResult) -> None:
 def _send(run: Run, transport: Transport, source: Source[R], result: BatchResult) -> None:
     rows = source.sendable(result)
     faults.point("relay.before_publish")
-    published = _publish(run, transport, [row for row in rows if row.kind == Kind.INTEGRATION])
+    contracts = [row for row in rows if row.kind == Kind.INTEGRATION]
+    messages = [outgoing(run.context, run.connection, row) for row in contracts]
+    published = transport.publish(run.context, messages) if messages else Published(sent=())
     confirmed = set(published.sent)
     moved = _move_to_inbox(run, rows, confirmed, stored=source.stored)
     faults.point("relay.after_publish")
@@ -122,13 +121,6 @@ def _send(run: Run, transport: Transport, source: Source[R], result: BatchResult
     faults.point("relay.before_mark")
     source.settle(confirmed | moved, published.refused, result)
     run.recovered()
-
-
-def _publish(run: Run, transport: Transport, rows: Sequence[R]) -> Published:
-    if not rows:
-        return Published(sent=())
-    messages = [outgoing(run.context, run.connection, row) for row in rows]
-    return transport.publish(run.context, messages)
 
 
 def _move_to_inbox(run: Run, rows: Sequence[R], confirmed: set[int], *, stored: bool) -> set[int]:

@@ -24,8 +24,7 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
     MAX_ATTEMPTS of them the message is a dead letter, and the others of the partition go on.
 
     Raises:
-        Lost: another worker has owned the partition since.
-        TransportUnavailable: an outage; the attempt is uncounted.
+        TransportUnavailable, Lost: as `send_batch`; after an outage the attempt is uncounted.
         django.db.Error: the database is out of reach; the attempt stays counted.
     """
     run.careful -= 1

@@ -19,11 +19,7 @@ _UNMENTIONED = MessageRefused("the transport neither confirmed nor refused it")
 
 
 class PendingRows(Source[PendingRow]):
-    """What is due in the outbox partition of a run.
-
-    Arguments:
-        text: with headers and payload, which not every transport needs.
-    """
+    """What is due in the outbox partition of a run; ``text``: with headers and payload."""
 
     stored = False
     attempts_now = 1
@@ -37,26 +33,19 @@ class PendingRows(Source[PendingRow]):
         self._exhausted = False
 
     def read(self, size: int) -> Sequence[PendingRow]:
-        """See `Source.read`."""
         self._run.promote(OutboxMessage)
         self._rows = self._select(size)
         self._exhausted = len(self._rows) < size
         return self._rows
 
     def _select(self, size: int, only: int | None = None) -> list[PendingRow]:
-        return statements.select_pending(
-            self._run.connection,
-            self._run.context.label,
-            self._run.number,
-            size,
-            text=self._text,
-            only=only,
-        )
+        place = (self._run.connection, self._run.context.label, self._run.number)
+        return statements.select_pending(*place, size, text=self._text, only=only)
 
     def sendable(self, result: BatchResult) -> Sequence[PendingRow]:
-        """See `Source.sendable`; followers of a blocked head are set to wait, and not met again."""
         blocked = [row.id for row in self._rows if row.blocked]
         if blocked:
+            # Followers of a blocked head wait, and are not met again.
             result.held = statements.park_followers(self._run.connection, OutboxMessage, blocked)
         self._free = [row for row in self._rows if not row.blocked]
         return self._free
@@ -64,7 +53,6 @@ class PendingRows(Source[PendingRow]):
     def settle(
         self, sent: set[int], refused: Mapping[int, MessageRefused], result: BatchResult
     ) -> None:
-        """See `Source.settle`; a message that was not sent has failed, and blocks its key."""
         run = self._run
         if sent:
             result.sent = statements.mark_sent(run.connection, sorted(sent))
@@ -77,9 +65,8 @@ class PendingRows(Source[PendingRow]):
             result.failed += store_failure(run, row, error, row.attempts + self.attempts_now)
 
     def close(self) -> None:
-        """See `Source.close`; the run ends with the transaction that found no further row."""
         if self._exhausted:
-            self._run.end()
+            self._run.end()  # with the transaction that found no further row
 
 
 class CountedRow(PendingRows):
@@ -92,7 +79,6 @@ class CountedRow(PendingRows):
         self._id = row.id
 
     def read(self, size: int) -> Sequence[PendingRow]:
-        """Return the message, if it is still to be sent."""
         self._rows = self._select(size, self._id)
         return self._rows
 
@@ -107,10 +93,8 @@ def store_failure(
 
 
 def _first_of_each_key(rows: Sequence[PendingRow]) -> list[PendingRow]:
-    """Return the messages that have failed themselves; the others are behind one of them.
-
-    Two messages that both blocked one key would block each other for ever.
-    """
+    """Return the messages that have failed themselves; the others are behind one of them."""
+    # Two messages that both blocked one key would block each other for ever.
     first: dict[str | int, PendingRow] = {}
     for row in rows:
         first.setdefault(row.id if row.key is None else row.key, row)

@@ -12,7 +12,7 @@ from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox import streams
-from outbox_inbox.conf import faults, settings
+from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, context_of
 from outbox_inbox.events.envelope import Envelope, current
 from outbox_inbox.exceptions import DuplicateMessage, HandlerError, InvalidEvent, NotInAtomicBlock
@@ -32,8 +32,12 @@ def record_events(
         return []
     context = _common_context(events)
     _check_arguments(events, stream, expected_version, terms.message_id)
-    if stream is not None and terms.at is not None:
-        _refuse_future_event(context)
+    if stream is not None and terms.at is not None and context.source == "stream":
+        problem = (
+            "at= and stream= do not go together where the stream is what is sent, as in "
+            f"{context.label!r}: an event in a stream is a fact, and is sent at once"
+        )
+        raise InvalidEvent("record()", [problem])
     connection = connections[context.database]
     if not connection.in_atomic_block:
         raise NotInAtomicBlock(
@@ -47,27 +51,19 @@ def record_events(
         if stream is None:
             times = store_rows(context, rows, fresh=terms.message_id is None)
         elif context.source == "stream":
-            times = streams.append_to_stream(
-                connection, rows, stream, expected_version, in_outbox=False
-            )
+            place = (stream, expected_version)
+            times = streams.append_to_stream(connection, rows, *place, in_outbox=False)
         else:
             times = _append_and_store(connection, rows, stream, expected_version)
     except DatabaseError as error:
         moved.explain_refusal(error)
         raise
     faults.point("record.after_insert")
-    if settings().wake_up:
-        _wake_up(context, stream)
-    return [
-        envelope_of(connection, row, row.context, time)
-        for row, time in zip(rows, times, strict=True)
-    ]
-
-
-def _wake_up(context: Context, stream: str | None) -> None:
     wakeup.nudge(context)
     if context.read_models and (stream is not None or context.source == "stream"):
         wakeup.nudge(context, "project")
+    stored = zip(rows, times, strict=True)
+    return [envelope_of(connection, row, row.context, recorded_at) for row, recorded_at in stored]
 
 
 def store_rows(
@@ -75,8 +71,7 @@ def store_rows(
 ) -> list[Any]:
     """Store prepared rows where the relay will find them; return the time stamp of each.
 
-    That is the outbox; or the stream, if that is the context's source. A message for the future
-    is not a fact yet, and always waits in the outbox.
+    That is the outbox; or the stream, if that is the context's source.
 
     Arguments:
         fresh: the ids were made just now, so it is not checked whether they are in use.
@@ -86,6 +81,7 @@ def store_rows(
             that comes with one event, so nothing is half stored.
     """
     connection = connections[context.database]
+    # A message for the future is not a fact yet, and always waits in the outbox.
     if context.source == "stream" and rows[0].due_at is None:
         return streams.append_each(connection, rows)
     return _insert_into_outbox(connection, rows, fresh=fresh)
@@ -98,7 +94,6 @@ def _insert_into_outbox(
     *,
     fresh: bool = False,
 ) -> list[Any]:
-    """Insert rows into the outbox, with these time stamps, or by the clock of the database."""
     stored = [row[0] for row in statements.insert_outbox(connection, rows, times, fresh=fresh)]
     if len(stored) < len(rows):
         raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
@@ -131,20 +126,8 @@ def _common_context(events: Sequence[Event]) -> Context:
     return context
 
 
-def _refuse_future_event(context: Context) -> None:
-    if context.source == "stream":
-        problem = (
-            "at= and stream= do not go together where the stream is what is sent, as in "
-            f"{context.label!r}: an event in a stream is a fact, and is sent at once"
-        )
-        raise InvalidEvent("record()", [problem])
-
-
 def _check_arguments(
-    events: Sequence[Event],
-    stream: str | None,
-    expected_version: int | None,
-    message_id: object,
+    events: Sequence[Event], stream: str | None, expected_version: int | None, message_id: object
 ) -> None:
     if applied_by.get() is not None:
         raise HandlerError(

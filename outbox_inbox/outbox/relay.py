@@ -1,8 +1,7 @@
 """The relay: sends what is in the outbox of a context, in order, one worker a partition.
 
-An integration event goes to the transport, a domain event to the context's own inbox. Where the stream
-is the source, the relay follows it first (``stream_relay.py``), since that is older than what is behind it
-in the outbox. A batch is in ``batch.py``; what follows a crash is in ``careful_walk.py``.
+An integration event goes to the transport, a domain event to the context's own inbox. A batch is in
+``batch.py``, the stream in ``stream_relay.py``, what follows a crash in ``careful_walk.py``.
 """
 
 from collections.abc import Callable
@@ -54,8 +53,9 @@ def _relay_partition(run: Run, call: MoverCall) -> None:
     """Send what one partition has, batch by batch."""
     carrier = transport(run.context.transport)
     try:
-        send_stream(run, call, carrier)
-        while not (run.ended or call.finished()):
+        send_stream(run, call, carrier)  # first: it is older than what is behind it in the outbox
+        # A careful walk is not cut off by the end of a turn: a clean end would forget the crash.
+        while not (run.ended or (call.ended() if run.careful else call.finished())):
             if run.careful:
                 report_batch(run, call, send_carefully(run, carrier))
                 continue

@@ -46,12 +46,7 @@ def prepare_rows(
     cause: Handling | None,
     connection: BaseDatabaseWrapper,
 ) -> list[statements.EventRow]:
-    """Return the rows of events, after every check, and without any SQL.
-
-    Raises:
-        InvalidEvent: with the problems of all the events.
-        HopLimitExceeded: as `record`.
-    """
+    """Return the rows of events, after every check, and without any SQL; raises as `record`."""
     hops = _hops(cause)
     headers = codec.encode_headers(terms.headers) if terms.headers else _NO_HEADERS
     due_at = time_parameter(connection, _due(terms.at))
@@ -68,10 +63,8 @@ def prepare_rows(
 
 
 def hash_of(key: str | None, message_id: UUID) -> int:
-    """Return the number that spreads messages over partitions; it must never change.
-
-    With another hash the later messages of a key would go to another partition, ahead of earlier ones.
-    """
+    """Return the number that spreads messages over partitions; it must never change."""
+    # With another hash the later messages of a key would go to another partition, ahead of others.
     return crc32((str(message_id) if key is None else key).encode())
 
 
@@ -135,14 +128,14 @@ def _due(at: object) -> datetime | None:
 def _checked_key(event: Event, key: object) -> str | None:
     if key is None:
         return None
-    name = type(event).__name__
     if not isinstance(key, str):
-        raise InvalidEvent(name, [f"its key must be text, not {key!r}"])
-    if not key:
-        raise InvalidEvent(name, ["its key is empty; an event without order has no key (None)"])
-    if len(key) > MAX_KEY:
-        raise InvalidEvent(name, [f"its key has {len(key)} characters, the limit is {MAX_KEY}"])
-    problem = codec.text_problem(key)
-    if problem:
-        raise InvalidEvent(name, [f"its key {key!r} {problem}"])
-    return key
+        problem = f"its key must be text, not {key!r}"
+    elif not key:
+        problem = "its key is empty; an event without order has no key (None)"
+    elif len(key) > MAX_KEY:
+        problem = f"its key has {len(key)} characters, the limit is {MAX_KEY}"
+    elif (wrong := codec.text_problem(key)) is not None:
+        problem = f"its key {key!r} {wrong}"
+    else:
+        return key
+    raise InvalidEvent(type(event).__name__, [problem])

@@ -30,12 +30,9 @@ def cancel_message(message_id: UUID, context: str | Context, reason: str) -> boo
 
 
 def withdraw_messages(context: Context, ids: Collection[UUID | str], reason: str) -> int:
-    """Discard scheduled messages that have not come due; return how many.
-
-    It never waits for a lock. A message that the relay is sending is not among them: the relay first
-    takes its time away, by an UPDATE that it commits together with the sending. Nor is one that was
-    tried before: a transport that did not answer may have it all the same.
-    """
+    """Discard scheduled messages that have not come due, without waiting for a lock; return how many."""
+    # Not one that the relay is sending: it first takes its time away, by an UPDATE that it commits
+    # together with the sending. Nor one that was tried: a transport that did not answer may have it.
     rows = OutboxMessage.objects.using(context.database).filter(
         context=context.label,
         message_id__in=ids,

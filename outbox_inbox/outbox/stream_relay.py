@@ -30,34 +30,28 @@ from .batch import BatchResult, Source, report_batch, send_batch
 
 
 def unsent(context: Context, kind: Kind | None = None) -> Lag:
-    """Return what the relay must still send of a context's stream; nothing, without a checkpoint.
-
-    Where the outbox is the source, that is what is left from before. ``kind``: only such events.
-    """
+    """Return what the relay must still send of a context's stream; ``kind``: only such events."""
     if not follows_stream(context):
         return Lag(events=0, since=None)
     return behind(context, RELAY, unsent=True, kind=kind)
 
 
 def send_stream(run: Run, call: MoverCall, transport: Transport) -> None:
-    """Send the events of the stream, page by page, until its end.
+    """Send the events of the stream, page by page, until its end; raises as `send_batch`.
 
     After a page that went to the outbox it returns: what is there is older than the next page.
 
     Raises:
-        Lost: another worker has owned the partition since.
-        TransportUnavailable: the pages before are sent.
         SettingsError: the database cannot serve streams; check E010 says so before.
     """
     more = run.number == 0 and follows_stream(run.context)
     if more:
         checkpoints.require_subscriptions(run.connection)
-    while more and not (run.ended or call.finished()):
+    while more and not (run.ended or call.finished()):  # one transaction a page
         more = _send_page(run, call, transport)
 
 
 def _send_page(run: Run, call: MoverCall, transport: Transport) -> bool:
-    """Send one page in one transaction; return whether there is another to be sent now."""
     page, size = StreamPage(run, text=transport.needs_text), call.batch_size()
     if run.careful:
         _leave_page_to_outbox(run, page, size)
@@ -83,14 +77,11 @@ def _leave_page_to_outbox(run: Run, page: "StreamPage", size: int) -> None:
 
 
 class StreamPage(Source[StreamRow]):
-    """The next page of the stream of a run's context.
-
-    Attributes:
-        cursor: the relay's place in the stream, in the transaction that is open.
-    """
+    """The next page of the stream of a run's context."""
 
     stored = True
     cursor: Cursor
+    """The relay's place in the stream, in the transaction that is open."""
 
     def __init__(self, run: Run, *, text: bool) -> None:
         self._run = run
@@ -98,42 +89,31 @@ class StreamPage(Source[StreamRow]):
         self._rows: Sequence[StreamRow] = ()
 
     def read(self, size: int) -> Sequence[StreamRow]:
-        """See `Source.read`.
-
-        Raises:
-            Lost: an operator has the lock of the checkpoint.
-        """
         cursor = open_cursor(self._run.connection, self._run.context, RELAY)
-        if cursor is None:
+        if cursor is None:  # an operator has the lock of the checkpoint
             raise Lost
         self.cursor = cursor
         self._rows = cursor.read(size, unsent=True, text=self._text)
         return self._rows
 
     def sendable(self, result: BatchResult) -> Sequence[StreamRow]:
-        """See `Source.sendable`; earlier messages of a key may still be in the outbox."""
         keys = sorted({row.key for row in self._rows if row.key is not None})
         if not keys:
             return self._rows
-        run = self._run
+        run = self._run  # earlier messages of a key may still be in the outbox
         blocked = statements.unfinished_keys(run.connection, run.context.label, run.number, keys)
         return [row for row in self._rows if row.key not in blocked]
 
     def settle(
-        self,
-        sent: set[int],
-        refused: Mapping[int, MessageRefused],
-        result: BatchResult,
+        self, sent: set[int], refused: Mapping[int, MessageRefused], result: BatchResult
     ) -> None:
-        """See `Source.settle`; what was not sent goes to the outbox, in order."""
         left = [row for row in self._rows if row.id not in sent]
         if left:
             self.leave_to_outbox(left)
         result.sent = len(sent)
 
     def close(self) -> None:
-        """See `Source.close`; the checkpoint is saved in the transaction of what was sent."""
-        self.cursor.save()
+        self.cursor.save()  # in the transaction of what was sent
 
     def leave_to_outbox(self, rows: Sequence[StreamRow]) -> None:
         """Put events into the outbox, in order."""
@@ -143,7 +123,5 @@ class StreamPage(Source[StreamRow]):
         in_front = run.context.source != "stream"
         if in_front:
             statements.move_spilled_to_front(run.connection, run.context.label)
-        positions = [row.id for row in rows]
-        statements.spill_events(
-            run.connection, positions, run.context.outbox_partitions, in_front=in_front
-        )
+        positions, partitions = [row.id for row in rows], run.context.outbox_partitions
+        statements.spill_events(run.connection, positions, partitions, in_front=in_front)

@@ -1,8 +1,4 @@
-"""Sends the signals of ``outbox_inbox.signals``.
-
-Each function is called after the commit of what it announces: a receiver would otherwise hear of
-something that a rollback undoes.
-"""
+"""Sends the signals, each after the commit of what it announces: a rollback would undo it."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -61,15 +57,9 @@ def message_quarantined(
     context: Context, attributes: Mapping[str, str], reason: str, error: str
 ) -> None:
     """Announce a message that was quarantined."""
-    _send(
-        signals.message_quarantined,
-        context,
-        source=attributes.get("source", ""),
-        type=attributes.get("type", ""),
-        message_id=attributes.get("id", ""),
-        reason=str(reason),
-        error=error,
-    )
+    source, type_, id_ = (attributes.get(name, "") for name in ("source", "type", "id"))
+    measures = {"source": source, "type": type_, "message_id": id_, "reason": str(reason)}
+    _send(signals.message_quarantined, context, **measures, error=error)
 
 
 def hook_failed(context: Context, row: ReadyRow, error: Exception) -> None:

@@ -1,7 +1,4 @@
-"""What becomes of a failed attempt: another attempt after a back-off, or a dead letter.
-
-It is one decision for messages of the outbox and for deliveries, so that both back off alike.
-"""
+"""What becomes of a failed attempt: another after a back-off, or a dead letter; alike in all queues."""
 
 import traceback
 from dataclasses import dataclass
@@ -20,46 +17,34 @@ _MAX_TRACEBACK = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a failed attempt leads to.
-
-    Fields:
-        dead: no further attempt.
-        attempts: how many have failed by now.
-        seconds: the back-off before the next one.
-        error: one line, the exception's type and text.
-    """
+    """What a failed attempt leads to."""
 
     dead: bool
+    """No further attempt."""
     attempts: int
+    """How many have failed by now."""
     seconds: float
+    """The back-off before the next one."""
     error: str
+    """One line: the exception's type and text."""
 
     def store(
-        self,
-        connection: BaseDatabaseWrapper,
-        model: type[models.Model],
-        row: int,
-        *,
-        holds: bool,
+        self, connection: BaseDatabaseWrapper, model: type[models.Model], row: int, *, holds: bool
     ) -> bool:
-        """Write it to the message or delivery, in the caller's transaction; false: that was final.
+        """Write it to a row that is not finished, in the caller's transaction; false: it was.
 
         ``holds``: the followers of its key wait for it.
         """
-        if self.dead:
-            changed = statements.mark_dead(
-                connection, model, row, attempts=self.attempts, holds=holds, error=self.error
-            )
-        else:
-            changed = statements.back_off_row(
-                connection,
-                model,
-                row,
-                attempts=self.attempts,
-                holds=holds,
-                error=self.error,
-                seconds=self.seconds,
-            )
+        seconds, attempts = None if self.dead else self.seconds, self.attempts
+        changed = statements.mark_failed(
+            connection,
+            model,
+            row,
+            attempts=attempts,
+            holds=holds,
+            error=self.error,
+            seconds=seconds,
+        )
         return changed > 0
 
 
@@ -69,10 +54,9 @@ def crash_error() -> PermanentError:
 
 
 def judge_attempt(error: BaseException, attempts: int, max_attempts: int | None = None) -> Verdict:
-    """Decide on a failed attempt.
+    """Decide on a failed attempt; a `PermanentError` is final.
 
     Arguments:
-        error: why it failed; a `PermanentError` is final.
         attempts: failed attempts including this one.
         max_attempts: of the consumer; default MAX_ATTEMPTS.
     """

@@ -19,13 +19,9 @@ def envelope_of(
     source: str,
     recorded_at: Any,
 ) -> Envelope:
-    """Return the envelope of a message.
+    """Return the envelope of a row of the outbox, the inbox or a stream.
 
-    Arguments:
-        connection: that of the row, whose raw time stamps it explains.
-        row: of the outbox, the inbox or a stream.
-        source: the label of the context that recorded it.
-        recorded_at: when, as the row has it.
+    ``source``: the label of the context that recorded it; ``recorded_at``: as the row has it.
     """
     return Envelope(
         id=as_uuid(row.message_id),

@@ -1,7 +1,7 @@
 """How messages get into an inbox: one row a message, one delivery for each consumer of its type.
 
-Duplicates are dropped by the unique constraint of the inbox, within the statement that inserts. A check
-before the insert would let two processes both find nothing, and the message be handled twice (rule O7).
+The unique constraint of the inbox drops duplicates, within the statement that inserts: two processes
+that looked before both would find nothing, and the message be handled twice (rule O7).
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,11 +27,9 @@ def move_messages(
     """Copy outbox rows into an inbox of the same database, in the caller's transaction.
 
     Arguments:
-        rows: ids of the outbox rows, in order.
-        into: the context that gets them.
+        rows: ids of the outbox rows, or (``stored``) positions in the stream, in order.
         source: label of the context that recorded them.
         types: the stored type names among them.
-        stored: the rows are positions in the stream instead.
 
     Returns:
         How many were new; one whose id is there already is dropped (rule O7).
@@ -42,11 +40,7 @@ def move_messages(
 
 
 def insert_messages(rows: Sequence[statements.ReceivedRow], into: Context, source: str) -> int:
-    """Insert messages from a transport into an inbox, in the open transaction of its database.
-
-    Returns:
-        How many were new; one whose id is there already is dropped (rule O7).
-    """
+    """Insert messages from a transport in the open transaction; returns as `move_messages`."""
     connection = connections[into.database]
     new = statements.insert_inbox(connection, rows, into.label, source)
     create_deliveries(connection, new, into, {row.type for row in rows})
@@ -56,10 +50,7 @@ def insert_messages(rows: Sequence[statements.ReceivedRow], into: Context, sourc
 def conflicting_rows(
     rows: Sequence[statements.ReceivedRow], into: Context, source: str
 ) -> list[statements.ReceivedRow]:
-    """Return those whose id is in the inbox with another payload: not a duplicate, but a conflict.
-
-    To be called after `insert_messages` has dropped some, in the same transaction.
-    """
+    """Return those whose id is in the inbox with another payload: not a duplicate, but a conflict."""
     connection = connections[into.database]
     ids = [row.message_id for row in rows]
     known = statements.select_payloads(connection, ids, into.label, source)

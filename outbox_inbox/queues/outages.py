@@ -1,8 +1,7 @@
 """How everything that fails backs off: a partition, a subscription, or what a process tries itself.
 
-Without it an outage would be met by a tight loop, in each mover anew. The rule is the same for all:
-the pause grows with the failures in a row, its end is noted where the next try looks for it, and the
-failure is reported once.
+Without it an outage would be met by a tight loop. The pause grows with the failures in a row, its
+end is noted where the next try looks for it, and the failure is reported once.
 """
 
 import logging
@@ -25,13 +24,10 @@ RECONNECT = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
 
 
 class Failing(Protocol):
-    """What backs off.
-
-    Attributes:
-        failures: how many tries have failed in a row, before this one.
-    """
+    """What backs off."""
 
     failures: int
+    """How many tries have failed in a row, before this one."""
 
     def back_off(self, error: str, seconds: float) -> None:
         """Note one more failure, and that the next try is due in so many seconds."""
@@ -42,9 +38,7 @@ def back_off(
 ) -> timedelta:
     """Have something wait after one more failure, and return for how long.
 
-    Arguments:
-        policy: default: the setting BACKOFF.
-        detail: what to note behind the error.
+    ``policy``: default: the setting BACKOFF; ``detail``: what to note behind the error.
     """
     delay = (policy or settings().backoff).delay(failing.failures + 1)
     if isinstance(error, TransportUnavailable) and error.longest is not None:
@@ -54,11 +48,7 @@ def back_off(
 
 
 def back_off_partition(run: Run, queue: Queue, error: TransportUnavailable) -> None:
-    """End a run because of an outage, which is not a message's fault and costs no attempt.
-
-    Raises:
-        Lost: another worker owns the partition by now; the outage is for that worker to meet.
-    """
+    """End a run because of an outage, which costs no message an attempt; raises as `Run.locked`."""
     delay = back_off(run, error)
     announcements.partition_backed_off(run.context, queue, run.number, error, delay)
 
@@ -69,12 +59,8 @@ class Outage:
     Arguments:
         action: what fails, as the log says it after "cannot", such as "relay shop".
         logger: gets an entry for each failure, and for the end of an outage.
-        policy: the pauses.
         level: of the entries; with ERROR they have the traceback of what does not explain itself.
         meanwhile: what makes up for it until the next try.
-
-    Attributes:
-        failures: how many tries have failed in a row.
     """
 
     def __init__(
@@ -99,11 +85,7 @@ class Outage:
         return time.monotonic() >= self._retry_at
 
     def note_failure(self, error: Exception, detail: str = "") -> float:
-        """Log a failure; return the seconds until the next try.
-
-        Arguments:
-            detail: the end of the action, where that differs from failure to failure.
-        """
+        """Log a failure; return the seconds until the next try. ``detail`` ends the action."""
         seconds = back_off(self, error, self._policy).total_seconds()
         explained = self._level < logging.ERROR or isinstance(
             error, DatabaseError | TransportUnavailable

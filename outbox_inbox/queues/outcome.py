@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from outbox_inbox.conf import settings
+
+TURN = 0.5
+"""Seconds after which a mover leaves a partition or read model for the next one, between transactions."""
 
 
 def never() -> bool:
@@ -17,21 +21,18 @@ def ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a mover did.
-
-    Fields:
-        done: messages sent or received, or deliveries handled.
-        failed: attempts that failed and will be followed by another.
-        dead: messages or deliveries that became dead letters.
-        held: followers set to wait behind a blocked head.
-        busy: partitions with work that another worker owned.
-    """
+    """What a mover did."""
 
     done: int = 0
+    """Messages sent or received, or deliveries handled."""
     failed: int = 0
+    """Attempts that failed and will be followed by another."""
     dead: int = 0
+    """Messages or deliveries that became dead letters."""
     held: int = 0
+    """Followers set to wait behind a blocked head."""
     busy: int = 0
+    """Partitions with work that another worker owned."""
 
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(
@@ -49,7 +50,11 @@ class Outcome:
 
 
 class MoverCall:
-    """One call of a mover: counts what it does, and keeps to its limit.
+    """One call of a mover: counts what it does, and keeps to its limit and to its turns.
+
+    A turn is the time for one partition. Without it a mover would stay until the partition is empty:
+    one busy key would keep the process from all others, from the relay, and from the next try of
+    an unavailable transport.
 
     Arguments:
         limit: stop after so many messages or deliveries; None: no limit.
@@ -64,9 +69,23 @@ class MoverCall:
         self._left = limit
         self._stop = stop
         self._progress = progress
+        self._turn_ends = float("inf")
+        self._before_turn = 0
+
+    def begin_turn(self) -> None:
+        """Begin the turn of the next partition; without it, a turn has no end."""
+        self._turn_ends = monotonic() + TURN
+        self._before_turn = self.outcome.steps
 
     def finished(self) -> bool:
-        """Return whether the call should end."""
+        """Return whether the turn should end."""
+        # A turn that has changed nothing goes on: on a machine that is too slow for its length, no
+        # partition would ever move.
+        over = self.outcome.steps > self._before_turn and monotonic() >= self._turn_ends
+        return over or self.ended()
+
+    def ended(self) -> bool:
+        """Return whether the whole call should end."""
         return self._stop() or (self._left is not None and self._left <= 0)
 
     def batch_size(self) -> int:

@@ -14,13 +14,7 @@ a worker commits often, it also writes a token (``run``) when it begins and clea
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import (
-    DatabaseError,
-    connections,
-    models,
-    router,
-    transaction,
-)
+from django.db import DatabaseError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
@@ -41,7 +35,6 @@ ROW_MODELS: dict[Queue, type[models.Model] | None] = {
 
 _TRIES = 10  # to create the rows of partitions while other processes create them
 
-
 PartitionStatuses = Sequence[statements.PartitionStatus]
 """The partitions of a queue, as they were found by one statement."""
 
@@ -55,13 +48,12 @@ def partition_statuses(context: Context, queue: Queue) -> list[statements.Partit
     """
     connection, model = connections[context.database], ROW_MODELS[queue]
     found = statements.partition_statuses(connection, context.label, queue, model)
-    wanted = partition_count(context, queue)
     if not found:
         ensure_partitions(context.database)
         return statements.partition_statuses(connection, context.label, queue, model)
     if queue == Queue.OUTBOX and not all(each.ready for each in found):
         found = include_stream(context, found)
-    if len(found) != wanted:
+    if len(found) != (wanted := partition_count(context, queue)):
         raise SettingsError(
             f'OUTBOX_INBOX["PARTITIONS"]["{queue}"] is {wanted}, and the {queue} of '
             f"{context.label!r} is spread over {len(found)}: run manage.py repartition"
@@ -85,11 +77,9 @@ def partition_count(context: Context, queue: Queue) -> int:
 
 
 def ensure_partitions(using: str) -> None:
-    """Create the partition rows of all contexts on a database; rows that exist stay as they are.
-
-    On MySQL and MariaDB, processes that call it together may deadlock: one of them commits each time,
-    and the others find its rows at their next try.
-    """
+    """Create the partition rows of all contexts on a database; rows that exist stay as they are."""
+    # On MySQL and MariaDB, processes that call it together may deadlock: one of them commits each
+    # time, and the others find its rows at their next try.
     if not router.allow_migrate_model(using, Partition):
         return
     connection = connections[using]

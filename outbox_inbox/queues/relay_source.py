@@ -23,11 +23,8 @@ setting_changed.connect(_forget, dispatch_uid="outbox_inbox.queues.relay_source"
 
 
 def follows_stream(context: Context) -> bool:
-    """Return whether the relay of a context has a stream to follow.
-
-    It has if the stream is the source, or was the source before: then events may be left in it.
-    A process asks the database once, since the source of a context changes with a deployment.
-    """
+    """Return whether the stream is the source of a relay, or was it and may have events left."""
+    # A process asks the database once, since the source of a context changes with a deployment.
     name = (context.database, context.label)
     if context.source == "stream":
         _followed[name] = True
@@ -39,11 +36,9 @@ def follows_stream(context: Context) -> bool:
 
 
 def stream_is_waiting(context: Context) -> bool:
-    """Return whether there is something for the relay in a context's stream; at most one statement.
-
-    Before the relay's first run there may always be something.
-    """
+    """Return whether there is something for the relay in a context's stream; at most one statement."""
     if not follows_stream(context):
         return False
     found = checkpoints.subscription_statuses(connections[context.database], [context.label])
+    # Before the relay's first run, without a checkpoint, there may always be something.
     return all(each.ready for each in found if each.subscription == RELAY)

@@ -10,14 +10,7 @@ from contextlib import ExitStack, contextmanager
 from time import monotonic
 from uuid import UUID, uuid4
 
-from django.db import (
-    DatabaseError,
-    InterfaceError,
-    OperationalError,
-    connections,
-    models,
-    transaction,
-)
+from django.db import Error, OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
@@ -25,7 +18,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 
 from . import statements
-from .statements.dialects import as_uuid_or_none, gave_way
+from .statements.dialects import as_uuid_or_none, dialect, gave_way
 
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
 
@@ -35,18 +28,11 @@ class Lost(Exception):
 
 
 class GaveWay(Lost):
-    """The database rolled the transaction back so that another could go on: a deadlock.
-
-    It is not a message's fault and costs no attempt; the partition is swept again.
-    """
+    """A deadlock: the database rolled the transaction back. It costs no message an attempt."""
 
 
 class AttemptFailed(Exception):
-    """A transaction failed and was rolled back, and one of its messages may be the cause.
-
-    Attributes:
-        error: why it failed.
-    """
+    """A transaction was rolled back by ``error``, and one of its messages may be the cause."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -76,7 +62,7 @@ class Run:
         self._due = partition.due
         self.connection: BaseDatabaseWrapper = connections[context.database]
         self._session = self.connection.connection
-        self.freeze_ms = _freeze_ms()
+        self.freeze_ms = freeze_ms()
 
     @contextmanager
     def locked(self) -> Iterator[BaseDatabaseWrapper]:
@@ -118,10 +104,8 @@ class Run:
 
     @contextmanager
     def giving_way(self) -> Iterator[None]:
-        """Turn the errors with which a database resolves a deadlock into `GaveWay`.
-
-        For the worker's own statements only: a consumer that waits too long for a lock has failed.
-        """
+        """Turn the errors with which a database resolves a deadlock into `GaveWay`."""
+        # For the worker's own statements: a consumer that waits too long for a lock has failed.
         try:
             yield
         except OperationalError as error:
@@ -130,11 +114,7 @@ class Run:
             raise
 
     def lock(self) -> None:
-        """Take the partition's lock in the caller's transaction.
-
-        Raises:
-            Lost: as `locked`.
-        """
+        """Take the partition's lock in the caller's transaction; it may raise `Lost`."""
         held = statements.lock_partition(self.connection, self.id, self.freeze_ms)
         # Another token, or none: another run or an operator changed states in between. To go on with
         # what was read before would put a message ahead of one that is to be sent first.
@@ -143,26 +123,19 @@ class Run:
         self._session = self.connection.connection
 
     def claim(self, delivery: int) -> None:
-        """Take the lock and mark one delivery as done, in the caller's transaction.
-
-        Raises:
-            Lost: as `locked`.
-        """
-        if not statements.claim_delivery(
-            self.connection, self.id, self.token, self.freeze_ms, delivery
-        ):
+        """Take the lock and mark one delivery as done, as `lock` does."""
+        lock = (self.connection, self.id, self.token, self.freeze_ms)
+        if not statements.claim_delivery(*lock, delivery):
             raise Lost
         self._session = self.connection.connection
 
     def disconnected(self, error: BaseException) -> bool:
         """Return whether an error is that of a lost connection, and so not a message's."""
-        return isinstance(error, DatabaseError | InterfaceError) and not self.connected()
+        return isinstance(error, Error) and not self.connected()
 
     def connected(self) -> bool:
-        """Return whether the connection of the last transaction still works.
-
-        Django opens another as soon as it finds one broken; what the old one did is unknown.
-        """
+        """Return whether the connection of the last transaction still works."""
+        # Django opens another as soon as it finds one broken; what the old one did is unknown.
         same = self.connection.connection is self._session and self._session is not None
         return same and not self.connection.needs_rollback and self.connection.is_usable()
 
@@ -173,8 +146,11 @@ class Run:
         another worker would take a long run for a crashed one between two of its transactions.
         """
         if not self.ended and monotonic() - self._shown > statements.SILENCE / 4:
-            statements.set_run(self.connection, self.id, self.token)
+            self._write_token(self.token)
             self._shown = monotonic()
+
+    def _write_token(self, token: UUID | None) -> None:
+        dialect(self.connection).set_run(self.connection, self.id, token)
 
     def promotes(self) -> bool:
         """Return whether rows may have come due: some had at the look before, or it was a while ago."""
@@ -187,18 +163,14 @@ class Run:
             self._promoted, self._due = monotonic(), False
 
     def back_off(self, error: str, seconds: float) -> None:
-        """End the run because of an outage, in a transaction of its own: see `outages.back_off`.
-
-        Raises:
-            Lost: as `locked`.
-        """
+        """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""
         with self.locked() as connection:
             statements.back_off_partition(connection, self.id, error, seconds)
             self.ended = True
 
     def end(self) -> None:
         """Clear the token in the caller's transaction, the last one of this run."""
-        statements.set_run(self.connection, self.id, None)
+        self._write_token(None)
         self.ended = True
 
     def recovered(self) -> None:
@@ -210,16 +182,17 @@ class Run:
 
 @contextmanager
 def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
-    """Begin a run on a partition, and end it cleanly; None: another worker owns it.
-
-    Only an end without clean-up (kill -9, power cut, lost connection) leaves the token behind.
-    """
-    run = _begin_run(context, partition)
-    if run is None:
+    """Begin a run on a partition, and end it cleanly; None: another worker owns it."""
+    connection, token = connections[context.database], uuid4()
+    held = statements.begin_run(connection, partition.id, token, freeze_ms())
+    if held is None:
         yield None
         return
+    # A token that is still there belongs to a run that had no clean end (kill -9, power cut, lost
+    # connection), and one message may be why.
+    run = Run(context, partition, token, settings().batch_size if held.run is not None else 0)
     try:
-        with statements.guarded_session(run.connection, run.freeze_ms):
+        with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
     except BaseException:
         # On a new connection it is unknown what the lost one has committed: the token stays, and the
@@ -230,17 +203,8 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
     _end_run(run)
 
 
-def _begin_run(context: Context, partition: statements.PartitionStatus) -> Run | None:
-    connection, token = connections[context.database], uuid4()
-    held = statements.begin_run(connection, partition.id, token, _freeze_ms())
-    if held is None:
-        return None
-    # A token that is still there belongs to a run that crashed, and one message may be why.
-    careful = settings().batch_size if held.run is not None else 0
-    return Run(context, partition, token, careful)
-
-
-def _freeze_ms() -> int:
+def freeze_ms() -> int:
+    """Return the setting FROZEN_AFTER in milliseconds."""
     return int(settings().frozen_after.total_seconds() * 1000)
 
 

@@ -23,37 +23,26 @@ def sweep_partitions(
 ) -> Outcome:
     """Call a mover for the partitions of a queue until there is nothing it can do now.
 
-    Arguments:
-        call: ends the sweep when it is finished.
-        seen: sweep these partitions, once: the caller has just looked, and will look again.
+    ``seen``: sweep these partitions, once: the caller has just looked, and will look again.
     """
-    if seen is not None:
-        _sweep_once(context, seen, mover, call)
-        return call.outcome
-    moved = True
-    while moved and not call.finished():
-        before = call.outcome
-        _sweep_once(context, partition_statuses(context, queue), mover, call)
-        # An intake has no rows to look at; its mover has asked the transport until it was empty.
-        moved = call.outcome.steps > before.steps and ROW_MODELS[queue] is not None
+    # An intake has one partition and no rows to look at: its mover asks until it is empty.
+    again = seen is None and ROW_MODELS[queue] is not None
+    while not call.ended():
+        before = call.outcome.steps
+        for partition in partition_statuses(context, queue) if seen is None else seen:
+            if call.ended():
+                return call.outcome
+            if partition.ready and not (partition.paused or partition.resting):
+                if again or seen is not None:
+                    call.begin_turn()
+                _move_partition(context, partition, mover, call)
+        if not again or call.outcome.steps == before:
+            break
     return call.outcome
 
 
-def _sweep_once(
-    context: Context, seen: PartitionStatuses, mover: PartitionMover, call: MoverCall
-) -> None:
-    for partition in seen:
-        if call.finished():
-            return
-        if partition.ready and not (partition.paused or partition.resting):
-            _move_partition(context, partition, mover, call)
-
-
 def _move_partition(
-    context: Context,
-    partition: statements.PartitionStatus,
-    mover: PartitionMover,
-    call: MoverCall,
+    context: Context, partition: statements.PartitionStatus, mover: PartitionMover, call: MoverCall
 ) -> None:
     # A run that shows signs of life is between two transactions: its token must stay, or that run
     # would drop what it has read ahead and begin again, at every look of another worker.

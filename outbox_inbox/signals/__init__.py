@@ -51,31 +51,12 @@ snapshot_ignored        a snapshot cannot   ``context: str``, ``stream: str``,
 from django.dispatch import Signal
 
 message_sent = Signal()
-"""The relay has sent a batch and committed it."""
-
 message_dead = Signal()
-"""An outbox message has used up its attempts, or failed with a permanent error."""
-
 delivery_failed = Signal()
-"""A consumer failed on a message; the delivery is retried after a delay."""
-
 delivery_dead = Signal()
-"""A delivery has used up its attempts; an operator has to retry or discard it."""
-
 hook_failed = Signal()
-"""A hook that a consumer registered with on_commit raised; the delivery is done nevertheless."""
-
 message_quarantined = Signal()
-"""A received message cannot be read; it was quarantined, and does not block others."""
-
 message_lost = Signal()
-"""A message for a context was in its transport, and was deleted before it was received."""
-
 partition_backed_off = Signal()
-"""A transport could not be reached; the partition backs off, and no attempt is counted."""
-
 projection_failed = Signal()
-"""A projection failed on an event; it is retried after a delay, and skips no event."""
-
 snapshot_ignored = Signal()
-"""A snapshot cannot be read, or belongs to another stream; the stream itself was read instead."""

@@ -30,19 +30,16 @@ _RETRIES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedEvent:
-    """One event of a stream.
-
-    Fields:
-        event: the event, brought to its newest version by the upcasters.
-        version: its number in the stream, from 1.
-        position: its place among all stored events of the database.
-        envelope: what ``record()`` returned for it.
-    """
+    """One event of a stream."""
 
     event: Any
+    """The event, brought to its newest version by the upcasters."""
     version: int
+    """Its number in the stream, from 1."""
     position: int
+    """Its place among all stored events of the database."""
     envelope: Envelope
+    """What ``record()`` returned for it."""
 
 
 def read(context: str | Context, stream: str, after: int = 0) -> Iterator[RecordedEvent]:
@@ -88,29 +85,26 @@ def append_to_stream(
 ) -> list[Any]:
     """Append rows to a stream in the caller's transaction; return the time stamp of each.
 
-    ``in_outbox``: they go to the outbox as well, and must not be sent from the stream, too.
-
-    The unique constraint on (context, stream, version) decides between two transactions: the
-    later one waits for the earlier one's commit, and finds its version taken. It must be called
-    before the rows go to the outbox: then the ids there are in the order of the versions.
+    It must be called before the rows go to the outbox: then the ids there are in the order of the
+    versions. ``in_outbox``: they go there as well, and must not be sent from the stream, too.
 
     Raises:
         ConcurrencyError, DuplicateMessage: nothing was stored; the transaction is usable.
     """
-    refused = 0
+    label, refused = rows[0].context, 0
+    # The unique constraint on (context, stream, version) decides between two transactions: the later
+    # one waits for the earlier one's commit, and finds its version taken.
     for _ in range(_RETRIES):
-        last = statements.stream_version(connection, rows[0].context, stream)
+        last = statements.stream_version(connection, label, stream)
         if expected_version is not None and last != expected_version:
             _refuse_duplicate(connection, rows)
             raise ConcurrencyError(
-                f"the stream {stream!r} of {rows[0].context!r} is at version {last}, "
+                f"the stream {stream!r} of {label!r} is at version {last}, "
                 f"and version {expected_version} was expected. Nothing was stored."
             )
         # Only MySQL locks here. All transactions that were refused a version share a lock on it: if one
         # of them asked for that lock alone, they would deadlock.
-        if last != refused and not statements.lock_stream(
-            connection, rows[0].context, stream, last
-        ):
+        if last != refused and not statements.lock_stream(connection, label, stream, last):
             continue
         places = [(stream, version) for version in range(last + 1, last + 1 + len(rows))]
         stored = statements.insert_stream(connection, rows, places, in_outbox=in_outbox)
@@ -123,7 +117,7 @@ def append_to_stream(
             statements.delete_events(connection, [row.message_id for row in rows])
         _refuse_duplicate(connection, rows)
     raise ConcurrencyError(
-        f"the stream {stream!r} of {rows[0].context!r} grew {_RETRIES} times in a row while "
+        f"the stream {stream!r} of {label!r} grew {_RETRIES} times in a row while "
         "this transaction tried to append to it. Nothing was stored."
     )
 
@@ -131,10 +125,7 @@ def append_to_stream(
 def append_each(connection: BaseDatabaseWrapper, rows: Sequence[statements.EventRow]) -> list[Any]:
     """Append rows that belong to no stream, each as a stream of its own, named by its id.
 
-    So they wait for no other transaction, and are read with the others from the context's stream.
-
-    Raises:
-        DuplicateMessage: an id of the caller's own was recorded before; nothing was stored.
+    So they wait for no other transaction. Raises `DuplicateMessage` as `append_to_stream`.
     """
     places = [(str(row.message_id), 1) for row in rows]
     stored = statements.insert_stream(connection, rows, places, in_outbox=False)
@@ -152,9 +143,8 @@ def problems_of(stream: object, expected_version: object) -> list[str]:
         problems.append(f"stream {stream!r} {problem}")
     number = expected_version if type(expected_version) is int else -1
     if expected_version is not None and number < 0:
-        problems.append(
-            f"expected_version must be a number from 0 up or None, not {expected_version!r}"
-        )
+        wanted = "a number from 0 up or None"
+        problems.append(f"expected_version must be {wanted}, not {expected_version!r}")
     return problems
 
 
@@ -171,15 +161,10 @@ def _context(context: str | Context) -> Context:
 
 
 def recorded_event(context: Context, row: StoredEvent) -> RecordedEvent:
-    """Return the event of a row of a context's stream.
-
-    Raises:
-        UnreadableMessage, NewerVersion: its class is gone, or it does not fit the class.
-    """
+    """Return the event of a row of a context's stream; raises as `read`."""
+    place = (row.stream, row.version)
     return RecordedEvent(
-        event=_decode(
-            context, row.type, row.schema_version, row.payload, (row.stream, row.version)
-        ),
+        event=_decode(context, row.type, row.schema_version, row.payload, place),
         version=row.version,
         position=row.position,
         envelope=envelope_of(connections[context.database], row, row.context, row.recorded_at),

@@ -7,7 +7,6 @@ off, longer with each failure, until the event goes through.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -35,7 +34,7 @@ def update_projections(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     only: Collection[str] | None = None,
-    seen: object = None,  # noqa: ARG001  all movers are called alike
+    seen: object = None,
 ) -> Outcome:
     """Bring the read models of a context up to date with its stream.
 
@@ -47,7 +46,7 @@ def update_projections(
         stop: asked between pages; true ends the call.
         progress: called with how many events each page had.
         only: names of read models; None (default) means all.
-        seen: not used: a read model without news costs two statements.
+        seen: given: each read model has one turn only; the caller calls again.
 
     Returns:
         What was done; ``failed`` counts the read models that back off now.
@@ -59,7 +58,9 @@ def update_projections(
     call = MoverCall(limit, stop, progress)
     if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
-            if not call.finished() and (only is None or each.name in only):
+            if not call.ended() and (only is None or each.name in only):
+                if seen is not None:
+                    call.begin_turn()
                 _update_read_model(context, each, call)
     return call.outcome
 
@@ -100,8 +101,7 @@ def _apply_page(
 ) -> bool:
     """Apply one page in one transaction; return whether there is more for this call.
 
-    Arguments:
-        met: gets the events of the page; the caller names them when it catches an error.
+    ``met`` gets the events of the page; the caller names them when it catches an error.
     """
     with follow(context, read_model.name) as cursor:
         if cursor is None:
@@ -132,7 +132,7 @@ def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[StreamRo
 
 
 def place_of_event(row: StreamRow) -> str:
-    """Return where an event is: its stream, its position among all events, its type."""
+    """Return where an event is, for an operator."""
     return f"event {row.version} of the stream {row.stream!r}, position {row.position}, {row.type}"
 
 
@@ -155,12 +155,8 @@ def raise_database_failure(context: Context, error: Exception) -> None:
         raise error
 
 
-@dataclass(slots=True)
-class _Invocation:
-    """One call of a projection function, with its events."""
-
-    consumer: Consumer
-    rows: list[StreamRow]
+_Invocation = tuple[Consumer, list[StreamRow]]
+"""One call of a projection function, with its events."""
 
 
 def apply_projections(
@@ -176,18 +172,17 @@ def apply_projections(
         until: asked after each call; true ends it early.
 
     Raises:
-        UnreadableMessage, NewerVersion: a payload cannot be read as its event.
         HandlerError: a projection left its transaction unusable without an exception.
-        Exception: whatever a projection raises.
+        Exception: whatever a projection raises; or a payload cannot be read as its event.
     """
     last: StreamRow | None = None
     with applying(read_model.name):
-        for invocation, complete in _invocations(read_model, rows):
+        for (consumer, taken), complete in _invocations(read_model, rows):
             faults.point("project.before_apply")
-            _invoke(context, invocation)
+            _invoke(context, consumer, taken)
             faults.point("project.after_apply")
             if complete:
-                last = invocation.rows[-1]
+                last = taken[-1]
                 if until():
                     break
     connection = connections[context.database]
@@ -202,33 +197,31 @@ def apply_projections(
 def _invocations(
     read_model: ReadModel, rows: Sequence[StreamRow]
 ) -> Iterator[tuple[_Invocation, bool]]:
-    """Yield the calls in order, and whether each completes its last event for all projections.
-
-    A projection that takes lists gets all events in a row that only it takes.
-    """
+    """Yield the calls in order, and whether each completes its last event for all projections."""
+    # A projection that takes lists gets all events in a row that only it takes.
     waiting: _Invocation | None = None
     if rows and len(read_model.consumers) == 1 and read_model.consumers[0].mode == "list":
-        yield _Invocation(read_model.consumers[0], list(rows)), True
+        yield (read_model.consumers[0], list(rows)), True
         return
     for row in rows:
         consumers = read_model.by_type[row.type]
-        if waiting and len(consumers) == 1 and waiting.consumer is consumers[0]:
-            waiting.rows.append(row)
+        alone = consumers[0] if len(consumers) == 1 else None
+        if waiting and waiting[0] is alone:
+            waiting[1].append(row)
             continue
         if waiting:
             yield waiting, True
             waiting = None
-        if len(consumers) == 1 and consumers[0].mode == "list":
-            waiting = _Invocation(consumers[0], [row])
+        if alone and alone.mode == "list":
+            waiting = (alone, [row])
             continue
         for consumer in consumers:
-            yield _Invocation(consumer, [row]), consumer is consumers[-1]
+            yield (consumer, [row]), consumer is consumers[-1]
     if waiting:
         yield waiting, True
 
 
-def _invoke(context: Context, invocation: _Invocation) -> None:
-    consumer, rows = invocation.consumer, invocation.rows
+def _invoke(context: Context, consumer: Consumer, rows: Sequence[StreamRow]) -> None:
     several = consumer.mode == "list"
     events = list(_events(consumer, rows))
     event: Any = events if several else events[0]

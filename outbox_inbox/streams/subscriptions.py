@@ -1,10 +1,8 @@
 """Catch-up subscriptions: named readers of the stream of all events of a context.
 
 A subscription has a checkpoint, which is saved in the transaction of the effects. One worker at a time
-reads it: the one that holds the row lock of the checkpoint. It begins with the first event of the
-context, or with what is recorded from now on, and gets every event once, those of one stream in the
-order of their versions. ``queues/statements/catch_up.py`` explains how an event is found that commits
-late.
+reads it: the one that holds the row lock of the checkpoint. It gets every event once, those of one
+stream in the order of their versions; ``queues/statements/catch_up.py`` says how, whatever commits late.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -17,10 +15,10 @@ from weakref import WeakKeyDictionary
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
+from outbox_inbox.queues.run import freeze_ms
 from outbox_inbox.queues.statements import checkpoints, stream_pages
 from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
 from outbox_inbox.queues.statements.dialects import as_datetime
@@ -28,27 +26,21 @@ from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 Begin = Literal["beginning", "now"]
 
-_NOT_IN_OUTBOX = "NOT s.in_outbox"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """How far a subscription is behind.
-
-    Fields:
-        events: how many it must still handle.
-        since: when the first of them was recorded; None: it has caught up.
-    """
+    """How far a subscription is behind."""
 
     events: int
+    """How many it must still handle."""
     since: datetime | None
+    """When the first of them was recorded; None: it has caught up."""
 
 
 class Cursor:
     """A subscription in one transaction, which holds its lock.
 
     Attributes:
-        connection: of the context's database.
         caught_up: the last page was the end of all that there was when it was read.
         paused: an operator has paused the subscription.
         resting: it failed, and the next try is not due yet.
@@ -91,9 +83,7 @@ class Cursor:
                 self.caught_up = True
                 return []
             mark = taken
-        more = [stream_pages.type_condition(sorted(types))] if types is not None else []
-        if unsent:
-            more.append(_NOT_IN_OUTBOX)
+        more = _conditions(types, unsent=unsent)
         rows = stream_pages.select_page(
             self.connection, self._context, mark, size, more, text, bare=bare
         )
@@ -121,6 +111,11 @@ class Cursor:
     def back_off(self, error: str, seconds: float) -> None:
         """Note a failure, in a transaction without effects: see `outages.back_off`."""
         checkpoints.back_off_checkpoint(self.connection, self._id, error, seconds)
+
+
+def _conditions(types: Collection[str] | None, *, unsent: bool) -> list[str]:
+    more = [stream_pages.type_condition(sorted(types))] if types is not None else []
+    return [*more, "NOT s.in_outbox"] if unsent else more
 
 
 def _after(
@@ -162,13 +157,11 @@ def open_cursor(
 ) -> Cursor | None:
     """Do what `follow` does, in the transaction that is open."""
     checkpoints.require_subscriptions(connection)
-    freeze_ms = int(settings().frozen_after.total_seconds() * 1000)
-    lock = checkpoints.lock_checkpoint(connection, context.label, subscription, freeze_ms)
-    if lock is None and not checkpoints.checkpoint_exists(connection, context.label, subscription):
-        checkpoints.create_checkpoint(
-            connection, context.label, subscription, from_now=begin == "now"
-        )
-        lock = checkpoints.lock_checkpoint(connection, context.label, subscription, freeze_ms)
+    place = (connection, context.label, subscription)
+    lock = checkpoints.lock_checkpoint(*place, freeze_ms())
+    if lock is None and not checkpoints.checkpoint_exists(*place):
+        checkpoints.create_checkpoint(*place, from_now=begin == "now")
+        lock = checkpoints.lock_checkpoint(*place, freeze_ms())
     if lock is None:
         return None
     _refuse_foreign(connection, context, subscription, lock)
@@ -215,9 +208,7 @@ def behind(
         kind: only domain events, or only integration events.
     """
     connection = connections[context.database]
-    more = [stream_pages.type_condition(sorted(types))] if types is not None else []
-    if unsent:
-        more.append(_NOT_IN_OUTBOX)
+    more = _conditions(types, unsent=unsent)
     if kind is not None:
         more.append(f"s.kind = '{kind.value}'")
     checkpoints.require_subscriptions(connection)
@@ -232,31 +223,22 @@ def delete_checkpoint(context: Context, subscription: str) -> bool:
     return found > 0
 
 
+_NO_FAILURE: dict[str, Any] = {"failures": 0, "error": "", "retry_at": None}
+
+
 def rewind_checkpoint(context: Context, subscription: str) -> None:
     """Have a subscription begin anew with the first event, in the open transaction, under its lock."""
-    Checkpoint.objects.using(context.database).filter(
-        context=context.label, subscription=subscription
-    ).update(
-        done=catch_up(connections[context.database]).beginning,
-        target=None,
-        position=0,
-        last=0,
-        size=0,
-        failures=0,
-        error="",
-        retry_at=None,
-    )
+    rows = Checkpoint.objects.using(context.database).filter(context=context.label)
+    beginning = catch_up(connections[context.database]).beginning
+    start = CheckpointProgress(done=beginning, target=None, position=0, last=0, size=0)._asdict()
+    rows.filter(subscription=subscription).update(**start, **_NO_FAILURE)
 
 
 def take_over_checkpoint(context: Context, subscription: str, other: str) -> None:
-    """Have a subscription go on where another one is, and delete the checkpoint of the other.
-
-    To be called in a transaction that holds the lock of both (`open_cursor`): a reader of either would
-    otherwise overwrite what is taken over.
-    """
+    """Have a subscription go on where another one is, and delete the checkpoint of the other."""
+    # In a transaction that holds the lock of both (`open_cursor`): a reader of either would otherwise
+    # overwrite what is taken over.
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
-    mark = (
-        rows.filter(subscription=other).values("done", "target", "position", "last", "size").get()
-    )
-    rows.filter(subscription=subscription).update(**mark, failures=0, error="", retry_at=None)
+    mark = rows.filter(subscription=other).values(*CheckpointProgress._fields).get()
+    rows.filter(subscription=subscription).update(**mark, **_NO_FAILURE)
     rows.filter(subscription=other).delete()

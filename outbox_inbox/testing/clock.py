@@ -23,20 +23,13 @@ def advance(delta: timedelta) -> None:
 
     The clock does not move: every time in the future is moved nearer by ``delta``. Nothing else
     becomes older.
-
-    Arguments:
-        delta: the time that has passed.
     """
     for using in sorted({context.database for context in contexts()}):
         for model, name in _TIMES.items():
-            _move_times(model, name, using, delta)
-
-
-def _move_times(model: type[Model], name: str, using: str, delta: timedelta) -> None:
-    rows = model._default_manager.using(using)
-    # Not as an expression: SQLite would store the result in another format than Django's.
-    for pk, time in list(rows.filter(**{f"{name}__isnull": False}).values_list("pk", name)):
-        rows.filter(pk=pk).update(**{name: time - delta})
+            rows = model._default_manager.using(using)
+            # Not as an expression: SQLite would store the result in another format than Django's.
+            for pk, time in list(rows.filter(**{f"{name}__isnull": False}).values_list("pk", name)):
+                rows.filter(pk=pk).update(**{name: time - delta})
 
 
 def advance_to_next(until: datetime) -> bool:

@@ -1,6 +1,6 @@
 """Drains the queues in a test, and fails with the tracebacks of what went wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from django.utils import timezone
@@ -8,8 +8,9 @@ from django.utils import timezone
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import (
     Checkpoint,
+    Delivery,
     DeliveryAttempt,
-    DeliveryState,
+    Message,
     OutboxMessage,
     OutboxState,
     Queue,
@@ -30,9 +31,9 @@ class DrainFailed(AssertionError):
         failures: a text for each failed attempt, with its traceback.
     """
 
-    def __init__(self, title: str, failures: list[str]) -> None:
-        super().__init__("\n\n".join([title, *failures]))
-        self.failures = failures
+    def __init__(self, title: str, failures: Iterable[str] = ()) -> None:
+        self.failures = list(failures)
+        super().__init__("\n\n".join([title, *self.failures]))
 
 
 def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcome:
@@ -61,34 +62,34 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
     if until is not None and timezone.is_naive(until):
         raise ValueError(f"until={until!r}; expected an aware datetime")
     total = _drain_once(raise_errors=raise_errors)
-    moments = 0
-    while until is not None and advance_to_next(until):
-        moments += 1
-        if moments > _MOST:
-            raise DrainFailed(
-                f"more than {_MOST} scheduled times until {until}; a process may schedule without end",
-                [],
-            )
+    for _ in range(_MOST + 1):
+        if until is None or not advance_to_next(until):
+            return total
         total += _drain_once(raise_errors=raise_errors)
-    return total
+    raise DrainFailed(
+        f"more than {_MOST} scheduled times until {until}; a process may schedule without end"
+    )
 
 
 def _drain_once(*, raise_errors: bool) -> Outcome:
-    seen = _last_attempts()
+    # The newest failed attempt of each database: older ones are not reported again.
+    rows = DeliveryAttempt.objects.order_by("-pk").values_list("pk", flat=True)
+    seen = {each.database: rows.using(each.database).first() or 0 for each in contexts()}
     total = Outcome()
     for step in mover_turns(contexts(), patience=_PATIENCE):
         total += step.outcome
         if raise_errors:
             _check_turn(step, seen)
-    if raise_errors:
-        _check_quiet()
+    left = [text for stats in queue_stats() for text in _leftovers(stats)] if raise_errors else []
+    if left:
+        raise DrainFailed("messages are left in the queues", left)
     return total
 
 
 def _check_turn(step: MoverTurn, seen: dict[str, int]) -> None:
     if step.unreachable:
         raise DrainFailed(
-            f"the transport of {step.context.label!r} cannot be reached: {step.unreachable}", []
+            f"the transport of {step.context.label!r} cannot be reached: {step.unreachable}"
         )
     if step.mover == "project" and step.outcome.failed:
         failures = list(_projection_failures(step.context))
@@ -96,12 +97,6 @@ def _check_turn(step: MoverTurn, seen: dict[str, int]) -> None:
     if step.outcome.failed or step.outcome.dead:
         failures = list(_message_failures(step.context, seen[step.context.database]))
         raise DrainFailed(f"{len(failures)} failed in {step.context.label!r}", failures)
-
-
-def _check_quiet() -> None:
-    left = [text for stats in queue_stats() for text in _leftovers(stats)]
-    if left:
-        raise DrainFailed("messages are left in the queues", left)
 
 
 def _leftovers(stats: QueueStats) -> Iterator[str]:
@@ -125,35 +120,21 @@ def _projection_failures(context: Context) -> Iterator[str]:
         yield f"{row.subscription}, to be retried: {row.error}"
 
 
-def _last_attempts() -> dict[str, int]:
-    """Return the newest failed attempt of each database, so that older ones are not reported again."""
-    return {
-        using: DeliveryAttempt.objects.using(using)
-        .order_by("-pk")
-        .values_list("pk", flat=True)
-        .first()
-        or 0
-        for using in {context.database for context in contexts()}
-    }
-
-
 def _message_failures(context: Context, seen: int) -> Iterator[str]:
     attempts = DeliveryAttempt.objects.using(context.database).filter(
         pk__gt=seen, delivery__context=context.label
     )
     for attempt in attempts.select_related("delivery__message").order_by("pk"):
-        delivery, message = attempt.delivery, attempt.delivery.message
-        fate = "dead" if delivery.state == DeliveryState.DEAD else "to be retried"
-        yield (
-            f"{delivery.consumer} on {message.type} {message.message_id} (key {message.key!r}), "
-            f"attempt {attempt.number}, {fate}: {attempt.error}\n{attempt.traceback}"
-        )
+        text = _attempt_text(attempt.delivery, attempt.delivery.message, attempt.number)
+        yield f"{attempt.delivery.consumer} on {text}: {attempt.error}\n{attempt.traceback}"
     outbox = OutboxMessage.objects.using(context.database).filter(
         context=context.label, attempts__gt=0, state__in=[OutboxState.PENDING, OutboxState.DEAD]
     )
     for row in outbox.order_by("pk"):
-        fate = "dead" if row.state == OutboxState.DEAD else "to be retried"
-        yield (
-            f"the outbox of {context.label} on {row.type} {row.message_id} (key {row.key!r}), "
-            f"attempt {row.attempts}, {fate}: {row.error}"
-        )
+        text = _attempt_text(row, row, row.attempts)
+        yield f"the outbox of {context.label} on {text}: {row.error}"
+
+
+def _attempt_text(row: Delivery | OutboxMessage, message: Message, number: int) -> str:
+    fate = "dead" if row.state == "dead" else "to be retried"
+    return f"{message.type} {message.message_id} (key {message.key!r}), attempt {number}, {fate}"

@@ -34,12 +34,7 @@ class PointNotReached(AssertionError):
 
 
 def record_events(*events: Any, **terms: Any) -> list[Envelope]:
-    """Record events of one context in a transaction of their own.
-
-    Arguments:
-        events: at least one.
-        terms: as `record` takes them.
-    """
+    """Record events of one context in a transaction of their own; terms as `record` takes them."""
     with transaction.atomic(using=context_of(events[0]).database):
         return record(*events, **terms)
 
@@ -77,11 +72,7 @@ def crash() -> NoReturn:
 
 @contextmanager
 def crashing() -> Iterator[None]:
-    """Expect a `Crash` in the block, and leave what a killed process leaves.
-
-    Raises:
-        AssertionError: nothing crashed.
-    """
+    """Expect a `Crash` in the block, and leave what a killed process leaves."""
     # A killed process cannot give back the token of its run.
     with patch.object(run, "_end_run"):
         try:
@@ -94,12 +85,7 @@ def crashing() -> Iterator[None]:
 
 @contextmanager
 def striking(name: str, act: Callable[[], object], hit: int = 1) -> Iterator[None]:
-    """Call a function at one hit of a fault point in the block.
-
-    Arguments:
-        name: a point of `faults`.
-        act: called at the point, before the faults that are armed there.
-        hit: at which hit, from 1 (default).
+    """Call a function at one hit of a fault point in the block, before the faults armed there.
 
     Raises:
         PointNotReached: the point was hit less often.

@@ -2,8 +2,6 @@
 
 from typing import Any, TypeVar, cast, overload
 
-from django.db.models import QuerySet
-
 from outbox_inbox.contexts import Context, context_of, contexts, get_context
 from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
 from outbox_inbox.models import OutboxMessage, StoredEvent
@@ -40,22 +38,15 @@ def recorded(event: type[EventT] | None = None, *, context: str | None = None) -
 
 
 def _events(context: Context, event: type[Any] | None) -> list[Any]:
-    which = {"context": context.label} | (
-        {} if event is None else {"type": context.type_name(event)}
-    )
-    stored: QuerySet[StoredEvent] = StoredEvent.objects.using(context.database).filter(
-        **which, in_outbox=False
-    )
+    which: dict[str, Any] = {"context": context.label}
+    if event is not None:
+        which["type"] = context.type_name(event)
+    streamed = StoredEvent.objects.using(context.database).filter(**which, in_outbox=False)
     waiting = OutboxMessage.objects.using(context.database).filter(**which)
-    ids = set(stored.values_list("message_id", flat=True))
-    return [
-        *(_decode(context, row, event) for row in stored.order_by("pk")),
-        *(
-            _decode(context, row, event)
-            for row in waiting.order_by("pk")
-            if row.message_id not in ids
-        ),
-    ]
+    rows: list[Any] = list(streamed.order_by("pk"))
+    ids = {row.message_id for row in rows}
+    rows += [row for row in waiting.order_by("pk") if row.message_id not in ids]
+    return [_decode(context, row, event) for row in rows]
 
 
 def _decode(context: Context, row: OutboxMessage | StoredEvent, event: type[Any] | None) -> Any:

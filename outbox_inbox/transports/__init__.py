@@ -32,20 +32,17 @@ def transport(alias: str) -> Transport:
     Raises:
         SettingsError: the alias is unknown, its BACKEND is not a transport, or an option is wrong.
     """
-    found = settings().transports.get(alias)
+    found, path = settings().transports.get(alias), 'OUTBOX_INBOX["TRANSPORTS"]'
     if found is None:
         known = ", ".join(sorted(settings().transports))
-        raise SettingsError(f'OUTBOX_INBOX["TRANSPORTS"] has no {alias!r}; it has: {known}')
+        raise SettingsError(f"{path} has no {alias!r}; it has: {known}")
     try:
         backend = import_string(found.backend)
     except ImportError as error:
-        raise SettingsError(
-            f'OUTBOX_INBOX["TRANSPORTS"][{alias!r}]: cannot import {found.backend!r}: {error}'
-        ) from error
+        text = f"{path}[{alias!r}]: cannot import {found.backend!r}: {error}"
+        raise SettingsError(text) from error
     if not (isinstance(backend, type) and issubclass(backend, Transport)):
-        raise SettingsError(
-            f'OUTBOX_INBOX["TRANSPORTS"][{alias!r}]: {found.backend!r} is not a subclass of Transport'
-        )
+        raise SettingsError(f"{path}[{alias!r}]: {found.backend!r} is not a subclass of Transport")
     return backend(found)
 
 

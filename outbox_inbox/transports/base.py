@@ -114,9 +114,9 @@ class Transport(ABC):
     `attached`, `receive` and `acknowledge` for each context. No method is called in the transaction
     of a use case.
 
-    `TransportUnavailable` means an outage: the partition backs off and no attempt is counted. Raise
-    it for everything that the next message would meet as well (no connection, no permission, a full
-    disk). Any other exception from `publish` counts as a failed attempt of a message; any other
+    `TransportUnavailable` means an outage: the partition backs off and no attempt is counted. Every
+    method may raise it, for everything that the next message would meet as well (no connection, no
+    permission, a full disk). Any other exception from `publish` counts as a failed attempt of a message; any other
     exception from the receiving methods ends the receiver's run and is logged.
 
     Arguments:
@@ -177,9 +177,6 @@ class Transport(ABC):
 
         Called by ``manage.py check --deploy`` and at the start of ``run_contexts``, never in a
         transaction, any number of times. It may ask the server, and must neither add nor delete messages there.
-
-        Raises:
-            TransportUnavailable: the server cannot be asked.
         """
         yield from ()
 
@@ -190,9 +187,6 @@ class Transport(ABC):
         after each batch within `attached`. It must be cheap, so that an idle transport costs the
         database nothing. A wrong True costs one empty batch; a wrong False delays messages until
         something else arrives.
-
-        Raises:
-            TransportUnavailable: the other side cannot be reached.
         """
         return True
 
@@ -230,9 +224,6 @@ class Transport(ABC):
         killed does not leave the block.
 
         The default does nothing.
-
-        Raises:
-            TransportUnavailable: the other side cannot be reached.
         """
         yield
 
@@ -253,9 +244,6 @@ class Transport(ABC):
 
         Returns:
             The messages; empty only if there are none.
-
-        Raises:
-            TransportUnavailable: the other side cannot be reached.
         """
         return ()
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, contexts
@@ -34,13 +33,12 @@ class LocalTransport(Transport):
             TransportUnavailable: another database cannot be reached, or a subscriber was moved to
                 another database than this process is configured with.
         """
-        connection = connections[source.database]
         for subscriber, wanted in _subscribers(messages):
             try:
                 if subscriber.database == source.database:
-                    _move_rows(connection, source, subscriber, wanted)
+                    _move_rows(source, subscriber, wanted)
                 else:
-                    _copy_rows(connection, source, subscriber, wanted)
+                    _copy_rows(source, subscriber, wanted)
             except DatabaseError as error:
                 said = moved.refusal_text(error)
                 if said is None:
@@ -59,27 +57,17 @@ def _subscribers(
             yield context, wanted
 
 
-def _move_rows(
-    connection: BaseDatabaseWrapper,
-    source: Context,
-    subscriber: Context,
-    messages: Sequence[OutgoingMessage],
-) -> None:
+def _move_rows(source: Context, subscriber: Context, messages: Sequence[OutgoingMessage]) -> None:
     faults.point("receive.after_read")
     rows, types = [message.row for message in messages], {each.type for each in messages}
-    stored = messages[0].stored
+    connection, stored = connections[source.database], messages[0].stored
     intake.move_messages(connection, rows, subscriber, source.label, types, stored=stored)
     faults.point("receive.after_insert")
     transaction.on_commit(_pass_fault_points, using=source.database)
 
 
-def _copy_rows(
-    connection: BaseDatabaseWrapper,
-    source: Context,
-    subscriber: Context,
-    messages: Sequence[OutgoingMessage],
-) -> None:
-    stored = messages[0].stored
+def _copy_rows(source: Context, subscriber: Context, messages: Sequence[OutgoingMessage]) -> None:
+    connection, stored = connections[source.database], messages[0].stored
     texts = statements.select_texts(connection, [each.row for each in messages], stored=stored)
     faults.point("receive.after_read")
     rows = [_received_row(subscriber, message, texts[message.row]) for message in messages]

@@ -42,12 +42,10 @@ class MemoryTransport(Transport):
         return Published(sent=[message.row for message in messages])
 
     def has_messages(self, context: Context) -> bool:
-        """See `Transport.has_messages`."""
         with self._lock:
             return next(self._unread(context), None) is not None
 
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
-        """See `Transport.wait_for_messages`."""
         with self._lock:
             seen = getattr(self._of_thread, "seen", 0)
             self._lock.wait_for(lambda: len(self._log) > seen, seconds)
@@ -55,12 +53,10 @@ class MemoryTransport(Transport):
             return len(self._log) > seen
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """See `Transport.receive`."""
         with self._lock:
             return list(islice(self._unread(context), limit))
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
-        """See `Transport.acknowledge`."""
         with self._lock:
             last = max(message.receipt for message in messages) + 1
             self._acknowledged[context.label] = max(last, self._acknowledged.get(context.label, 0))

@@ -53,14 +53,11 @@ def signature_problem(
     Unless a signature is required, an unsigned message is accepted, and so is a signed one where no
     keys are configured to compare it with.
     """
+    required = verifying.required
     if SIGNATURE not in attributes:
-        return (
-            "it is not signed, and its source is required to sign" if verifying.required else None
-        )
+        return "it is not signed, and its source is required to sign" if required else None
     if not verifying.keys:
-        return (
-            "it is signed, and no key is configured for its source" if verifying.required else None
-        )
+        return "it is signed, and no key is configured for its source" if required else None
     keyid = attributes.get(KEYID, "")
     key = verifying.keys.get(keyid)
     if key is None:

@@ -1,6 +1,5 @@
 """The base of the two commands: run a business day, report it, and verify it."""
 
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -9,7 +8,6 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox_inbox.management.arguments import add_format
 from outbox_inbox.management.base import ProblemFound, QueueCommand
 from outbox_inbox.management.progress import Advance, progress_display
 from outbox_inbox.operations.running import Interrupt
@@ -27,9 +25,7 @@ _SHOWN = 20  # problems
 class SimulationCommand(QueueCommand):
     """A command that runs a business day, and reports the results."""
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add what both commands accept."""
-        add_format(parser)
+    shared_options = ("--format",)
 
     def run_day(
         self,
@@ -59,10 +55,7 @@ class SimulationCommand(QueueCommand):
             queues=day.queues,
             problems=problems,
         )
-        if options["format"] == "json":
-            self.print_json(report.as_json())
-        else:
-            self.stdout.write(report.as_text())
+        self.print_document(report.as_json(), [report.as_text()], options)
         if problems:
             raise ProblemFound(at_most(problems))
         if options["format"] == "text":

@@ -1,6 +1,5 @@
 """The admin in a real browser: an operator's way through it, and what the page must not do."""
 
-import json
 import re
 from collections.abc import Iterator
 
@@ -8,7 +7,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from outbox_inbox.models import Checkpoint, DeliveryState, OutboxState, ProcessState
+from outbox_inbox.models import Checkpoint, DeliveryState, OutboxState
 from outbox_inbox.transports import ReceivedMessage
 from tests import services
 from tests.support import rows
@@ -216,16 +215,7 @@ def fill() -> None:
     Checkpoint.objects.create(
         context="ordering", subscription="country_board", retry_at=now, failures=7, error=LONG
     )
-    ProcessState.objects.create(
-        context="ordering",
-        process="ordering.watch",
-        key=key,
-        schema_version=1,
-        created_at=now,
-        started_at=now,
-        changed_at=now,
-        time_outs=json.dumps({"overdue": {"id": str(message.message_id), "at": now.isoformat()}}),
-    )
+    rows.process(key=key)
 
 
 def test_an_operator_finds_out_what_keeps_a_process(page):

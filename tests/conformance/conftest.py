@@ -1,11 +1,15 @@
 """Servers of the tests' own, one of each kind in a run: they are killed, cut off and emptied."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from outbox_inbox.testing.conformance import TransportConformance
+from outbox_inbox.transports import transport
 from tests import services
 from tests.conftest import need
 from tests.integration.conftest import both_databases, committed
@@ -63,6 +67,54 @@ class Wired:
         with self.proxy.losing_answers(marker):
             yield
         assert self.proxy.lost > before, f"nothing with {marker!r} came over the wire"
+
+
+class Committed(TransportConformance):
+    """The suite on both databases, with transactions that are really committed."""
+
+    @pytest.fixture
+    def database(self, committed: None) -> None:
+        pass
+
+
+class Brokered(Committed):
+    """The suite with a server that can be killed, behind a wire that can be cut."""
+
+    broker: Wired
+
+    def restart(self) -> None:
+        self.broker.server.restart()
+
+    def dying(self) -> AbstractContextManager[None]:
+        return self.broker.proxy.cut()
+
+    def hanging(self) -> AbstractContextManager[None]:
+        return self.broker.proxy.hanging()
+
+
+@dataclass(frozen=True)
+class Used:
+    """A server that all contexts use, and the entry of TRANSPORTS with names of this test only."""
+
+    server: Server
+    entry: dict[str, Any]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("redis", marks=pytest.mark.redis),
+        pytest.param("rabbit", marks=pytest.mark.rabbitmq),
+    ]
+)
+def used(request: pytest.FixtureRequest) -> Iterator[Used]:
+    """A Redis, or a RabbitMQ."""
+    server = request.getfixturevalue(f"{request.param}_server")
+    unique = uuid4().hex[:8]
+    options = {"PREFIX": unique}
+    if request.param == "rabbit":
+        options["QUEUE_PREFIX"] = f"{unique}-inbox"
+    yield Used(server, {"LOCATION": server.url, "OPTIONS": options})
+    transport.cache_clear()
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from uuid import uuid4
 
 import pytest
 
-from outbox_inbox.testing.conformance import TransportConformance, scene
+from outbox_inbox.testing.conformance import scene
 from outbox_inbox.testing.conformance.publisher.contracts import Whispered
 from outbox_inbox.testing.conformance.scene import LABELS
+from tests.conformance.conftest import Brokered
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -15,14 +16,10 @@ HEADER = b"cloudEvents:id"
 BASIC_ACK = b"\x00\x3c\x00\x50"  # class 60, method 80
 
 
-class TestAmqp(TransportConformance):
+class TestAmqp(Brokered):
     """Quorum queues; with exchanges and queues of its own for each test."""
 
     queue_type = "quorum"
-
-    @pytest.fixture
-    def database(self, committed):
-        """Give access to both databases, with transactions that are really committed."""
 
     @pytest.fixture
     def server(self, rabbit_server, wired):
@@ -50,10 +47,6 @@ class TestAmqp(TransportConformance):
         """Return an event that no queue is bound for."""
         return Whispered(topic="refused", number=2)
 
-    def restart(self):
-        """Kill the node, and start it with what it had written."""
-        self.broker.server.restart()
-
     @contextmanager
     def stopped(self):
         """Stop the broker within its node, which is quicker than to end the node."""
@@ -61,20 +54,12 @@ class TestAmqp(TransportConformance):
         yield
         self.broker.server.start()
 
-    def dying(self):
-        """Cut the wire."""
-        return self.broker.proxy.cut()
-
-    def hanging(self):
-        """Carry nothing."""
-        return self.broker.proxy.hanging()
-
     def losing_answers(self):
         """Lose the confirmations of all that was published."""
         return self.broker.losing(HEADER)
 
     def losing_acknowledgements(self):
-        """End the connection when an acknowledgement has arrived; nobody answers to one."""
+        """End the connection when an acknowledgement has arrived: the server sends no answer to one."""
         return self.broker.losing(BASIC_ACK)
 
     @pytest.mark.usefixtures("patient")

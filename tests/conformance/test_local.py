@@ -4,17 +4,16 @@ from contextlib import contextmanager
 from typing import ClassVar
 from unittest.mock import patch
 
-import pytest
 from django.db import OperationalError
 
 from outbox_inbox.queues import intake
-from outbox_inbox.testing.conformance import TransportConformance
 from outbox_inbox.testing.conformance.scene import SUBSCRIBERS
+from tests.conformance.conftest import Committed
 
 ANSWER = "the answer to a COMMIT is the database driver's affair"
 
 
-class TestLocal(TransportConformance):
+class TestLocal(Committed):
     """Publisher and subscribers on one database."""
 
     cannot: ClassVar = {
@@ -26,10 +25,6 @@ class TestLocal(TransportConformance):
         "lose_answers": ANSWER,
         "lose_acknowledgements": ANSWER,
     }
-
-    @pytest.fixture
-    def database(self, committed):
-        """Give access to both databases, with transactions that are really committed."""
 
     def transport(self):
         """Return the URL."""

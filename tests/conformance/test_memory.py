@@ -2,12 +2,10 @@
 
 from typing import ClassVar
 
-import pytest
-
-from outbox_inbox.testing.conformance import TransportConformance
+from tests.conformance.conftest import Committed
 
 
-class TestMemory(TransportConformance):
+class TestMemory(Committed):
     cannot: ClassVar = {
         "outlive": "it ends with the process that published",
         "refuse": "it takes whatever it is given",
@@ -17,10 +15,6 @@ class TestMemory(TransportConformance):
         "lose_answers": "an answer is the return of a function",
         "lose_acknowledgements": "an answer is the return of a function",
     }
-
-    @pytest.fixture
-    def database(self, committed):
-        """Give access to both databases, with transactions that are really committed."""
 
     def transport(self):
         """Return the URL."""

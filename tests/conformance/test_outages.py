@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
 from unittest.mock import patch
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -19,22 +18,30 @@ from django.urls import reverse
 from outbox_inbox.models import OutboxMessage, Partition, Queue
 from outbox_inbox.operations import queue_stats
 from outbox_inbox.testing import DrainFailed, advance, drain
-from outbox_inbox.transports import transport
 from tests.shop.contracts import Sold
-from tests.support.movers import come_due, dispatch, picks, put, receive, relay, run_all, steps
+from tests.support.brokers import RabbitServer
+from tests.support.movers import (
+    come_due,
+    deliver,
+    dispatch,
+    picks,
+    put,
+    receive,
+    relay,
+    run_all,
+    steps,
+)
 
 pytestmark = pytest.mark.usefixtures("committed")
 
 DAY = timedelta(days=1)
-REDIS = pytest.param("redis", marks=pytest.mark.redis)
-RABBITMQ = pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)
 
 
 class Outage:
     """A broker that all contexts use, and that is down.
 
     Attributes:
-        why: a part of every error that tells of it.
+        why: a part of every error that it causes.
     """
 
     def __init__(self, server, stop):
@@ -49,26 +56,22 @@ class Outage:
         come_due()
 
 
-@pytest.fixture(params=[REDIS, RABBITMQ])
-def outage(request, settings):
+@pytest.fixture
+def outage(used, settings):
     """The shop and the depot know each other; then the broker is down.
 
     Redis is killed; RabbitMQ is stopped within its node, since it takes so long to start.
     """
-    name, unique = request.param, uuid4().hex[:8]
-    redis = name == "redis"
-    server = request.getfixturevalue("redis_server" if redis else "rabbit_server")
-    options = {"PREFIX": unique} | ({} if redis else {"QUEUE_PREFIX": f"{unique}-inbox"})
     settings.OUTBOX_INBOX = {
-        "TRANSPORTS": {"default": {"LOCATION": server.url, "OPTIONS": options}},
+        "TRANSPORTS": {"default": used.entry},
         "BACKOFF": {"first": timedelta(minutes=1)},  # longer than a test takes
     }
     receive()
     put(*steps(Sold, 1))
     run_all()
     assert picks("watch") == [1]
-    yield Outage(server, server.kill if redis else server.pause)
-    transport.cache_clear()
+    server = used.server
+    return Outage(server, server.pause if isinstance(server, RabbitServer) else server.kill)
 
 
 def resting(queue):
@@ -180,9 +183,11 @@ def test_queue_stats_says_that_both_sides_rest_and_why(outage):
     assert "shop outbox: partition 0 is backing off until" in text
     assert "depot intake: partition 0 is backing off until" in text
     assert text.count(outage.why) >= 2
-    told = json.loads(output("queue_stats", "--format", "json"))["contexts"]
-    (outbox,) = told["shop"]["outbox"]["partitions"]
-    (intake,) = [each for each in told["depot"]["inbox"]["partitions"] if each["queue"] == "intake"]
+    shown = json.loads(output("queue_stats", "--format", "json"))["contexts"]
+    (outbox,) = shown["shop"]["outbox"]["partitions"]
+    (intake,) = [
+        each for each in shown["depot"]["inbox"]["partitions"] if each["queue"] == "intake"
+    ]
     for each in (outbox, intake):
         assert each["state"] == "backing off"
         assert outage.why in each["reason"]
@@ -210,15 +215,15 @@ def test_the_admin_says_that_both_sides_rest_and_why(outage):
 
 
 def test_the_commands_say_so_and_end_with_1(outage):
-    """When they meet the outage, and as long as a partition rests from it."""
+    """When they meet the outage, and as long as a partition backs off from it."""
     put(*steps(Sold, [2]))
     for _ in range(2):
         error = failure("drain_outbox")
-        assert "partition 0 of the outbox of shop rests until" in error
+        assert "outbox partition 0 of shop is backing off until" in error
         assert outage.why in error
     assert "depot" in failure("receive_messages", "--context", "depot")
     error = failure("receive_messages", "--context", "depot")
-    assert "the intake of depot rests until" in error
+    assert "intake partition 0 of depot is backing off until" in error
     assert outage.why in error
     outage.end()
     assert output("drain_outbox").startswith("Sent 1 message")
@@ -228,7 +233,7 @@ def test_the_commands_say_so_and_end_with_1(outage):
 
 
 def test_a_drain_of_a_test_does_not_call_that_quiet(outage):
-    """Also where only the intake rests, and nobody knows what there is to be received."""
+    """Also where only the intake backs off: it is unknown what there is to be received."""
     with pytest.raises(DrainFailed, match="transport of"):
         drain()
     drain(raise_errors=False)
@@ -239,8 +244,7 @@ def test_a_drain_of_a_test_does_not_call_that_quiet(outage):
 def test_what_was_published_before_is_handled_meanwhile(outage):
     """The inbox needs no broker."""
     outage.end()
-    put(*steps(Sold, [2]))
-    relay()
+    deliver(*steps(Sold, [2]))
     receive()
     outage.begin()
     dispatch("depot")
@@ -249,7 +253,7 @@ def test_what_was_published_before_is_handled_meanwhile(outage):
 
 @contextmanager
 def superuser():
-    """Lend a client of somebody who may see everything; nobody else empties these tables."""
+    """Lend the client of a superuser; no fixture empties these tables."""
     user = get_user_model().objects.create_superuser("admin")
     client = Client()
     client.force_login(user)

@@ -4,20 +4,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from outbox_inbox.testing.conformance import TransportConformance
 from outbox_inbox.testing.conformance.publisher.contracts import Said
+from tests.conformance.conftest import Brokered
 
 pytestmark = pytest.mark.redis
 
 MAX_ENTRY = 300_000  # bytes; more than MAX_PAYLOAD allows by default
 
 
-class TestRedis(TransportConformance):
+class TestRedis(Brokered):
     """Streams on a server that writes to disk before it answers (appendfsync always)."""
-
-    @pytest.fixture
-    def database(self, committed):
-        """Give access to both databases, with transactions that are really committed."""
 
     @pytest.fixture
     def server(self, redis_server, wired):
@@ -39,24 +35,12 @@ class TestRedis(TransportConformance):
         """Return an event that is larger than an entry may be."""
         return Said(topic="refused", number=2, text="x" * MAX_ENTRY)
 
-    def restart(self):
-        """Kill it, and start it with what it had written."""
-        self.broker.server.restart()
-
     @contextmanager
     def stopped(self):
         """Kill it, and start it afterwards."""
         self.broker.server.kill()
         yield
         self.broker.server.start()
-
-    def dying(self):
-        """Cut the wire."""
-        return self.broker.proxy.cut()
-
-    def hanging(self):
-        """Carry nothing."""
-        return self.broker.proxy.hanging()
 
     def losing_answers(self):
         """Lose the answers to all that was appended."""

@@ -1,13 +1,19 @@
-"""Databases for tests that really commit, from several connections and threads."""
+"""Databases for tests that really commit, from several connections and threads; and brokers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
 from django.db import connections, transaction
+from django.db.models import Q
+from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
+from outbox_inbox import IntegrationEvent, signals
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import (
     Checkpoint,
@@ -18,6 +24,7 @@ from outbox_inbox.models import (
     Partition,
     ProcessState,
     QuarantinedMessage,
+    Queue,
     Snapshot,
     StoredEvent,
     Transfer,
@@ -27,9 +34,14 @@ from outbox_inbox.operations.transfer.guards import remove_guards
 from outbox_inbox.operations.transfer.sequences import set_last_id
 from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
 from outbox_inbox.queues.partitions import ensure_partitions
+from outbox_inbox.transports import transport
+from tests import services
 from tests.board.models import HighScore, Member, Ranking, Sheet, Team
+from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
+from tests.support.relaying import Log
+from tests.support.wire import WIRE, confirmed
 
 Made = dict[str, list[Partition]]
 
@@ -67,7 +79,7 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
 
 
 def _end_others(alias: str) -> None:
-    """End the sessions that a thread or process has left open: they keep the database."""
+    """End the connections of threads and processes that have not ended yet: they keep the database."""
     connection = connections[alias]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -104,12 +116,47 @@ def committed(both_databases: Made, django_db_blocker: DjangoDbBlocker) -> Itera
 
 
 @pytest.fixture
-def boarded(committed: None, settings: Any) -> Iterator[None]:
-    """The context "board" with its read models, which are emptied after the test."""
+def staff(db: None) -> Callable[..., Client]:
+    """Return a function that logs in a staff member who may view, and what else is named."""
+
+    def log_in(*codenames: str, **options: bool) -> Client:
+        user = User.objects.create_user("olga", is_staff=True)
+        views = Q(content_type__app_label="outbox_inbox", codename__startswith="view_")
+        named = Q(codename__in=codenames)
+        user.user_permissions.set(Permission.objects.filter(views | named))
+        client = Client(**options)
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
+    """The contract as it will be after the next deployment."""
+
+    order: str
+    number: int
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """The depot as it is after the deployment: it reads version 2 of a message from the shop."""
+    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SoldAgain,))
+    settings.OUTBOX_INBOX = {}
+
+
+@pytest.fixture
+def board_context(settings: Any) -> None:
+    """The context "board" with its read models."""
     settings.INSTALLED_APPS = [
         "tests.board.apps.BoardConfig" if name == "tests.board.apps.Tables" else name
         for name in settings.INSTALLED_APPS
     ]
+
+
+@pytest.fixture
+def boarded(committed: None, board_context: None) -> Iterator[None]:
+    """The context "board", whose read models are emptied after the test."""
     ensure_partitions("default")
     yield
     for model in (HighScore, Ranking, Member, Team, Sheet):
@@ -121,6 +168,99 @@ def yarded(committed: None, settings: Any) -> None:
     """The context "yard" with its process."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
     ensure_partitions("default")
+
+
+@pytest.fixture
+def redis_url():
+    """The URL of a Redis that answers; not emptied, since each test has streams of its own."""
+    return need(services.REDIS)
+
+
+@pytest.fixture
+def redis(redis_url):
+    """A redis of the test's own."""
+    from redis import Redis
+
+    with Redis.from_url(redis_url, protocol=2) as found:
+        yield found
+
+
+@pytest.fixture
+def redis_prefix(redis):
+    """The beginning of the names of this test's streams; they are deleted after it."""
+    found = f"test-{uuid4().hex}"
+    yield found
+    for name in redis.scan_iter(f"{found}*"):
+        redis.delete(name)
+
+
+@pytest.fixture
+def stream(redis_prefix):
+    """The name of the shop's stream."""
+    return f"{redis_prefix}:shop"
+
+
+@pytest.fixture
+def configure_redis(settings, redis_url, redis_prefix):
+    """Let the contexts talk through Redis, and return the transport."""
+
+    def configured(location=redis_url, *, options=None, **changed):
+        entry = {"LOCATION": location, "OPTIONS": {"PREFIX": redis_prefix, **(options or {})}}
+        settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": entry}, **changed}
+        return transport("default")
+
+    return configured
+
+
+@pytest.fixture
+def bus(configure_redis):
+    """The transport, as it is without options."""
+    return configure_redis()
+
+
+@pytest.fixture
+def lost():
+    """What was announced as lost during a test."""
+    found = []
+
+    def note(sender, place, error, **_):
+        found.append(f"{place}: {error}")
+
+    signals.message_lost.connect(note)
+    yield found
+    signals.message_lost.disconnect(note)
+
+
+@pytest.fixture
+def broker(amqp_url):
+    """The RabbitMQ, with exchanges and queues of this test only."""
+    from tests.support.rabbit import Broker  # needs kombu
+
+    with Broker(amqp_url) as made:
+        yield made
+
+
+@pytest.fixture
+def rabbit(broker, settings):
+    """The shop and the depot talk through RabbitMQ."""
+    settings.OUTBOX_INBOX = broker.setting()
+    yield broker
+    QuarantinedMessage.objects.all().delete()
+
+
+@pytest.fixture
+def one(settings: Any) -> None:
+    """One partition of the inbox, so that all deliveries are read ahead together."""
+    settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 1}}
+    Partition.objects.filter(queue=Queue.INBOX, number__gt=0).delete()
+
+
+@pytest.fixture
+def log(settings: Any) -> Log:
+    """What the wire has confirmed, as (key, number)."""
+    settings.OUTBOX_INBOX = WIRE
+    confirmed.clear()
+    return Log()
 
 
 @pytest.fixture
@@ -139,7 +279,7 @@ def unguarded(committed: None) -> Iterator[None]:
 def empty(alias: str, partitions: list[Partition]) -> None:
     """Empty the tables that the tests write to, and restore the partitions."""
     if connections[alias].vendor == "mysql" and StoredEvent.objects.using(alias).exists():
-        # InnoDB keeps deleted rows for a while, and locks them for a writer of the same versions.
+        # InnoDB keeps deleted rows for a while, and locks them for transactions that want their versions.
         with connections[alias].cursor() as cursor:
             cursor.execute(f"TRUNCATE {table(StoredEvent)}")
     with transaction.atomic(using=alias):

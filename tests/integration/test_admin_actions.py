@@ -3,78 +3,32 @@
 from types import SimpleNamespace
 
 import pytest
-from django.contrib.admin.models import LogEntry, LogEntryManager
-from django.contrib.auth.models import Permission, User
-from django.contrib.messages import get_messages
-from django.db import transaction
-from django.test import Client
-from django.urls import reverse
+from django.contrib.admin.models import LogEntryManager
 from django.utils import timezone
 
-from outbox_inbox import PermanentError, operations, record
+from outbox_inbox import PermanentError, operations
 from outbox_inbox.admin import actions
-from outbox_inbox.contexts import get_context
-from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.models import Delivery, Partition
-from outbox_inbox.outbox.relay import relay_outbox
 from tests.shop.events import Noted
-from tests.shop.models import Entry
 from tests.support import rows
+from tests.support.movers import dispatch, entries, failing, put, relay, steps
+from tests.support.pages import (
+    SCRIPT,
+    act,
+    address,
+    history,
+    list_page,
+    messages_of,
+    page,
+    path,
+    state,
+)
 from tests.support.script import playing
 
 pytestmark = pytest.mark.django_db
 
 DEAD = {"outboxmessage": rows.dead_message, "delivery": rows.dead_delivery}
 IDLE = {"outboxmessage": "pending", "delivery": "ready"}
-SCRIPT = "<script>alert('owned')</script>"
-
-
-def address(model: str, page: str = "changelist", *args: object) -> str:
-    """Return the path of a page."""
-    return reverse(f"admin:outbox_inbox_{model}_{page}", args=args)
-
-
-def act(client: Client, model: str, action: str, *chosen: object, query: str = "", **data: object):
-    """Choose rows on a list and run an action."""
-    keys = [row.pk for row in chosen]
-    return client.post(address(model) + query, {"action": action, "_selected_action": keys, **data})
-
-
-def messages_of(response) -> list[str]:
-    """Return what the page will say to the operator."""
-    return [str(message) for message in get_messages(response.wsgi_request)]
-
-
-def history(row: object) -> list[str]:
-    """Return the log entries of a row."""
-    return [
-        f"{entry.user}: {entry.get_change_message()}"
-        for entry in LogEntry.objects.filter(
-            object_id=str(row.pk), content_type__model=row._meta.model_name
-        )
-    ]
-
-
-def state(row: object) -> str:
-    """Return the state that is stored."""
-    return type(row).objects.get(pk=row.pk).state
-
-
-@pytest.fixture
-def staff():
-    """Return a function that logs in a staff member who may view, and what else is named."""
-
-    def log_in(*codenames: str, **options: bool) -> Client:
-        user = User.objects.create_user("olga", is_staff=True)
-        views = Permission.objects.filter(
-            content_type__app_label="outbox_inbox", codename__startswith="view_"
-        )
-        user.user_permissions.set([*views, *Permission.objects.filter(codename__in=codenames)])
-        client = Client(**options)
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 # Permission and purpose
@@ -84,14 +38,14 @@ def staff():
 def test_a_viewer_is_offered_no_action(staff, model):
     """Who may only view has no actions on the list."""
     (DEAD | {"partition": rows.partition})[model]()
-    assert b'name="action"' not in staff().get(address(model)).content
+    assert 'name="action"' not in list_page(staff(), model)
 
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_viewer_is_offered_no_button(staff, model):
     """Who may only view has no buttons on the inspect page."""
     row = DEAD[model]()
-    assert b"oi-button" not in staff().get(address(model, "change", row.pk)).content
+    assert "oi-button" not in page(staff(), row)
 
 
 @pytest.mark.parametrize("action", ["retry", "discard"])
@@ -99,7 +53,7 @@ def test_a_viewer_is_offered_no_button(staff, model):
 def test_a_viewer_cannot_act(staff, model, action):
     """A request made by hand does not get around the permission."""
     row = DEAD[model]()
-    act(staff(), model, action, row, reason="because")
+    act(staff(), action, row, reason="because")
     assert state(row) == "dead"
 
 
@@ -107,7 +61,7 @@ def test_a_viewer_cannot_act(staff, model, action):
 def test_retry_and_discard_are_permissions_of_their_own(staff, model):
     """Who may retry may not discard."""
     row = DEAD[model]()
-    act(staff(f"retry_{model}"), model, "discard", row, reason="because")
+    act(staff(f"retry_{model}"), "discard", row, reason="because")
     assert state(row) == "dead"
 
 
@@ -117,7 +71,7 @@ def test_following_a_link_changes_nothing(admin_client, model):
     row = DEAD[model]()
     query = {"action": "retry", "_selected_action": row.pk, "index": 0}
     admin_client.get(address(model), query)
-    admin_client.get(address(model, "change", row.pk), query)
+    admin_client.get(path(row), query)
     assert state(row) == "dead"
 
 
@@ -125,14 +79,14 @@ def test_another_site_cannot_act(staff):
     """A request without the page's CSRF token is refused."""
     row = rows.dead_message()
     client = staff("retry_outboxmessage", enforce_csrf_checks=True)
-    assert act(client, "outboxmessage", "retry", row).status_code == 403
+    assert act(client, "retry", row).status_code == 403
 
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_finished_row_has_no_buttons(admin_client, model):
     """There is nothing to be done to what is sent, done or discarded."""
     row = DEAD[model](state="discarded")
-    assert b"oi-button" not in admin_client.get(address(model, "change", row.pk)).content
+    assert "oi-button" not in page(admin_client, row)
 
 
 # Retry
@@ -140,72 +94,56 @@ def test_a_finished_row_has_no_buttons(admin_client, model):
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_dead_row_is_tried_again(staff, model):
-    """Retry makes a dead row due at once, with all its attempts."""
+    """Retry makes a dead row due at once, with all its attempts, and is on record."""
     row = DEAD[model]()
-    act(staff(f"retry_{model}"), model, "retry", row)
+    act(staff(f"retry_{model}"), "retry", row)
     row.refresh_from_db()
     assert (row.state, row.attempts, row.due_at) == (IDLE[model], 0, None)
-
-
-@pytest.mark.parametrize("model", DEAD)
-def test_a_retry_is_on_record(staff, model):
-    """The history of a row says who retried it."""
-    row = DEAD[model]()
-    act(staff(f"retry_{model}"), model, "retry", row)
     assert history(row) == ["olga: Retried."]
 
 
 def test_a_row_that_leaves_the_filter_is_on_record(admin_client):
     """A retry is logged also where the list shows dead messages only, and the row has left it."""
     row = rows.dead_message()
-    act(admin_client, "outboxmessage", "retry", row, query="?state__exact=dead")
+    act(admin_client, "retry", row, query="?state__exact=dead")
     assert history(row) == ["admin: Retried."]
 
 
 def test_a_retry_is_reported(admin_client):
     """The page says how many messages were retried."""
     chosen = [rows.dead_message(), rows.dead_message()]
-    assert messages_of(act(admin_client, "outboxmessage", "retry", *chosen)) == [
-        "Retried 2 outbox messages."
-    ]
+    assert messages_of(act(admin_client, "retry", *chosen)) == ["Retried 2 outbox messages."]
 
 
 def test_what_did_not_fail_has_nothing_on_record(admin_client):
     """A message that was chosen and left as it was has no log entry."""
     fresh = rows.outbox_message()
-    act(admin_client, "outboxmessage", "retry", rows.dead_message(), fresh)
+    act(admin_client, "retry", rows.dead_message(), fresh)
     assert history(fresh) == []
 
 
 def test_a_message_that_backs_off_is_tried_at_once(admin_client):
     """Retry does not wait for the next attempt of a message that backs off."""
     row = rows.outbox_message(attempts=3, due_at=timezone.now() + timezone.timedelta(hours=1))
-    act(admin_client, "outboxmessage", "retry", row)
+    act(admin_client, "retry", row)
     assert history(row) == ["admin: Retried."]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_parked_key_goes_on_in_order_after_a_retry(admin_client):
     """A handler fails, its key is parked, the operator retries: all is handled, in order."""
-
-    def fail(event: Noted) -> None:
-        if event.number == 1:
-            raise PermanentError("not today")
-
-    with transaction.atomic():
-        record(Noted(order="a", number=1), Noted(order="a", number=2))
-    relay_outbox(get_context("shop"))
-    with playing(note=fail):
-        dispatch_inbox(get_context("shop"))
-    act(admin_client, "delivery", "retry", Delivery.objects.get(state="dead"))
-    dispatch_inbox(get_context("shop"))
-    handled = Entry.objects.filter(consumer="note").order_by("id")
-    assert list(handled.values_list("number", flat=True)) == [1, 2]
+    put(*steps(Noted, 2))
+    relay()
+    with playing(note=failing(1, error=PermanentError)):
+        dispatch()
+    act(admin_client, "retry", Delivery.objects.get(state="dead"))
+    dispatch()
+    assert entries() == [1, 2]
 
 
 def test_a_retry_of_nothing_says_so(admin_client):
     """When no chosen message has failed, the page says that nothing was done."""
-    response = act(admin_client, "outboxmessage", "retry", rows.outbox_message(state="sent"))
+    response = act(admin_client, "retry", rows.outbox_message(state="sent"))
     assert messages_of(response) == [
         "Nothing retried: none of the selected rows is dead or backing off."
     ]
@@ -220,7 +158,7 @@ def test_a_retry_and_its_record_are_one_transaction(admin_client, monkeypatch):
 
     monkeypatch.setattr(LogEntryManager, "log_actions", fail)
     with pytest.raises(RuntimeError, match="no log"):
-        act(admin_client, "outboxmessage", "retry", row)
+        act(admin_client, "retry", row)
     assert state(row) == "dead"
 
 
@@ -228,7 +166,7 @@ def test_many_rows_are_changed_chunk_by_chunk(admin_client, monkeypatch):
     """Each row of a large selection is changed and on record once."""
     monkeypatch.setattr(actions, "CHUNK", 2)
     chosen = [rows.dead_message() for _ in range(5)]
-    act(admin_client, "outboxmessage", "retry", *chosen)
+    act(admin_client, "retry", *chosen)
     assert [history(row) for row in chosen] == [["admin: Retried."]] * 5
 
 
@@ -236,29 +174,29 @@ def test_all_that_a_filter_shows_can_be_retried(admin_client):
     """To select all means what the list shows, and nothing beyond its filter."""
     mine, other = rows.dead_message(context="shop"), rows.dead_message(context="depot")
     query = "?context__exact=shop"
-    act(admin_client, "outboxmessage", "retry", mine, query=query, select_across="1")
+    act(admin_client, "retry", mine, query=query, select_across="1")
     assert (state(mine), state(other)) == ("pending", "dead")
 
 
 def test_a_message_of_a_context_that_is_gone_is_an_explained_refusal(admin_client):
     """The page says why a message of an unknown context cannot be retried."""
     row = rows.dead_message(context="gone")
-    (text,) = messages_of(act(admin_client, "outboxmessage", "retry", row))
+    (text,) = messages_of(act(admin_client, "retry", row))
     assert "gone" in text
 
 
 def test_a_refusal_is_the_only_report(admin_client):
     """Where a context is unknown, the page does not also claim that nothing was to be done."""
     row = rows.partition(context="gone")
-    assert len(messages_of(act(admin_client, "partition", "pause", row))) == 1
+    assert len(messages_of(act(admin_client, "pause", row))) == 1
 
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_button_returns_to_the_inspect_page(admin_client, model):
     """After a retry from the inspect page the operator is on it again."""
     row = DEAD[model]()
-    response = act(admin_client, model, "retry", row, inspect="1")
-    assert response.url == address(model, "change", row.pk)
+    response = act(admin_client, "retry", row, inspect="1")
+    assert response.url == path(row)
 
 
 # Discard
@@ -268,7 +206,7 @@ def test_a_button_returns_to_the_inspect_page(admin_client, model):
 def test_discarding_asks_for_the_reason_first(admin_client, model):
     """The first request changes nothing, and shows what is about to be discarded."""
     row = DEAD[model]()
-    response = act(admin_client, model, "discard", row)
+    response = act(admin_client, "discard", row)
     assert (state(row), str(row) in response.content.decode()) == ("dead", True)
 
 
@@ -276,40 +214,31 @@ def test_discarding_asks_for_the_reason_first(admin_client, model):
 def test_nothing_is_discarded_without_a_reason(admin_client, reason):
     """An empty reason is asked for again."""
     row = rows.dead_message()
-    response = act(admin_client, "outboxmessage", "discard", row, reason=reason, total=1)
+    response = act(admin_client, "discard", row, reason=reason, total=1)
     assert (state(row), b"Enter a reason" in response.content) == ("dead", True)
 
 
 @pytest.mark.parametrize("model", DEAD)
 def test_a_dead_row_is_discarded_with_its_reason(staff, model):
-    """Discard changes the state of the row, and stores the reason with it."""
+    """Discard changes the state of the row, and stores the reason with it and on record."""
     row = DEAD[model]()
-    act(staff(f"discard_{model}"), model, "discard", row, reason="sent by hand", total=1)
+    act(staff(f"discard_{model}"), "discard", row, reason="sent by hand", total=1)
     row.refresh_from_db()
     assert (row.state, row.error) == ("discarded", "sent by hand")
-
-
-@pytest.mark.parametrize("model", DEAD)
-def test_a_discard_is_on_record_with_its_reason(staff, model):
-    """The history of a row says who discarded it, and why."""
-    row = DEAD[model]()
-    act(staff(f"discard_{model}"), model, "discard", row, reason="sent by hand", total=1)
     assert history(row) == ["olga: Discarded: sent by hand"]
 
 
 def test_a_finished_row_is_not_discarded(admin_client):
     """What was sent stays sent, and the page says so."""
     row = rows.outbox_message(state="sent")
-    response = act(admin_client, "outboxmessage", "discard", row)
+    response = act(admin_client, "discard", row)
     assert messages_of(response) == ["Nothing discarded: all selected rows are already finished."]
 
 
 def test_a_changed_selection_is_asked_about_again(admin_client):
     """When more has died since the question, nothing is discarded before it is asked anew."""
     first, second = rows.dead_message(), rows.dead_message()
-    response = act(
-        admin_client, "outboxmessage", "discard", first, second, reason="because", total=1
-    )
+    response = act(admin_client, "discard", first, second, reason="because", total=1)
     assert (state(first), b"The selection has changed" in response.content) == ("dead", True)
 
 
@@ -317,7 +246,7 @@ def test_the_followers_of_a_discarded_head_go_on(admin_client):
     """Discarding the head of a parked key lets the others of the key go."""
     head = rows.dead_message(key="a")
     follower = rows.outbox_message(key="a", state="waiting")
-    act(admin_client, "outboxmessage", "discard", head, reason="because", total=1)
+    act(admin_client, "discard", head, reason="because", total=1)
     assert state(follower) == "pending"
 
 
@@ -333,7 +262,7 @@ def test_a_discarded_head_lets_no_selected_follower_go(admin_client, monkeypatch
 
     monkeypatch.setattr(actions, "CHUNK", 1)
     monkeypatch.setattr(actions, "operations", SimpleNamespace(discard_rows=discard_and_look))
-    act(admin_client, "outboxmessage", "discard", head, follower, reason="because", total=2)
+    act(admin_client, "discard", head, follower, reason="because", total=2)
     assert seen == ["discarded", "discarded"]
 
 
@@ -341,24 +270,21 @@ def test_a_discarded_head_lets_no_selected_follower_go(admin_client, monkeypatch
 def test_the_question_shows_hostile_text_as_text(admin_client, field):
     """A hostile message is escaped on the page that asks for the reason."""
     row = rows.dead_message(**{field: SCRIPT})
-    assert SCRIPT.encode() not in act(admin_client, "outboxmessage", "discard", row).content
+    assert SCRIPT.encode() not in act(admin_client, "discard", row).content
 
 
 def test_a_hostile_reason_is_only_text(admin_client):
     """A reason is escaped where it is shown."""
     row = rows.dead_message()
-    act(admin_client, "outboxmessage", "discard", row, reason=SCRIPT, total=1)
-    shown = admin_client.get(address("outboxmessage", "change", row.pk)).content
-    assert SCRIPT.encode() not in shown
+    act(admin_client, "discard", row, reason=SCRIPT, total=1)
+    assert SCRIPT not in page(admin_client, row)
 
 
 def test_the_question_keeps_the_filter(admin_client):
     """After the discard the operator is back on the list with the same filter."""
     row = rows.dead_message()
     query = "?state__exact=dead"
-    response = act(
-        admin_client, "outboxmessage", "discard", row, query=query, reason="because", total=1
-    )
+    response = act(admin_client, "discard", row, query=query, reason="because", total=1)
     assert response.url == address("outboxmessage") + query
 
 
@@ -368,15 +294,15 @@ def test_the_question_keeps_the_filter(admin_client):
 def test_a_partition_is_paused(staff):
     """Pause stops the work on a partition, and is on record."""
     row = rows.partition()
-    act(staff("pause_partition"), "partition", "pause", row)
+    act(staff("pause_partition"), "pause", row)
     row.refresh_from_db()
     assert (row.paused, history(row)) == (True, ["olga: Paused."])
 
 
 def test_a_partition_is_resumed(staff):
-    """Resume lets the work go on, and is on record."""
+    """Resume continues the work, and is on record."""
     row = rows.partition(paused=True)
-    act(staff("pause_partition"), "partition", "resume", row)
+    act(staff("pause_partition"), "resume", row)
     row.refresh_from_db()
     assert (row.paused, history(row)) == (False, ["olga: Resumed."])
 
@@ -384,14 +310,14 @@ def test_a_partition_is_resumed(staff):
 def test_a_partition_that_leaves_the_filter_is_on_record(admin_client):
     """A resume is logged also where the list shows paused partitions only."""
     row = rows.partition(paused=True)
-    act(admin_client, "partition", "resume", row, query="?paused__exact=1")
+    act(admin_client, "resume", row, query="?paused__exact=1")
     assert history(row) == ["admin: Resumed."]
 
 
 def test_a_partition_that_rests_is_woken(admin_client):
     """Resume ends the back-off of an outage."""
     row = rows.partition(retry_at=timezone.now() + timezone.timedelta(hours=1), outages=3)
-    act(admin_client, "partition", "resume", row)
+    act(admin_client, "resume", row)
     row.refresh_from_db()
     assert (row.retry_at, history(row)) == (None, ["admin: Resumed."])
 
@@ -400,14 +326,14 @@ def test_partitions_of_several_queues_are_paused_together(admin_client):
     """One action may pause a whole context, and counts what it changed."""
     chosen = list(Partition.objects.filter(context="shop"))
     rows.partition(paused=True)
-    response = act(admin_client, "partition", "pause", *chosen)
+    response = act(admin_client, "pause", *chosen)
     assert messages_of(response) == [f"Paused {len(chosen) - 1} partitions."]
 
 
 def test_a_viewer_cannot_pause(staff):
     """A request made by hand does not get around the permission."""
     row = rows.partition()
-    act(staff(), "partition", "pause", row)
+    act(staff(), "pause", row)
     row.refresh_from_db()
     assert not row.paused
 
@@ -416,8 +342,8 @@ def test_a_partition_that_rests_says_why(admin_client):
     """The list shows the reason of a back-off and when the next try is."""
     later = timezone.now() + timezone.timedelta(minutes=5, seconds=9)
     rows.partition(retry_at=later, outages=3, error="TransportUnavailable: no answer")
-    shown = admin_client.get(address("partition")).content
-    assert (b"TransportUnavailable: no answer" in shown, b"in 5 min" in shown) == (True, True)
+    shown = list_page(admin_client, "partition")
+    assert ("TransportUnavailable: no answer" in shown, "in 5 min" in shown) == (True, True)
 
 
 def test_partitions_are_filtered_by_context(admin_client):

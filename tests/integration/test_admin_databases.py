@@ -7,22 +7,15 @@ from unittest.mock import patch
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
-from django.urls import reverse
 
 from outbox_inbox.models import Delivery, OutboxMessage, Partition
 from outbox_inbox.queues.partitions import ensure_partitions
 from tests.support import rows
+from tests.support.pages import MESSAGES, MODELS, act, address, content, list_page, listed, path
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
-MODELS = {
-    "outboxmessage": rows.outbox_message,
-    "inboxmessage": rows.inbox_message,
-    "delivery": rows.delivery,
-    "deliveryattempt": rows.attempt,
-    "storedevent": rows.stored_event,
-    "snapshot": rows.snapshot,
-}
+QUEUED = [*MESSAGES, "snapshot"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,40 +35,31 @@ def on_other() -> Any:
     return patch("django.db.router.db_for_write", lambda model, **hints: "other")
 
 
-def address(model: str, page: str = "changelist", *args: object) -> str:
-    """Return the path of a page."""
-    return reverse(f"admin:outbox_inbox_{model}_{page}", args=args)
-
-
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", QUEUED)
 def test_a_list_shows_the_database_that_is_asked_for(admin_client: Client, model: str) -> None:
     """?database=other lists the rows there, and without it those of the default database."""
     row = made(model)
-    there = admin_client.get(address(model), {"database": "other"})
-    here = admin_client.get(address(model))
-    assert [each.pk for each in there.context["cl"].result_list] == [row.pk]
-    assert list(here.context["cl"].result_list) == []
+    assert listed(admin_client, model, database="other") == {row.pk}
+    assert listed(admin_client, model) == set()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", QUEUED)
 def test_a_context_is_found_on_its_database(admin_client: Client, model: str) -> None:
     """A list that is filtered by a context shows the context's database."""
     row = made(model)
     name = "delivery__context" if model == "deliveryattempt" else "context__exact"
-    found = admin_client.get(address(model), {name: "shop"})
-    assert [each.pk for each in found.context["cl"].result_list] == [row.pk]
+    assert listed(admin_client, model, **{name: "shop"}) == {row.pk}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", QUEUED)
 def test_the_links_of_a_list_lead_to_the_row(admin_client: Client, model: str) -> None:
     """The page behind a row of the list is that of the row, and not of its namesake elsewhere."""
     row = made(model)
-    listed = admin_client.get(address(model), {"database": "other"}).content.decode()
-    link = re.search(rf'href="({address(model, "change", row.pk)}[^"]*)"', listed)
+    shown = list_page(admin_client, model, database="other")
+    link = re.search(rf'href="({path(row)}[^"]*)"', shown)
     assert link is not None
-    page = admin_client.get(link[1].replace("&amp;", "&"))
-    assert page.status_code == 200
-    assert page.context["original"]._state.db == "other"
+    response = admin_client.get(link[1].replace("&amp;", "&"))
+    assert response.context["original"]._state.db == "other"
 
 
 def test_all_links_of_a_page_stay_on_its_database(admin_client: Client) -> None:
@@ -83,22 +67,20 @@ def test_all_links_of_a_page_stay_on_its_database(admin_client: Client) -> None:
     with on_other():
         head = rows.dead_delivery(key="k")
         rows.delivery(key="k", state="waiting")
-    page = admin_client.get(address("delivery", "change", head.pk), {"database": "other"})
-    links = re.findall(r'href="(/admin/outbox_inbox/[^"]*)"', page.content.decode())
+    shown = content(admin_client, path(head), database="other")
+    links = re.findall(r'href="(/admin/outbox_inbox/[^"]*)"', shown)
     queues = [link for link in links if re.search(r"[?&;](q|\w+__exact)=|/change/", link)]
     assert len(queues) > 4
     assert all("database=other" in link for link in queues)
-    assert "blocks 1 other" in page.content.decode()
+    assert "blocks 1 other" in shown
 
 
 def test_an_inbox_message_shows_its_deliveries(admin_client: Client) -> None:
     """The deliveries below a message are those of its database."""
     with on_other():
         row = rows.delivery()
-    page = admin_client.get(
-        address("inboxmessage", "change", row.message_id), {"database": "other"}
-    )
-    assert f"{address('delivery', 'change', row.pk)}?database=other" in page.content.decode()
+    shown = content(admin_client, path(row.message), database="other")
+    assert f"{path(row)}?database=other" in shown
 
 
 def test_an_action_changes_the_database_of_its_list(admin_client: Client) -> None:
@@ -106,8 +88,7 @@ def test_an_action_changes_the_database_of_its_list(admin_client: Client) -> Non
     with on_other():
         row = rows.dead_delivery()
     ensure_partitions("other")
-    data = {"action": "retry", "_selected_action": [row.pk]}
-    admin_client.post(f"{address('delivery')}?database=other", data)
+    act(admin_client, "retry", row, query="?database=other")
     assert Delivery.objects.using("other").get(pk=row.pk).state == "ready"
     assert LogEntry.objects.filter(object_id=row.pk).count() == 1
 
@@ -117,14 +98,12 @@ def test_a_button_acts_where_its_page_is(admin_client: Client) -> None:
     with on_other():
         row = rows.dead_message()
     ensure_partitions("other")
-    path = f"{address('outboxmessage', 'change', row.pk)}?database=other"
-    form = re.search(
-        r'<form method="post" action="([^"]+)"', admin_client.get(path).content.decode()
-    )
+    place = f"{path(row)}?database=other"
+    form = re.search(r'<form method="post" action="([^"]+)"', content(admin_client, place))
     assert form is not None
     data = {"action": "retry", "_selected_action": [row.pk], "inspect": "1"}
     response = admin_client.post(form[1], data)
-    assert response["Location"] == path
+    assert response["Location"] == place
     assert OutboxMessage.objects.using("other").get(pk=row.pk).state == "pending"
 
 
@@ -132,8 +111,7 @@ def test_a_partition_is_paused_on_its_database(admin_client: Client) -> None:
     """The switch of a partition works on the database of its list."""
     ensure_partitions("other")
     row = Partition.objects.using("other").get(context="shop", queue="outbox")
-    data = {"action": "pause", "_selected_action": [row.pk]}
-    admin_client.post(f"{address('partition')}?database=other", data)
+    act(admin_client, "pause", row, query="?database=other")
     assert Partition.objects.using("other").get(pk=row.pk).paused
 
 
@@ -163,12 +141,10 @@ def test_the_default_database_may_have_no_context(admin_client: Client, settings
     labels = ("shop", "depot", "ordering", "shipping")
     settings.OUTBOX_INBOX = {"CONTEXTS": {label: {"database": "other"} for label in labels}}
     row = made("outboxmessage")
-    found = admin_client.get(address("outboxmessage"))
-    assert [each.pk for each in found.context["cl"].result_list] == [row.pk]
+    assert listed(admin_client, "outboxmessage") == {row.pk}
 
 
 def test_an_unknown_database_is_the_usual_one(admin_client: Client) -> None:
     """An alias that no context lives on, or that does not exist, shows the default database."""
     row = rows.outbox_message()
-    found = admin_client.get(address("outboxmessage"), {"database": "nowhere"})
-    assert [each.pk for each in found.context["cl"].result_list] == [row.pk]
+    assert listed(admin_client, "outboxmessage", database="nowhere") == {row.pk}

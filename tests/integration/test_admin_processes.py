@@ -9,56 +9,35 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
 from outbox_inbox.models import Delivery, OutboxMessage, ProcessState
 from tests.support import rows
+from tests.support.pages import NUMBER, SCRIPT, address, list_page, page, path
 
 pytestmark = pytest.mark.django_db
-
-SCRIPT = "<script>alert('owned')</script>"
-NUMBER = "0190f3a1-7c00-7000-8000-00000000abcd"
 
 
 def made(key: str = "42", **changes: Any) -> ProcessState:
     """Store an instance."""
-    now = timezone.now()
-    values = {
-        "context": "ordering",
-        "process": "ordering.watch",
-        "key": key,
-        "schema_version": 1,
-        "state": '{"required_on":"2018-05-06"}',
-        "time_outs": json.dumps({"overdue": {"id": NUMBER, "at": now.isoformat()}}),
-        "created_at": now,
-        "started_at": now,
-        "changed_at": now,
-    }
-    return ProcessState.objects.create(**values | changes)
-
-
-def shown(client: Client, *args: Any, **query: str) -> str:
-    """Return the list, or the page of one row."""
-    name = "change" if args else "changelist"
-    response = client.get(reverse(f"admin:outbox_inbox_processstate_{name}", args=args), query)
-    assert response.status_code == 200
-    return response.content.decode()
+    time_outs = json.dumps({"overdue": {"id": str(NUMBER), "at": timezone.now().isoformat()}})
+    values = {"state": '{"required_on":"2018-05-06"}', "time_outs": time_outs}
+    return rows.process(key=key, **values | changes)
 
 
 def test_an_instance_is_shown_with_its_state_and_time_outs(admin_client: Client) -> None:
     """The page says what it remembers and waits for."""
-    page = shown(admin_client, made().pk)
-    assert all(text in page for text in ("2018-05-06", "overdue", NUMBER, "running"))
+    found = page(admin_client, made())
+    assert all(text in found for text in ("2018-05-06", "overdue", str(NUMBER), "running"))
 
 
 @pytest.mark.parametrize("field", ["state", "time_outs", "early", "key", "process"])
 def test_hostile_text_is_only_text(admin_client: Client, field: str) -> None:
     """Nothing of a row becomes markup, and nothing in it breaks a page."""
     row = made(**{field: SCRIPT})
-    assert SCRIPT not in shown(admin_client) + shown(admin_client, row.pk)
-    assert escape(SCRIPT) in shown(admin_client, row.pk)
+    assert SCRIPT not in list_page(admin_client, "processstate") + page(admin_client, row)
+    assert escape(SCRIPT) in page(admin_client, row)
 
 
 def test_instances_are_filtered_by_how_far_they_are(admin_client: Client) -> None:
@@ -68,24 +47,23 @@ def test_instances_are_filtered_by_how_far_they_are(admin_client: Client) -> Non
     made("over", finished_at=now)
     made("soon", started_at=None)
     for standing, key in (("running", "runs"), ("finished", "over"), ("early", "soon")):
-        page = shown(admin_client, standing=standing)
-        assert [each for each in ("runs", "over", "soon") if f">{each}<" in page] == [key]
+        found = list_page(admin_client, "processstate", standing=standing)
+        assert [each for each in ("runs", "over", "soon") if f">{each}<" in found] == [key]
 
 
 def test_an_instance_is_found_by_its_key(admin_client: Client) -> None:
     """The whole key, not a part of it."""
     made("42")
     made("421")
-    page = shown(admin_client, q="42")
-    assert (">42<" in page, ">421<" in page) == (True, False)
+    found = list_page(admin_client, "processstate", q="42")
+    assert (">42<" in found, ">421<" in found) == (True, False)
 
 
 def test_nobody_may_change_an_instance(admin_client: Client) -> None:
     """The page is read-only."""
     row = made()
-    address = reverse("admin:outbox_inbox_processstate_change", args=[row.pk])
-    assert admin_client.post(address, {"state": "{}"}).status_code == 403
-    assert admin_client.get(address.replace("change/", "delete/")).status_code == 403
+    assert admin_client.post(path(row), {"state": "{}"}).status_code == 403
+    assert admin_client.get(address("processstate", "delete", row.pk)).status_code == 403
 
 
 def step(key: str = "42", **changes: Any) -> Delivery:
@@ -95,14 +73,9 @@ def step(key: str = "42", **changes: Any) -> Delivery:
     return rows.delivery(message, **values | changes)
 
 
-def path(row: Any) -> str:
-    """Return the address of a row's page."""
-    return reverse(f"admin:outbox_inbox_{row._meta.model_name}_change", args=[row.pk])
-
-
-def keys(page: str) -> set[str]:
+def keys(found: str) -> set[str]:
     """Return the keys that a list shows."""
-    return set(re.findall(r'field-key">([^<]*)<', page))
+    return set(re.findall(r'field-key">([^<]*)<', found))
 
 
 def test_what_is_stuck_is_found(admin_client: Client) -> None:
@@ -113,25 +86,26 @@ def test_what_is_stuck_is_found(admin_client: Client) -> None:
     step("again", state="ready", due_at=timezone.now() + timedelta(hours=1))
     step("solved", state="done", holds=False)
     step("other", consumer="ordering.handlers.summarise")
-    assert keys(shown(admin_client, standing="stuck")) == {"dead", "again"}
+    assert keys(list_page(admin_client, "processstate", standing="stuck")) == {"dead", "again"}
 
 
 def test_an_instance_that_is_stuck_leads_to_the_delivery(admin_client: Client) -> None:
     """From the list and from its page, to where it can be retried; and back."""
     row, failed = made(), step()
     step("43")
-    for page in (shown(admin_client), shown(admin_client, row.pk)):
-        assert 'oi-dead">dead<' in page
-        assert path(failed) in page
-    assert path(row) in admin_client.get(path(failed)).text
+    for found in (list_page(admin_client, "processstate"), page(admin_client, row)):
+        assert 'oi-dead">dead<' in found
+        assert path(failed) in found
+    assert path(row) in page(admin_client, failed)
 
 
 def test_the_first_failure_is_the_one_that_is_shown(admin_client: Client) -> None:
     """What comes after it may only be waiting for it."""
     row, first = made(), step(state="ready", due_at=timezone.now())
     second = step(holds=False)
-    page = shown(admin_client, row.pk)
-    assert (path(first) in page, path(second) in page, "backing off" in page) == (True, False, True)
+    found = page(admin_client, row)
+    assert path(second) not in found
+    assert all(each in found for each in (path(first), "backing off"))
 
 
 def test_a_list_costs_the_same_whatever_is_stuck(admin_client: Client) -> None:
@@ -139,7 +113,7 @@ def test_a_list_costs_the_same_whatever_is_stuck(admin_client: Client) -> None:
 
     def cost() -> int:
         with CaptureQueriesContext(connection) as queries:
-            shown(admin_client)
+            list_page(admin_client, "processstate")
         return len(queries)
 
     made("1")
@@ -157,42 +131,41 @@ def test_a_time_out_leads_to_its_process(admin_client: Client) -> None:
     kind = {"context": "ordering", "key": "42", "due_at": timezone.now() + timedelta(days=1)}
     time_out = rows.outbox_message(type="ordering.watch.TimedOut", **kind)
     other = rows.outbox_message(type="ordering.Shipped", **kind)
-    assert path(row) in admin_client.get(path(time_out)).text
-    assert path(row) not in admin_client.get(path(other)).text
+    assert path(row) in page(admin_client, time_out)
+    assert path(row) not in page(admin_client, other)
     OutboxMessage.objects.update(key="no such instance")
-    assert path(row) not in admin_client.get(path(time_out)).text
+    assert path(row) not in page(admin_client, time_out)
 
 
 def test_a_time_out_that_nobody_moves_is_late(admin_client: Client) -> None:
     """Its time has passed more than a moment ago."""
     now = timezone.now()
     for key, at in (("late", now - timedelta(hours=1)), ("soon", now - timedelta(seconds=1))):
-        made(key, time_outs=json.dumps({"overdue": {"id": NUMBER, "at": at.isoformat()}}))
-    found = dict(
-        re.findall(r'field-key">(\w+)<.*?field-time_out_names">(.*?)</td>', shown(admin_client))
-    )
-    assert {key: ">late<" in each for key, each in found.items()} == {"late": True, "soon": False}
+        made(key, time_outs=json.dumps({"overdue": {"id": str(NUMBER), "at": at.isoformat()}}))
+    shown = list_page(admin_client, "processstate")
+    found = re.findall(r'field-key">(\w+)<.*?field-time_out_names">(.*?)</td>', shown)
+    assert {key: ">late<" in each for key, each in found} == {"late": True, "soon": False}
 
 
 def test_the_list_has_no_ids_and_the_page_has(admin_client: Client) -> None:
     """Ids with their links are on the page of one instance."""
     row = made()
-    assert NUMBER not in shown(admin_client)
-    assert f"/outboxmessage/?q={NUMBER}" in shown(admin_client, row.pk)
+    assert str(NUMBER) not in list_page(admin_client, "processstate")
+    assert f"/outboxmessage/?q={NUMBER}" in page(admin_client, row)
 
 
 def test_what_came_early_leads_to_its_messages(admin_client: Client) -> None:
     """A section of its own, which is not there when nothing came."""
-    kept = [{"id": NUMBER, "type": "ordering.Shipped", "data": "{}"}]
-    early = shown(admin_client, made("early", started_at=None, early=json.dumps(kept)).pk)
+    kept = [{"id": str(NUMBER), "type": "ordering.Shipped", "data": "{}"}]
+    early = page(admin_client, made("early", started_at=None, early=json.dumps(kept)))
     assert f"/delivery/?q={NUMBER}" in early
     assert "Received before the start" in early
-    assert "Received before the start" not in shown(admin_client, made("usual").pk)
+    assert "Received before the start" not in page(admin_client, made("usual"))
 
 
 def test_instances_are_filtered_by_process(admin_client: Client) -> None:
     """The filter offers the processes of the project."""
     made("1")
     made("2", process="ordering.gone")
-    page = shown(admin_client, process__exact="ordering.watch")
-    assert keys(page) == {"1"}
+    found = list_page(admin_client, "processstate", process__exact="ordering.watch")
+    assert keys(found) == {"1"}

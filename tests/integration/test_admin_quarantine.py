@@ -3,93 +3,19 @@
 import json
 
 import pytest
-from django.apps import apps
-from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
-from django.contrib.messages import get_messages
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 
-from outbox_inbox import IntegrationEvent
 from outbox_inbox.admin import untrusted
-from outbox_inbox.models import InboxMessage, QuarantinedMessage
+from outbox_inbox.models import InboxMessage
 from outbox_inbox.transports import ReceivedMessage
 from tests.support import rows
 from tests.support.arriving import arriving, payload
+from tests.support.pages import SCRIPT, act, history, list_page, listed, messages_of, page, state
 
 pytestmark = pytest.mark.django_db
 
-SCRIPT = "<script>alert('owned')</script>"
-
-
-class SoldAgain(IntegrationEvent, name="shop.sold", version=2, key="order"):
-    """The contract as it will be after the next deployment."""
-
-    order: str
-    number: int
-
-
-@pytest.fixture
-def known(monkeypatch, settings):
-    """The depot as it is after the deployment."""
-    monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SoldAgain,))
-    settings.OUTBOX_INBOX = {}
-
-
-@pytest.fixture
-def staff():
-    """Return a function that logs in a staff member who may view, and what else is named."""
-
-    def log_in(*codenames: str) -> Client:
-        user = User.objects.create_user("olga", is_staff=True)
-        names = ["view_quarantinedmessage", *codenames]
-        user.user_permissions.set(Permission.objects.filter(codename__in=names))
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return log_in
-
-
-def address(page="changelist", *args):
-    """Return the path of a page."""
-    return reverse(f"admin:outbox_inbox_quarantinedmessage_{page}", args=args)
-
-
-def listed(client, **query):
-    """Return the keys of the rows that the list shows."""
-    return [row.pk for row in client.get(address(), query).context["cl"].result_list]
-
-
-def page(client, row):
-    """Return the inspect page of a row."""
-    response = client.get(address("change", row.pk))
-    assert response.status_code == 200
-    return response.content.decode()
-
-
-def act(client, action, *chosen, **data):
-    """Choose rows on the list and run an action."""
-    keys = [row.pk for row in chosen]
-    return client.post(address(), {"action": action, "_selected_action": keys, **data})
-
-
-def messages_of(response):
-    """Return what the page will say to the operator."""
-    return [str(message) for message in get_messages(response.wsgi_request)]
-
-
-def history(row):
-    """Return the log entries of a row."""
-    entries = LogEntry.objects.filter(object_id=str(row.pk))
-    return [f"{entry.user}: {entry.get_change_message()}" for entry in entries]
-
-
-def state(row):
-    """Return the state that is stored."""
-    return QuarantinedMessage.objects.get(pk=row.pk).state
+MODEL = "quarantinedmessage"
 
 
 def new_version(number=1):
@@ -117,21 +43,21 @@ def test_the_list_is_filtered_and_searched(admin_client, query):
     mine = rows.quarantined(message_id="A-1")
     other = {"type": "mall.sold.v1", "source": "/mall", "context": "shop", "reason": "malformed"}
     rows.quarantined(message_id="A-2", state="discarded", **other)
-    assert listed(admin_client, **query) == [mine.pk]
+    assert listed(admin_client, MODEL, **query) == {mine.pk}
 
 
 def test_a_row_is_found_by_its_number(admin_client):
     """A message without an id has nothing else to be found by."""
     rows.quarantined()
     mine = rows.quarantined(ReceivedMessage(receipt=None, attributes={}, data=b""))
-    assert listed(admin_client, q=f"#{mine.pk}") == [mine.pk]
+    assert listed(admin_client, MODEL, q=f"#{mine.pk}") == {mine.pk}
 
 
 def test_the_list_does_not_fetch_what_it_does_not_show(admin_client):
     """Fifty payloads may be fifty times MAX_PAYLOAD."""
     rows.quarantined()
     with CaptureQueriesContext(connection) as captured:
-        listed(admin_client)
+        listed(admin_client, MODEL)
     assert not [each for each in captured if '"data"' in each["sql"] and "COUNT" not in each["sql"]]
 
 
@@ -142,7 +68,7 @@ def test_the_list_does_not_fetch_what_it_does_not_show(admin_client):
 def test_hostile_columns_are_only_text(admin_client, field):
     """On the list and on the inspect page."""
     row = rows.quarantined(**{field: SCRIPT})
-    assert SCRIPT not in page(admin_client, row) + admin_client.get(address()).content.decode()
+    assert SCRIPT not in page(admin_client, row) + list_page(admin_client, MODEL)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +126,7 @@ def test_a_viewer_is_offered_nothing(staff):
     """Neither on the list nor on the inspect page."""
     row, client = new_version(), staff()
     assert "oi-button" not in page(client, row)
-    assert b'name="action"' not in client.get(address()).content
+    assert 'name="action"' not in list_page(client, MODEL)
 
 
 def test_a_message_is_released(staff, known):

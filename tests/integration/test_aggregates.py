@@ -131,7 +131,7 @@ def test_the_id_stands_in_the_name_of_the_stream(key, stream):
 
 @pytest.mark.parametrize("key", [None, True, 1.5, b"a"])
 def test_what_is_no_id_is_refused(key):
-    """``order-None`` would be everybody's stream."""
+    """``order-None`` would be one stream for all."""
     with pytest.raises(TypeError, match="an aggregate's id is"):
         ORDERS.load(key)
 
@@ -154,7 +154,7 @@ def test_a_repository_that_makes_no_sense_is_refused(given, problem):
 
 
 def test_a_context_that_does_not_exist_is_an_error():
-    """A misspelt label is no empty stream."""
+    """A misspelt label is not an empty stream."""
     with pytest.raises(NotAContext, match="shop"):
         Repository("shap", start=Order, fold=Order.apply, stream="order-{}").load("a")
 
@@ -251,8 +251,8 @@ def taking_turns(function):
 
 
 def test_of_a_hundred_decisions_on_one_version_one_is_stored():
-    """All have loaded before the first appends: 99 are told, for each of three versions."""
-    everybody = threading.Barrier(MANY)
+    """All have loaded before the first appends: 99 get the error, for each of three versions."""
+    all_loaded = threading.Barrier(MANY)
     load = taking_turns(lambda: ORDERS.load("a"))
 
     @taking_turns
@@ -266,7 +266,7 @@ def test_of_a_hundred_decisions_on_one_version_one_is_stored():
 
     def take_part(number):
         order = load()
-        everybody.wait(20)
+        all_loaded.wait(20)
         return order.version, decide(order, number)
 
     winners = []
@@ -280,7 +280,7 @@ def test_of_a_hundred_decisions_on_one_version_one_is_stored():
 
 
 def test_a_hundred_that_try_again_all_get_in_one_after_the_other():
-    """Each on the version that it has seen, nobody twice."""
+    """Each on the version that it has seen, and none twice."""
     soon = Backoff(first=timedelta(milliseconds=1), maximum=timedelta(milliseconds=20), jitter=0.9)
 
     @retry_on_conflict(attempts=1000, backoff=soon)
@@ -300,7 +300,7 @@ def test_a_hundred_that_try_again_all_get_in_one_after_the_other():
 
 
 def overtaken(order_id, by, monkeypatch):
-    """Let the next use case decide on what an order was before somebody else decided."""
+    """Let the next use case decide on what an order was before another one decided."""
     load = ordering._ORDERS.load
     stale = iter([load(order_id)])
     by(order_id)

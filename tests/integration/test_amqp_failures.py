@@ -2,7 +2,6 @@
 
 import gc
 import os
-import subprocess
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,14 +15,14 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage, Partition, Queue
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.amqp import AmqpTransport
-from tests.integration.test_amqp_transport import bodies, broker, made, numbers, publish, received
 from tests.shop.contracts import Sold
-from tests.support.movers import come_due, eventually, put, receive, relay, states, steps
-from tests.support.rabbit import Wire, method, within
+from tests.support.brokers import self_signed
+from tests.support.movers import come_due, deliver, eventually, put, receive, relay, states, steps
+from tests.support.outgoing import numbers, outgoing, publish, publish_numbers
+from tests.support.rabbit import Wire, bodies, method, received, within
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.usefixtures("committed")]
 
-__all__ = ["broker"]  # a fixture
 HASTE = timedelta(seconds=1)
 PATIENT = timedelta(seconds=20)
 SLACK = 8.0  # seconds, on a busy machine
@@ -41,7 +40,7 @@ def wire(broker, settings):
 
 @pytest.fixture
 def hasty(wire, settings):
-    """The same, and nobody waits for longer than a second."""
+    """The same, and no call waits for longer than a second."""
     settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "PUBLISH_TIMEOUT": HASTE}
     return wire
 
@@ -81,9 +80,8 @@ def test_a_connection_that_was_lost_in_between_is_replaced(wire):
 
 
 def test_a_batch_whose_confirmation_was_lost_is_sent_again_and_stored_once(hasty, broker):
-    """It has arrived, and nobody knows."""
-    put(*steps(Sold, 1))
-    relay()
+    """It has arrived, and the relay does not know."""
+    deliver(*steps(Sold, 1))
     put(*steps(Sold, [2, 3, 4]))
     hasty.muted = True
     assert within(1 + SLACK, relay).done == 0
@@ -103,11 +101,11 @@ def test_a_batch_whose_confirmation_was_lost_is_sent_again_and_stored_once(hasty
 def test_a_server_that_hangs_is_given_up_in_time(hasty, begun):
     """Within PUBLISH_TIMEOUT, whether the connection was there before or not."""
     if begun:
-        publish(made(1))
+        publish(outgoing(1))
         receive()
     hasty.stopped = True
     with pytest.raises(TransportUnavailable, match="no answer within 1 s"):
-        within(1 + SLACK, lambda: publish(made(2)))
+        within(1 + SLACK, lambda: publish(outgoing(2)))
     asks = [lambda: transport("default").has_messages(get_context("depot"))] if begun else []
     for ask in (
         *asks,
@@ -121,7 +119,7 @@ def test_a_server_that_hangs_is_given_up_in_time(hasty, begun):
 
 def test_heartbeats_are_no_answer(hasty):
     """A server that has run out of memory goes on sending them."""
-    publish(made(1))
+    publish(outgoing(1))
     hasty.muted = True
     ended = threading.Event()
 
@@ -133,7 +131,7 @@ def test_heartbeats_are_no_answer(hasty):
     thread.start()
     try:
         with pytest.raises(TransportUnavailable, match="no answer within 1 s"):
-            within(1 + SLACK, lambda: publish(made(2)))
+            within(1 + SLACK, lambda: publish(outgoing(2)))
     finally:
         ended.set()
         thread.join()
@@ -141,34 +139,34 @@ def test_heartbeats_are_no_answer(hasty):
 
 def test_a_server_that_stops_in_the_middle_of_a_frame_is_given_up_in_time(hasty):
     """It is not asked again and again for the other half."""
-    publish(made(1))
+    publish(outgoing(1))
     hasty.muted = True
     hasty.say(b"\x01\x00\x01")
     with pytest.raises(TransportUnavailable, match="no answer within 1 s"):
-        within(1 + SLACK, lambda: publish(made(2)))
+        within(1 + SLACK, lambda: publish(outgoing(2)))
 
 
 def test_a_server_out_of_memory_is_named(hasty):
-    """It says so, and takes nothing until somebody has helped it."""
-    publish(made(1))
+    """It says so, and takes nothing until it has memory again."""
+    publish(outgoing(1))
     blocked = method(0, spec.Connection.Blocked, "s", "low on memory")
     with saying(hasty, blocked), pytest.raises(TransportUnavailable, match="memory or disk"):
-        within(1 + SLACK, lambda: publish(made(2)))
+        within(1 + SLACK, lambda: publish(outgoing(2)))
 
 
 def test_a_message_that_the_server_could_not_keep_is_an_outage(wire):
-    """basic.nack tells of an error inside of RabbitMQ: no message's fault, so no attempt."""
-    publish(made(1))
+    """basic.nack means an error inside of RabbitMQ: no message's fault, so no attempt."""
+    publish(outgoing(1))
     nack = method(1, spec.Basic.Nack, "Lbb", 2, False, False)
     with saying(wire, nack), pytest.raises(TransportUnavailable, match="could not store"):
-        publish(made(2))
-    assert list(publish(made(2)).sent) == [2]
+        publish(outgoing(2))
+    assert list(publish(outgoing(2)).sent) == [2]
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_message_larger_than_the_server_takes_stops_no_other(wire, known):
     """RabbitMQ closes the channel; from then on its limit is known, and only that is refused."""
-    publish(made(1))
+    publish(outgoing(1))
     if not known:
         transport("default")._publisher._session.routed.clear()
     put(Sold(order="a", number=2), Sold(order="c" * 90, number=2), Sold(order="b", number=2))
@@ -186,7 +184,7 @@ def test_a_message_larger_than_the_server_takes_stops_no_other(wire, known):
 
 
 def test_nobody_at_home_is_an_outage(broker, settings):
-    """Recording works, the outbox rests, and afterwards everything arrives."""
+    """Recording works, the outbox backs off, and afterwards everything arrives."""
     with Wire(broker.url) as closed:
         url = closed.url
     settings.OUTBOX_INBOX = broker.setting(url)
@@ -207,8 +205,7 @@ def test_nobody_at_home_is_an_outage(broker, settings):
 def test_a_wrong_login_is_told_without_the_login(broker, settings, url):
     """The text gets into the database, the admin and the logs."""
     settings.OUTBOX_INBOX = broker.setting(url.format(broker.url.rpartition("@")[2]))
-    put(*steps(Sold, 1))
-    relay()
+    deliver(*steps(Sold, 1))
     assert "ACCESS_REFUSED" in partition().error
     assert "s3cr3t" not in partition().error
     assert "s3cr3t" not in repr(vars(transport("default")))
@@ -219,8 +216,7 @@ def test_a_wrong_login_is_told_without_the_login(broker, settings, url):
 
 def test_a_receiver_that_loses_its_connection_gets_everything_again(wire):
     """In order, and once."""
-    put(*steps(Sold, 5))
-    relay()
+    deliver(*steps(Sold, 5))
     depot = get_context("depot")
     with transport("default").attached(depot):
         assert bodies(received(depot, 2)) == [1, 2]
@@ -233,8 +229,7 @@ def test_a_receiver_that_loses_its_connection_gets_everything_again(wire):
 
 def test_an_acknowledgement_that_is_lost_repeats_nothing(wire):
     """The messages come again, and are known."""
-    put(*steps(Sold, 2))
-    relay()
+    deliver(*steps(Sold, 2))
     depot = get_context("depot")
     with transport("default").attached(depot):
         found = received(depot, 2)
@@ -254,7 +249,7 @@ def test_a_frozen_process_loses_its_place(broker, settings):
             TransportSettings(backend="", location=entry["LOCATION"], options=entry["OPTIONS"])
         )
         settings.OUTBOX_INBOX = broker.setting()
-        publish(*[made(number) for number in range(1, 4)])
+        publish_numbers(1, 3)
         with frozen.attached(depot):
             assert bodies(frozen.receive(depot, 2)) == [1, 2]
             wire.stopped = True
@@ -267,9 +262,9 @@ def test_a_frozen_process_loses_its_place(broker, settings):
 
 
 def test_a_queue_that_is_deleted_under_a_receiver_is_an_outage(wire, broker):
-    """It is made again by whoever attaches next."""
+    """The next receiver that attaches makes it again."""
     depot = get_context("depot")
-    publish(made(1))
+    publish(outgoing(1))
     with transport("default").attached(depot):
         assert bodies(received(depot, 2)) == [1]
         broker.channel.queue_delete(broker.queue())
@@ -285,8 +280,7 @@ def test_a_queue_that_is_deleted_under_a_receiver_is_an_outage(wire, broker):
 def test_a_queue_of_another_sort_is_an_error_that_says_what_to_do(wire, broker):
     """Neither side may guess."""
     broker.channel.queue_declare(broker.queue(), durable=True, auto_delete=False)
-    put(*steps(Sold, 1))
-    relay()
+    deliver(*steps(Sold, 1))
     assert "exists already with other arguments" in partition().error
     assert "QUEUE_PREFIX" in partition().error
     with pytest.raises(TransportUnavailable, match="exists already with other arguments"):
@@ -296,41 +290,41 @@ def test_a_queue_of_another_sort_is_an_error_that_says_what_to_do(wire, broker):
 
 
 def test_an_exchange_of_another_sort_is_an_error_that_says_what_to_do(wire, broker):
-    """A fanout exchange would send everything to everybody."""
+    """A fanout exchange would send everything to all queues."""
     broker.channel.exchange_declare(broker.exchange(), "fanout", durable=True, auto_delete=False)
     with pytest.raises(TransportUnavailable, match="not a durable topic exchange"):
-        publish(made(1))
+        publish(outgoing(1))
 
 
 def test_an_exchange_that_was_deleted_is_made_again(wire, broker):
     """With the next attempt."""
-    publish(made(1))
+    publish(outgoing(1))
     broker.channel.exchange_delete(broker.exchange())
     with pytest.raises(TransportUnavailable, match="NOT_FOUND"):
-        publish(made(2))
-    assert list(publish(made(2)).sent) == [2]
+        publish(outgoing(2))
+    assert list(publish(outgoing(2)).sent) == [2]
 
 
 def test_a_queue_of_an_older_server_is_used_as_it_is(wire, broker, monkeypatch):
-    """RabbitMQ 4 would be told never to drop what comes back often; 3 does not need it."""
-    publish(made(1))
+    """RabbitMQ 4 would be asked never to drop what comes back often; 3 does not need it."""
+    publish(outgoing(1))
     monkeypatch.setattr("outbox_inbox.transports.amqp.connection.Connection.version", (4, 1, 0))
     transport.cache_clear()
-    assert list(publish(made(2)).sent) == [2]
+    assert list(publish(outgoing(2)).sent) == [2]
     assert receive().done == 2
 
 
 def test_a_server_that_is_as_it_should_be_has_no_problems(wire):
     """Neither before the first message nor after it."""
     assert list(transport("default").problems()) == []
-    publish(made(1))
+    publish(outgoing(1))
     assert list(transport("default").problems()) == []
 
 
 def test_a_server_without_quorum_queues_gets_classic_ones_and_is_named(wire, broker, monkeypatch):
     """RabbitMQ before 3.8."""
     monkeypatch.setattr("outbox_inbox.transports.amqp.connection.Connection.version", (3, 7, 28))
-    publish(made(1))
+    publish(outgoing(1))
     (problem,) = transport("default").problems()
     assert "3.7.28 has no quorum queues" in problem
     arguments = {"x-queue-type": "classic", "x-single-active-consumer": True}
@@ -346,7 +340,7 @@ def test_a_forked_process_has_a_connection_of_its_own(broker, settings):
     """What it does, and its end, leave the parent's alone."""
     settings.OUTBOX_INBOX = broker.setting()
     depot = get_context("depot")
-    publish(made(1))
+    publish(outgoing(1))
     with transport("default").attached(depot):
         assert bodies(received(depot, 1)) == [1]
         child = os.fork()
@@ -354,7 +348,7 @@ def test_a_forked_process_has_a_connection_of_its_own(broker, settings):
             status = 1
             try:
                 transport("default").has_messages(depot)
-                status = 0 if list(publish(made(2)).sent) == [2] else 2
+                status = 0 if list(publish(outgoing(2)).sent) == [2] else 2
                 transport.cache_clear()
                 gc.collect()
             finally:
@@ -364,15 +358,15 @@ def test_a_forked_process_has_a_connection_of_its_own(broker, settings):
         transport("default").acknowledge(depot, first)
         second = eventually(lambda: received(depot, 5), "the child's message")
         assert bodies([*first, *second]) == [1, 2]
-    assert list(publish(made(3)).sent) == [3]
+    assert list(publish(outgoing(3)).sent) == [3]
 
 
 def test_a_connection_that_the_server_must_have_dropped_is_not_tried(wire):
     """Nothing was said on it for longer than the server bears."""
-    publish(made(1))
+    publish(outgoing(1))
     before = wire.connections
     transport("default")._publisher._reconnector._used = float("-inf")
-    publish(made(2))
+    publish(outgoing(2))
     assert wire.connections == before + 1
 
 
@@ -382,18 +376,10 @@ def test_a_connection_that_the_server_must_have_dropped_is_not_tried(wire):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for localhost that signs itself, and its key, in one file."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", path, "-out", path.with_suffix(".crt"), "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    with path.open("a") as both:
-        both.write(path.with_suffix(".crt").read_text())
+    folder = tmp_path_factory.mktemp("tls")
+    path = folder / "both.pem"
+    made = self_signed(folder, "DNS:localhost")
+    path.write_text("".join(each.read_text() for each in made))
     return str(path)
 
 
@@ -407,8 +393,7 @@ def test_amqps_is_the_same_over_tls(broker, settings, certificate):
     with Wire(broker.url, certificate) as wire:
         url = secure(wire, "localhost")
         settings.OUTBOX_INBOX = broker.setting(url, SSL={"ca_certs": certificate})
-        put(*steps(Sold, 3))
-        relay()
+        deliver(*steps(Sold, 3))
         receive()
         transport.cache_clear()
         gc.collect()
@@ -426,12 +411,12 @@ def test_amqps_talks_to_nobody_it_cannot_verify(broker, settings, certificate, h
     with Wire(broker.url, certificate) as wire:
         settings.OUTBOX_INBOX = broker.setting(secure(wire, host), SSL=trusted)
         with pytest.raises(TransportUnavailable, match=r"(?i)certificate"):
-            publish(made(1))
+            publish(outgoing(1))
 
 
 def test_a_switch_of_the_settings_leaves_no_connection_open(wire, broker, settings):
     """The transport of before is forgotten, and so are its connections."""
-    publish(made(1))
+    publish(outgoing(1))
     connection = transport("default")._publisher._reconnector._connection
     assert connection.connected
     settings.OUTBOX_INBOX = broker.setting()

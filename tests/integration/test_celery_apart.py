@@ -66,9 +66,7 @@ def test_nothing_that_a_process_has_started_outlives_a_test(
     processes, said, lock = Processes(new_store()), tmp_path / "said", tmp_path / "lock"
     processes.start("-c", PARENT, CHILD, str(lock), output=said)
     eventually(lambda: said.read_text() == "held\n", "the child is at work")
-
     processes.end()
-
     with lock.open() as file:
         eventually(lambda: free(file), "the child is gone")
 

@@ -45,14 +45,8 @@ class Cluster:
         name = uuid4().hex
         log = self.folder / name
         worker = self.start(
-            *(
-                "worker",
-                "--pool=solo",
-                "-n",
-                f"{name}@test",
-                "--without-mingle",
-                "--without-gossip",
-            ),
+            *("worker", "--pool=solo", "-n", f"{name}@test"),
+            *("--without-mingle", "--without-gossip"),
             *("-l", "INFO", "-f", str(log)),
             **settings,
         )
@@ -64,26 +58,26 @@ class Cluster:
         schedule = str(self.folder / uuid4().hex)
         return self.start("beat", "--pidfile=", "-s", schedule, "-l", "ERROR")
 
-    def record(self, steps=STEPS):
+    def record(self):
         """Record steps of several keys, in a process that nudges; an earlier call's are there."""
         self.processes.succeed(
-            "-m", "tests.acceptance.steps", f"{KEYS}", f"{steps}", **self.settings
+            "-m", "tests.acceptance.steps", f"{KEYS}", f"{STEPS}", **self.settings
         )
 
-    def wait_until_done(self, steps=STEPS):
+    def wait_until_done(self):
         """Wait until every step has had all its effects, and nothing is left in the queues."""
-        wanted = KEYS * steps * CONSUMERS
+        wanted = KEYS * STEPS * CONSUMERS
         eventually(
             lambda: sum(map(len, self.store.ledger().values())) >= wanted, f"{wanted} effects"
         )
         eventually(lambda: self.store.unfinished() == 0, "nothing is left")
 
-    def check(self, steps=STEPS):
+    def check(self):
         """Check that each consumer had each step of each key once, in order."""
         ledger = self.store.ledger()
         assert len(ledger) == KEYS * CONSUMERS
         for effects in ledger.values():
-            assert effects == list(range(1, steps + 1))
+            assert effects == list(range(1, STEPS + 1))
 
 
 @pytest.fixture(params=BROKERS)
@@ -105,10 +99,8 @@ def test_two_beats_and_three_workers_do_no_harm(cluster):
         cluster.worker()
     cluster.beat()
     cluster.beat()
-
     cluster.record()
     cluster.wait_until_done()
-
     cluster.check()
 
 
@@ -118,18 +110,14 @@ def test_a_worker_that_is_killed_costs_nothing(cluster):
     cluster.beat()
     cluster.record()
     assert doomed.wait(60) != 0
-
     cluster.worker()
     cluster.wait_until_done()
-
     cluster.check()
 
 
 def test_nudges_alone_bring_everything_through(cluster):
     """Without a beat, each commit wakes up who goes on."""
     cluster.worker()
-
     cluster.record()
     cluster.wait_until_done()
-
     cluster.check()

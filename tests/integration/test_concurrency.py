@@ -161,9 +161,7 @@ def test_workers_at_once_count_no_attempts_that_nobody_made(settings):
     assert set(OutboxMessage.objects.values_list("attempts", flat=True)) == {0}
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_messages_that_commit_late_are_not_lost_among_many(settings):
     """Rule O2: whatever order ids are committed in, while relays are at work."""
     settings.OUTBOX_INBOX = QUICK

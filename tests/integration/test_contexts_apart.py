@@ -1,10 +1,7 @@
 """The example with one of its contexts deployed elsewhere: commands, checks, admin, context map."""
 
-import json
 from datetime import date
 from decimal import Decimal
-from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +15,10 @@ from outbox_inbox.contexts import contexts
 from outbox_inbox.models import QuarantinedMessage
 from outbox_inbox.testing import drain
 from project.simulation import business_day
+from tests.support.example import FILES, in_all, printed, run
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
-DATA = Path(__file__).parent.parent / "data"
-FILES = (DATA / "orders.csv", DATA / "order_lines.csv")
 LINES = [OrderLine(product="Geitost", unit_price=Decimal("2.50"), quantity=1)]
 DAY = date(2024, 5, 1)
 APPS = {"ordering": "context_a", "shipping": "context_b"}
@@ -43,21 +39,6 @@ def deploy(settings):
         assert [context.label for context in contexts()] == sorted(labels)
 
     return install
-
-
-def run(command: str, *arguments: object, **options: object) -> dict[str, Any]:
-    """Run a command; return the JSON that it printed."""
-    out = StringIO()
-    call_command(
-        command, *map(str, arguments), format="json", stdout=out, stderr=StringIO(), **options
-    )
-    report: dict[str, Any] = json.loads(out.getvalue())
-    return report
-
-
-def in_all(report: dict[str, Any]) -> dict[str, int]:
-    """The last column of the hops."""
-    return {f"{hop['context']}: {hop['name']}": hop["in_all"] for hop in report["hops"]}
 
 
 # The day, in two parts
@@ -84,10 +65,8 @@ def test_the_board_is_reported_where_it_is_kept(deploy):
     """Ordering alone has no board to show, to a program or to a person."""
     deploy("ordering")
     assert not {"board", "countries", "revenue"} & run("place_orders", *FILES).keys()
-    out = StringIO()
-    call_command("place_orders", *map(str, FILES), stdout=out, stderr=StringIO())
-    assert "country board" not in out.getvalue()
-    assert "All is well in ordering:" in out.getvalue()
+    text = printed("place_orders", *FILES)
+    assert ("country board" in text, "All is well in ordering:" in text) == (False, True)
 
 
 def test_shipping_alone_dispatches_what_was_ordered_elsewhere(deploy):
@@ -205,9 +184,7 @@ def test_a_context_that_cannot_be_reached_is_an_error(deploy, settings, label, o
 def test_the_map_shows_arrows_to_and_from_the_outside(deploy):
     """A contract that no context here subscribes to, or publishes, is drawn to the edge."""
     deploy("shipping")
-    out = StringIO()
-    call_command("show_contexts", stdout=out)
-    lines = out.getvalue().splitlines()
+    lines = printed("show_contexts").splitlines()
     assert "ordering (elsewhere) --> shipping: ordering.order_placed v1" in lines
     assert "shipping --> (elsewhere): shipping.shipment_dispatched v1" in lines
     assert run("show_contexts")["outside"][-1] == {
@@ -221,9 +198,8 @@ def test_the_map_of_a_monolith_has_no_edge(deploy, settings):
     assert run("show_contexts")["outside"] == []
     deploy("ordering")
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": "local://"}}
-    assert [arrow["from"] for arrow in run("show_contexts", skip_checks=True)["outside"]] == [
-        "shipping"
-    ]
+    (arrow,) = run("show_contexts", skip_checks=True)["outside"]
+    assert arrow["from"] == "shipping"
 
 
 def test_the_statistics_are_of_this_deployment(deploy):

@@ -22,24 +22,12 @@ from outbox_inbox.streams.subscriptions import behind, follow
 from tests import services
 from tests.conftest import need
 from tests.shop.events import Noted
-from tests.support.movers import Worker, put, steps
+from tests.support.movers import Worker, put, read_all, read_page, steps
 from tests.support.postgres import PostgresServer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.usefixtures("committed")]
 
 WRITERS, STREAMS = 16, 40
-
-
-def read(name="board", label="shop", size=200):
-    """Read all that a subscription can have now; return streams and versions."""
-    found = []
-    while True:
-        with follow(get_context(label), name) as cursor:
-            rows = cursor.read(size)
-            cursor.save()
-            found += [(row.stream, row.version) for row in rows]
-            if cursor.caught_up:
-                return found
 
 
 def act(sql, parameters=(), using="default"):
@@ -64,11 +52,11 @@ def test_an_open_transaction_delays_nobody_but_itself():
         with slow.transaction():
             slow.do(record, *steps(Noted, 2), stream="slow")
             put(*steps(Noted, 3), stream="a")
-            assert read() == [("a", 1), ("a", 2), ("a", 3)]
+            assert read_all() == [("a", 1), ("a", 2), ("a", 3)]
             put(*steps(Noted, 1), stream="b")
-            assert read() == [("b", 1)]
-        assert read() == [("slow", 1), ("slow", 2)]
-    assert read() == []
+            assert read_all() == [("b", 1)]
+        assert read_all() == [("slow", 1), ("slow", 2)]
+    assert read_all() == []
 
 
 def test_an_id_taken_early_and_used_late_is_no_gap():
@@ -77,10 +65,10 @@ def test_an_id_taken_early_and_used_late_is_no_gap():
         with early.transaction():
             early.do(act, "SELECT pg_current_xact_id()")
             put(*steps(Noted, 2), stream="a")
-            assert read() == [("a", 1), ("a", 2)]
+            assert read_all() == [("a", 1), ("a", 2)]
             early.do(record, *steps(Noted, [3]), stream="a")
-            assert read() == []
-        assert read() == [("a", 3)]
+            assert read_all() == []
+        assert read_all() == [("a", 3)]
 
 
 def test_a_transaction_in_another_database_is_nobodys_business():
@@ -88,7 +76,7 @@ def test_a_transaction_in_another_database_is_nobodys_business():
     with Worker() as slow, slow.transaction("other"):
         slow.do(act, "SELECT pg_current_xact_id()", using="other")
         put(*steps(Noted, 2), stream="a")
-        assert read() == [("a", 1), ("a", 2)]
+        assert read_all() == [("a", 1), ("a", 2)]
 
 
 def test_what_is_rolled_back_was_never_there():
@@ -97,7 +85,7 @@ def test_what_is_rolled_back_was_never_there():
     with transaction.atomic():
         record_in_vain(5, "b")
         record(*steps(Noted, 1), stream="b")
-    assert read() == [("b", 1)]
+    assert read_all() == [("b", 1)]
 
 
 def test_an_old_gap_among_many_events_is_looked_up_not_walked_to():
@@ -107,7 +95,7 @@ def test_an_old_gap_among_many_events_is_looked_up_not_walked_to():
             slow.do(record, *steps(Noted, 1), stream="slow")
             for number in range(20):
                 put(*steps(Noted, 500), stream=f"s{number}")
-            assert len(read()) == 10_000
+            assert len(read_all()) == 10_000
         act("ANALYZE outbox_inbox_storedevent")
         with follow(get_context("shop"), "board") as cursor:
             plan = explained(cursor)
@@ -215,12 +203,9 @@ def test_nothing_is_lost_doubled_or_out_of_order_among_sixteen_writers(count):
     found = defaultdict(list)
     while any(writer.is_alive() for writer in writers):
         for name, size in (("large", 500), ("small", 7)):
-            with follow(get_context("shop"), name) as cursor:
-                rows = cursor.read(size)
-                cursor.save()
-            found[name] += [(row.stream, row.version) for row in rows]
+            found[name] += read_page(name, size)[0]
     for name in ("large", "small"):
-        found[name] += read(name)
+        found[name] += read_all(name)
     stored = Counter(StoredEvent.objects.values_list("stream", "version"))
     assert sum(stored.values()) == count
     for name in ("large", "small"):
@@ -272,36 +257,34 @@ def test_a_prepared_transaction_delays_nobody_but_itself(server):
     connections["apart"].in_atomic_block = False
     act("PREPARE TRANSACTION 'slow'", using="apart")
     put(*steps(Noted, 2), stream="a")
-    assert read() == [("a", 1), ("a", 2)]
+    assert read_all() == [("a", 1), ("a", 2)]
     act("COMMIT PREPARED 'slow'", using="apart")
-    assert read() == [("slow", 1), ("slow", 2)]
+    assert read_all() == [("slow", 1), ("slow", 2)]
 
 
 def test_a_restored_database_is_refused_until_it_is_rebased(server, settings):
     """After dump and restore subscriptions go on where each of them was, with what came late."""
     settings.OUTBOX_INBOX = {}
     put(*steps(Noted, 5), stream="a")
-    read("board", size=3)
-    with follow(get_context("shop"), "slow") as cursor:
-        cursor.read(2)
-        cursor.save()
+    read_all("board", size=3)
+    read_page("slow", 2)
     with Worker() as late, late.transaction():
         late.do(record, *steps(Noted, 1), stream="late")
         put(*steps(Noted, 2), stream="b")
-        read("board")
+        read_all("board")
     restore(dump(), server)
     settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"database": "apart"}}}
 
     with pytest.raises(ForeignCheckpoint, match="rebase_checkpoints before anything is recorded"):
-        read("board")
+        read_all("board")
     with pytest.raises(ForeignCheckpoint):
-        read("new")
+        read_all("new")
     assert {each.subscription: each.unhandled for each in rebase()} == {"board": 1, "slow": 6}
     put(*steps(Noted, [3]), stream="b")
     assert behind(get_context("shop"), "slow").events == 7
-    assert read("board") == [("late", 1), ("b", 3)]
-    assert read("slow")[:3] == [("a", 3), ("a", 4), ("a", 5)]
-    assert len(read("new")) == 9
+    assert read_all("board") == [("late", 1), ("b", 3)]
+    assert read_all("slow")[:3] == [("a", 3), ("a", 4), ("a", 5)]
+    assert len(read_all("new")) == 9
 
 
 def dump():

@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connection, models, transaction
 
@@ -21,8 +22,6 @@ from outbox_inbox.models import (
     DeliveryAttempt,
     InboxMessage,
     OutboxMessage,
-    Partition,
-    QuarantinedMessage,
     Queue,
     StoredEvent,
 )
@@ -36,6 +35,7 @@ from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.streams.subscriptions import follow
 from tests.shop.events import Counted, Listed, Noted
 from tests.shop.models import Entry
+from tests.support.handling import each_way
 from tests.support.movers import (
     PATIENCE,
     Worker,
@@ -45,6 +45,7 @@ from tests.support.movers import (
     dispatch,
     entries,
     eventually,
+    failing,
     leave_token,
     put,
     relay,
@@ -56,15 +57,6 @@ from tests.support.script import playing
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.mysql, pytest.mark.usefixtures("committed")]
 
-MODELS = (
-    Delivery,
-    DeliveryAttempt,
-    InboxMessage,
-    OutboxMessage,
-    Partition,
-    QuarantinedMessage,
-    StoredEvent,
-)
 ALIKE = ["a", "A", "á", "a ", " a"]
 DEADLOCK = 1213, "Deadlock found when trying to get lock; try restarting transaction"
 TIMEOUT = 1205, "Lock wait timeout exceeded; try restarting transaction"
@@ -105,12 +97,7 @@ def insert(*rows):
 def test_keys_that_look_alike_are_different_keys():
     """One that is parked stops neither those in other cases or accents nor those with spaces."""
     deliver(*(Noted(order=key, number=1) for key in ALIKE))
-
-    def refuse_one(event):
-        if event.order == "a":
-            raise ValueError
-
-    with playing(note=refuse_one):
+    with playing(note=failing(1, 2)):
         dispatch()
         deliver(*(Noted(order=key, number=2) for key in ALIKE))
         dispatch()
@@ -149,7 +136,7 @@ def constraints(model):
         return connection.introspection.get_constraints(cursor, model._meta.db_table)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*apps.get_app_config("outbox_inbox").get_models()])
 def test_every_constraint_and_whole_index_is_there(model):
     """MariaDB leaves out what is declared by expressions; the migration makes up for it."""
     there = constraints(model)
@@ -290,7 +277,7 @@ def test_a_use_case_that_takes_its_time_holds_nobody_up():
     """Its rows are inserted and not committed: movers and operators do not wait for them."""
     put(*steps(Noted, 2), at=None)
     relay()
-    with playing(note=_fail):
+    with playing(note=failing(1, 2)):
         dispatch()
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
@@ -306,10 +293,6 @@ def test_a_use_case_that_takes_its_time_holds_nobody_up():
         assert discard(Selection(context="shop", key="b"), "gone", unfinished=True).total == 0
     connection.close()
     assert entries() == [1, 2, 3]
-
-
-def _fail(event):
-    raise ValueError
 
 
 class Rival(Worker):
@@ -351,9 +334,7 @@ class Rival(Worker):
             taken.result(PATIENCE)
 
 
-@pytest.mark.parametrize(
-    ("consumer", "event"), [("note", Noted), ("count", Counted), ("enlist", Listed)]
-)
+@each_way
 def test_a_deadlock_costs_no_attempt(consumer, event):
     """The database has chosen this transaction to let another go on: it is repeated, at once."""
     deliver(*steps(event, 2))
@@ -482,12 +463,12 @@ def test_times_are_stored_as_django_stores_them(settings, zone):
     assert relay().done == 1
 
 
+NO_STREAM = "catch-up subscriptions need postgresql or sqlite"
+
+
 def test_a_subscription_is_refused_with_the_reason():
     """Nobody can tell here what a snapshot has seen, so no stream is followed, rather than wrongly."""
-    with (
-        pytest.raises(SettingsError, match="catch-up subscriptions need postgresql or sqlite"),
-        follow(get_context("shop"), "board"),
-    ):
+    with pytest.raises(SettingsError, match=NO_STREAM), follow(get_context("shop"), "board"):
         pass
 
 
@@ -495,7 +476,7 @@ def test_a_relay_refuses_a_stream_as_the_source(settings):
     """Somebody who does not run the checks is told as well, and nothing is tried for ever."""
     settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}
     put(Noted(order="a", number=1), stream="a")
-    with pytest.raises(SettingsError, match="catch-up subscriptions need postgresql or sqlite"):
+    with pytest.raises(SettingsError, match=NO_STREAM):
         relay()
 
 

@@ -75,7 +75,6 @@ def terminate(pid):
 def test_a_commit_is_notified(ear):
     """What was recorded is announced, with the label of its context and the work."""
     put(*steps(Noted, 1))
-
     assert ear.heard().payload == "shop relay"
 
 
@@ -85,7 +84,6 @@ def test_nothing_is_notified_before_the_commit_or_after_a_rollback(ear):
         record(*steps(Noted, 1))
         assert ear.all_heard() == []
         transaction.set_rollback(True)
-
     notifier.end_senders()
     assert ear.all_heard() == []
 
@@ -93,7 +91,6 @@ def test_nothing_is_notified_before_the_commit_or_after_a_rollback(ear):
 def test_it_is_sent_by_another_session_than_djangos(ear):
     """A NOTIFY in the writing session would have every commit wait for a lock of the server."""
     put(*steps(Noted, 1))
-
     sender = ear.heard().pid
     assert sender != connection.connection.info.backend_pid
     assert notifier.own_pids() == {sender}
@@ -128,7 +125,6 @@ def test_between_two_statements_there_is_a_moment(monkeypatch):
     paused = []
     monkeypatch.setattr(notifier.time, "sleep", paused.append)
     put(*steps(Noted, 1))
-
     eventually(lambda: paused == [notifier.WINDOW], "it pauses")
 
 
@@ -138,7 +134,6 @@ def test_each_database_is_notified_of_its_own_contexts(settings):
     with connecting.connect("other") as session:
         ear = Ear(session)
         put(*steps(Noted, 1))
-
         assert ear.heard().payload == "shop relay"
 
 
@@ -146,9 +141,7 @@ def test_a_session_that_was_cut_is_replaced(ear):
     """The server was restarted since the last nudge: the next one arrives all the same."""
     put(*steps(Noted, 1))
     terminate(ear.heard().pid)
-
     put(*steps(Noted, [2]))
-
     assert ear.heard().payload == "shop relay"
     assert wakeup.failures() == 0
 
@@ -159,9 +152,7 @@ def test_a_session_that_nobody_needs_is_closed(ear, monkeypatch):
     put(*steps(Noted, 1))
     first = ear.heard().pid
     eventually(lambda: notifier.own_pids() == {None}, "the session is closed")
-
     put(*steps(Noted, [2]))
-
     assert ear.heard().pid != first
 
 
@@ -189,9 +180,7 @@ def free_port():
 def test_a_server_that_is_down_does_no_harm(elsewhere, free_port, caplog):
     """The use case is committed, the failure counted and told in one line."""
     elsewhere(free_port)
-
     put(*steps(Noted, 1))
-
     eventually(lambda: wakeup.failures() == 1, "the failure is counted")
     (line,) = [
         each.getMessage() for each in caplog.records if each.name == "outbox_inbox.queues.wakeup"
@@ -207,10 +196,8 @@ def test_a_server_that_does_not_answer_holds_nobody_up(elsewhere):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         elsewhere(silent.getsockname()[1])
         begin = monotonic()
-
         for number in range(1, 11):
             put(*steps(Noted, [number]))
-
         assert monotonic() - begin < 5
         silent.close()
         notifier.end_senders()
@@ -221,14 +208,12 @@ def test_a_forked_process_sends_by_a_session_of_its_own(ear):
     """Two processes that write to one socket would break the session of both."""
     put(*steps(Noted, 1))
     parent = ear.heard().pid
-
     child = os.fork()
     if child == 0:
         notifier.send_nudge("default", "shop", "relay")
         notifier.end_senders()
         os._exit(0)
     os.waitpid(child, 0)
-
     assert ear.heard().pid != parent
     put(*steps(Noted, [2]))
     assert ear.heard().pid == parent
@@ -239,7 +224,6 @@ def test_a_process_that_ends_sends_its_last_nudge(processes):  # noqa: F811
     with psycopg.connect(processes.store.url, autocommit=True) as session:
         ear = Ear(session)
         processes.succeed("-m", "tests.acceptance.steps", "1", "1", OUTBOX_INBOX_WAKE_UP="notify")
-
         assert ear.heard().payload == "shop relay"
 
 
@@ -281,10 +265,8 @@ def listeners():
 def test_a_listener_rings_for_its_contexts(listen):
     """What others have to do is none of its business."""
     found, bell = listen
-
     for nudge in ("depot relay", "nonsense", "", "shop dispatch"):
         say(nudge)
-
     assert rung(bell)
     found.stop()
     assert not bell.acquire(blocking=False)
@@ -293,11 +275,9 @@ def test_a_listener_rings_for_its_contexts(listen):
 def test_a_listener_does_not_hear_its_own_process(listen, ear):
     """A nudge within a process rings a bell there; the way over the server would ring it twice."""
     found, bell = listen
-
     put(*steps(Noted, 1))
     assert ear.heard()
     say("shop relay")
-
     assert rung(bell)
     found.stop()
     assert not bell.acquire(blocking=False)
@@ -308,9 +288,7 @@ def test_a_listener_that_was_cut_off_listens_again(listen, monkeypatch, caplog):
     monkeypatch.setattr(listener, "RECONNECT", Backoff(timedelta(milliseconds=1)))
     found, bell = listen
     (pid,) = listeners()
-
     terminate(pid)
-
     assert rung(bell)
     assert found.connected
     say("shop relay")
@@ -330,9 +308,7 @@ def test_the_end_of_a_listener_does_not_wait_for_a_notification(listen):
     """A process that is told to stop stops."""
     found, _ = listen
     begin = monotonic()
-
     found.stop()
-
     assert monotonic() - begin < 5
     eventually(lambda: listeners() == [], "its session is closed")
 
@@ -345,7 +321,6 @@ def test_a_nudge_within_the_process_rings_at_once(elsewhere, free_port):
         elsewhere(free_port)
         with WakeUps([get_context("shop")], bell.release):
             other.do(put, *steps(Noted, 1))
-
             assert rung(bell)
 
 
@@ -355,5 +330,4 @@ def test_the_loops_own_nudges_do_not_ring(elsewhere, free_port):
     bell = threading.Semaphore(0)
     with WakeUps([get_context("shop")], bell.release):
         put(*steps(Noted, 1))
-
         assert not bell.acquire(blocking=False)

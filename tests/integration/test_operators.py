@@ -2,7 +2,9 @@
 
 import random
 import threading
+from contextlib import suppress
 from datetime import timedelta
+from itertools import product
 
 import pytest
 from django.db import connections
@@ -57,20 +59,19 @@ class Failing:
         if self._chance.random() < 0.1:
             raise self._chance.choice([PermanentError, ValueError])("not now")
 
-    def announce(self, event):
-        """Translate, or fail."""
-        self.fail(event)
-        return Sold(order=event.order, number=event.number)
+    def translating(self, contract):
+        """Return a part that translates, or fails."""
 
-    def want(self, event):
-        """Translate, or fail."""
-        self.fail(event)
-        return Wanted(order=event.order, number=event.number)
+        def translate(event):
+            self.fail(event)
+            return contract(order=event.order, number=event.number)
+
+        return translate
 
     def parts(self):
         """Return a part for each consumer that may fail."""
         plain = dict.fromkeys(("note", "count", "pick", "watch"), self.fail)
-        return {**plain, "announce": self.announce, "want": self.want}
+        return {**plain, "announce": self.translating(Sold), "want": self.translating(Wanted)}
 
 
 def write(first, last):
@@ -82,12 +83,9 @@ def write(first, last):
 
 def work():
     """Do what there is to do in both contexts; until the repartition, workers refuse."""
-    for label in ("shop", "depot"):
-        for mover in (relay, dispatch):
-            try:
-                mover(label)
-            except SettingsError:
-                continue
+    for label, mover in product(("shop", "depot"), (relay, dispatch)):
+        with suppress(SettingsError):
+            mover(label)
 
 
 def solve():
@@ -98,11 +96,10 @@ def solve():
 
 
 def all_done():
-    """Tell whether nothing is left; what is done may have made something new to be sent."""
+    """Return whether nothing is left; what is done may have made something new to be sent."""
     to_send = OutboxMessage.objects.exclude(state="sent")
-    return not (
-        to_send.exists() or Delivery.objects.exclude(state="done").exists() or to_send.exists()
-    )
+    to_do = Delivery.objects.exclude(state="done")
+    return not (to_send.exists() or to_do.exists() or to_send.exists())
 
 
 def meanwhile(*loops, act):
@@ -162,7 +159,7 @@ def test_operators_disturb_no_worker(seed):
 
 @pytest.mark.parametrize(("outbox", "inbox"), [(3, 5), (1, 2), (4, 16)])
 def test_a_repartition_disturbs_no_writer(settings, outbox, inbox):
-    """Everybody has the new settings; what was written before, and after, arrives in order."""
+    """With the new settings, what was written before and after arrives in order."""
     with playing(**Failing(3).parts()):
         write(1, 4)
         relay("shop")
@@ -217,7 +214,7 @@ def test_operators_wait_for_the_transaction_that_a_worker_is_in(operate):
 
 @pytest.mark.postgres
 def test_a_repartition_waits_for_transactions_that_have_recorded(settings, monkeypatch):
-    """What they commit would stand where nobody looks for it."""
+    """No worker would look for what they commit in a partition that is gone."""
     monkeypatch.setattr(table_locks, "LOCK_TIMEOUT", 20)
     settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 8, "inbox": 8}}
     repartition()

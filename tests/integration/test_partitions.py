@@ -16,7 +16,6 @@ from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_statuses
 from outbox_inbox.queues.run import Lost, partition_run
-from outbox_inbox.transports import Published
 from tests.shop.contracts import Sold
 from tests.shop.events import Noted
 from tests.support.movers import (
@@ -37,17 +36,13 @@ from tests.support.movers import (
     together,
     waits_for_lock,
 )
+from tests.support.relaying import partition
 from tests.support.script import playing
-from tests.support.wire import WIRE
+from tests.support.wire import WIRE, take_all
 
 pytestmark = pytest.mark.usefixtures("committed")
 
 SHORT = {"PUBLISH_TIMEOUT": timedelta(milliseconds=50), "FROZEN_AFTER": timedelta(milliseconds=150)}
-
-
-def outbox():
-    """Return the row of the one partition of the shop's outbox."""
-    return Partition.objects.get(context="shop", queue=Queue.OUTBOX)
 
 
 def work():
@@ -73,9 +68,9 @@ def inboxes():
 def test_a_run_writes_its_token_and_takes_it_away():
     """While it lasts the row says who is there, and since when."""
     with staying() as run:
-        assert outbox().run == run.token
-        assert timezone.now() - outbox().last_run_at < timedelta(minutes=1)
-    assert outbox().run is None
+        assert partition().run == run.token
+        assert timezone.now() - partition().last_run_at < timedelta(minutes=1)
+    assert partition().run is None
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, GeneratorExit])
@@ -83,7 +78,7 @@ def test_whatever_is_raised_a_run_ends_cleanly(error):
     """Only an end without clean-up leaves the token behind."""
     with pytest.raises(error), staying():
         raise error
-    assert outbox().run is None
+    assert partition().run is None
 
 
 def test_a_run_after_a_clean_end_is_an_ordinary_one():
@@ -147,7 +142,7 @@ def test_a_run_of_which_nobody_heard_for_a_while_is_taken_over():
             assert other.do(relay).done == 1
         with pytest.raises(Lost), sleeper.locked():
             pass
-    assert outbox().run is None
+    assert partition().run is None
 
 
 def test_a_long_run_shows_life_now_and_then(monkeypatch):
@@ -158,7 +153,7 @@ def test_a_long_run_shows_life_now_and_then(monkeypatch):
         fall_silent()
         with run.locked():
             pass
-        assert timezone.now() - outbox().last_run_at < timedelta(minutes=1)
+        assert timezone.now() - partition().last_run_at < timedelta(minutes=1)
 
 
 def test_a_quick_run_writes_nothing_but_its_token():
@@ -168,7 +163,7 @@ def test_a_quick_run_writes_nothing_but_its_token():
         for _ in range(3):
             with run.locked():
                 pass
-        assert outbox().last_run_at is None
+        assert partition().last_run_at is None
 
 
 def test_the_dispatcher_shows_life_as_well(monkeypatch):
@@ -179,8 +174,7 @@ def test_the_dispatcher_shows_life_as_well(monkeypatch):
     deliver(*steps(Noted, 3))
 
     def look_at_it():
-        partition = Partition.objects.filter(run__isnull=False).get()
-        seen.append(partition.last_run_at)
+        seen.append(Partition.objects.get(run__isnull=False).last_run_at)
         fall_silent()
 
     with (
@@ -217,9 +211,7 @@ def test_only_one_of_many_gets_a_partition():
     assert set(most) == {1}
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_who_finds_a_partition_locked_does_not_wait():
     """The lock is taken with SKIP LOCKED, also by who has the token."""
     with staying() as run, Worker() as other, other.transaction():
@@ -238,9 +230,7 @@ def test_a_paused_partition_is_given_to_nobody():
         assert run is None
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
     """Its session is ended after FROZEN_AFTER, and somebody else goes on."""
     settings.OUTBOX_INBOX = {**WIRE, **SHORT}
@@ -251,7 +241,7 @@ def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
         calls.append(1)
         if len(calls) == 1:
             thaw.wait(PATIENCE)
-        return Published(sent=[message.row for message in messages])
+        return take_all(messages)
 
     def go_on():
         fall_silent()
@@ -273,9 +263,7 @@ def test_the_guard_against_freezing_ends_with_the_transaction(settings, way):
     """The connection belongs to the project; only our transactions are watched."""
     settings.OUTBOX_INBOX = {"FROZEN_AFTER": timedelta(seconds=77)}
     deliver(*steps(Noted, 1))
-    (row,) = [each for each in partition_statuses(get_context("shop"), Queue.INBOX) if each.ready][
-        :1
-    ]
+    row = next(each for each in partition_statuses(get_context("shop"), Queue.INBOX) if each.ready)
     delivery = Delivery.objects.filter(partition=row.number).first()
     with partition_run(get_context("shop"), row) as run:
         before = guard()
@@ -295,9 +283,7 @@ def guard():
 # The operator's lock
 
 
-@pytest.mark.postgres
-@pytest.mark.mariadb
-@pytest.mark.mysql
+@pytest.mark.server
 def test_an_operator_waits_for_the_transaction_of_a_worker():
     """States are changed when nobody has them in hand."""
     with staying() as run, Worker() as operator:
@@ -335,10 +321,10 @@ def test_an_operator_may_name_the_partitions():
 def test_an_operator_who_fails_changes_nothing():
     """The block is one transaction."""
     leave_token(Queue.OUTBOX)
-    token = outbox().run
+    token = partition().run
     with pytest.raises(ZeroDivisionError), operator_lock(get_context("shop"), Queue.OUTBOX):
         raise ZeroDivisionError
-    assert outbox().run == token
+    assert partition().run == token
 
 
 # The rows
@@ -413,16 +399,8 @@ def test_who_is_at_work_comes_last():
     """A second worker begins where nobody is."""
     deliver(*(Noted(order=f"o{n}", number=1) for n in range(40)))
     Partition.objects.filter(context="shop", queue=Queue.INBOX, number=0).update(run=uuid4())
-    assert [each.number for each in partition_statuses(get_context("shop"), Queue.INBOX)] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-        0,
-    ]
+    found = partition_statuses(get_context("shop"), Queue.INBOX)
+    assert [each.number for each in found] == [1, 2, 3, 4, 5, 6, 7, 0]
     assert inboxes() >= {None}
 
 
@@ -442,7 +420,6 @@ def test_partitions_that_were_seen_are_gone_over_without_a_look(move, monkeypatc
     queue = Queue.OUTBOX if move is relay else Queue.INBOX
     seen = partition_statuses(get_context("shop"), queue)
     monkeypatch.setattr("outbox_inbox.queues.sweep.partition_statuses", None)
-
     assert move(seen=seen).done
     assert not move(seen=[each._replace(ready=False) for each in seen]).done
 
@@ -462,7 +439,6 @@ def test_a_look_at_everything_says_the_same_as_one_at_each_queue():
     leave_token(Queue.INBOX, number=2)
     relay("depot")
     everything = statements.all_partition_statuses(connection, ["shop", "depot"])
-
     for label in ("shop", "depot"):
         for queue in Queue:
             found = [

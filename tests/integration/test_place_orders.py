@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from decimal import ROUND_HALF_UP, Decimal
 from io import StringIO
@@ -13,44 +14,26 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db.models.signals import pre_save
 
 from context_a.models import OrderSummary
 from context_a.services import cancel_order, place_order
 from context_b.models import CountryBoard, Shipment
-from outbox_inbox import PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Queue, StoredEvent
 from outbox_inbox.operations import Drained, Selection, pause, retry
 from project.simulation import business_day
 from project.simulation.generated_orders import generate_orders
+from tests.support.example import FILES, in_all, printed, refusing_shipment, run
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
-DATA = Path(__file__).parent.parent / "data"
-FILES = (DATA / "orders.csv", DATA / "order_lines.csv")
 NORTHWIND = Path(__file__).parents[3] / "shared" / "data"
-
-
-def run(command: str, *arguments: object, **options: object) -> dict[str, Any]:
-    """Run a command; return what it printed on its standard output, which must be JSON alone."""
-    out = StringIO()
-    call_command(
-        command, *map(str, arguments), format="json", stdout=out, stderr=StringIO(), **options
-    )
-    report: dict[str, Any] = json.loads(out.getvalue())
-    return report
 
 
 def stored() -> dict[str, int]:
     """How many rows there are of everything that is ever stored."""
     models = (StoredEvent, OutboxMessage, InboxMessage, Delivery, OrderSummary, Shipment)
     return {model.__name__: model._default_manager.count() for model in models}
-
-
-def in_all(report: dict[str, Any]) -> dict[str, int]:
-    """The last column of the hops."""
-    return {f"{hop['context']}: {hop['name']}": hop["in_all"] for hop in report["hops"]}
 
 
 def spoiled(folder: Path, good: str, bad: str) -> tuple[Path, Path]:
@@ -109,9 +92,7 @@ def test_the_queues_are_empty_afterwards() -> None:
 
 def test_the_text_report_names_hops_board_and_queues() -> None:
     """A person gets the same figures as a table."""
-    out = StringIO()
-    call_command("place_orders", *map(str, FILES), stdout=out, stderr=StringIO())
-    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    lines = [" ".join(line.split()) for line in printed("place_orders", *FILES).splitlines()]
     assert {
         "shipping shipments booked 5 5",
         "ordering orders open 1 1",
@@ -223,16 +204,9 @@ def test_an_order_that_contradicts_an_earlier_one_is_reported(tmp_path: Path) ->
 
 
 @pytest.fixture
-def no_room() -> Any:
+def no_room() -> Iterator[Callable[[], bool]]:
     """Shipment 1002 cannot be booked; the fixture's value mends it."""
-
-    def refuse(instance: Shipment, **_: Any) -> None:
-        if instance.reference == "1002":
-            raise PermanentError("no room")
-
-    pre_save.connect(refuse, sender=Shipment)
-    yield lambda: pre_save.disconnect(refuse, sender=Shipment)
-    pre_save.disconnect(refuse, sender=Shipment)
+    yield from refusing_shipment("1002")
 
 
 def test_a_dead_delivery_is_reported(no_room: Any) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from outbox_inbox import record
 from outbox_inbox.contexts import get_context
@@ -25,6 +25,8 @@ from tests.support.movers import (
     crashing,
     eventually,
     put,
+    raising,
+    states,
     striking,
     together,
     waits_for_lock,
@@ -55,8 +57,7 @@ def pending(key: str = "a") -> list[str]:
 
 def time_outs(**which: Any) -> list[str]:
     """Return the states of the messages of time-outs, in order."""
-    rows = OutboxMessage.objects.filter(type="deal.TimedOut", **which).order_by("id")
-    return list(rows.values_list("state", flat=True))
+    return states(type="deal.TimedOut", **which)
 
 
 def expired() -> list[str]:
@@ -67,6 +68,12 @@ def expired() -> list[str]:
 def begin(order: str = "a") -> None:
     """Begin a deal, and let it settle."""
     put(Begun(order=order))
+    drain()
+
+
+def move(place: str = "hall") -> None:
+    """Move the deal, and let it settle."""
+    put(Moved(order="a", place=place))
     drain()
 
 
@@ -97,8 +104,7 @@ def test_a_cancelled_time_out_does_not_come() -> None:
     """Its message is set aside, and says why."""
     begin()
     with playing(move=lambda process, _event: process.cancel("late")):
-        put(Moved(order="a", place="hall"))
-        drain()
+        move()
     drain(until=SOME_DAY)
     assert (expired(), time_outs(error__contains="cancelled")) == ([], ["discarded"])
 
@@ -108,8 +114,7 @@ def test_a_time_out_set_again_comes_once_and_later() -> None:
     begin()
     later = SOME_DAY + timedelta(days=1)
     with playing(move=lambda process, _event: process.time_out("late", at=later)):
-        put(Moved(order="a", place="hall"))
-        drain()
+        move()
     drain(until=SOME_DAY)
     assert expired() == []
     drain(until=later)
@@ -163,8 +168,7 @@ def test_an_event_that_may_start_and_go_on_does_both() -> None:
 def test_what_comes_before_the_start_is_kept_and_handled_after_it_in_order() -> None:
     """No order is promised between keys, so an early event waits in the row of the process."""
     for place in ("hall", "yard", "gate"):
-        put(Moved(order="a", place=place))
-        drain()
+        move(place)
     assert instance().started_at is None
     begin()
     assert log() == ["begun 0", "moved hall", "moved yard", "moved gate"]
@@ -213,10 +217,8 @@ def test_a_failed_step_leaves_nothing_behind() -> None:
         record(Expired(order="a", name="half done"))
         raise Broken
 
-    with playing(move=fail):
-        put(Moved(order="a", place="hall"))
-        with pytest.raises(DrainFailed):
-            drain()
+    with playing(move=fail), pytest.raises(DrainFailed):
+        move()
     assert (log(), pending(), expired(), time_outs()) == (["begun 0"], ["late"], [], ["pending"])
     advance(timedelta(minutes=1))
     drain()
@@ -230,18 +232,15 @@ def test_a_state_that_cannot_be_stored_fails_its_step() -> None:
     def spoil(process: Deal, _event: Moved) -> None:
         process.log = ("\x00",)
 
-    with playing(move=spoil):
-        put(Moved(order="a", place="hall"))
-        with pytest.raises(DrainFailed, match=r"InvalidEvent: Deal[\s\S]*log"):
-            drain()
+    with playing(move=spoil), pytest.raises(DrainFailed, match=r"InvalidEvent: Deal[\s\S]*log"):
+        move()
     assert log() == ["begun 0"]
 
 
 def test_a_message_that_comes_twice_is_one_step() -> None:
     """The inbox knows its id."""
     begin()
-    put(Moved(order="a", place="hall"))
-    drain()
+    move()
     OutboxMessage.objects.filter(type="yard.Moved").update(state="pending")
     drain()
     assert log() == ["begun 0", "moved hall"]
@@ -259,7 +258,7 @@ def test_a_time_out_on_its_way_when_it_is_cancelled_is_ignored() -> None:
     assert (expired(), log(), time_outs()) == ([], ["begun 0"], ["sent"])
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="one writer at a time: no such race")
+@pytest.mark.server  # on SQLite there is one writer at a time: no such race
 def test_a_time_out_can_be_cancelled_while_the_relay_moves_it() -> None:
     """The process does not wait for the relay, and the time-out is ignored when it arrives."""
     begin()
@@ -282,7 +281,7 @@ def test_a_time_out_can_be_cancelled_while_the_relay_moves_it() -> None:
     assert (expired(), pending(), log()) == ([], [], ["begun 0", "moved hall"])
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="one writer at a time: no such race")
+@pytest.mark.server  # on SQLite there is one writer at a time: no such race
 def test_two_events_race_for_the_first_row() -> None:
     """Of two partitions that start one instance, one waits and takes what the other has made."""
     put(Begun(order="a"))
@@ -353,9 +352,8 @@ def test_a_newer_state_is_refused_without_loss() -> None:
     """A process deployed later has stored it: the step is tried again."""
     begin()
     ProcessState.objects.update(schema_version=3)
-    put(Moved(order="a", place="hall"))
     with pytest.raises(DrainFailed, match="version 3 of Deal"):
-        drain()
+        move()
     assert log() == ["begun 0"]
 
 
@@ -363,15 +361,13 @@ def test_an_older_state_is_read_and_stored_as_the_new_one() -> None:
     """The next step takes it through the upcaster of the context."""
     begin()
     ProcessState.objects.update(state='{"notes":["begun long ago"]}', schema_version=1)
-    put(Moved(order="a", place="hall"))
-    drain()
+    move()
     assert (log(), instance().schema_version) == (["begun long ago", "moved hall"], 2)
 
 
 def test_an_early_event_of_an_older_version_is_read_at_the_start() -> None:
     """It was kept by a deployment that knew no other."""
-    put(Moved(order="a", place="hall"))
-    drain()
+    move()
     row = instance()
     (kept,) = json.loads(row.early)
     older = {**kept, "version": 1, "data": '{"order":"a","to":"old hall"}'}
@@ -383,13 +379,9 @@ def test_an_early_event_of_an_older_version_is_read_at_the_start() -> None:
 
 def test_an_early_event_that_fails_fails_the_start_and_stays() -> None:
     """Nothing is half started: once it can be handled, the retry handles both."""
-    put(Moved(order="a", place="hall"))
-    drain()
+    move()
 
-    def fail(*_: Any) -> None:
-        raise Broken
-
-    with playing(move=fail):
+    with playing(move=raising(Broken)):
         put(Begun(order="a"))
         with pytest.raises(DrainFailed):
             drain()
@@ -411,8 +403,7 @@ def test_what_is_asked_for_after_the_step_is_refused() -> None:
         said.append(process.key)
 
     with playing(move=lambda process, _event: transaction.on_commit(lambda: too_late(process))):
-        put(Moved(order="a", place="hall"))
-        drain()
+        move()
     assert (said, pending(), instance().finished_at) == (["a"], ["late"], None)
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from outbox_inbox import record, signals
 from outbox_inbox.contexts import get_context
@@ -15,7 +15,8 @@ from outbox_inbox.streams.subscriptions import behind, follow
 from outbox_inbox.testing import advance
 from tests.board.events import Annulled, Cheered, Scored
 from tests.board.models import HighScore, Member, Ranking, Sheet
-from tests.support.movers import Broken, Worker, crash, crashing, put, striking, together
+from tests.support.handling import as_list
+from tests.support.movers import Broken, Worker, crash, crashing, heard, put, striking, together
 from tests.support.script import playing
 
 pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("boarded")]
@@ -161,8 +162,7 @@ def failing_on(points):
     """Return a part that fails on an event with these points."""
 
     def part(event, *_):
-        events = event if isinstance(event, list) else [event]
-        if any(each.points == points for each in events):
+        if any(each.points == points for each in as_list(event)):
             raise Broken(f"not {points}")
 
     return part
@@ -201,19 +201,11 @@ def test_a_read_model_that_rests_is_left_alone_until_its_time():
 
 def test_a_failure_is_announced():
     """With the projection's name, the error and how long it rests."""
-    told = []
-
-    def hear(sender, **given):
-        told.append((given["context"], given["projection"], given["error"]))
-
-    signals.projection_failed.connect(hear)
-    try:
-        score("ann", 3)
-        with playing(add=failing_on(3)):
-            update()
-    finally:
-        signals.projection_failed.disconnect(hear)
-    assert told == [(BOARD, "high_score", "Broken: not 3")]
+    score("ann", 3)
+    with heard(signals.projection_failed) as told, playing(add=failing_on(3)):
+        update()
+    found = [(each["context"], each["projection"], each["error"]) for each in told]
+    assert found == [(BOARD, "high_score", "Broken: not 3")]
 
 
 def test_a_payload_that_cannot_be_read_says_where_it_stands():
@@ -270,4 +262,3 @@ def test_a_paused_read_model_waits(settings):
     Checkpoint.objects.update(paused=False)
     update()
     assert shown() == {"ann": 3}
-    assert connection.vendor in ("sqlite", "postgresql")

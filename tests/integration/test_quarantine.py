@@ -1,4 +1,4 @@
-"""The quarantine: what cannot be read is kept aside once, stops nobody, and can be let in later."""
+"""The quarantine: a message that cannot be read is kept once, blocks nothing, and can be released."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ from outbox_inbox.operations import (
 )
 from outbox_inbox.transports import ReceivedMessage
 from tests.shop.contracts import Sold
-from tests.support.arriving import Queued, arriving, payload
+from tests.support.arriving import arriving, bring, inbox, payload
 from tests.support.movers import (
     PATIENCE,
     Worker,
@@ -91,12 +91,9 @@ def new_version(number, **changed):
     return arriving(number, type="shop.sold.v2", data=data, **changed)
 
 
-def bring(*messages):
-    """Have messages received, all of them in one batch; return the transport."""
-    queued = Queued(*messages)
-    with queued.playing():
-        receive()
-    return queued
+def selected(number):
+    """Return the selection of one message by its id."""
+    return QuarantineSelection(context="depot", id=str(UUID(int=number)))
 
 
 def aside():
@@ -107,13 +104,6 @@ def aside():
 def reasons():
     """Return why messages are aside, in order."""
     return [QuarantineReason(row.reason) for row in aside()]
-
-
-def inbox():
-    """Return the numbers of the messages from outside that are in the inbox, in order."""
-    rows = InboxMessage.objects.filter(source="shop").order_by("id")
-    ids = rows.values_list("message_id", flat=True)
-    return [int(each) for each in ids]
 
 
 WRONG = {
@@ -151,7 +141,7 @@ def test_the_others_of_a_batch_go_on(reason):
     """They are stored and handled; what is aside is neither, and all is acknowledged."""
     queued = bring(arriving(1), WRONG[reason], arriving(3))
     dispatch("depot")
-    assert inbox() == [1, 3]
+    assert inbox(source="shop") == [1, 3]
     assert picks("watch") == [1, 3]
     assert queued.acknowledged == queued.messages
 
@@ -180,11 +170,9 @@ def test_an_id_with_another_payload_is_a_conflict_also_later():
 
 def test_each_context_keeps_its_own():
     """Both may have to look at the same message."""
-    message = WRONG[QuarantineReason.NOT_JSON]
+    reason = QuarantineReason.NOT_JSON
     for label in ("depot", "shop"):
-        quarantine_messages(
-            get_context(label), [RefusedMessage(message, QuarantineReason.NOT_JSON, "no JSON")]
-        )
+        quarantine_messages(get_context(label), [RefusedMessage(WRONG[reason], reason, "no")])
     assert [row.context for row in aside()] == ["depot", "shop"]
 
 
@@ -207,7 +195,7 @@ def test_hostile_values_are_kept_and_stop_nobody(what, size):
     hostile = ReceivedMessage(receipt=2, attributes=HOSTILE[what], data=b"\0" * size)
     bring(arriving(1), hostile, arriving(3))
     (row,) = aside()
-    assert inbox() == [1, 3]
+    assert inbox(source="shop") == [1, 3]
     assert (row.size, len(row.data)) == (size, min(size, LIMIT))
     assert len(row.attributes) < 100_000
     assert isinstance(json.loads(row.attributes), dict)
@@ -288,19 +276,20 @@ def test_what_the_context_does_not_subscribe_to_any_more_stays(deployed, left, r
     assert "shop" in aside()[0].error
 
 
-def test_a_cut_message_cannot_be_released(settings):
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (WRONG[QuarantineReason.TOO_LARGE], QuarantineReason.TOO_LARGE),
+        (arriving(1, headers=json.dumps({"a": "b" * 5_000})), QuarantineReason.MALFORMED),
+    ],
+    ids=["data", "attributes"],
+)
+def test_a_cut_message_cannot_be_released(settings, message, reason):
     """The rest of it is gone, also where the limit has been raised meanwhile."""
-    bring(WRONG[QuarantineReason.TOO_LARGE])
+    bring(message)
     settings.OUTBOX_INBOX = WIRE
-    assert release(DEPOT) == Released(kept={QuarantineReason.TOO_LARGE: 1}, cut=1)
+    assert release(DEPOT) == Released(kept={reason: 1}, cut=1)
     assert (inbox(), [row.state for row in aside()]) == ([], [QuarantineState.QUARANTINED])
-
-
-def test_a_message_of_which_only_attributes_were_cut_cannot_be_released(settings):
-    """It would be another message than the one that was sent."""
-    bring(arriving(1, headers=json.dumps({"a": "b" * 5_000})))
-    settings.OUTBOX_INBOX = WIRE
-    assert release(DEPOT) == Released(kept={QuarantineReason.MALFORMED: 1}, cut=1)
 
 
 def test_long_headers_are_kept_whole(deployed):
@@ -343,7 +332,7 @@ def test_what_was_released_is_not_kept_aside_again(deployed):
 def test_a_second_release_finds_nothing(deployed):
     """Neither what is in, nor what was discarded."""
     bring(new_version(1), new_version(2))
-    discard_quarantined(QuarantineSelection(context="depot", id=str(UUID(int=2))), "not needed")
+    discard_quarantined(selected(2), "not needed")
     deployed(Sold2)
     assert [release(DEPOT).released, release(DEPOT).released] == [1, 0]
     assert inbox() == [1]
@@ -395,12 +384,8 @@ SELECTIONS = {
 def test_an_operator_selects(what):
     """By what the sender says of the message, and by the reason."""
     wanted, numbers = SELECTIONS[what]
-    bring(
-        new_version(1),
-        new_version(2),
-        arriving(3, type="shop.sold.v3"),
-        arriving(4, source="/mall"),
-    )
+    others = arriving(3, type="shop.sold.v3"), arriving(4, source="/mall")
+    bring(new_version(1), new_version(2), *others)
     assert discard_quarantined(QuarantineSelection(context="depot", **wanted), "x") == len(numbers)
     gone = [int(UUID(row.message_id)) for row in aside() if row.state == "discarded"]
     assert gone == numbers
@@ -432,17 +417,11 @@ def test_a_discarded_message_keeps_the_reason():
     assert (row.reason, row.finished_at is None) == (QuarantineReason.UNKNOWN_VERSION, False)
 
 
-def test_a_reason_must_be_given():
-    """Nothing is discarded without one."""
+def test_a_reason_must_be_given_and_a_dry_run_only_counts():
+    """Without a reason nothing is discarded, and in a dry run neither."""
     bring(new_version(1))
     with pytest.raises(ValueError, match="a reason must be given"):
         discard_quarantined(DEPOT, "  ")
-    assert aside()[0].state == QuarantineState.QUARANTINED
-
-
-def test_a_dry_run_of_a_discard_counts():
-    """And changes nothing."""
-    bring(new_version(1))
     assert discard_quarantined(DEPOT, "x", dry_run=True) == 1
     assert aside()[0].state == QuarantineState.QUARANTINED
 
@@ -483,9 +462,7 @@ def test_rows_of_a_context_that_lives_elsewhere_are_refused(settings):
 def test_the_statistics_count_what_is_quarantined():
     """By reason, in the inbox of the context, and only what nobody has solved."""
     bring(new_version(1), new_version(2), arriving(3, source="/mall"), arriving(4, hops="x"))
-    discard_quarantined(
-        QuarantineSelection(context="depot", reason=QuarantineReason.MALFORMED), "x"
-    )
+    discard_quarantined(selected(4), "x")
     found = {(each.context, each.queue): each for each in queue_stats()}
     stats = found["depot", Queue.INBOX]
     assert stats.quarantine == {
@@ -500,8 +477,8 @@ def test_only_what_was_solved_is_pruned(deployed):
     """Released and discarded ones go after RETENTION; a quarantined one never."""
     bring(new_version(1), new_version(2), new_version(3), arriving(4, source="/mall"))
     deployed(Sold2)
-    release(QuarantineSelection(context="depot", id=str(UUID(int=1))))
-    discard_quarantined(QuarantineSelection(context="depot", id=str(UUID(int=2))), "x")
+    release(selected(1))
+    discard_quarantined(selected(2), "x")
     long_ago = timezone.now() - timedelta(days=8)
     QuarantinedMessage.objects.update(received_at=long_ago)
     assert [each.quarantine for each in prune()] == [0] * len(prune())

@@ -2,11 +2,11 @@
 
 import json
 import tracemalloc
-from io import StringIO
+from functools import partial
 from uuid import UUID
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.utils import timezone
 
 from outbox_inbox.contexts import get_context
@@ -14,36 +14,18 @@ from outbox_inbox.models import StoredEvent
 from outbox_inbox.operations import read_entries, streams
 from tests.depot.events import Wanted
 from tests.shop.events import Grown, Loose, Noted, Unheard
+from tests.support.commands import Result
 from tests.support.movers import put, steps
 
 pytestmark = pytest.mark.django_db
 
+read = partial(Result, "read_stream")
 ESCAPE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u200b"
-
-
-class Result:
-    """What the command printed and how it ended."""
-
-    def __init__(self, *arguments, **options):
-        stdout, stderr = StringIO(), StringIO()
-        self.code, self.error = 0, ""
-        try:
-            call_command(
-                "read_stream", *arguments, stdout=stdout, stderr=stderr, no_color=True, **options
-            )
-        except CommandError as error:
-            self.code, self.error = error.returncode, str(error)
-        self.out = stdout.getvalue()
-
-    @property
-    def lines(self):
-        """What was printed, line by line."""
-        return self.out.splitlines()
 
 
 def document(*arguments):
     """Return the JSON document, which is all that is printed."""
-    return json.loads(Result(*arguments, "--format", "json").out)
+    return json.loads(read(*arguments, "--format", "json").out)
 
 
 @pytest.fixture
@@ -57,7 +39,7 @@ def stream():
 
 def test_each_event_is_shown_with_its_version_time_name_and_fields(stream):
     """And with the end of the ids by which it belongs to others."""
-    result = Result("order-1")
+    result = read("order-1")
     first = stream[0]
     assert result.code == 0
     assert result.lines[:3] == [
@@ -71,23 +53,20 @@ def test_each_event_is_shown_with_its_version_time_name_and_fields(stream):
 def test_the_cause_of_an_event_is_shown(stream):
     """Where it has one."""
     StoredEvent.objects.filter(version=2).update(causation_id=UUID(int=0xABCDEF12))
-    assert "  caused by …abcdef12" in Result("order-1").out
+    assert "  caused by …abcdef12" in read("order-1").out
 
 
 def test_reading_begins_after_a_version_and_ends_at_a_limit(stream):
     """Both together make pages."""
-    result = Result("order-1", "--after", "1", "--limit", "1")
+    result = read("order-1", "--after", "1", "--limit", "1")
     assert [line[0] for line in result.lines if not line.startswith(" ")] == ["2", "1"]
     assert result.lines[-1] == "1 event of order-1 (shop), now at version 3."
 
 
 def test_after_the_last_version_there_is_nothing(stream):
     """It is not an error."""
-    result = Result("order-1", "--after", "3")
-    assert (result.code, result.lines) == (
-        0,
-        ["0 events of order-1 (shop), now at version 3."],
-    )
+    result = read("order-1", "--after", "3")
+    assert (result.code, result.lines) == (0, ["0 events of order-1 (shop), now at version 3."])
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
@@ -95,7 +74,7 @@ def test_lines_fit_the_terminal(width, monkeypatch):
     """Long fields go on in the next line, under the first."""
     monkeypatch.setenv("COLUMNS", str(width))
     put(Noted(order="word " * 60 + "x" * 300, number=1), stream="order-1", key="k" * 150)
-    lines = Result("order-1").lines[:-1]
+    lines = read("order-1").lines[:-1]
     assert max(map(len, lines)) <= width
     assert all(line.startswith("   ") for line in lines[1:])
 
@@ -103,13 +82,13 @@ def test_lines_fit_the_terminal(width, monkeypatch):
 def test_a_huge_value_is_cut_for_people_and_whole_for_programs():
     """A person does not read 100,000 letters."""
     put(Loose(order="x" * 100_000, number=1), stream="order-1")
-    assert "… (100,002 characters)" in " ".join(Result("order-1").out.split())
+    assert "… (100,002 characters)" in " ".join(read("order-1").out.split())
     assert len(document("order-1")["events"][0]["data"]["order"]) == 100_000
 
 
 def test_with_verbosity_0_only_the_events_are_printed(stream):
     """As with every command."""
-    assert not any("now at version" in line for line in Result("order-1", verbosity=0).lines)
+    assert not any("now at version" in line for line in read("order-1", verbosity=0).lines)
 
 
 # For programs
@@ -167,7 +146,7 @@ def test_an_event_that_cannot_be_read_is_shown_as_it_is_stored(stream, damage, r
     StoredEvent.objects.filter(version=2).update(**damage)
     row = StoredEvent.objects.get(version=2)
 
-    result = Result("order-1")
+    result = read("order-1")
     text = " ".join(result.out.split())
     assert (result.code, result.error) == (3, "1 event of 'order-1' cannot be read")
     assert "cannot be read: " in text
@@ -197,7 +176,7 @@ def test_what_could_steer_a_terminal_is_escaped(arguments):
     put(Noted(order=ESCAPE, number=1), stream=name, key=ESCAPE, headers={ESCAPE: ESCAPE})
     put(*steps(Noted, 1), stream=name)
     StoredEvent.objects.filter(version=2).update(payload=ESCAPE, type=f"shop.{ESCAPE}")
-    result = Result(name, *arguments)
+    result = read(name, *arguments)
     assert result.code == 3
     assert harmless(result.out + result.error)
     assert "owned" in result.out
@@ -207,7 +186,7 @@ def test_escaped_json_says_the_same():
     """A parser gets back what was stored."""
     put(Noted(order=f"Blåbär {ESCAPE}", number=1), stream="order-1")
     assert document("order-1")["events"][0]["data"]["order"] == f"Blåbär {ESCAPE}"
-    assert "Blåbär" in Result("order-1", "--format", "json").out
+    assert "Blåbär" in read("order-1", "--format", "json").out
 
 
 # Finding it
@@ -217,7 +196,7 @@ def test_a_stream_that_does_not_exist_is_an_error_with_a_suggestion():
     """Exit code 1, and nothing on standard output."""
     for number in (10247, 10348, 20249):
         put(*steps(Noted, 1), stream=f"order-{number}")
-    result = Result("order-1024")
+    result = read("order-1024")
     assert (result.code, result.out) == (1, "")
     assert result.error == ("no context has a stream 'order-1024'; did you mean 'order-10247'?")
 
@@ -225,7 +204,7 @@ def test_a_stream_that_does_not_exist_is_an_error_with_a_suggestion():
 def test_nothing_is_suggested_where_nothing_is_alike():
     """A wrong guess is worse than none."""
     put(*steps(Noted, 1), stream="order-1")
-    assert Result("something else").error == "no context has a stream 'something else'"
+    assert read("something else").error == "no context has a stream 'something else'"
 
 
 def test_the_context_need_not_be_said(stream):
@@ -236,7 +215,7 @@ def test_the_context_need_not_be_said(stream):
 def test_of_several_contexts_with_a_stream_of_that_name_one_must_be_chosen(stream):
     """Wrong usage, and the error names them."""
     put(Wanted(order="a", number=9), stream="order-1")
-    result = Result("order-1")
+    result = read("order-1")
     assert (result.code, result.out) == (2, "")
     assert "several contexts have a stream 'order-1': depot, shop" in result.error
     assert document("order-1", "--context", "depot")["events"][0]["data"]["number"] == 9
@@ -244,7 +223,7 @@ def test_of_several_contexts_with_a_stream_of_that_name_one_must_be_chosen(strea
 
 def test_a_context_without_the_stream_says_so(stream):
     """Though another has it."""
-    result = Result("order-1", "--context", "depot")
+    result = read("order-1", "--context", "depot")
     assert (result.code, result.error) == (1, "depot has no stream 'order-1'")
 
 
@@ -260,7 +239,7 @@ def test_a_context_without_the_stream_says_so(stream):
 )
 def test_wrong_usage(arguments, problem):
     """The error says what is wrong; the exit code is 2."""
-    result = Result(*arguments)
+    result = read(*arguments)
     assert (result.code, result.out) == (2, "")
     assert problem in result.error
 
@@ -271,7 +250,7 @@ def test_wrong_usage(arguments, problem):
 )
 def test_wrong_values_are_refused_by_the_parser(arguments, stream):
     """As those of every option: on a shell, exit code 2."""
-    result = Result("order-1", *arguments)
+    result = read("order-1", *arguments)
     assert (bool(result.code), result.out) == (True, "")
     assert arguments[0] in result.error
 

@@ -13,7 +13,7 @@ from tests import services
 from tests.conftest import need
 from tests.support.brokers import RabbitServer, RedisServer, Server
 from tests.support.movers import eventually
-from tests.support.terminal import ROOT, Terminal, blocks
+from tests.support.terminal import ROOT, Terminal, blocks, two_terminals
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Each context in a process of its own")[1].split("\n## ")[0]
@@ -54,10 +54,8 @@ def places(broker: Server, postgres_url: str) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def terminals(places: dict[str, str]) -> Iterator[tuple[Terminal, Terminal]]:
     """Two terminals."""
-    opened = Terminal(places), Terminal(places)
-    yield opened
-    for each in opened:
-        each.close()
+    with two_terminals(places) as opened:
+        yield opened
 
 
 def test_the_section_has_the_blocks_that_are_run_here() -> None:

@@ -5,18 +5,20 @@ from uuid import UUID
 
 import pytest
 from django.apps import apps
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from outbox_inbox import IntegrationEvent
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
+from outbox_inbox.inbox.admission import accept_message
 from outbox_inbox.models import Delivery, InboxMessage, Partition, Queue
 from outbox_inbox.operations import pause, prune, resume
 from outbox_inbox.outbox.rows import hash_of
+from outbox_inbox.queues import intake
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked
-from tests.support.arriving import Queued, arriving
+from tests.support.arriving import Queued, arriving, bring, inbox
 from tests.support.movers import (
     Worker,
     come_due,
@@ -31,6 +33,7 @@ from tests.support.movers import (
     striking,
     together,
 )
+from tests.support.relaying import out_of_reach
 from tests.support.script import playing
 from tests.support.wire import WIRE
 
@@ -45,19 +48,17 @@ def memory(settings):
     settings.OUTBOX_INBOX = MEMORY
 
 
+@pytest.fixture
+def wired(settings):
+    """A transport that a test holds in its hands."""
+    settings.OUTBOX_INBOX = WIRE
+
+
 class Resold(IntegrationEvent, name="mall.resold", key="order"):
     """The depot's view of a contract whose context is not in this project."""
 
     order: str
     number: int
-
-
-def inbox():
-    """Return the ids in the inbox, in order."""
-    return [
-        int(each)
-        for each in InboxMessage.objects.order_by("id").values_list("message_id", flat=True)
-    ]
 
 
 # End to end
@@ -84,42 +85,31 @@ def test_a_subscriber_that_comes_later_gets_everything(memory):
     assert picks("watch") == [1, 2, 3]
 
 
-def test_a_message_is_stored_as_it_was_sent(settings):
+def test_a_message_is_stored_as_it_was_sent(wired):
     """Byte for byte, with everything that belongs to it."""
-    settings.OUTBOX_INBOX = WIRE
     sent = arriving(1)
-    with Queued(sent).playing():
-        receive()
+    bring(sent)
     row = InboxMessage.objects.get()
-    assert (row.context, row.source, row.type, row.schema_version) == (
-        "depot",
-        "shop",
-        "shop.sold",
-        1,
-    )
+    assert (row.context, row.source) == ("depot", "shop")
+    assert (row.type, row.schema_version) == ("shop.sold", 1)
     assert (row.payload.encode(), row.headers) == (sent.data, '{"who":"ÿ"}')
     assert (row.key, row.key_hash, row.hops) == ("a", hash_of("a", row.message_id), 3)
     assert (row.correlation_id, row.causation_id) == (UUID(int=77), UUID(int=78))
     assert row.recorded_at == datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 
 
-def test_each_consumer_of_a_message_gets_a_delivery(settings):
+def test_each_consumer_of_a_message_gets_a_delivery(wired):
     """One failing consumer will not be able to stop the others."""
-    settings.OUTBOX_INBOX = WIRE
-    with Queued(arriving(1)).playing():
-        receive()
+    bring(arriving(1))
     assert set(Delivery.objects.values_list("consumer", "key", "state")) == {
         ("depot.acl.want", "a", "ready"),
         ("depot.handlers.watch", "a", "ready"),
     }
 
 
-def test_what_nobody_subscribed_to_is_acknowledged_and_dropped(settings):
+def test_what_nobody_subscribed_to_is_acknowledged_and_dropped(wired):
     """Otherwise it would come again for ever."""
-    settings.OUTBOX_INBOX = WIRE
-    queued = Queued(arriving(1, type="shop.other"), arriving(2))
-    with queued.playing():
-        receive()
+    queued = bring(arriving(1, type="shop.other"), arriving(2))
     assert inbox() == [2]
     assert queued.acknowledged == queued.messages
 
@@ -140,9 +130,7 @@ def test_messages_of_several_sources_keep_their_order(mall):
     """They are stored as they came."""
     sources = ["shop", "mall", "shop", "shop", "mall"]
     made = [arriving(n) if source == "shop" else from_mall(n) for n, source in enumerate(sources)]
-    queued = Queued(*made)
-    with queued.playing():
-        receive()
+    bring(*made)
     rows = InboxMessage.objects.order_by("id")
     assert list(rows.values_list("source", flat=True)) == sources
 
@@ -155,15 +143,12 @@ def test_a_context_without_a_receiving_transport_receives_nothing():
 # Once
 
 
-def test_a_message_that_comes_again_is_dropped(settings):
+def test_a_message_that_comes_again_is_dropped(wired):
     """Rule O7: within a batch as well as later, and each time it is acknowledged."""
-    settings.OUTBOX_INBOX = WIRE
-    twice = Queued(arriving(1), arriving(1, receipt=2), arriving(2))
-    again = Queued(arriving(2), arriving(3), arriving(1))
-    for queued in (twice, again):
-        with queued.playing():
-            receive()
-        assert queued.acknowledged == queued.messages
+    twice = arriving(1), arriving(1, receipt=2), arriving(2)
+    again = arriving(2), arriving(3), arriving(1)
+    for messages in (twice, again):
+        assert bring(*messages).acknowledged == [*messages]
     assert inbox() == [1, 2, 3]
     dispatch("depot")
     assert picks("watch") == [1, 2, 3]
@@ -171,8 +156,7 @@ def test_a_message_that_comes_again_is_dropped(settings):
 
 def test_an_id_counts_for_its_source_only(mall):
     """Two contexts may choose the same id, and neither loses a message by it."""
-    with Queued(arriving(1), from_mall(1)).playing():
-        receive()
+    bring(arriving(1), from_mall(1))
     assert inbox() == [1, 1]
 
 
@@ -183,16 +167,14 @@ def test_a_message_that_comes_again_after_its_deliveries_were_pruned_is_dropped(
         "RETENTION": timedelta(days=1),
         "DEDUPLICATION": timedelta(days=30),
     }
-    with Queued(arriving(1)).playing():
-        receive()
-        dispatch("depot")
+    bring(arriving(1))
+    dispatch("depot")
     Delivery.objects.update(finished_at=timezone.now() - timedelta(days=2))
     InboxMessage.objects.update(received_at=timezone.now() - timedelta(days=2))
     prune([get_context("depot")])
     assert not Delivery.objects.filter(message__type="shop.sold").exists()
-    with Queued(arriving(1)).playing():
-        receive()
-        dispatch("depot")
+    bring(arriving(1))
+    dispatch("depot")
     assert picks("watch") == [1]
 
 
@@ -205,11 +187,6 @@ def test_ids_are_not_forgotten_before_messages_can_come_again(settings):
 
 def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
     """Rule O7: the unique constraint decides, not a look before."""
-    from django.db import transaction
-
-    from outbox_inbox.inbox.admission import accept_message
-    from outbox_inbox.queues import intake
-
     row = accept_message(get_context("depot"), arriving(1)).row
 
     def insert():
@@ -223,9 +200,8 @@ def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
 # Confirmed after it is stored
 
 
-def test_a_message_is_acknowledged_after_it_was_committed(settings):
+def test_a_message_is_acknowledged_after_it_was_committed(wired):
     """Rule O4: who has been told that a message arrived will not send it again."""
-    settings.OUTBOX_INBOX = WIRE
     queued, seen = Queued(arriving(1)), []
 
     with Worker() as other:
@@ -279,16 +255,10 @@ def test_what_was_not_acknowledged_comes_before_anything_new(memory):
     assert [row.payload[10] for row in rows] == ["1", "2", "3"]
 
 
-def receive_nothing(context, limit):
-    """Be out of reach."""
-    raise TransportUnavailable("nobody answers")
-
-
-def test_a_transport_that_cannot_be_reached_is_an_error_of_the_call(settings):
+def test_a_transport_that_cannot_be_reached_is_an_error_of_the_call(wired):
     """Nothing is lost, and the receiver rests until the transport may be back."""
-    settings.OUTBOX_INBOX = WIRE
     queued = Queued(arriving(1))
-    with playing(receive=receive_nothing), pytest.raises(TransportUnavailable):
+    with playing(receive=out_of_reach), pytest.raises(TransportUnavailable):
         receive()
     with queued.playing():
         assert receive().done == 0
@@ -296,30 +266,24 @@ def test_a_transport_that_cannot_be_reached_is_an_error_of_the_call(settings):
         assert receive().done == 1
 
 
-def test_an_outage_of_the_receiver_is_seen_and_forgotten(settings):
+def test_an_outage_of_the_receiver_is_seen_and_forgotten(wired):
     """The partition says why it rests, until something has come through again."""
-    settings.OUTBOX_INBOX = WIRE
     partition = Partition.objects.filter(context="depot", queue=Queue.INTAKE)
     for outages in (1, 2):
-        with playing(receive=receive_nothing), pytest.raises(TransportUnavailable):
+        with playing(receive=out_of_reach), pytest.raises(TransportUnavailable):
             receive()
         assert "nobody answers" in partition.get().error
         assert partition.get().outages == outages
         come_due()
-    with Queued(arriving(1)).playing():
-        receive()
+    bring(arriving(1))
     assert (partition.get().outages, partition.get().error) == (0, "")
 
 
-def test_an_acknowledgement_that_fails_repeats_the_message_and_nothing_else(settings):
+def test_an_acknowledgement_that_fails_repeats_the_message_and_nothing_else(wired):
     """The message is stored; it comes again, and is dropped."""
-    settings.OUTBOX_INBOX = WIRE
     queued = Queued(arriving(1))
-
-    def fail(context, messages):
-        raise TransportUnavailable("nobody answers")
-
-    with playing(receive=queued.receive, acknowledge=fail), pytest.raises(TransportUnavailable):
+    part = playing(receive=queued.receive, acknowledge=out_of_reach)
+    with part, pytest.raises(TransportUnavailable):
         receive()
     come_due()
     with queued.playing():
@@ -331,9 +295,8 @@ def test_an_acknowledgement_that_fails_repeats_the_message_and_nothing_else(sett
 
 
 @pytest.mark.postgres
-def test_only_one_receives_at_a_time(settings):
+def test_only_one_receives_at_a_time(wired):
     """Rule O4: two could store a key's messages in the wrong order."""
-    settings.OUTBOX_INBOX = WIRE
     queued, others = Queued(arriving(1)), []
 
     with Worker() as other:

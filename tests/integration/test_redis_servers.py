@@ -1,7 +1,6 @@
 """``redis://`` on servers that are set up in other ways than they should be, and what is said of it."""
 
 import re
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Partition, Queue
 from outbox_inbox.transports import transport, transport_problems
 from tests.shop.contracts import Sold
-from tests.support.brokers import RedisServer, free_port
-from tests.support.movers import come_due, put, receive, relay, states, steps
+from tests.support.brokers import RedisServer, free_port, self_signed
+from tests.support.movers import come_due, deliver, put, receive, relay, states, steps
 from tests.support.outgoing import outgoing
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
@@ -58,24 +57,25 @@ def bus(configure, running):
     return configure(running.url)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that is its own authority, as (certificate, key)."""
-    folder = tmp_path_factory.mktemp("tls")
-    names = folder / "certificate.pem", folder / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    command += f" -addext subjectAltName=IP:127.0.0.1 -out {names[0]} -keyout {names[1]}"
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return names
+@pytest.fixture
+def bus_of(configure, running, client):
+    """Return a function that makes a user with some rights, and returns the user's transport."""
+
+    def made(rights):
+        client.execute_command(f"ACL SETUSER app reset on >geheim {rights}")
+        return configure(running.url.replace("redis://", "redis://app:geheim@"))
+
+    return made
 
 
 @pytest.fixture(scope="module")
-def encrypted(certificate):
+def encrypted(tmp_path_factory):
     """A server with TLS, as (its URL without options, its authority)."""
     port = free_port()
-    files = {"tls_cert_file": str(certificate[0]), "tls_key_file": str(certificate[1])}
+    certificate, key = self_signed(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
+    files = {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
     with RedisServer(tls_port=str(port), tls_auth_clients="no", **files):
-        yield f"rediss://127.0.0.1:{port}/0", certificate[0]
+        yield f"rediss://127.0.0.1:{port}/0", certificate
 
 
 def outage():
@@ -84,7 +84,7 @@ def outage():
 
 
 def test_tls_carries_messages_of_any_size(configure, encrypted):
-    """Also those that fill more than one record of TLS, and while somebody waits for them."""
+    """Also those that fill more than one record of TLS, and while a thread waits for them."""
     url, authority = encrypted
     bus = configure(f"{url}?ssl_ca_certs={authority}")
     depot = get_context("depot")
@@ -105,54 +105,38 @@ def test_a_certificate_that_nobody_vouches_for_is_not_believed(configure, encryp
         bus.publish(get_context("shop"), [outgoing(1)])
 
 
-def refuse_writes(client):
-    """Be a replica of a server that is not there."""
-    client.replicaof("127.0.0.1", 1)
-
-
-def fill_memory(client):
-    """Allow less memory than is used."""
-    client.config_set("maxmemory", 1)
-
-
-def ask_for_replicas(client):
-    """Ask for replicas that are not there."""
-    client.config_set("min-replicas-to-write", 1)
-
-
 @pytest.mark.parametrize(
     ("spoil", "mend", "code"),
     [
-        (refuse_writes, lambda client: client.replicaof("no", "one"), "READONLY"),
-        (fill_memory, lambda client: client.config_set("maxmemory", 0), "OOM"),
+        (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE"), "READONLY"),
+        (("CONFIG SET", "maxmemory", 1), ("CONFIG SET", "maxmemory", 0), "OOM"),
         (
-            ask_for_replicas,
-            lambda client: client.config_set("min-replicas-to-write", 0),
+            ("CONFIG SET", "min-replicas-to-write", 1),
+            ("CONFIG SET", "min-replicas-to-write", 0),
             "NOREPLICAS",
         ),
     ],
+    ids=["a replica", "no memory", "no replicas"],
 )
 def test_a_server_that_takes_nothing_is_an_outage(bus, client, spoil, mend, code):
     """No message fails by it, and all are sent when it is over."""
-    spoil(client)
+    client.execute_command(*spoil)
     put(*steps(Sold, 3))
     outcome = relay()
     assert (outcome.failed, outcome.dead, states()) == (0, 0, ["pending"] * 3)
     assert code in outage()
-    mend(client)
+    client.execute_command(*mend)
     come_due()
     assert relay().done == 3
 
 
-def test_a_user_who_may_not_write_is_an_outage(configure, running, client):
+def test_a_user_who_may_not_write_is_an_outage(bus_of, client):
     """An operator has to grant it; the password is not in the error."""
-    client.execute_command("ACL SETUSER reader on >geheim ~* +@all -xadd")
-    configure(running.url.replace("redis://", "redis://reader:geheim@"))
-    put(*steps(Sold, 1))
-    relay()
+    bus_of("~* +@all -xadd")
+    deliver(*steps(Sold, 1))
     assert "NOPERM" in outage()
     assert "geheim" not in outage()
-    client.acl_deluser("reader")
+    client.acl_deluser("app")
     come_due()
     relay()
     assert "WRONGPASS" in outage()
@@ -166,10 +150,9 @@ def test_a_message_beyond_what_the_server_takes_is_refused(bus, client):
     assert (published.sent, list(published.refused)) == ([1, 4], [2])
 
 
-def test_a_user_who_may_not_ask_for_the_limit_sends_what_is_usual(configure, running, client):
-    """Many a hosted Redis lets nobody see its configuration."""
-    client.execute_command("ACL SETUSER writer on >geheim ~* +@all -config")
-    bus = configure(running.url.replace("redis://", "redis://writer:geheim@"))
+def test_a_user_who_may_not_ask_for_the_limit_sends_what_is_usual(bus_of):
+    """Many hosted servers show their configuration to no client."""
+    bus = bus_of("~* +@all -config")
     published = bus.publish(get_context("shop"), [outgoing(1, data="x" * 2_000_000)])
     assert published.sent == [1]
     assert said(bus) == []
@@ -182,13 +165,10 @@ def granted():
     return " ".join(re.findall("`([^`]+)`", line)).replace("\\|", "|")
 
 
-def test_a_user_who_may_do_what_the_documentation_says_can_do_everything(
-    configure, running, client
-):
+def test_a_user_who_may_do_what_the_documentation_says_can_do_everything(bus_of, client):
     """Publish, look, receive, trim, wait and check."""
     client.acl_log_reset()
-    client.execute_command(f"ACL SETUSER app on >geheim -@all {granted()}")
-    bus = configure(running.url.replace("redis://", "redis://app:geheim@"))
+    bus = bus_of(f"-@all {granted()}")
     put(*steps(Sold, 3))
     assert relay().done == 3
     assert bus.wait_for_messages([get_context("depot")], 60)
@@ -200,21 +180,18 @@ def test_a_user_who_may_do_what_the_documentation_says_can_do_everything(
     assert not {each for each in denied if not each.startswith("client")}  # how redis-py says hello
 
 
-def test_a_batch_is_written_as_a_whole_or_not_at_all(configure, running, client):
+def test_a_batch_is_written_as_a_whole_or_not_at_all(bus_of, client):
     """A server that refuses one entry takes the next: a key's messages would change places."""
-    client.execute_command("ACL SETUSER half on >geheim ~events:shop +@all")
-    bus = configure(running.url.replace("redis://", "redis://half:geheim@"))
+    bus = bus_of("~events:shop +@all")
     with pytest.raises(TransportUnavailable, match="NOPERM"):
         bus.publish(get_context("shop"), [outgoing(1), outgoing(2, partition=1), outgoing(3)])
     assert client.xlen("events:shop") == 0
 
 
-def test_a_user_who_may_not_trim_receives_all_the_same(configure, running, client):
-    """The stream grows, and that is told."""
-    client.execute_command("ACL SETUSER reader on >geheim ~* +@all -xtrim")
-    bus = configure(running.url.replace("redis://", "redis://reader:geheim@"))
-    put(*steps(Sold, 3))
-    relay()
+def test_a_user_who_may_not_trim_receives_all_the_same(bus_of):
+    """The stream grows, and `problems` reports it."""
+    bus = bus_of("~* +@all -xtrim")
+    deliver(*steps(Sold, 3))
     assert receive().done == 3
     [problem] = said(bus)
     assert "does not allow this user to trim streams" in problem
@@ -231,17 +208,17 @@ def test_a_server_that_is_as_it_should_be_has_no_problem(bus, client):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "part"),
     [
         ("appendonly", "no", "has no append-only file"),
         ("maxmemory-policy", "allkeys-lru", "deletes whole streams"),
     ],
 )
-def test_a_server_that_may_lose_messages_is_told_of(bus, client, name, value, told):
+def test_a_server_that_may_lose_messages_is_told_of(bus, client, name, value, part):
     """With a way out."""
     client.config_set(name, value)
     [problem] = said(bus)
-    assert told in problem
+    assert part in problem
     assert f"127.0.0.1:{bus.settings.location.rpartition(':')[2]}" in problem
 
 
@@ -273,18 +250,23 @@ def test_a_cluster_is_told_of(configure):
     [("6.2.7", True), ("7.0.0", False), ("7.2.4", False), ("10.1.0", False), ("", True)],
 )
 def test_a_version_that_does_not_count_is_told_of(version, problem):
-    """Before 7.0 nobody knows how much is unread."""
+    """Before 7.0 the server does not know how much is unread."""
     from outbox_inbox.transports.redis import health
 
     assert bool(health._version_problem({"redis_version": version})) is problem
 
 
-def test_a_subscriber_that_fell_behind_is_told_of(configure, running, client):
-    """It holds up trimming; the sentence says how to be rid of it."""
-    bus = configure(running.url, options={"MAX_AGE": timedelta(days=2)})
-    receive()
+def add_old_entry(client):
+    """Add an entry that is three days old."""
     long_ago = int((client.time()[0] - timedelta(days=3).total_seconds()) * 1000)
     client.xadd("events:shop", {"data": "x"}, id=f"{long_ago}-1")
+
+
+def test_a_subscriber_that_fell_behind_is_told_of(configure, running, client):
+    """It blocks trimming; the sentence says how to delete its group."""
+    bus = configure(running.url, options={"MAX_AGE": timedelta(days=2)})
+    receive()
+    add_old_entry(client)
     [problem] = said(bus)
     assert "'depot' has entries of events:shop unread for more than 2 days" in problem
     assert problem.endswith("XGROUP DESTROY events:shop depot")
@@ -296,8 +278,7 @@ def test_what_is_handed_out_and_never_acknowledged_counts_as_unread(configure, r
     """Its reader crashed and never came back."""
     bus = configure(running.url, options={"MAX_AGE": timedelta(days=2)})
     depot = get_context("depot")
-    long_ago = int((client.time()[0] - timedelta(days=3).total_seconds()) * 1000)
-    client.xadd("events:shop", {"data": "x"}, id=f"{long_ago}-1")
+    add_old_entry(client)
     with bus.attached(depot):
         assert bus.receive(depot, 10)
     assert len(said(bus)) == 1
@@ -309,9 +290,9 @@ def test_the_checks_ask_the_server_when_they_are_told_to(bus, client, capsys):
     call_command("check", tags=["outbox_inbox"])
     assert "W007" not in capsys.readouterr().err
     call_command("check", deploy=True, tags=["outbox_inbox"])
-    told = capsys.readouterr().err
-    assert "outbox_inbox.W007" in told
-    assert "has no append-only file" in told
+    printed = capsys.readouterr().err
+    assert "outbox_inbox.W007" in printed
+    assert "has no append-only file" in printed
 
 
 def test_a_server_that_cannot_be_asked_is_a_problem(configure):
@@ -324,11 +305,9 @@ def test_a_server_that_cannot_be_asked_is_a_problem(configure):
 
 def test_messages_outlive_a_server_that_is_killed(bus, running, client):
     """With an append-only file that is written before each answer."""
-    put(*steps(Sold, 3))
-    relay()
+    deliver(*steps(Sold, 3))
     running.restart()
-    put(*steps(Sold, [4]))
-    relay()
+    deliver(*steps(Sold, [4]))
     come_due()
     relay()
     receive()

@@ -8,7 +8,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -31,11 +31,12 @@ from hypothesis.stateful import (
 from outbox_inbox import PermanentError
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import get_context
-from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
+from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import Selection, discard, pause, repartition, resume, retry
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues import run as run_module
+from outbox_inbox.testing.movers import PointNotReached
 from outbox_inbox.transports import Published
 from tests.depot.contracts import Sold as View
 from tests.depot.events import Wanted
@@ -44,6 +45,7 @@ from tests.integration.conftest import Made, empty
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Counted, Listed, Noted
 from tests.shop.models import Entry
+from tests.support.handling import as_list
 from tests.support.movers import (
     Broken,
     Crash,
@@ -53,9 +55,12 @@ from tests.support.movers import (
     dispatch,
     fall_silent,
     put,
+    raising,
     relay,
     run_all,
+    striking,
 )
+from tests.support.relaying import out_of_reach
 from tests.support.script import playing
 from tests.support.wire import SHAKY
 
@@ -64,12 +69,7 @@ LABELS = ("shop", "depot")
 QUEUES = (Queue.OUTBOX, Queue.INBOX)
 ORDERS = ("a", "b")
 # An event, and the consumers that will have handled it in the end.
-REACH = {
-    Noted: ("note",),
-    Counted: ("count",),
-    Listed: ("enlist",),
-    Checked: ("pick", "watch"),
-}
+REACH = {Noted: ("note",), Counted: ("count",), Listed: ("enlist",), Checked: ("pick", "watch")}
 MOVERS: dict[str, Callable[[], Any]] = {
     "relay shop": lambda: relay("shop"),
     "dispatch shop": lambda: dispatch("shop"),
@@ -81,26 +81,6 @@ MOVERS: dict[str, Callable[[], Any]] = {
 POINTS = sorted(point for point in faults.POINTS if not point.startswith("record."))
 BETWEEN = ("relay.after_commit", "dispatch.after_commit")
 PARTITIONS = [{"outbox": 1, "inbox": 1}, {"outbox": 1, "inbox": 8}, {"outbox": 2, "inbox": 3}]
-
-
-def raise_error(events: Any) -> None:
-    """Fail in a way that may pass."""
-    raise Broken
-
-
-def raise_permanent_error(events: Any) -> None:
-    """Fail for good."""
-    raise PermanentError
-
-
-def roll_back(events: Any) -> None:
-    """Fail without a word."""
-    transaction.set_rollback(True)
-
-
-def die(events: Any) -> None:
-    """Take the worker along."""
-    raise Crash
 
 
 def refuse(messages: Any) -> Published:
@@ -115,19 +95,25 @@ def refuse_one(messages: Any) -> Published:
     return Published(sent=sent, refused={first.row: MessageRefused("no")})
 
 
-def be_out_of_reach(messages: Any) -> Published:
-    """Be a transport that does not answer."""
-    raise TransportUnavailable("nobody answers")
-
-
-WAYS_TO_FAIL = [raise_error, raise_permanent_error, raise_permanent_error, roll_back, die]
-WAYS_NOT_TO_SEND = [refuse, refuse_one, be_out_of_reach, raise_error]
+WAYS_TO_FAIL: dict[str, Callable[..., Any]] = {
+    "error": raising(Broken),
+    "permanent": raising(PermanentError),
+    "permanent too": raising(PermanentError),
+    "roll back": lambda events: transaction.set_rollback(True),
+    "die": raising(Crash),
+}
+WAYS_NOT_TO_SEND: dict[str, Callable[..., Published]] = {
+    "refuse": refuse,
+    "refuse one": refuse_one,
+    "out of reach": out_of_reach,
+    "error": raising(Broken),
+}
 
 consumers = st.sampled_from(["note", "count", "enlist", "pick", "watch", "announce", "want"])
 # Which steps a consumer fails on: those whose number has this remainder.
 remainders = st.tuples(st.integers(1, 3), st.integers(0, 2))
 failures = st.dictionaries(
-    consumers, st.tuples(remainders, st.sampled_from(WAYS_TO_FAIL)), min_size=1, max_size=3
+    consumers, st.tuples(remainders, st.sampled_from([*WAYS_TO_FAIL])), min_size=1, max_size=3
 )
 ROUND = ["relay shop", "dispatch shop", "relay shop", "dispatch depot"]
 movers = st.one_of(
@@ -180,13 +166,13 @@ class World(RuleBasedStateMachine):
 
     made: ClassVar[Made]
     late = Bundle("late")
+    source = "outbox"
 
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger()
         self.stack = ExitStack()
         self.lates = self.open = 0
-        self.source = "outbox"
         self._settings(PARTITIONS[0])
 
     def _settings(self, partitions: dict[str, int]) -> None:
@@ -238,13 +224,13 @@ class World(RuleBasedStateMachine):
             if discards:
                 self._discard(row.context, Queue.INBOX, row.message, row.consumer)
 
-    @rule(told=told, movers=movers, fail=st.sampled_from(WAYS_NOT_TO_SEND))
+    @rule(told=told, movers=movers, fail=st.sampled_from([*WAYS_NOT_TO_SEND]))
     def work_with_a_failing_transport(self, told, movers, fail):
         """The transport refuses, breaks down or cannot be reached."""
         self._record([*told, (Checked, "a"), (Checked, "a")])
         MOVERS["relay shop"]()
         MOVERS["dispatch shop"]()
-        with playing(shake=fail):
+        with playing(shake=WAYS_NOT_TO_SEND[fail]):
             for mover in ["relay shop", *movers]:
                 MOVERS[mover]()
 
@@ -281,7 +267,7 @@ class World(RuleBasedStateMachine):
             for mover in robbers:
                 MOVERS[mover]()
 
-        parts = {name: fail_on(when, raise_error) for name, (when, _) in failures.items()}
+        parts = {name: fail_on(when, "error") for name, (when, _) in failures.items()}
         with playing(**parts), at(point, hit, rob):
             for mover in movers:
                 MOVERS[mover]()
@@ -383,10 +369,7 @@ class World(RuleBasedStateMachine):
 class StreamWorld(World):
     """The same, where the contexts have no outbox now and then."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.source = "stream"
-        self._settings(PARTITIONS[0])
+    source = "stream"
 
     @rule(source=st.sampled_from(["stream", "outbox"]))
     @precondition(lambda self: not self.open)
@@ -404,21 +387,18 @@ class StreamWorld(World):
             self._settings(partitions)
 
 
-def fail_on(when: tuple[int, int], fail: Callable[[Any], None]) -> Callable[..., Any]:
+def fail_on(when: tuple[int, int], way: str) -> Callable[..., Any]:
     """Return a part that fails on every second or third step, and else does its work."""
     divisor, remainder = when
 
     def part(events: Any) -> Any:
-        several = events if isinstance(events, list) else [events]
+        several = as_list(events)
         if any(event.number % divisor == remainder % divisor for event in several):
-            fail(events)
-        return TRANSLATED.get(type(several[0]), no_event)(several[0])
+            WAYS_TO_FAIL[way](events)
+        translate = TRANSLATED.get(type(several[0]))
+        return translate and translate(several[0])
 
     return part
-
-
-def no_event(event: Any) -> None:
-    """Be a handler, which makes nothing."""
 
 
 TRANSLATED: dict[type, Callable[[Any], Any]] = {
@@ -438,17 +418,7 @@ def survive(mover: Callable[[], Any]) -> None:
 @contextmanager
 def at(name: str, hit: int, act: Callable[[], None]) -> Iterator[None]:
     """Do something at one hit of a fault point, if it comes to that."""
-    hits = 0
-
-    def point(reached: str) -> None:
-        nonlocal hits
-        if reached == name:
-            hits += 1
-            if hits == hit:
-                act()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faults, "point", point)
+    with suppress(PointNotReached), striking(name, act, hit):
         yield
 
 
@@ -490,13 +460,16 @@ def unended() -> Iterator[None]:
         yield
 
 
-def play(made: Made, times: int = 1, *, by_chance: bool, world: type[World] = World) -> None:
-    """Play the world through, again and again: by chance, or always the same games."""
+def play(made: Made, world: type[World], *, by_chance: bool) -> None:
+    """Play a world through, always the same games, or ten times as many by chance.
+
+    What fails by chance prints how to play it again.
+    """
     World.made = made
     run_state_machine_as_test(
         world,
         settings=settings(
-            max_examples=EXAMPLES[connection.vendor] * times,
+            max_examples=EXAMPLES[connection.vendor] * (10 if by_chance else 1),
             stateful_step_count=20,
             derandomize=not by_chance,
             print_blob=True,
@@ -505,33 +478,19 @@ def play(made: Made, times: int = 1, *, by_chance: bool, world: type[World] = Wo
     )
 
 
-def test_whatever_happens_every_promise_is_kept(both_databases, committed):
+each_time = pytest.mark.parametrize(
+    "by_chance", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["always", "chance"]
+)
+
+
+@each_time
+def test_whatever_happens_every_promise_is_kept(both_databases, committed, by_chance):
     """Any order of work, faults, crashes and operators ends with everything done, once, in order."""
-    play(both_databases, by_chance=False)
+    play(both_databases, World, by_chance=by_chance)
 
 
-@pytest.mark.slow
-def test_whatever_chance_brings_every_promise_is_kept(both_databases, committed):
-    """The same with other orders at each call: what fails prints how to play it again."""
-    play(both_databases, 10, by_chance=True)
-
-
-WITHOUT_OUTBOX = [
-    pytest.param("sqlite", marks=pytest.mark.sqlite),
-    pytest.param("postgresql", marks=pytest.mark.postgres),
-]
-
-
-@pytest.mark.parametrize("vendor", WITHOUT_OUTBOX)
-def test_without_an_outbox_every_promise_is_kept(both_databases, committed, vendor):
+@pytest.mark.catch_up
+@each_time
+def test_without_an_outbox_every_promise_is_kept(both_databases, committed, by_chance):
     """The same from the stream, and while the source changes."""
-    assert connection.vendor == vendor
-    play(both_databases, by_chance=False, world=StreamWorld)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("vendor", WITHOUT_OUTBOX)
-def test_without_an_outbox_chance_breaks_no_promise(both_databases, committed, vendor):
-    """The same with other orders at each call."""
-    assert connection.vendor == vendor
-    play(both_databases, 10, by_chance=True, world=StreamWorld)
+    play(both_databases, StreamWorld, by_chance=by_chance)

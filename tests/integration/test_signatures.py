@@ -9,7 +9,7 @@ from outbox_inbox.models import InboxMessage, QuarantinedMessage, QuarantineReas
 from outbox_inbox.operations import QuarantineSelection, Released, release
 from outbox_inbox.transports import ReceivedMessage
 from tests.shop.contracts import Sold
-from tests.support.arriving import Queued, arriving
+from tests.support.arriving import arriving, bring
 from tests.support.movers import dispatch, picks, put, receive, relay, steps
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -58,9 +58,7 @@ def test_what_is_signed_with_another_key_is_kept_aside_and_stops_nobody(deploy):
     deploy({"2026-10": OLD}, {"2026-11": NEW}, WIRE)
     ours = arriving(2)
     signed = signed_by("2026-11", NEW, ours)
-    queued = Queued(signed_by("2026-10", OLD, arriving(1)), signed, arriving(3))
-    with queued.playing():
-        receive()
+    queued = bring(signed_by("2026-10", OLD, arriving(1)), signed, arriving(3))
     dispatch("depot")
     assert picks("watch") == [2]
     assert reasons() == [QuarantineReason.WRONG_SIGNATURE] * 2
@@ -70,8 +68,7 @@ def test_what_is_signed_with_another_key_is_kept_aside_and_stops_nobody(deploy):
 def test_after_the_key_was_added_the_messages_are_let_in(deploy):
     """Whoever replaced the key too early has lost nothing."""
     deploy(None, {"2026-10": OLD}, WIRE)
-    with Queued(*(signed_by("2026-11", NEW, arriving(n)) for n in (1, 2))).playing():
-        receive()
+    bring(*(signed_by("2026-11", NEW, arriving(n)) for n in (1, 2)))
     assert release(DEPOT) == Released(kept={QuarantineReason.WRONG_SIGNATURE: 2})
     deploy(None, {"2026-10": OLD, "2026-11": NEW}, WIRE)
     assert release(DEPOT) == Released(released=2)
@@ -84,8 +81,7 @@ def test_a_forged_message_is_not_let_in_by_a_release(deploy):
     deploy(None, {"2026-11": NEW}, WIRE)
     real = signed_by("2026-11", NEW, arriving(1))
     forged = ReceivedMessage(receipt=2, attributes=real.attributes, data=arriving(9).data)
-    with Queued(forged).playing():
-        receive()
+    bring(forged)
     assert release(DEPOT) == Released(kept={QuarantineReason.WRONG_SIGNATURE: 1})
     assert not InboxMessage.objects.exists()
 
@@ -93,8 +89,7 @@ def test_a_forged_message_is_not_let_in_by_a_release(deploy):
 def test_what_is_not_signed_is_let_in_once_it_need_not_be(deploy):
     """The publisher may begin to sign later."""
     deploy(None, {"2026-11": NEW}, WIRE)
-    with Queued(arriving(1)).playing():
-        receive()
+    bring(arriving(1))
     assert reasons() == [QuarantineReason.WRONG_SIGNATURE]
     deploy(None, {"2026-11": NEW}, WIRE, required=False)
     assert release(DEPOT) == Released(released=1)
@@ -103,8 +98,7 @@ def test_what_is_not_signed_is_let_in_once_it_need_not_be(deploy):
 def test_what_nobody_subscribed_to_stays_aside_when_its_key_was_added(deploy):
     """It is no use to anybody; a person discards it."""
     deploy(None, {"2026-10": OLD}, WIRE)
-    with Queued(signed_by("2026-11", NEW, arriving(1, type="shop.other.v1"))).playing():
-        receive()
+    bring(signed_by("2026-11", NEW, arriving(1, type="shop.other.v1")))
     deploy(None, {"2026-11": NEW}, WIRE)
     assert release(DEPOT) == Released(kept={QuarantineReason.UNKNOWN_TYPE: 1})
     assert "does not subscribe" in QuarantinedMessage.objects.get().error

@@ -45,14 +45,8 @@ class Order:
 
 def orders(every=3, version=1, start=Order, fold=Order.apply):
     """Return a repository with snapshots."""
-    return Repository(
-        "shop",
-        start=start,
-        fold=fold,
-        stream="order-{}",
-        snapshot_every=every,
-        snapshot_version=version,
-    )
+    terms = {"snapshot_every": every, "snapshot_version": version}
+    return Repository("shop", start=start, fold=fold, stream="order-{}", **terms)
 
 
 ORDERS = orders()
@@ -65,10 +59,15 @@ def append(*events, key="a", repository=ORDERS):
         repository.load(key).append(*events)
 
 
+def append_each(number, **where):
+    """Append events one by one."""
+    for event in steps(Noted, number):
+        append(event, **where)
+
+
 def filled(number=5):
     """Append one by one, so that there is a snapshot; return it."""
-    for event in steps(Noted, number):
-        append(event)
+    append_each(number)
     return Snapshot.objects.get()
 
 
@@ -90,19 +89,19 @@ def read_versions(repository=ORDERS, key="a"):
 
 @pytest.fixture
 def ignored():
-    """What is told of snapshots that are ignored."""
-    told = []
+    """What is announced of snapshots that are ignored."""
+    announced = []
 
     def hear(signal, sender, **measures):
-        told.append(measures)
+        announced.append(measures)
 
     snapshot_ignored.connect(hear)
-    yield told
+    yield announced
     snapshot_ignored.disconnect(hear)
 
 
 def loads_as_from_scratch(repository=ORDERS, key="a"):
-    """Tell whether the snapshot makes no difference."""
+    """Return whether the snapshot makes no difference."""
     with_snapshot, without = repository.load(key), PLAIN.load(key)
     return (with_snapshot.state, with_snapshot.version) == (without.state, without.version)
 
@@ -121,8 +120,7 @@ def test_a_snapshot_is_taken_when_so_many_events_were_folded():
 
 def test_without_the_option_there_is_none():
     """Snapshots are asked for."""
-    for event in steps(Noted, 8):
-        append(event, repository=PLAIN)
+    append_each(8, repository=PLAIN)
     assert not Snapshot.objects.exists()
 
 
@@ -144,8 +142,7 @@ def test_only_what_came_after_the_snapshot_is_read():
 def test_each_stream_has_its_own():
     """And one only."""
     for key in ("a", "b"):
-        for event in steps(Noted, 9):
-            append(event, key=key)
+        append_each(9, key=key)
     found = list(Snapshot.objects.order_by("stream").values_list("stream", "version"))
     assert found == [("order-a", 6), ("order-b", 6)]
 
@@ -162,7 +159,7 @@ def test_what_a_decision_changes_in_the_state_is_in_no_snapshot():
 
 
 def test_the_payload_is_canonical_json():
-    """As that of an event: readable by people, and by whoever comes after us."""
+    """As that of an event: readable by people, and by other programs."""
     assert filled(4).payload == (
         '{"closed":false,"last":{"number":3,"order":"a"},"numbers":[1,2,3],'
         '"order_id":"a","total":"0.750"}'
@@ -175,8 +172,7 @@ def test_a_state_that_cannot_be_stored_is_refused_with_the_name_of_its_field():
     def spoil(order, event):
         order.total = float("nan")
 
-    for event in steps(Noted, 3):
-        append(event)
+    append_each(3)
     with pytest.raises(
         InvalidSnapshot, match="of Order cannot be stored: total: float where Decimal"
     ):
@@ -270,7 +266,7 @@ def test_an_append_that_is_refused_leaves_no_snapshot():
 
 
 def test_a_snapshot_of_events_that_were_rolled_back_is_ignored(ignored):
-    """Somebody kept what they had loaded over a rollback, and the stream went another way."""
+    """A use case kept what it had loaded over a rollback, and the stream went another way."""
     with transaction.atomic():
         point = transaction.savepoint()
         put(*steps(Noted, 3), stream="order-a")
@@ -311,7 +307,7 @@ def test_a_snapshot_of_a_stream_that_was_written_anew_is_ignored(ignored):
     ["", "{", "null", "[]", "{}", '{"order_id":7}', '{"order_id":"a","numbers":["1"]}'],
 )
 def test_a_snapshot_that_cannot_be_read_is_ignored_and_replaced(payload, ignored):
-    """Damaged or cut off: the stream is read, a signal tells of it, the next one is good again."""
+    """Damaged or cut off: the stream is read, a signal reports it, the next one is good again."""
     filled(4)
     Snapshot.objects.update(payload=payload)
     assert loads_as_from_scratch()
@@ -359,8 +355,7 @@ def test_an_older_event_need_not_be_readable_once_it_is_in_a_snapshot():
 def test_snapshots_can_be_deleted_at_any_time():
     """One, or all of a context; they are taken anew."""
     for key in ("a", "b"):
-        for event in steps(Noted, 4):
-            append(event, key=key)
+        append_each(4, key=key)
     assert forget_snapshots("shop", "order-a") == 1
     assert forget_snapshots("depot") == 0
     assert loads_as_from_scratch()
@@ -420,5 +415,5 @@ def test_many_who_append_at_once_keep_the_snapshots_true():
     for key in "ab":
         assert loads_as_from_scratch(repository, key)
         assert repository.load(key).version == 24
-        # It may be one later: who has read an older snapshot may then read the newest events.
+        # It may be one later: a reader of an older snapshot may then read the newest events.
         assert Snapshot.objects.get(stream=f"order-{key}").version in {22, 23}

@@ -15,7 +15,7 @@ from tests.acceptance.store import Store, Stores
 from tests.conftest import need
 from tests.support.brokers import RedisServer
 from tests.support.movers import eventually
-from tests.support.terminal import ROOT, Terminal, blocks
+from tests.support.terminal import ROOT, Terminal, blocks, two_terminals
 
 MANUAL = (ROOT / "docs" / "splitting-process.md").read_text(encoding="utf-8")
 SECTION = MANUAL.split("## To its own process\n")[1].split("\n## ")[0]
@@ -46,10 +46,8 @@ def terminals(databases: dict[str, str]) -> Iterator[tuple[Terminal, Terminal]]:
     with RedisServer() as redis:
         places = {f"{SERVER}/{label}": url for label, url in databases.items()}
         places |= {"redis://127.0.0.1:6379/0": redis.url, ".venv/bin/python": sys.executable}
-        opened = Terminal(places), Terminal(places)
-        yield opened
-        for each in opened:
-            each.close()
+        with two_terminals(places) as opened:
+            yield opened
 
 
 def some_of(orders: Orders, first: int, last: int) -> str:

@@ -9,15 +9,14 @@ from django.utils import timezone
 from outbox_inbox import DuplicateMessage, InvalidEvent, PermanentError, record
 from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import get_context
-from outbox_inbox.exceptions import ForeignCheckpoint, OutboxInboxError, TransportUnavailable
-from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent
+from outbox_inbox.exceptions import ForeignCheckpoint, OutboxInboxError
+from outbox_inbox.models import InboxMessage, OutboxMessage, Queue, StoredEvent
 from outbox_inbox.operations import Selection, due_count, queue_stats, repartition, retry
 from outbox_inbox.operations.running.due import due_movers
 from outbox_inbox.outbox import stream_relay
 from outbox_inbox.testing import advance, drain, recorded
 from tests.shop.contracts import Sold
 from tests.shop.events import Checked, Noted
-from tests.support import wire
 from tests.support.movers import (
     Broken,
     Worker,
@@ -39,8 +38,9 @@ from tests.support.movers import (
     striking,
     together,
 )
+from tests.support.relaying import not_number, out_of_reach, partition
 from tests.support.script import playing
-from tests.support.wire import WIRE, refusing
+from tests.support.wire import WIRE, take_all
 
 pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("committed")]
 
@@ -51,26 +51,13 @@ STREAM = {"CONTEXTS": {"shop": {"source": "stream"}}}
 def source(settings):
     """The shop is its own source."""
     settings.OUTBOX_INBOX = STREAM
-    wire.confirmed.clear()
 
 
 @pytest.fixture
-def wired(settings):
-    """A transport in the test's hands."""
+def sent(log, settings):
+    """A transport in the test's hands, and what it has confirmed."""
     settings.OUTBOX_INBOX = {**WIRE, **STREAM}
-
-
-def sent():
-    """Return what the wire has confirmed, as key and number."""
-    return [
-        (each.key, int(each.data.split('"number":')[1].split(",")[0])) for each in wire.confirmed
-    ]
-
-
-def refuse(*numbers):
-    """Return a part for ``publish`` that refuses these numbers of the key "a"."""
-    wanted = [f'"number":{number},' for number in numbers]
-    return refusing(lambda each: each.key == "a" and any(text in each.data for text in wanted))
+    return log
 
 
 def pending():
@@ -153,13 +140,13 @@ def test_contracts_go_to_their_subscribers():
     assert relay().steps == 0
 
 
-def test_what_was_sent_is_not_sent_again(wired):
+def test_what_was_sent_is_not_sent_again(sent):
     """The checkpoint goes on with each page, whatever its size."""
     put(*steps(Sold, 5), stream="a")
     assert relay(limit=2).done == 2
     assert relay().done == 3
     assert relay().done == 0
-    assert sent() == [("a", number) for number in range(1, 6)]
+    assert sent == [("a", number) for number in range(1, 6)]
 
 
 @pytest.mark.postgres
@@ -198,75 +185,71 @@ def test_hops_are_counted_through_the_stream():
 # Failing
 
 
-def test_a_refused_message_waits_in_the_outbox(wired):
+def test_a_refused_message_waits_in_the_outbox(sent):
     """It is tried again with back-off; the later ones of its key wait behind it, others do not."""
     put(*steps(Sold, 3), stream="a")
     put(*steps(Sold, 2, order="b"), stream="b")
-    with playing(publish=refuse(1)):
+    with playing(publish=not_number(1)):
         relay()
-    assert sent() == [("b", 1), ("b", 2)]
+    assert sent == [("b", 1), ("b", 2)]
     assert states() == ["pending", "waiting", "waiting"]
     put(*steps(Sold, [4]), stream="a")
     relay()
-    assert sent() == [("b", 1), ("b", 2)]
+    assert sent == [("b", 1), ("b", 2)]
     come_due()
     relay()
-    assert sent() == [("b", 1), ("b", 2), *(("a", number) for number in range(1, 5))]
+    assert sent == [("b", 1), ("b", 2), *(("a", number) for number in range(1, 5))]
 
 
-def test_a_message_that_is_refused_for_ever_is_dead(wired, settings):
+def test_a_message_that_is_refused_for_ever_is_dead(sent, settings):
     """Its key is parked, and goes on in order when a person retries it."""
     settings.OUTBOX_INBOX = {**WIRE, **STREAM, "MAX_ATTEMPTS": 1}
     put(*steps(Sold, 3), stream="a")
-    with playing(publish=refuse(1)):
+    with playing(publish=not_number(1)):
         relay()
     put(*steps(Sold, [4]), stream="a")
     relay()
     assert count_states(OutboxMessage) == {"dead": 1, "waiting": 3}
-    assert sent() == []
+    assert sent == []
     retry(Selection(context="shop"))
     relay()
-    assert sent() == [("a", number) for number in range(1, 5)]
+    assert sent == [("a", number) for number in range(1, 5)]
 
 
-def test_an_outage_costs_no_attempt(wired):
+def test_an_outage_costs_no_attempt(sent):
     """The partition rests, the stream keeps the messages, and all are sent afterwards."""
-
-    def out_of_reach(messages):
-        raise TransportUnavailable("nobody answers")
-
     put(*steps(Sold, 3), stream="a")
     with playing(publish=out_of_reach):
         relay()
-    assert Partition.objects.get(context="shop", queue=Queue.OUTBOX).outages == 1
+    assert partition().outages == 1
     assert not OutboxMessage.objects.exists()
     assert pending() == 3
     relay()
-    assert sent() == []
+    assert sent == []
     come_due()
     relay()
-    assert sent() == [("a", 1), ("a", 2), ("a", 3)]
-    assert Partition.objects.get(context="shop", queue=Queue.OUTBOX).outages == 0
+    assert sent == [("a", 1), ("a", 2), ("a", 3)]
+    assert partition().outages == 0
 
 
-def test_one_poisonous_message_is_found_among_many(wired):
+def test_one_poisonous_message_is_found_among_many(sent):
     """A transport that raises something unknown fails one message; the others are sent."""
 
     def explode(messages):
         if any(each.key == "b" for each in messages):
             raise Broken("no idea")
-        return refusing(lambda each: False)(messages)
+        return take_all(messages)
 
     put(*steps(Sold, 2), stream="a")
     put(*steps(Sold, 2, order="b"), stream="b")
     put(*steps(Sold, 2, order="c"), stream="c")
     with playing(publish=explode):
         relay()
-    assert sent() == [("a", 1), ("a", 2), ("c", 1), ("c", 2)]
+    assert sent == [("a", 1), ("a", 2), ("c", 1), ("c", 2)]
     assert OutboxMessage.objects.get(holds=True).error == "Broken: no idea"
     come_due()
     relay()
-    assert sent()[4:] == [("b", 1), ("b", 2)]
+    assert sent.all()[4:] == [("b", 1), ("b", 2)]
 
 
 @pytest.mark.parametrize(
@@ -283,13 +266,13 @@ def test_a_crash_loses_and_repeats_nothing(point):
     assert (picks(), picks(order="b")) == ([1, 2, 3], [1])
 
 
-def test_after_a_crash_messages_are_sent_one_by_one(wired):
+def test_after_a_crash_messages_are_sent_one_by_one(sent):
     """A message that kills its worker runs out of attempts, and holds up nobody else."""
 
     def kill(messages):
         if any(each.key == "b" for each in messages):
             crash()
-        return refusing(lambda each: False)(messages)
+        return take_all(messages)
 
     put(*steps(Sold, 1), stream="a")
     put(*steps(Sold, 1, order="b"), stream="b")
@@ -298,7 +281,7 @@ def test_after_a_crash_messages_are_sent_one_by_one(wired):
             with crashing():
                 relay()
         relay()
-    assert sent() == [("a", 1)]
+    assert sent == [("a", 1)]
     assert count_states(OutboxMessage) == {"sent": 1, "dead": 1}
 
 
@@ -395,18 +378,18 @@ def test_from_the_stream_to_the_outbox_nothing_is_lost_or_sent_twice(settings):
     assert InboxMessage.objects.count() == 5
 
 
-def test_what_is_left_in_the_stream_stays_in_front(wired, settings):
+def test_what_is_left_in_the_stream_stays_in_front(sent, settings):
     """What was refused before the change, and what came after it, keep their order."""
     put(*steps(Sold, 3), stream="a")
-    with playing(publish=refuse(1)):
+    with playing(publish=not_number(1)):
         relay(limit=1)
     settings.OUTBOX_INBOX = WIRE
     put(*steps(Sold, [4, 5]), stream="a")
     relay()
-    assert sent() == []
+    assert sent == []
     come_due()
     relay()
-    assert sent() == [("a", number) for number in range(1, 6)]
+    assert sent == [("a", number) for number in range(1, 6)]
 
 
 def test_a_stream_that_is_not_sent_is_not_spread(settings):

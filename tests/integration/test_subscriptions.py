@@ -16,31 +16,14 @@ from outbox_inbox.streams.subscriptions import (
     take_over_checkpoint,
 )
 from tests.shop.events import Counted, Noted
-from tests.support.movers import Worker, put, steps
+from tests.support.movers import Worker, put, read_all, read_page, steps
 
 pytestmark = [pytest.mark.catch_up, pytest.mark.usefixtures("committed")]
 
-SHOP = "shop"
 
-
-def read(name="board", size=100, **options):
+def read(*arguments, **options):
     """Read one page of a subscription and keep its checkpoint; return stream and version."""
-    with follow(get_context(SHOP), name) as cursor:
-        rows = cursor.read(size, **options)
-        cursor.save()
-    return [(row.stream, row.version) for row in rows]
-
-
-def read_all(name="board", size=100, **options):
-    """Read pages until one comes back short."""
-    found = []
-    while True:
-        with follow(get_context(SHOP), name) as cursor:
-            rows = cursor.read(size, **options)
-            cursor.save()
-            found += [(row.stream, row.version) for row in rows]
-            if cursor.caught_up:
-                return found
+    return read_page(*arguments, **options)[0]
 
 
 def versions(stream, first, last):
@@ -61,7 +44,7 @@ def test_a_subscription_begins_with_the_first_event():
 def test_a_subscription_may_begin_now():
     """With ``begin="now"`` only what is recorded afterwards is read."""
     put(*steps(Noted, 3), stream="a")
-    with follow(get_context(SHOP), "board", begin="now") as cursor:
+    with follow(get_context("shop"), "board", begin="now") as cursor:
         assert cursor.read(10) == []
     put(*steps(Noted, 1), stream="b")
     assert read() == versions("b", 1, 1)
@@ -79,7 +62,7 @@ def test_what_was_saved_is_not_read_again():
 def test_what_was_not_saved_is_read_again():
     """A transaction that ends without `save`, as one that is rolled back, has read nothing."""
     put(*steps(Noted, 3), stream="a")
-    with follow(get_context(SHOP), "board") as cursor:
+    with follow(get_context("shop"), "board") as cursor:
         assert len(cursor.read(2)) == 2
     assert read() == versions("a", 1, 3)
 
@@ -113,7 +96,7 @@ def test_only_the_events_that_are_asked_for_are_read():
 def test_a_row_is_complete():
     """It has all that the envelope and the relay need, with the time stamp of the record."""
     (envelope,) = put(Noted(order="a", number=1), stream="a", headers={"by": "me"})
-    with follow(get_context(SHOP), "board") as cursor:
+    with follow(get_context("shop"), "board") as cursor:
         (row,) = cursor.read(1)
     assert (str(row.message_id).replace("-", ""), row.type) == (envelope.id.hex, "shop.Noted")
     assert (row.key, row.payload, row.headers) == ("a", envelope.data, '{"by":"me"}')
@@ -132,7 +115,7 @@ def test_a_subscription_has_a_transaction_of_its_own():
     with (
         pytest.raises(RuntimeError, match="durable"),
         transaction.atomic(),
-        follow(get_context(SHOP), "board"),
+        follow(get_context("shop"), "board"),
     ):
         pass
 
@@ -145,15 +128,15 @@ def test_a_subscription_has_one_worker_at_a_time():
     """Who comes while another has the lock is told so at once; other subscriptions are free."""
     put(*steps(Noted, 1), stream="a")
     assert read("other") == versions("a", 1, 1)
-    with Worker() as other, follow(get_context(SHOP), "board") as cursor:
+    with Worker() as other, follow(get_context("shop"), "board") as cursor:
         cursor.save()
 
         def busy(name):
-            with follow(get_context(SHOP), name) as found:
+            with follow(get_context("shop"), name) as found:
                 return found is None
 
         assert not other.do(busy, "other")
-    with Worker() as other, follow(get_context(SHOP), "board"):
+    with Worker() as other, follow(get_context("shop"), "board"):
         assert other.do(busy, "board")
 
 
@@ -162,30 +145,27 @@ def test_a_subscription_has_one_worker_at_a_time():
 
 def test_lag_is_what_is_still_to_be_handled():
     """It counts what the subscription has not saved, and says since when it waits."""
-    assert behind(get_context(SHOP), "board").events == 0
+
+    def lag(*types):
+        return behind(get_context("shop"), "board", *types)
+
+    assert lag().events == 0
     put(*steps(Noted, 5), stream="a")
-    assert behind(get_context(SHOP), "board").events == 5
+    assert lag().events == 5
     read(size=2)
-    lag = behind(get_context(SHOP), "board")
-    assert lag.events == 3
-    assert timezone.now() - lag.since < timedelta(minutes=1)
-    assert behind(get_context(SHOP), "board", {"shop.Counted"}).events == 0
+    assert lag().events == 3
+    assert timezone.now() - lag().since < timedelta(minutes=1)
+    assert lag({"shop.Counted"}).events == 0
     read_all()
-    assert (
-        behind(get_context(SHOP), "board").events,
-        behind(get_context(SHOP), "board").since,
-    ) == (
-        0,
-        None,
-    )
+    assert (lag().events, lag().since) == (0, None)
 
 
 def test_what_is_forgotten_begins_anew():
     """Without its checkpoint a subscription reads everything again."""
     put(*steps(Noted, 2), stream="a")
     read_all()
-    assert delete_checkpoint(get_context(SHOP), "board")
-    assert not delete_checkpoint(get_context(SHOP), "board")
+    assert delete_checkpoint(get_context("shop"), "board")
+    assert not delete_checkpoint(get_context("shop"), "board")
     assert read_all() == versions("a", 1, 2)
 
 
@@ -196,7 +176,7 @@ def test_a_subscription_takes_the_place_of_another():
     read_all("beside")
     put(*steps(Noted, 1), stream="a")
     with transaction.atomic():
-        take_over_checkpoint(get_context(SHOP), "board", "beside")
+        take_over_checkpoint(get_context("shop"), "board", "beside")
     assert read_all() == versions("a", 4, 4)
     assert list(Checkpoint.objects.values_list("subscription", flat=True)) == ["board"]
 
@@ -208,7 +188,7 @@ def test_waiting_is_seen_without_reading():
     read_all("quick")
 
     def ready():
-        found = checkpoints.subscription_statuses(connection, [SHOP, "depot"])
+        found = checkpoints.subscription_statuses(connection, ["shop", "depot"])
         return {each.subscription: each.ready for each in found}
 
     assert ready() == {"board": True, "quick": False}

@@ -24,6 +24,8 @@ from tests.shop.models import Entry
 from tests.support.movers import put
 from tests.support.script import playing
 
+pytestmark = pytest.mark.django_db
+
 
 def with_board(apps):
     """Return the apps with the context that keeps read models."""
@@ -45,16 +47,13 @@ class InATestCase(TestCase):
     def test_events_get_to_their_consumers(self):
         """An event is relayed, translated, handed over and handled."""
         put(Checked(order="a", number=1))
-
         drain()
-
         assert sorted(Pick.objects.values_list("consumer", flat=True)) == ["pick", "watch"]
 
     def test_events_recorded_are_seen(self):
         """What was recorded is there before and after it was sent."""
         put(Checked(order="a", number=1))
         drain()
-
         assert recorded() == [Checked(order="a", number=1), Sold(order="a", number=1)]
 
     @pytest.mark.catch_up
@@ -64,7 +63,6 @@ class InATestCase(TestCase):
             for number in (1, 2):
                 put(Checked(order="a", number=number), stream="a")
                 drain()
-
         assert list(Pick.objects.filter(consumer="pick").values_list("number", flat=True)) == [1, 2]
 
     @pytest.mark.catch_up
@@ -74,7 +72,6 @@ class InATestCase(TestCase):
             for points in (3, 4):
                 put(Scored(player="ann", points=points), stream="ann")
                 drain()
-
         assert HighScore.objects.get().points == 7
 
     def test_a_handler_can_fail(self):
@@ -82,7 +79,6 @@ class InATestCase(TestCase):
         put(Noted(order="a", number=1))
         with playing(note=fail(PermanentError("never"))):
             drain(raise_errors=False)
-
         assert not Entry.objects.exists()
 
 
@@ -92,9 +88,7 @@ class InATransactionTestCase(TransactionTestCase):
     def test_events_get_to_their_consumers(self):
         """An event is relayed, translated, handed over and handled."""
         put(Checked(order="a", number=1))
-
         drain()
-
         assert sorted(Pick.objects.values_list("consumer", flat=True)) == ["pick", "watch"]
 
 
@@ -107,9 +101,7 @@ class OnSeveralDatabases(TestCase):
         """Drain and recorded look at each context's own database."""
         with self.settings(OUTBOX_INBOX={"CONTEXTS": {"depot": {"database": "other"}}}):
             put(Checked(order="a", number=1))
-
             drain()
-
             assert Delivery.objects.using("other").filter(state="done").count() == 3
             assert recorded(context="depot") == []
 
@@ -117,51 +109,40 @@ class OnSeveralDatabases(TestCase):
 # drain
 
 
-@pytest.mark.django_db
 def test_drain_counts_what_was_done():
     """One message was sent, and handled by two consumers."""
     put(Noted(order="a", number=1))
-
     assert drain().done == 3
 
 
-@pytest.mark.django_db
 def test_drain_raises_what_a_handler_raised():
     """The error names the consumer, the message and the place."""
     (envelope,) = put(Noted(order="a", number=1))
-
     with playing(note=fail(ValueError("no such order"))), pytest.raises(DrainFailed) as caught:
         drain()
-
     text = str(caught.value)
     assert f"shop.handlers.note on shop.Noted {envelope.id} (key 'a'), attempt 1" in text
     assert "to be retried: ValueError: no such order" in text
     assert "in note" in text
 
 
-@pytest.mark.django_db
 def test_drain_says_what_is_dead():
     """A permanent error is not tried again."""
     put(Noted(order="a", number=1))
-
     with playing(note=fail(PermanentError("never"))), pytest.raises(DrainFailed, match="dead"):
         drain()
 
 
-@pytest.mark.django_db
 def test_drain_tells_no_failure_twice():
     """What failed in an earlier drain is not raised again, and not tried again."""
     put(Noted(order="a", number=1))
     with playing(note=fail(ValueError("once"))):
         drain(raise_errors=False)
-
     put(Noted(order="b", number=1))
     drain()
-
     assert list(Entry.objects.values_list("order", flat=True)) == ["b"]
 
 
-@pytest.mark.django_db
 def test_drain_raises_when_a_transport_is_out_of_reach(monkeypatch):
     """A message that cannot leave is not quiet."""
 
@@ -170,118 +151,93 @@ def test_drain_raises_when_a_transport_is_out_of_reach(monkeypatch):
 
     monkeypatch.setattr(LocalTransport, "publish", publish)
     put(Checked(order="a", number=1))
-
     with pytest.raises(DrainFailed, match="backing off: TransportUnavailable: no route"):
         drain()
 
 
-@pytest.mark.django_db
 def test_drain_raises_when_something_is_left_behind_a_pause():
     """A test that paused a partition asks for it with raise_errors=False."""
     put(Noted(order="a", number=1))
     pause(get_context("shop"), Queue.OUTBOX)
-
     with pytest.raises(DrainFailed, match="shop outbox: 1 left: partition 0 is paused"):
         drain()
 
 
-@pytest.mark.django_db
 def test_drain_leaves_what_is_scheduled():
-    """A message for tomorrow is no reason to raise."""
+    """A message for tomorrow does not make it raise."""
     put(Noted(order="a", number=1), at=timezone.now() + timedelta(days=1))
-
     assert drain().done == 0
 
 
 # recorded
 
 
-@pytest.mark.django_db
 def test_recorded_returns_the_events_of_a_class():
     """In the order in which they were recorded."""
     put(Noted(order="a", number=1), Unheard(order="a", number=1), Noted(order="b", number=2))
-
     assert recorded(Noted) == [Noted(order="a", number=1), Noted(order="b", number=2)]
 
 
-@pytest.mark.django_db
 def test_recorded_returns_events_that_nobody_consumes():
     """Also one that has no consumer is an event."""
     put(Unheard(order="a", number=1))
-
     assert recorded() == [Unheard(order="a", number=1)]
 
 
-@pytest.mark.django_db
 def test_recorded_returns_the_events_of_a_context():
     """Other contexts are left out."""
     put(Noted(order="a", number=1))
-
     assert recorded(context="depot") == []
 
 
-@pytest.mark.django_db
 def test_recorded_refuses_an_unknown_context():
-    """A misspelt label is told."""
+    """The error suggests the right label."""
     with pytest.raises(NotAContext, match="did you mean"):
         recorded(context="shpo")
 
 
-@pytest.mark.django_db
 def test_recorded_does_not_return_what_was_rolled_back():
     """A use case that failed recorded nothing."""
     with transaction.atomic():
         record(Noted(order="a", number=1))
         transaction.set_rollback(True)
-
     assert recorded() == []
 
 
 # advance
 
 
-@pytest.mark.django_db
 def test_a_back_off_comes_due_when_time_goes_on():
     """The second attempt is made after an hour, and succeeds."""
     put(Noted(order="a", number=1))
     with playing(note=fail(ValueError("once"))):
         drain(raise_errors=False)
-
     advance(timedelta(hours=1))
     drain()
-
     assert Entry.objects.count() == 1
 
 
-@pytest.mark.django_db
 def test_a_scheduled_message_comes_due_when_time_goes_on():
     """A message for tomorrow is sent tomorrow, and not a second before."""
     put(Noted(order="a", number=1), at=timezone.now() + timedelta(days=1))
-
     advance(timedelta(hours=23))
     assert drain().done == 0
     advance(timedelta(hours=1))
     assert drain().done == 3
 
 
-@pytest.mark.django_db
 def test_an_outage_is_over_when_time_goes_on():
     """The partition is tried again."""
     put(Noted(order="a", number=1))
     drain()
     put(Noted(order="a", number=2))
     Partition.objects.update(retry_at=timezone.now() + timedelta(minutes=5))
-
     advance(timedelta(minutes=5))
-
     assert drain().done == 3
 
 
-@pytest.mark.django_db
 def test_what_is_due_at_once_stays_so():
     """A message without a time is not touched."""
     put(Noted(order="a", number=1))
-
     advance(timedelta(days=1))
-
     assert OutboxMessage.objects.get().due_at is None

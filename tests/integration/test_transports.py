@@ -1,13 +1,11 @@
-"""``local://`` and ``memory://``, and what a transport is told."""
+"""``local://`` and ``memory://``, and what a transport is given."""
 
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from outbox_inbox import record
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Partition, Queue
@@ -27,7 +25,6 @@ from tests.support.movers import (
     dispatch,
     picks,
     put,
-    receive,
     relay,
     run_all,
     states,
@@ -74,8 +71,7 @@ def payloads(*numbers):
 
 def test_local_moves_a_contract_in_one_transaction():
     """It is sent when it has arrived, and no sooner or later."""
-    put(*steps(Sold, 2))
-    relay()
+    deliver(*steps(Sold, 2))
     assert (states(), inbox()) == (["sent", "sent"], payloads(1, 2))
     dispatch("depot")
     assert picks("watch") == [1, 2]
@@ -103,7 +99,7 @@ def test_a_crash_after_the_commit_changes_nothing():
 
 
 def test_a_contract_without_a_subscriber_is_sent():
-    """There is nobody to wait for."""
+    """There is no subscriber to wait for."""
     put(*steps(Sold, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("outbox_inbox.transports.local._subscribers", lambda messages: iter(()))
@@ -144,8 +140,7 @@ def test_local_copies_a_contract_to_another_database(apart):
 
 def test_the_copy_has_all_that_the_original_has(apart):
     """Ids, causes, hops, key and time."""
-    put(*steps(Checked, 1), headers={"who": "ÿ"})
-    relay()
+    deliver(*steps(Checked, 1), headers={"who": "ÿ"})
     dispatch()
     relay()
     sent = OutboxMessage.objects.get(type="shop.sold")
@@ -199,47 +194,29 @@ def gone(*_):
 
 
 @pytest.fixture
+def wired(settings):
+    """A transport that notes what it confirms."""
+    settings.OUTBOX_INBOX = WIRE
+    wire.confirmed.clear()
+
+
+@pytest.fixture
 def memory(settings):
     """A broker in this process, which begins empty."""
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": "memory://"}}
     return transport("default")
 
 
-def test_memory_keeps_messages_until_they_are_acknowledged(memory):
-    """They come again, oldest first, before anything new."""
-    put(*steps(Sold, 3))
-    relay()
-    depot = get_context("depot")
-    first = memory.receive(depot, 2)
-    put(*steps(Sold, [4]))
-    relay()
-    assert list(memory.receive(depot, 2)) == list(first)
-    memory.acknowledge(depot, first)
-    assert [each.data.decode() for each in memory.receive(depot, 10)] == payloads(3, 4)
-
-
-def test_memory_gives_each_subscriber_everything(memory):
-    """What one has acknowledged is still there for the other."""
-    put(*steps(Sold, 2))
-    relay()
-    depot = get_context("depot")
-    memory.acknowledge(depot, memory.receive(depot, 10))
-    assert memory.receive(depot, 10) == []
-    assert len(memory.receive(replace(depot, label="another"), 10)) == 2
-
-
 def test_memory_gives_nobody_what_they_do_not_listen_to(memory):
     """A context gets nothing of its own, and nothing of those it has no contract with."""
-    put(*steps(Sold, 2))
-    relay()
+    deliver(*steps(Sold, 2))
     shop = get_context("shop")
     assert (memory.has_messages(shop), memory.receive(shop, 10)) == (False, [])
 
 
 def test_an_acknowledgement_that_comes_late_takes_nothing_back(memory):
     """Acknowledging less than before changes nothing."""
-    put(*steps(Sold, 3))
-    relay()
+    deliver(*steps(Sold, 3))
     depot = get_context("depot")
     first, everything = memory.receive(depot, 1), memory.receive(depot, 3)
     memory.acknowledge(depot, everything)
@@ -247,23 +224,11 @@ def test_an_acknowledgement_that_comes_late_takes_nothing_back(memory):
     assert memory.receive(depot, 10) == []
 
 
-def test_memory_redelivers_what_was_published_twice_as_one_message(memory):
-    """After a crash of the relay its log holds a message twice, and the inbox once."""
-    put(*steps(Sold, 2))
-    with crashing(), striking("relay.before_mark", crash):
-        relay()
-    relay()
-    assert receive().done == 4
-    assert inbox() == payloads(1, 2)
+# What a transport is given
 
 
-# What a transport is told
-
-
-def test_a_transport_is_told_everything_about_a_message(settings):
+def test_a_transport_is_told_everything_about_a_message(wired):
     """What it needs to carry it, and what the other side needs to place it."""
-    settings.OUTBOX_INBOX = WIRE
-    wire.confirmed.clear()
     (cause,) = deliver(Checked(order="a", number=1), headers={"who": "ÿ"})
     dispatch()
     relay()
@@ -278,13 +243,9 @@ def test_a_transport_is_told_everything_about_a_message(settings):
     assert message.time.tzinfo is not None
 
 
-def test_headers_are_carried_as_they_were_recorded(settings):
+def test_headers_are_carried_as_they_were_recorded(wired):
     """The transport gets the text that record() stored."""
-    settings.OUTBOX_INBOX = WIRE
-    wire.confirmed.clear()
-    with transaction.atomic():
-        record(Sold(order="a", number=1), headers={"z": "1", "a": "ÿ"})
-    relay()
+    deliver(Sold(order="a", number=1), headers={"z": "1", "a": "ÿ"})
     assert wire.confirmed[0].headers == '{"a":"ÿ","z":"1"}'
 
 
@@ -317,13 +278,12 @@ def test_each_context_may_have_its_own_transport(settings):
         "CONTEXTS": {"shop": {"transport": "bus"}},
     }
     wire.confirmed.clear()
-    put(*steps(Sold, 1))
-    relay()
+    deliver(*steps(Sold, 1))
     assert (len(wire.confirmed), inbox()) == (1, [])
 
 
 @pytest.mark.parametrize(
-    ("backend", "told"),
+    ("backend", "problem"),
     [
         ("tests.nowhere.Wire", "cannot import"),
         ("tests.support.wire.Cable", "cannot import"),
@@ -331,11 +291,11 @@ def test_each_context_may_have_its_own_transport(settings):
         ("uuid.UUID", "not a subclass of Transport"),
     ],
 )
-def test_a_backend_that_is_no_transport_is_refused(settings, backend, told):
+def test_a_backend_that_is_no_transport_is_refused(settings, backend, problem):
     """With the path of the setting, and before any message is touched."""
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": {"BACKEND": backend}}}
     put(*steps(Sold, 1))
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=problem):
         relay()
     assert OutboxMessage.objects.get().attempts == 0
     assert not Partition.objects.filter(run__isnull=False).exists()
@@ -347,9 +307,8 @@ def test_an_unknown_alias_names_the_known_ones():
         transport("defualt")
 
 
-def test_the_wire_plays_what_a_test_gives_it(settings):
+def test_the_wire_plays_what_a_test_gives_it(wired):
     """Without a part it confirms everything."""
-    settings.OUTBOX_INBOX = WIRE
     put(*steps(Sold, 2))
     with playing(publish=wire.refusing(lambda message: True)):
         assert relay().failed == 1

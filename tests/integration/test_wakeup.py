@@ -49,7 +49,6 @@ RELAY_SHOP = ("outbox_inbox.relay_outbox", "shop")
 def test_a_commit_wakes_up_the_relay(sent):
     """What was recorded is announced, with the label of its context."""
     put(note())
-
     assert sent == [RELAY_SHOP]
 
 
@@ -65,7 +64,6 @@ def test_a_rollback_wakes_up_nobody(sent):
     with transaction.atomic():
         record(note())
         transaction.set_rollback(True)
-
     assert sent == []
 
 
@@ -76,7 +74,6 @@ def test_many_records_of_a_transaction_are_one_nudge(sent):
             record(note(number=number))
             with transaction.atomic():
                 record(note(number=number))
-
     assert sent == [RELAY_SHOP]
 
 
@@ -84,7 +81,6 @@ def test_each_transaction_is_announced(sent):
     """The second one comes when the first one's worker may be done."""
     for number in range(2):
         put(note(number=number))
-
     assert sent == [RELAY_SHOP] * 2
 
 
@@ -95,7 +91,6 @@ def test_what_is_recorded_after_a_savepoint_was_rolled_back_is_announced(sent):
             record(note(number=1))
             transaction.set_rollback(True)
         record(note(number=2))
-
     assert sent == [RELAY_SHOP]
 
 
@@ -106,7 +101,6 @@ def test_a_savepoint_that_is_rolled_back_takes_no_earlier_nudge_along(sent):
         with transaction.atomic():
             record(note(number=2))
             transaction.set_rollback(True)
-
     assert sent == [RELAY_SHOP]
 
 
@@ -116,7 +110,6 @@ def test_contexts_of_a_transaction_are_announced_each(sent):
         for label in ("shop", "depot", "shop"):
             wakeup.nudge(get_context(label))
         wakeup.nudge(get_context("shop"), "dispatch")
-
     assert sorted(sent) == [
         ("outbox_inbox.dispatch_inbox", "shop"),
         ("outbox_inbox.relay_outbox", "depot"),
@@ -127,21 +120,17 @@ def test_contexts_of_a_transaction_are_announced_each(sent):
 def test_a_nudge_belongs_to_the_transaction_of_its_own_database(sent, settings):
     """A commit elsewhere says nothing about the context's rows."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "celery", "CONTEXTS": {"shop": {"database": "other"}}}
-
     with transaction.atomic(using="other"):
         with transaction.atomic(using="default"):
             record(note())
         assert sent == []
-
     assert sent == [RELAY_SHOP]
 
 
 def test_without_the_setting_nothing_is_sent(sent, settings):
     """By default work is found by polling."""
     settings.OUTBOX_INBOX = {}
-
     put(note())
-
     assert sent == []
 
 
@@ -149,9 +138,7 @@ def test_without_the_setting_nothing_is_sent(sent, settings):
 def test_where_nobody_can_be_notified_nothing_happens(sent, settings):
     """The check says so; the use case goes on as with polling."""
     settings.OUTBOX_INBOX = {"WAKE_UP": "notify"}
-
     put(note())
-
     assert sent == []
     assert wakeup.failures() == 0
     assert drain().done == 3
@@ -161,9 +148,7 @@ def test_what_translators_make_is_announced(sent):
     """The contract in the shop's outbox has to be sent on."""
     deliver(Checked(order="a", number=1))
     sent.clear()
-
     drain()
-
     assert RELAY_SHOP in sent
 
 
@@ -172,9 +157,7 @@ def test_a_retry_is_announced(sent):
     put(note())
     OutboxMessage.objects.update(state="dead", holds=True)
     sent.clear()
-
     retry(Selection(context="shop", queue=Queue.OUTBOX))
-
     assert sent == [RELAY_SHOP]
 
 
@@ -188,7 +171,6 @@ def test_equal_nudges_of_one_piece_of_work_are_gathered(sent, monkeypatch):
         for number in range(20):
             put(note(number=number))
         assert sent == [RELAY_SHOP]
-
     assert sent == [RELAY_SHOP] * 2
 
 
@@ -196,7 +178,6 @@ def test_a_single_nudge_is_not_repeated_at_the_end(sent):
     """Nothing came after it."""
     with wakeup.debounced_nudges():
         put(note())
-
     assert sent == [RELAY_SHOP]
 
 
@@ -206,11 +187,12 @@ def test_gathered_nudges_go_out_again_after_a_while(sent, monkeypatch):
     with wakeup.debounced_nudges():
         for number in range(3):
             put(note(number=number))
-
     assert sent == [RELAY_SHOP] * 3
 
 
 # The broker
+
+each_scheme = pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
 
 
 @pytest.fixture
@@ -233,7 +215,7 @@ def broker():
         app.close()
 
 
-def waiting(app, queue="celery"):
+def waiting(app, queue):
     """Return the wake-ups that wait at the broker."""
     found = []
     with app.connection_for_read() as connection:
@@ -244,42 +226,33 @@ def waiting(app, queue="celery"):
     return found
 
 
-@pytest.mark.redis
-def test_a_nudge_gets_to_redis(broker, redis_url):
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("redis_url", marks=pytest.mark.redis),
+        pytest.param("amqp_url", marks=pytest.mark.rabbitmq),
+    ],
+)
+def test_a_nudge_gets_to_the_broker(broker, url, request):
     """It names the task and the context, and expires."""
-    app = broker(redis_url)
-
+    queue = f"outbox_inbox-test-{uuid4().hex}"
+    app = broker(request.getfixturevalue(url), task_default_queue=queue)
+    waiting(app, queue)
     put(note())
-
-    ((task, arguments, headers),) = waiting(app)
+    ((task, arguments, headers),) = waiting(app, queue)
+    with app.connection_for_write() as connection:
+        kombu.Queue(queue, channel=connection.default_channel).delete()
     assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
     assert headers["expires"]
     assert headers["ignore_result"] is True
 
 
-@pytest.mark.rabbitmq
-def test_a_nudge_gets_to_rabbitmq(broker, amqp_url):
-    """It names the task and the context."""
-    queue = f"outbox_inbox-test-{uuid4().hex}"
-    app = broker(amqp_url, task_default_queue=queue)
-    waiting(app, queue)
-
-    put(note())
-
-    ((task, arguments, _),) = waiting(app, queue)
-    with app.connection_for_write() as connection:
-        kombu.Queue(queue, channel=connection.default_channel).delete()
-    assert (task, arguments) == ("outbox_inbox.relay_outbox", {"context": "shop"})
-
-
-@pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
+@each_scheme
 def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     """The use case is committed, the failure counted and told in one line."""
     broker(f"{scheme}127.0.0.1:1/0")
     begin = monotonic()
-
     put(note())
-
     assert monotonic() - begin < 5
     assert wakeup.failures() == 1
     assert drain().done == 3
@@ -289,15 +262,13 @@ def test_a_broker_that_is_down_does_no_harm(broker, scheme, caplog):
     assert line.startswith("cannot wake up a worker to relay shop: ")
 
 
-@pytest.mark.parametrize("scheme", ["redis://", "amqp://guest:guest@"])
+@each_scheme
 def test_a_broker_that_does_not_answer_costs_a_second_at_most(broker, scheme):
     """A connection that is taken and never served does not hang the use case."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         broker(f"{scheme}127.0.0.1:{silent.getsockname()[1]}/0")
         begin = monotonic()
-
         put(note())
-
         assert monotonic() - begin < 5
         assert wakeup.failures() == 1
 
@@ -308,10 +279,8 @@ def test_after_a_failure_the_broker_is_left_alone_for_a_while(broker):
         broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         put(note())
         begin = monotonic()
-
         for number in range(50):
             put(note(number=number))
-
         assert monotonic() - begin < 10
         assert wakeup.failures() == 51
 
@@ -320,7 +289,5 @@ def test_eager_tasks_run_in_the_commit(broker):
     """CELERY_TASK_ALWAYS_EAGER does at once what a worker would do."""
     app = broker("memory://", task_always_eager=True)
     assert tasks.relay_outbox.name in app.tasks
-
     put(note())
-
     assert drain().done == 0

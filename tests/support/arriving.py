@@ -2,8 +2,10 @@
 
 from uuid import UUID
 
+from outbox_inbox.models import InboxMessage
 from outbox_inbox.transports import ReceivedMessage
 
+from .movers import receive
 from .script import playing
 
 
@@ -31,7 +33,7 @@ class Queued:
 
 def arriving(number=1, data=None, receipt=None, **changed):
     """Return a message as a transport hands it over; an attribute that is None is left out."""
-    told = {
+    given = {
         "specversion": "1.0",
         "source": "/shop",
         "id": str(UUID(int=number)),
@@ -47,7 +49,7 @@ def arriving(number=1, data=None, receipt=None, **changed):
     }
     return ReceivedMessage(
         receipt=number if receipt is None else receipt,
-        attributes={name: value for name, value in told.items() if value is not None},
+        attributes={name: value for name, value in given.items() if value is not None},
         data=payload(number) if data is None else data,
     )
 
@@ -55,3 +57,17 @@ def arriving(number=1, data=None, receipt=None, **changed):
 def payload(number):
     """Return the data of a step."""
     return f'{{"number":{number},"order":"a"}}'.encode()
+
+
+def bring(*messages):
+    """Have messages received by the depot, all of them in one batch; return the transport."""
+    queued = Queued(*messages)
+    with queued.playing():
+        receive()
+    return queued
+
+
+def inbox(**which):
+    """Return the ids of messages in the inbox, as numbers, in order."""
+    rows = InboxMessage.objects.filter(**which).order_by("id")
+    return [int(each) for each in rows.values_list("message_id", flat=True)]

@@ -12,7 +12,6 @@ class Early(MemoryTransport):
     """Takes a message for received as soon as it was handed out."""
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """Acknowledge at once."""
         found = super().receive(context, limit)
         if found:
             self.acknowledge(context, found)
@@ -23,7 +22,6 @@ class Hasty(MemoryTransport):
     """Hands out what is new before what was not acknowledged."""
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """Begin at the end."""
         found = super().receive(context, 1_000)
         return [*found[-1:], *found[:-1]][:limit]
 
@@ -32,7 +30,6 @@ class Leaky(MemoryTransport):
     """Confirms a message that it does not have."""
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """Drop the last one of a batch."""
         super().publish(source, messages[:-1] if len(messages) > 1 else messages)
         return Published(sent=[message.row for message in messages])
 
@@ -41,7 +38,6 @@ class Backwards(MemoryTransport):
     """Publishes a batch from its end."""
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """Turn the batch around."""
         return super().publish(source, messages[::-1])
 
 
@@ -49,7 +45,6 @@ class Shared(MemoryTransport):
     """Has one queue for all subscribers."""
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
-        """Acknowledge for everybody who has ever received."""
         last = max(message.receipt for message in messages) + 1
         for label in ("conformance_subscriber", "conformance_bystander"):
             self._acknowledged[label] = max(last, self._acknowledged.get(label, 0))
@@ -59,7 +54,6 @@ class Lossy(MemoryTransport):
     """Carries what its author's language needs."""
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """Replace what is not ASCII."""
         return super().publish(
             source,
             [
@@ -73,7 +67,6 @@ class Greedy(MemoryTransport):
     """Knows no limit."""
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """Return everything."""
         return super().receive(context, 1_000_000)
 
 
@@ -83,30 +76,26 @@ class Denying(MemoryTransport):
     _handed_out = False
 
     def has_messages(self, context: Context) -> bool:
-        """Count what is new only."""
         return not self._handed_out and super().has_messages(context)
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """Forget that it comes again."""
         self._handed_out = True
         return super().receive(context, limit)
 
 
 class Selective(MemoryTransport):
-    """Keeps nothing for whoever has not received yet."""
+    """Keeps nothing for a subscriber that has not received yet."""
 
     def __init__(self, settings: object) -> None:
         super().__init__(settings)  # type: ignore[arg-type]
         self._known = False
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """Publish into the void until somebody has come."""
         if self._known:
             return super().publish(source, messages)
         return Published(sent=[message.row for message in messages])
 
     def has_messages(self, context: Context) -> bool:
-        """Always let them come."""
         self._known = True
         return True
 
@@ -115,7 +104,6 @@ class Pushing(MemoryTransport):
     """Sends what follows a refused message of its key."""
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """Refuse what is whispered, and nothing else."""
         refused = [each for each in messages if "whispered" in each.type]
         sent = super().publish(source, [each for each in messages if each not in refused]).sent
         no = MessageRefused("not this one")

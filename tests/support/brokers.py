@@ -1,4 +1,4 @@
-"""Brokers of the tests' own, to be killed and restarted: nobody else is connected to them.
+"""Brokers of the tests' own, to be killed and restarted: no other program is connected to them.
 
 Each has a free port of the loopback interface and a temporary folder, and keeps both over restarts.
 They end with their ``with`` block or fixture, at the latest with this process, however that ends.
@@ -18,7 +18,16 @@ from tests import services
 from .proxy import Proxy
 from .serving import Server, free_port
 
-__all__ = ["Proxy", "RabbitServer", "RedisServer", "Server", "free_port"]
+__all__ = ["Proxy", "RabbitServer", "RedisServer", "Server", "free_port", "self_signed"]
+
+
+def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a certificate for a name that is its own authority; return it and its key."""
+    files = folder / "certificate.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    command += f" -addext subjectAltName={name} -out {files[0]} -keyout {files[1]}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return files
 
 
 class RedisServer(Server):

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 from uuid import uuid4
 
 from django.db import connection, connections, models, transaction
+from django.dispatch import Signal
 
 from outbox_inbox import Envelope, PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.queues import partitions
 from outbox_inbox.queues.outcome import Outcome
+from outbox_inbox.streams.subscriptions import follow
 from outbox_inbox.testing import movers
 from outbox_inbox.testing.movers import Crash, come_due, crash, crashing, striking
 from outbox_inbox.testing.movers import expire_runs as fall_silent
@@ -120,6 +122,30 @@ def failing(
     return fail
 
 
+def raising(error: type[BaseException]) -> Callable[..., NoReturn]:
+    """Return a part that fails with an error."""
+
+    def fail(*_: Any) -> NoReturn:
+        raise error
+
+    return fail
+
+
+@contextmanager
+def heard(signal: Signal) -> Iterator[list[dict[str, Any]]]:
+    """Yield what a signal announces in the block."""
+    told: list[dict[str, Any]] = []
+
+    def hear(**given: Any) -> None:
+        told.append(given)
+
+    signal.connect(hear)
+    try:
+        yield told
+    finally:
+        signal.disconnect(hear)
+
+
 def fail_for_good(event: Any, *_: Any) -> None:
     """Fail as if trying again could not help: a part for a handler."""
     raise PermanentError("never")
@@ -143,6 +169,29 @@ def leave_token(queue: Queue, label: str = "shop", **which: Any) -> None:
     rows = Partition.objects.filter(context=label, queue=queue, **which)
     assert rows.update(run=uuid4())
     fall_silent()
+
+
+def read_page(
+    name: str = "board", size: int = 100, label: str = "shop", **options: Any
+) -> tuple[list[tuple[str, int]], bool]:
+    """Read a page of a subscription, and keep its checkpoint.
+
+    Returns: streams and versions, and whether the subscription has caught up.
+    """
+    with follow(get_context(label), name) as cursor:
+        assert cursor is not None
+        rows = cursor.read(size, **options)
+        cursor.save()
+        return [(row.stream, row.version) for row in rows], cursor.caught_up
+
+
+def read_all(*arguments: Any, **options: Any) -> list[tuple[str, int]]:
+    """Read pages as `read_page` until the subscription has caught up."""
+    found, caught_up = read_page(*arguments, **options)
+    while not caught_up:
+        page, caught_up = read_page(*arguments, **options)
+        found += page
+    return found
 
 
 class Worker:

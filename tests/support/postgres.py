@@ -12,7 +12,7 @@ from .serving import Server
 
 
 class PostgresServer(Server):
-    """A PostgreSQL cluster with a user ``postgres`` whom everybody on this machine may be.
+    """A PostgreSQL cluster with a user ``postgres`` that needs no password on this machine.
 
     Arguments:
         options: further settings of the server.

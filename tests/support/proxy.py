@@ -12,7 +12,7 @@ QUIET = 0.1  # seconds without a byte, after which a request is taken for comple
 
 
 class Proxy:
-    """Forwards TCP connections to a port of this machine, until it is told otherwise.
+    """Forwards TCP connections to a port of this machine, until a test wants otherwise.
 
     Attributes:
         port: where it listens, on the loopback interface.

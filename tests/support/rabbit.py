@@ -13,15 +13,16 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import kombu
-from amqp import NotFound
 from amqp.basic_message import Message
 from amqp.serialization import dumps
+
+from outbox_inbox.transports import transport
 
 PATIENCE = 20  # seconds
 
 
 class Broker:
-    """A virtual host as somebody sees it who is no context."""
+    """A virtual host as another program than a context sees it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -56,14 +57,6 @@ class Broker:
     def ready(self, label: str = "depot") -> int:
         """Return how many messages wait in a queue."""
         return int(self.channel.queue_declare(self.queue(label), passive=True).message_count)
-
-    def has(self, queue: str) -> bool:
-        """Tell whether there is a queue."""
-        try:
-            self.channel.queue_declare(queue, passive=True)
-        except NotFound:
-            return False
-        return True
 
     def unbind(self, pattern: str = "shop.sold.*") -> None:
         """Take a binding away from the depot's queue."""
@@ -135,7 +128,9 @@ class Wire:
             pairs, self._pairs = self._pairs, []
         for each in (end for pair in pairs for end in pair):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)  # closing alone waits for whoever reads from it
+                each.shutdown(
+                    socket.SHUT_RDWR
+                )  # closing alone waits for a thread that reads from it
             each.close()
 
     def say(self, frame: bytes) -> None:
@@ -214,3 +209,13 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
     finally:
         took = time.monotonic() - began
         assert took < seconds, f"it took {took:.1f} s"
+
+
+def bodies(messages):
+    """Return the numbers in messages that were received, in order."""
+    return [int(each.data.split(b":")[1].split(b",")[0]) for each in messages]
+
+
+def received(depot, limit):
+    """Receive once."""
+    return transport("default").receive(depot, limit)

@@ -13,6 +13,7 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    ProcessState,
     QuarantinedMessage,
     Snapshot,
     StoredEvent,
@@ -97,6 +98,20 @@ def snapshot(**given: Any) -> Snapshot:
     return Snapshot.objects.create(**{**fields, **given})
 
 
+def process(**given: Any) -> ProcessState:
+    """Make a running instance of a process, with a time-out that is due."""
+    now = timezone.now()
+    fields = {
+        "context": "ordering",
+        "process": "ordering.watch",
+        "key": "42",
+        "schema_version": 1,
+        "time_outs": json.dumps({"overdue": {"id": str(uuid4()), "at": now.isoformat()}}),
+        **dict.fromkeys(("created_at", "started_at", "changed_at"), now),
+    }
+    return ProcessState.objects.create(**{**fields, **given})
+
+
 def partition(**given: Any) -> Partition:
     """Make or change a partition of the shop's outbox."""
     where = {"context": given.pop("context", "shop"), "queue": "outbox", "number": 0}
@@ -104,10 +119,10 @@ def partition(**given: Any) -> Partition:
 
 
 def quarantined(message: ReceivedMessage | None = None, **given: Any) -> QuarantinedMessage:
-    """Make a message that the depot keeps aside, of a new one if none is given."""
+    """Make a message in the depot's quarantine, of a new one if none is given."""
     attributes = {"id": str(uuid4()), "source": "/shop", "type": "shop.sold.v2"}
     message = message or ReceivedMessage(receipt=None, attributes=attributes, data=b'{"a":1}')
-    told = {name: message.attributes.get(name, "") for name in ("source", "type")}
+    columns = {name: message.attributes.get(name, "") for name in ("source", "type")}
     fields = {
         "context": "depot",
         "reason": "unknown_version",
@@ -119,4 +134,4 @@ def quarantined(message: ReceivedMessage | None = None, **given: Any) -> Quarant
         "fingerprint": message_fingerprint(message),
         "received_at": timezone.now(),
     }
-    return QuarantinedMessage.objects.create(**{**fields, **told, **given})
+    return QuarantinedMessage.objects.create(**{**fields, **columns, **given})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 # The server is this process itself. Beside it waits a shell that reads from a pipe of ours, and
-# kills both when nobody is there to write to it any more, as after kill -9 of the tests.
+# kills both when its other end is closed, as after kill -9 of the tests.
 GUARDED = (
     'exec 3<&0 </dev/null; { read _ <&3; rm -rf "$PWD"; kill -KILL 0; } & exec 3<&-; exec "$@"'
 )
@@ -72,13 +72,6 @@ class Server(ABC):
         for process in self._processes:
             _end(process)
         self._processes.clear()
-
-    def stop(self) -> None:
-        """Ask it to end in an orderly way (SIGTERM), and wait until it is gone."""
-        if self.running:
-            self._processes[-1].send_signal(signal.SIGTERM)
-            self._processes[-1].wait(self.patience)
-        self.kill()
 
     def restart(self) -> None:
         """Kill it, and start it with what it had kept."""

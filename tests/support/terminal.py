@@ -1,8 +1,10 @@
-"""A shell in which a test enters what the documentation tells its readers to enter."""
+"""A shell in which a test enters what the documentation asks its readers to enter."""
 
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +18,7 @@ def blocks(text: str) -> list[str]:
 
 
 class Terminal:
-    """A shell in the folder of the project, in which somebody enters what they read.
+    """A shell in the folder of the project, in which a test enters what a page says.
 
     Arguments:
         places: what stands in the text -> where the tests have it.
@@ -68,3 +70,12 @@ class Terminal:
                 return "".join(printed)
             printed.append(line)
         raise AssertionError("".join(printed))
+
+
+@contextmanager
+def two_terminals(places: dict[str, str]) -> Iterator[tuple[Terminal, Terminal]]:
+    """Open two terminals for a block."""
+    opened = Terminal(places), Terminal(places)
+    yield opened
+    for each in opened:
+        each.close()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.transports import OutgoingMessage, Published, ReceivedMessage, Transport
+from outbox_inbox.transports.base import Refusals
 from outbox_inbox.transports.local import LocalTransport
 
 from .script import play
@@ -25,18 +26,15 @@ class Wire(Transport):
     """
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`; the part returns what became of the batch, or raises."""
-        published: Published = play("publish", messages, otherwise=_take_all(messages))
+        published: Published = play("publish", messages, otherwise=take_all(messages))
         confirmed.extend(message for message in messages if message.row in published.sent)
         return published
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """See `Transport.receive`."""
         found: Sequence[ReceivedMessage] = play("receive", context, limit, otherwise=())
         return found
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
-        """See `Transport.acknowledge`."""
         play("acknowledge", context, messages)
 
 
@@ -46,7 +44,6 @@ class Waiting(Wire):
     can_wait = True
 
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
-        """See `Transport.wait_for_messages`."""
         return bool(play("wait", contexts, seconds))
 
 
@@ -56,18 +53,13 @@ def refusing(
     """Return a part for ``publish``: refuse some messages, and leave out who follows them."""
 
     def publish(messages: Sequence[OutgoingMessage]) -> Published:
-        refused: dict[int, MessageRefused] = {}
-        keys: set[str | None] = set()
-        sent: list[int] = []
+        refusals, sent = Refusals(), []
         for message in messages:
-            if message.key is not None and message.key in keys:
-                continue
-            if unwanted(message):
-                refused[message.row] = MessageRefused("not this one")
-                keys.add(message.key)
-            else:
+            if unwanted(message) and not refusals.blocks(message):
+                refusals.add(message, MessageRefused("not this one"))
+            elif not refusals.blocks(message):
                 sent.append(message.row)
-        return Published(sent=sent, refused=refused)
+        return Published(sent=sent, refused=refusals.by_row)
 
     return publish
 
@@ -79,12 +71,12 @@ class Shaky(LocalTransport):
     """
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`."""
-        verdict: Published = play("shake", messages, otherwise=None) or _take_all(messages)
+        verdict: Published = play("shake", messages, otherwise=None) or take_all(messages)
         taken = [message for message in messages if message.row in verdict.sent]
         sent = super().publish(source, taken).sent if taken else ()
         return Published(sent=sent, refused=verdict.refused)
 
 
-def _take_all(messages: Sequence[OutgoingMessage]) -> Published:
+def take_all(messages: Sequence[OutgoingMessage]) -> Published:
+    """Be a transport that confirms everything."""
     return Published(sent=[message.row for message in messages])

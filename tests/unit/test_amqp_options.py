@@ -12,7 +12,7 @@ from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.amqp.headers import text_of
 from outbox_inbox.transports.amqp.options import read_options
-from outbox_inbox.transports.amqp.session import Confirmations
+from outbox_inbox.transports.amqp.publisher import Confirmations
 
 OTHERS = (
     "redis://127.0.0.1/0",

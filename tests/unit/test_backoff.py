@@ -7,52 +7,37 @@ from outbox_inbox.conf import Backoff
 SECOND = timedelta(seconds=1)
 
 
-def lowest() -> float:
-    """Chance that takes nothing away."""
-    return 0.0
-
-
-def highest() -> float:
-    """Chance that takes away all it may."""
-    return 1.0
-
-
-def test_first_pause():
-    """The pause after the first failed attempt is the one named first."""
-    assert Backoff(first=3 * SECOND).delay(1, random=lowest) == 3 * SECOND
-
-
-def test_growth():
-    """Each further pause is longer by the factor."""
-    backoff = Backoff(first=SECOND, factor=3)
-    assert [backoff.delay(n, random=lowest) / SECOND for n in (1, 2, 3, 4)] == [1, 3, 9, 27]
-
-
-def test_ceiling():
-    """No pause is longer than the maximum."""
-    assert Backoff(first=SECOND, maximum=10 * SECOND).delay(5, random=lowest) == 10 * SECOND
-
-
-@pytest.mark.parametrize("attempt", [64, 1_025, 10**9])
-def test_no_overflow(attempt):
-    """A message that has failed very often waits for the maximum, without an overflow."""
-    assert Backoff().delay(attempt, random=lowest) == timedelta(hours=1)
+@pytest.mark.parametrize(
+    ("backoff", "attempt", "chance", "pause"),
+    [
+        (Backoff(first=3 * SECOND), 1, 0, 3 * SECOND),
+        *((Backoff(first=SECOND, factor=3), n, 0, 3 ** (n - 1) * SECOND) for n in (2, 3, 4)),
+        (Backoff(first=SECOND, maximum=10 * SECOND), 5, 0, 10 * SECOND),
+        *((Backoff(), attempt, 0, timedelta(hours=1)) for attempt in (64, 1_025, 10**9)),
+        (Backoff(first=10 * SECOND, jitter=0.2), 1, 0.5, 9 * SECOND),
+        (Backoff(first=10 * SECOND, jitter=0.2), 1, 1, 8 * SECOND),
+    ],
+    ids=[
+        "first_pause",
+        "growth",
+        "growth",
+        "growth",
+        "ceiling",
+        "no_overflow",
+        "no_overflow",
+        "no_overflow",
+        "jitter_shortens",
+        "floor",
+    ],
+)
+def test_pause(backoff, attempt, chance, pause):
+    """It grows by the factor up to the maximum; chance takes away up to the share of jitter."""
+    assert backoff.delay(attempt, random=lambda: chance) == pause
 
 
 def test_longest_maximum():
     """The longest timedelta there is can be the maximum."""
     assert Backoff(maximum=timedelta.max).delay(20) < timedelta.max
-
-
-def test_jitter_shortens():
-    """Chance takes away up to the share named as jitter."""
-    assert Backoff(first=10 * SECOND, jitter=0.2).delay(1, random=lambda: 0.5) == 9 * SECOND
-
-
-def test_floor():
-    """Whatever chance says, a pause keeps its floor, so there is no tight loop of retries."""
-    backoff = Backoff(first=10 * SECOND, jitter=0.2)
-    assert backoff.delay(1, random=highest) == 8 * SECOND
 
 
 def test_jitter_spreads():

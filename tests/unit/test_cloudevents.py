@@ -22,8 +22,9 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
 from outbox_inbox.inbox.admission import Refusal, accept_message
 from outbox_inbox.models import QuarantineReason
-from outbox_inbox.transports import OutgoingMessage, ReceivedMessage, wire
+from outbox_inbox.transports import ReceivedMessage, wire
 from tests.shop.contracts import Sold
+from tests.support.outgoing import outgoing as plain_message
 
 # The spelling of RFC 3339, section 5.6; in UTC, as ours are.
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -46,21 +47,13 @@ class Raw(JSONFormat):
 def outgoing(**changed):
     """Return a message on its way out, with everything that one can have."""
     told = {
-        "row": 1,
-        "id": UUID("0190f3a1-7c00-7000-8000-00000000abcd"),
-        "type": "shop.sold",
-        "version": 1,
-        "key": "a",
-        "key_hash": 0,
-        "partition": 0,
         "time": datetime(2030, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC),
-        "correlation_id": UUID(int=2),
-        "causation_id": UUID(int=3),
+        "causation_id": UUID(int=78),
         "hops": 2,
         "headers": '{"traceparent":"00-a-b-01","tracestate":"x=y","who":"ÿ"}',
         "data": '{"number":1,"order":"\u00ff"}',
     }
-    return OutgoingMessage(**{**told, **changed})
+    return plain_message(1, **told | changed)
 
 
 def attributes_of(message, settings=SIGNED):
@@ -137,8 +130,8 @@ def test_the_sdk_finds_everything_where_cloudevents_has_it(read):
     assert (event.get_source(), event.get_type()) == ("/shop", "shop.sold.v1")
     assert (event.get_subject(), event.get_extension("partitionkey")) == ("a", "a")
     assert event.get_datacontenttype() == "application/json"
-    assert event.get_extension("correlationid") == str(UUID(int=2))
-    assert event.get_extension("causationid") == str(UUID(int=3))
+    assert event.get_extension("correlationid") == str(UUID(int=77))
+    assert event.get_extension("causationid") == str(UUID(int=78))
     assert event.get_extension("traceparent") == "00-a-b-01"
     assert event.get_extension("keyid") == "2026-11"
 

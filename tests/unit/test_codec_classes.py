@@ -5,37 +5,15 @@ from typing import Annotated, Generic, Literal, TypeVar
 import pytest
 from pydantic import Field, field_validator
 
-from outbox_inbox import DomainEvent, InvalidEvent
+from outbox_inbox import DomainEvent
 from outbox_inbox.events.codec import decode, encode, field_problems
 from outbox_inbox.exceptions import UnreadableMessage
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    number: str
+from tests.support.stored import Card, back, class_of, event_of, refusal
 
 
 @dataclasses.dataclass
 class Mutable:
     x: int
-
-
-def event_of(hint, value):
-    """Return an event of a new class with this one field."""
-    body = {"__annotations__": {"value": hint}, "__module__": __name__}
-    return type("Sample", (DomainEvent,), body)(value=value)
-
-
-def back(event):
-    """Return the event as it is read back."""
-    return decode(type(event), encode(event), version=1)
-
-
-def refusal(event):
-    """Return the errors with which an event is refused."""
-    with pytest.raises(InvalidEvent) as raised:
-        encode(event)
-    return raised.value.errors
 
 
 class Doubled(DomainEvent):
@@ -130,7 +108,7 @@ class Huge(Enum):
 )
 def test_unsupported_type(hint, problem):
     """A type that cannot be stored is reported with the class and the field."""
-    assert field_problems(type(event_of(hint, None))) == [f"Sample.value: {problem}"]
+    assert field_problems(class_of(hint)) == [f"Sample.value: {problem}"]
 
 
 def test_class_with_unsupported_types():
@@ -171,11 +149,11 @@ def test_all_problems_of_a_class():
 
 def test_unknown_name_in_an_annotation():
     """An annotation that names nothing is reported, with what to do."""
-    problems = field_problems(type(event_of("list[Nowhere]", [])))
+    problems = field_problems(class_of("list[Nowhere]"))
     assert "name 'Nowhere' is not defined" in problems[0]
 
 
 def test_not_an_event():
-    """What is no event is refused as such."""
+    """What is not an event is refused as such."""
     with pytest.raises(TypeError, match="Card is not an event"):
         encode(Card("1"))

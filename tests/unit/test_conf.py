@@ -75,30 +75,25 @@ def test_long_first_pause():
     assert read(BACKOFF={"first": 2 * HOUR}).backoff.maximum == 2 * HOUR
 
 
-def test_transport_by_url():
-    """A URL chooses the transport by its scheme."""
-    bus = read(TRANSPORTS={"bus": "memory://x"}).transports["bus"]
-    assert (bus.backend, bus.location) == (
-        "outbox_inbox.transports.memory.MemoryTransport",
-        "memory://x",
-    )
+MEMORY = "outbox_inbox.transports.memory.MemoryTransport"
 
 
-def test_transport_by_dict():
-    """A dict names a class of one's own, with location and options."""
-    given = {"BACKEND": "shop.bus.Bus", "LOCATION": "bus://x", "OPTIONS": {"depth": 3}}
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("memory://x", (MEMORY, "memory://x", {})),
+        ({"LOCATION": "memory://"}, (MEMORY, "memory://", {})),
+        (
+            {"BACKEND": "shop.bus.Bus", "LOCATION": "bus://x", "OPTIONS": {"depth": 3}},
+            ("shop.bus.Bus", "bus://x", {"depth": 3}),
+        ),
+    ],
+    ids=["url", "dict_without_backend", "dict"],
+)
+def test_transport_by(given, expected):
+    """A URL chooses the transport by its scheme; a dict may name a class, with its options."""
     bus = read(TRANSPORTS={"bus": given}).transports["bus"]
-    assert (bus.backend, bus.location, dict(bus.options)) == (
-        "shop.bus.Bus",
-        "bus://x",
-        {"depth": 3},
-    )
-
-
-def test_transport_dict_without_backend():
-    """A dict without BACKEND takes the class from the URL's scheme."""
-    bus = read(TRANSPORTS={"bus": {"LOCATION": "memory://"}}).transports["bus"]
-    assert bus.backend == "outbox_inbox.transports.memory.MemoryTransport"
+    assert (bus.backend, bus.location, dict(bus.options)) == expected
 
 
 def test_context_overrides():
@@ -141,104 +136,86 @@ def test_error_type():
     assert issubclass(SettingsError, ImproperlyConfigured)
 
 
+COUNT = "expected a whole number from 1 to"
+
+
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "path", "says"),
     [
-        (
-            {"BATCH_SIZ": 5},
-            """OUTBOX_INBOX["BATCH_SIZ"] is unknown; did you mean 'BATCH_SIZE'?""",
-        ),
-        (
-            {"batch_size": 5},
-            """OUTBOX_INBOX["batch_size"] is unknown; did you mean 'BATCH_SIZE'?""",
-        ),
-        (
-            {"BATCH_SIZE": 0},
-            """OUTBOX_INBOX["BATCH_SIZE"] is 0; expected a whole number from 1 to 10,000""",
-        ),
-        (
-            {"BATCH_SIZE": True},
-            """OUTBOX_INBOX["BATCH_SIZE"] is True; expected a whole number from 1 to 10,000""",
-        ),
-        (
-            {"MAX_HOPS": 2.5},
-            """OUTBOX_INBOX["MAX_HOPS"] is 2.5; expected a whole number from 1 to 10,000""",
-        ),
+        ({"BATCH_SIZ": 5}, '["BATCH_SIZ"]', "unknown; did you mean 'BATCH_SIZE'?"),
+        ({"batch_size": 5}, '["batch_size"]', "unknown; did you mean 'BATCH_SIZE'?"),
+        ({"BATCH_SIZE": 0}, '["BATCH_SIZE"]', f"0; {COUNT} 10,000"),
+        ({"BATCH_SIZE": True}, '["BATCH_SIZE"]', f"True; {COUNT} 10,000"),
+        ({"MAX_HOPS": 2.5}, '["MAX_HOPS"]', f"2.5; {COUNT} 10,000"),
         (
             {"RETENTION": 7},
-            """OUTBOX_INBOX["RETENTION"] is 7; """
-            "expected a timedelta, such as timedelta(seconds=5)",
+            '["RETENTION"]',
+            "7; expected a timedelta, such as timedelta(seconds=5)",
         ),
         (
             {"BATCH_TIME": timedelta(0)},
-            """OUTBOX_INBOX["BATCH_TIME"] is datetime.timedelta(0); """
-            "expected a timedelta longer than zero and at most 1:00:00",
+            '["BATCH_TIME"]',
+            "datetime.timedelta(0); expected a timedelta longer than zero and at most 1:00:00",
         ),
         (
             {"WAKE_UP": "Celery"},
-            """OUTBOX_INBOX["WAKE_UP"] is 'Celery'; """
-            "expected one of 'celery', 'notify' or None; did you mean 'celery'?",
+            '["WAKE_UP"]',
+            "'Celery'; expected one of 'celery', 'notify' or None; did you mean 'celery'?",
         ),
-        (
-            {"PARTITIONS": 4},
-            """OUTBOX_INBOX["PARTITIONS"] is 4; expected a dict""",
-        ),
-        (
-            {"PARTITIONS": {"outbox": 0}},
-            """OUTBOX_INBOX["PARTITIONS"]["outbox"] is 0; """
-            "expected a whole number from 1 to 1,024",
-        ),
+        ({"PARTITIONS": 4}, '["PARTITIONS"]', "4; expected a dict"),
+        ({"PARTITIONS": {"outbox": 0}}, '["PARTITIONS"]["outbox"]', f"0; {COUNT} 1,024"),
         (
             {"PARTITIONS": {"inboks": 2}},
-            """OUTBOX_INBOX["PARTITIONS"]["inboks"] is unknown; did you mean 'inbox'?""",
+            '["PARTITIONS"]["inboks"]',
+            "unknown; did you mean 'inbox'?",
         ),
-        (
-            {"BACKOFF": {"factor": "2"}},
-            """OUTBOX_INBOX["BACKOFF"]["factor"] is '2'; expected a number""",
-        ),
+        ({"BACKOFF": {"factor": "2"}}, '["BACKOFF"]["factor"]', "'2'; expected a number"),
         (
             {"BACKOFF": {"jitter": 1}},
-            """OUTBOX_INBOX["BACKOFF"]["jitter"] is 1; """
-            "expected a number of at least 0 and less than 1",
+            '["BACKOFF"]["jitter"]',
+            "1; expected a number of at least 0 and less than 1",
         ),
         (
             {"BACKOFF": {"first": HOUR, "maximum": HOUR / 2}},
-            """OUTBOX_INBOX["BACKOFF"]["maximum"] is datetime.timedelta(seconds=1800); """
-            "expected a timedelta of at least first (1:00:00)",
+            '["BACKOFF"]["maximum"]',
+            "datetime.timedelta(seconds=1800); expected a timedelta of at least first (1:00:00)",
         ),
         (
             {"TRANSPORTS": {"bus": 5}},
-            """OUTBOX_INBOX["TRANSPORTS"]["bus"] is 5; """
-            'expected a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS',
+            '["TRANSPORTS"]["bus"]',
+            '5; expected a URL such as "local://" or a dict with BACKEND, LOCATION, OPTIONS',
         ),
         (
             {"TRANSPORTS": {"bus": {"BACKEND": "Bus"}}},
-            """OUTBOX_INBOX["TRANSPORTS"]["bus"]["BACKEND"] is 'Bus'; """
-            "expected the dotted path of a class",
+            '["TRANSPORTS"]["bus"]["BACKEND"]',
+            "'Bus'; expected the dotted path of a class",
         ),
         (
             {"TRANSPORTS": {"bus": {"BACKEND": "a.B", "OPTION": {}}}},
-            """OUTBOX_INBOX["TRANSPORTS"]["bus"]["OPTION"] is unknown; did you mean 'OPTIONS'?""",
-        ),
-        (
-            {"TRANSPORTS": {7: "local://"}},
-            """OUTBOX_INBOX["TRANSPORTS"] has the key 7; expected a string""",
+            '["TRANSPORTS"]["bus"]["OPTION"]',
+            "unknown; did you mean 'OPTIONS'?",
         ),
         (
             {"CONTEXTS": {"shop": {"databse": "default"}}},
-            """OUTBOX_INBOX["CONTEXTS"]["shop"]["databse"] is unknown; """
-            "did you mean 'database'?",
+            '["CONTEXTS"]["shop"]["databse"]',
+            "unknown; did you mean 'database'?",
         ),
         (
             {"CONTEXTS": {"shop": {"transport": "bus"}}},
-            """OUTBOX_INBOX["CONTEXTS"]["shop"]["transport"] is 'bus'; """
-            "expected one of 'default' or None",
+            '["CONTEXTS"]["shop"]["transport"]',
+            "'bus'; expected one of 'default' or None",
         ),
     ],
 )
-def test_mistakes(given, message):
+def test_mistakes(given, path, says):
     """A mistake is refused with its path, its value, and what is expected there."""
-    assert problems(**given) == [message]
+    assert problems(**given) == [f"OUTBOX_INBOX{path} is {says}"]
+
+
+def test_wrong_key():
+    """A key that is not a string has no path."""
+    (message,) = problems(TRANSPORTS={7: "local://"})
+    assert message == 'OUTBOX_INBOX["TRANSPORTS"] has the key 7; expected a string'
 
 
 def test_unknown_database():

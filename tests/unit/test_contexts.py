@@ -1,7 +1,6 @@
-import importlib
+import importlib.util
 import subprocess
 import sys
-from zlib import crc32
 
 import pytest
 from django.apps import AppConfig, apps
@@ -13,49 +12,7 @@ import outbox_inbox
 from outbox_inbox import DomainEvent
 from outbox_inbox.contexts import ContextConfig, context_of, contexts, get_context
 from outbox_inbox.exceptions import NotAContext, SettingsError
-
-EVENTS = """
-    from outbox_inbox import DomainEvent
-
-    class Paid(DomainEvent):
-        amount: int
-
-    class Refunded(DomainEvent, name="money_back"):
-        amount: int
-"""
-CONTRACTS = """
-    from outbox_inbox import IntegrationEvent
-
-    class InvoicePaid(IntegrationEvent, name="billing.invoice_paid"):
-        amount: int
-"""
-ACL = """
-    from outbox_inbox import outbound
-    from .contracts import InvoicePaid
-    from .events import Paid
-
-    @outbound(Paid)
-    def announce(event: Paid) -> InvoicePaid:
-        return InvoicePaid(amount=event.amount)
-"""
-HANDLERS = """
-    from outbox_inbox import handles
-    from .events import Paid, Refunded
-
-    @handles(Paid)
-    def zoom(event): ...
-
-    @handles(Paid, on_dead="skip", max_attempts=2, takes_envelope=True)
-    def book(event, envelope): ...
-
-    @handles(Refunded, name="billing.money", transaction="batch")
-    def give_back(event): ...
-"""
-PUBLISHES = {
-    "imports": "from .contracts import InvoicePaid",
-    "declares": "publishes = [InvoicePaid]",
-}
-BILLING = {"events": EVENTS, "contracts": CONTRACTS, "acl": ACL, "handlers": HANDLERS, **PUBLISHES}
+from tests.support.checked import BILLING, EVENTS
 
 
 @pytest.fixture
@@ -71,7 +28,7 @@ def module(*path):
     return importlib.import_module(".".join(path))
 
 
-# ---------------------------------------------------------------------------- the AppConfig
+# ------------------------------------------------------------------------------------ the AppConfig
 
 
 def test_default_app_config(packages):
@@ -141,11 +98,9 @@ def test_missing_modules(packages):
 
 def test_ready_without_super(packages):
     """A ContextConfig that overrides ready() and forgets super() has its consumers all the same."""
-    packages.context(
-        "billing", "def ready(self): ...", events=EVENTS, handlers=HANDLERS, contracts=CONTRACTS
-    )
+    packages.context("billing", **{**BILLING, "declares": "def ready(self): ..."})
     packages.install()
-    assert "billing.handlers.book" in get_context("billing").consumers
+    assert "billing.acl.announce" in get_context("billing").consumers
 
 
 @pytest.mark.parametrize(
@@ -167,9 +122,8 @@ def test_wrong_declarations(packages, declares, message):
 
 def test_domain_event_among_contracts(packages):
     """A domain event cannot be published."""
-    packages.context(
-        "billing", "publishes = [Paid]", imports="from .events import Paid", events=EVENTS
-    )
+    imports = "from .events import Paid"
+    packages.context("billing", "publishes = [Paid]", imports, events=EVENTS)
     with pytest.raises(SettingsError, match=r"expected a contract"):
         packages.install()
 
@@ -198,339 +152,7 @@ def test_wrong_deployment(packages, declares, message):
     assert str(caught.value).startswith(message)
 
 
-# ------------------------------------------------------------------------------- consumers
-
-
-def test_names(billing):
-    """A consumer's name is label, module below the package, and function, unless it is given."""
-    assert list(get_context("billing").consumers) == [
-        "billing.acl.announce",
-        "billing.handlers.zoom",
-        "billing.handlers.book",
-        "billing.money",
-    ]
-
-
-def test_names_without_package(packages):
-    """The default name survives that the package moves."""
-    for number in (1, 2):
-        packages.context(f"billing{number}", events=EVENTS, handlers=HANDLERS)
-    packages.install()
-    first, second = (
-        [name.partition(".")[2] for name in each.consumers if name != "billing.money"]
-        for each in contexts()
-    )
-    assert first == second
-
-
-def test_handler_options(billing):
-    """What a handler was marked with is what its consumer does."""
-    book = get_context("billing").consumers["billing.handlers.book"]
-    assert (book.kind, book.mode, book.on_dead, book.max_attempts, book.takes_envelope) == (
-        "handler",
-        "message",
-        "skip",
-        2,
-        True,
-    )
-
-
-def test_translators_run_in_batches(billing):
-    """A translator has no effects, so it always shares a transaction."""
-    announce = get_context("billing").consumers["billing.acl.announce"]
-    assert (announce.kind, announce.mode) == ("outbound", "batch")
-
-
-def test_list_handlers(packages):
-    """many=True makes a consumer of lists."""
-    handlers = """
-        from outbox_inbox import handles
-        from .events import Paid
-
-        @handles(Paid, many=True)
-        def book(events): ...
-    """
-    packages.context("billing", events=EVENTS, handlers=handlers)
-    packages.install()
-    assert get_context("billing").consumers["billing.handlers.book"].mode == "list"
-
-
-def test_hash(billing):
-    """The hash of a consumer is the same in every process."""
-    consumer = get_context("billing").consumers["billing.money"]
-    assert consumer.hash == crc32(b"billing.money")
-
-
-def test_consumers_of_a_type(billing):
-    """A type's consumers come in the order of modules and of definition."""
-    found = get_context("billing").consumers_of("billing.Paid")
-    assert [each.function.__name__ for each in found] == ["announce", "zoom", "book"]
-
-
-def test_consumers_of_an_unknown_type(billing):
-    """Nobody consumes a type that was never heard of."""
-    assert get_context("billing").consumers_of("billing.Unheard") == ()
-
-
-def test_several_events_are_one_consumer(packages):
-    """A function marked for several events is one consumer, so that it keeps their order."""
-    handlers = """
-        from outbox_inbox import handles
-        from .events import Paid, Refunded
-
-        @handles(Refunded)
-        @handles(Paid)
-        def follow(event): ...
-    """
-    name = packages.context("billing", events=EVENTS, handlers=handlers)
-    packages.install()
-    (consumer,) = get_context("billing").consumers.values()
-    events = module(name, "events")
-    assert consumer.events == {"billing.Paid": events.Paid, "money_back": events.Refunded}
-    assert get_context("billing").consumers_of("money_back") == (consumer,)
-
-
-def test_imported_functions_are_not_collected(packages):
-    """A marked function belongs to the module that defines it, not to one that imports it."""
-    packages.context(
-        "billing",
-        events=EVENTS,
-        handlers=HANDLERS,
-        acl="from .handlers import book, zoom, give_back",
-    )
-    packages.install()
-    assert [each.name for each in get_context("billing").all_consumers] == [
-        "billing.handlers.zoom",
-        "billing.handlers.book",
-        "billing.money",
-    ]
-
-
-def test_second_name_of_a_function(packages):
-    """A function bound to two names is one consumer."""
-    handlers = """
-        from outbox_inbox import handles
-        from .events import Paid
-
-        @handles(Paid)
-        def book(event): ...
-
-        book_payment = book
-    """
-    packages.context("billing", events=EVENTS, handlers=handlers)
-    packages.install()
-    assert len(get_context("billing").all_consumers) == 1
-
-
-def test_package_of_handlers(packages):
-    """What a package imports from its own submodules is its own, with the submodule's name."""
-    handlers = HANDLERS.replace("from .events", "from ..events")
-    packages.context("billing", events=EVENTS, handlers__payments=handlers)
-    folder = packages.folder / packages.installed[0] / "handlers"
-    (folder / "__init__.py").write_text("from .payments import book")
-    packages.install()
-    assert list(get_context("billing").consumers) == ["billing.handlers.payments.book"]
-
-
-def test_modules_of_ones_own(packages):
-    """A ContextConfig can name other modules, nested ones too."""
-    packages.context(
-        "billing",
-        "modules = ['adapters.incoming']",
-        events=EVENTS,
-        adapters__incoming=HANDLERS.replace("from .events", "from ..events"),
-    )
-    packages.install()
-    assert "billing.adapters.incoming.book" in get_context("billing").consumers
-
-
-def test_two_classes_of_one_type(packages):
-    """A function cannot read one type as two classes."""
-    handlers = """
-        from outbox_inbox import DomainEvent, handles
-        from .events import Paid as First
-
-        class Paid(DomainEvent): ...
-
-        @handles(Paid)
-        @handles(First)
-        def book(event): ...
-    """
-    packages.context("billing", events=EVENTS, handlers=handlers)
-    packages.install()
-    with pytest.raises(SettingsError, match=r"takes two classes of billing\.Paid"):
-        contexts()
-
-
-def test_long_consumer_name(packages):
-    """A default name that would not fit into its column is refused, with the way out."""
-    handlers = HANDLERS.replace("zoom", "z" * 200)
-    packages.context("billing", events=EVENTS, handlers=handlers)
-    packages.install()
-    with pytest.raises(SettingsError, match="name= in @handles"):
-        contexts()
-
-
-# ------------------------------------------------------------------------------- upcasters
-
-UPCAST = """
-    from outbox_inbox import DomainEvent, IntegrationEvent, upcasts
-
-    class InvoicePaid(IntegrationEvent, name="billing.invoice_paid", version=3):
-        amount: int
-"""
-
-
-def test_upcasters_beside_the_contract(packages):
-    """Upcasters are found in the module that declares the contract."""
-    contracts = f"""{UPCAST}
-    @upcasts(InvoicePaid, from_version=1)
-    def first(data):
-        return data
-    """
-    name = packages.context("billing", **PUBLISHES, contracts=contracts)
-    packages.install()
-    declared = module(name, "contracts")
-    assert get_context("billing").upcasters_of(declared.InvoicePaid) == {1: declared.first}
-
-
-def test_upcasters_in_the_modules(packages):
-    """Upcasters are found among the handlers and translators."""
-    acl = """
-        from outbox_inbox import upcasts
-        from .contracts import InvoicePaid
-
-        @upcasts(InvoicePaid, from_version=2)
-        def second(data):
-            return data
-    """
-    name = packages.context("billing", **PUBLISHES, contracts=UPCAST, acl=acl)
-    packages.install()
-    cls = module(name, "contracts").InvoicePaid
-    assert get_context("billing").upcasters_of(cls) == {2: module(name, "acl").second}
-
-
-def test_consumers_know_their_upcasters(packages):
-    """A consumer has the upcasters of its events at hand."""
-    handlers = f"""{UPCAST}
-    from outbox_inbox import handles
-
-    @upcasts(InvoicePaid, from_version=1)
-    def first(data):
-        return data
-
-    @handles(InvoicePaid)
-    def book(event): ...
-    """
-    name = packages.context("billing", handlers=handlers)
-    packages.install()
-    consumer = get_context("billing").consumers["billing.handlers.book"]
-    found = module(name, "handlers")
-    assert consumer.upcasters_of(found.InvoicePaid) == {1: found.first}
-
-
-def test_no_upcasters(billing):
-    """A class without upcasters has none, and asking is no error."""
-    assert get_context("billing").upcasters_of(module(billing, "events").Paid) == {}
-
-
-def test_two_upcasters_of_one_version(packages):
-    """Two functions that upcast one version are refused: which one runs would be chance."""
-    contracts = f"""{UPCAST}
-    @upcasts(InvoicePaid, from_version=1)
-    def first(data): ...
-
-    @upcasts(InvoicePaid, from_version=1)
-    def other(data): ...
-    """
-    packages.context("billing", **PUBLISHES, contracts=contracts)
-    packages.install()
-    with pytest.raises(SettingsError, match=r"both upcast InvoicePaid from version 1"):
-        contexts()
-
-
-# ---------------------------------------------------------------------------------- events
-
-
-def test_type_names(billing):
-    """A domain event is stored as label and class, unless named; a contract by its name."""
-    events, contracts = module(billing, "events"), module(billing, "contracts")
-    names = map(
-        get_context("billing").type_name, (events.Paid, events.Refunded, contracts.InvoicePaid)
-    )
-    assert list(names) == ["billing.Paid", "money_back", "billing.invoice_paid"]
-
-
-def test_event_classes(billing):
-    """A context knows the classes of the types that it declares, consumes or has itself."""
-    assert set(get_context("billing").events) == {
-        "billing.Paid",
-        "money_back",
-        "billing.invoice_paid",
-    }
-
-
-def test_event_nobody_consumes(packages):
-    """A domain event without consumers is known as well, since streams hold it."""
-    name = packages.context("billing", events=EVENTS, handlers="from . import events")
-    packages.install()
-    assert get_context("billing").event_class("money_back") is module(name, "events").Refunded
-
-
-def test_event_imported_late(packages):
-    """A class that is imported after the contexts were read is found when it is asked for."""
-    name = packages.context("billing", events=EVENTS)
-    packages.install()
-    contexts()
-    late = module(name, "events")
-    assert get_context("billing").event_class("billing.Paid") is late.Paid
-
-
-def test_unknown_event(billing):
-    """A type without a class is None."""
-    assert get_context("billing").event_class("billing.Unheard") is None
-
-
-@pytest.mark.parametrize(
-    "publishes", ["[InvoicePaid, InvoicePaid2]", "[InvoicePaid2, InvoicePaid]"]
-)
-def test_newer_version_reads_both(packages, publishes):
-    """Of two declared versions of a contract, the newer class reads the stored messages."""
-    contracts = f"""{CONTRACTS}
-    class InvoicePaid2(IntegrationEvent, name="billing.invoice_paid", version=2): ...
-    """
-    name = packages.context(
-        "billing",
-        f"publishes = {publishes}",
-        imports="from .contracts import InvoicePaid, InvoicePaid2",
-        contracts=contracts,
-    )
-    packages.install()
-    newer = module(name, "contracts").InvoicePaid2
-    assert get_context("billing").events["billing.invoice_paid"] is newer
-
-
-def test_published_classes(billing, packages):
-    """What a context publishes is the very class that it declares."""
-    contracts = module(billing, "contracts")
-    billing_context = get_context("billing")
-    assert billing_context.publishes_class(contracts.InvoicePaid)
-    assert not billing_context.publishes_class(module(billing, "events").Paid)
-
-
-def test_subscribed_types(packages):
-    """What a context subscribes to is a set of type names."""
-    packages.context(
-        "shop",
-        "subscribes = [InvoicePaid]",
-        imports="from .contracts import InvoicePaid",
-        contracts=CONTRACTS,
-    )
-    packages.install()
-    assert get_context("shop").subscribed == {"billing.invoice_paid"}
-
-
-# ------------------------------------------------------------------------------- look-ups
+# ----------------------------------------------------------------------------------------- look-ups
 
 
 def test_context_of_a_class_and_of_an_event(billing):
@@ -588,12 +210,10 @@ def test_context_of_no_app():
 
 
 def test_context_of_a_plain_app(packages):
-    """A class in an app that is no context belongs to none, and the error names the AppConfig."""
+    """A class in a plain app does not belong to a context, and the error names the AppConfig."""
     name = packages.write("plain", events=EVENTS)
     packages.install()
-    with pytest.raises(
-        NotAContext, match=r"which is not a context: its AppConfig, AppConfig, is not"
-    ):
+    with pytest.raises(NotAContext, match="is not a context: its AppConfig, AppConfig, is not"):
         context_of(module(name, "events").Paid)
 
 
@@ -612,7 +232,7 @@ def test_unknown_label(billing, label, message):
     assert str(caught.value).startswith(message)
 
 
-# ------------------------------------------------------------------------- settings and caches
+# ------------------------------------------------------------------------------ settings and caches
 
 
 def test_deployment_overrides(packages):
@@ -677,7 +297,7 @@ def test_not_before_the_models_are_loaded(packages):
         packages.install()
 
 
-# --------------------------------------------------------------------------- the public names
+# --------------------------------------------------------------------------------- the public names
 
 
 def test_public_names():
@@ -703,11 +323,14 @@ def test_public_names():
 
 def test_importable_before_django():
     """Public names and ContextConfig import no models, so any models.py may import them first."""
-    code = (
-        "import sys, outbox_inbox, outbox_inbox.contexts; "
-        "assert 'outbox_inbox.models' not in sys.modules"
-    )
+    code = "import sys, outbox_inbox.contexts; assert 'outbox_inbox.models' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_context_is_an_older_name_of_get_context():
+    """Scripts import it, and no submodule of this name takes its place."""
+    assert outbox_inbox.contexts.context is get_context
+    assert importlib.util.find_spec("outbox_inbox.contexts.context") is None
 
 
 @pytest.mark.parametrize("last", [True, False])

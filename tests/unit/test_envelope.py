@@ -109,23 +109,18 @@ def test_uuid7_in_threads():
     assert len(set().union(*made)) == 16_000
 
 
-def test_clock_counts_within_a_millisecond():
-    """The second tick of a millisecond counts on from the random start of the first."""
+FULL = 2**Clock.COUNTER_BITS - 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [((5, 100), (5, 900), (5, 101)), ((5, 100), (6, 7), (6, 7)), ((5, FULL), (5, 3), (6, 3))],
+    ids=["within a millisecond", "a new millisecond", "a full counter"],
+)
+def test_clock_ticks(first, second, found):
+    """Within a millisecond it counts on from a random start; without numbers left, the next begins."""
     clock = Clock()
-    assert [clock.tick(5, 100), clock.tick(5, 900)] == [(5, 100), (5, 101)]
-
-
-def test_clock_begins_each_millisecond_anew():
-    """A new millisecond has a new random start."""
-    clock = Clock()
-    assert [clock.tick(5, 100), clock.tick(6, 7)] == [(5, 100), (6, 7)]
-
-
-def test_clock_whose_counter_is_full():
-    """When a millisecond has no numbers left, the next one is begun early."""
-    clock = Clock()
-    full = 2**Clock.COUNTER_BITS - 1
-    assert [clock.tick(5, full), clock.tick(5, 3)] == [(5, full), (6, 3)]
+    assert [clock.tick(*first), clock.tick(*second)] == [first, found]
 
 
 FORK = """

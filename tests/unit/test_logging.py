@@ -9,6 +9,7 @@ from outbox_inbox.signals import logging
 
 MESSAGE = UUID("01890000-0000-7000-8000-000000000001")
 ABOUT = {"context": "shop", "message_id": MESSAGE, "type": "shop.Sold", "key": "7"}
+ABOUT_IT = f"message {MESSAGE} (shop.Sold)"
 DELIVERY = {**ABOUT, "consumer": "shop.handlers.book"}
 ERROR = {"attempts": 3, "error": "ValueError: no"}
 
@@ -41,29 +42,26 @@ def entries(monkeypatch, caplog):
             signals.message_dead,
             {**ABOUT, **ERROR},
             "ERROR",
-            f"outbox of shop: message {MESSAGE} (shop.Sold) is dead after 3 attempts: "
-            "ValueError: no",
+            f"outbox of shop: {ABOUT_IT} is dead after 3 attempts: ValueError: no",
         ),
         (
             signals.delivery_failed,
             {**DELIVERY, **ERROR, "delay": timedelta(seconds=2)},
             "WARNING",
-            f"shop.handlers.book: attempt 3 of message {MESSAGE} (shop.Sold) failed, "
-            "next try in 2.0 s: ValueError: no",
+            f"shop.handlers.book: attempt 3 of {ABOUT_IT} failed, next try in 2.0 s: ValueError: no",
         ),
         (
             signals.delivery_dead,
             {**DELIVERY, **ERROR},
             "ERROR",
-            f"shop.handlers.book: message {MESSAGE} (shop.Sold) is dead after 3 attempts: "
-            "ValueError: no",
+            f"shop.handlers.book: {ABOUT_IT} is dead after 3 attempts: ValueError: no",
         ),
         (
             signals.hook_failed,
             {**DELIVERY, "error": "ValueError: no"},
             "ERROR",
-            f"shop.handlers.book: an on_commit hook failed after message {MESSAGE} (shop.Sold), "
-            "which is done and will not be retried: ValueError: no",
+            f"shop.handlers.book: an on_commit hook failed after {ABOUT_IT}, which "
+            "is done and will not be retried: ValueError: no",
         ),
         (
             signals.message_lost,

@@ -66,12 +66,8 @@ def test_fields_are_named():
 
 
 def test_equal_by_value():
-    """Two events of one class with the same values are equal, and have one hash."""
+    """Two events are equal, and have one hash, if class and values are the same."""
     assert len({OrderEvent(order_id="1"), OrderEvent(order_id="1")}) == 1
-
-
-def test_other_class_is_another_event():
-    """Events of two classes are never equal."""
     assert Cancelled(order_id="1") != OrderEvent(order_id="1")
 
 
@@ -93,16 +89,10 @@ def test_copies(again):
 
 
 def test_field_names_are_free():
-    """Fields may be called name, version, key and kind."""
+    """Fields called name, version, key and kind are not confused with those of the class."""
     event = Awkward(name="a", version="b", key="c", kind="d")
     assert (event.name, event.version, event.key, event.kind) == ("a", "b", "c", "d")
-
-
-def test_meta_beside_such_fields():
-    """The class's own name, version and key are not confused with fields of these names."""
-    assert meta(Awkward(name="a", version="b", key="c", kind="d")) == Meta(
-        "domain", None, 1, ("key",)
-    )
+    assert meta(event) == Meta("domain", None, 1, ("key",))
 
 
 def test_meta_of_contract():
@@ -112,7 +102,7 @@ def test_meta_of_contract():
 
 @pytest.mark.parametrize("thing", [object, 1, None, DomainEvent, IntegrationEvent, "Placed"])
 def test_meta_of_something_else(thing):
-    """Only events have a Meta; the bases are no events."""
+    """Only events have a Meta; their bases do not."""
     with pytest.raises(TypeError, match="is not an event: make it a subclass"):
         meta(thing)
 
@@ -248,35 +238,23 @@ def test_contract_names(name, fit):
     assert is_contract_name(name) is fit
 
 
-def test_no_key():
-    """An event without a key has no order."""
-    assert key_of(Unkeyed(order_id="1")) is None
+NUMBER = "01234567-89ab-7def-8123-456789abcdef"
 
 
-def test_key_of_one_field_is_its_text():
-    """One field gives the text of its value, unchanged."""
-    number = "01234567-89ab-7def-8123-456789abcdef"
-    assert key_of(Identified(id=UUID(number))) == number
-
-
-def test_key_of_one_field_is_not_escaped():
-    """The text of a single field is not escaped."""
-    assert key_of(OrderEvent(order_id="50%/7")) == "50%/7"
-
-
-def test_key_of_enum_is_its_value():
-    """The key of an Enum's member is its value, which is also what is stored."""
-    assert key_of(Priced(size=Size.SMALL)) == "s"
-
-
-def test_key_of_none():
-    """A field of the key that is None means that there is no order."""
-    assert key_of(Route(origin="a", destination=None)) is None
-
-
-def test_key_of_several_fields():
-    """Several fields are joined, in the order of the class statement."""
-    assert key_of(Placed(order_id=7, country="SE")) == "SE/7"
+@pytest.mark.parametrize(
+    ("event", "key"),
+    [
+        (Unkeyed(order_id="1"), None),
+        (Identified(id=UUID(NUMBER)), NUMBER),
+        pytest.param(OrderEvent(order_id="50%/7"), "50%/7", id="not-escaped"),
+        pytest.param(Priced(size=Size.SMALL), "s", id="value-of-the-member"),
+        pytest.param(Route(origin="a", destination=None), None, id="no-order"),
+        pytest.param(Placed(order_id=7, country="SE"), "SE/7", id="order-of-the-class-statement"),
+    ],
+)
+def test_keys(event, key):
+    """One field gives the text of its value; several are joined; None means no order."""
+    assert key_of(event) == key
 
 
 TEXTS = st.text(alphabet="a%/2F5", max_size=4)

@@ -15,6 +15,12 @@ ORDERS = (DATA / "orders.csv").read_bytes()
 LINES = (DATA / "order_lines.csv").read_bytes()
 
 
+DATE = " is not a date, such as 2016-07-04"
+NUMBER = " is not a number from 0, such as 0.25"
+SHARE = " is not a number from 0 to 1, such as 0.25"
+WHOLE = " is not a whole number from 1, such as 12"
+
+
 class Files:
     """The two good files in a folder, each line and value of which a test can spoil."""
 
@@ -94,21 +100,9 @@ def test_blank_lines_do_not_count(files: Files) -> None:
     ("good", "bad", "problem"),
     [
         (b"1003,BLABA", b",BLABA", "line 4, column order_id: the value is empty"),
-        (
-            b"2024-03-30,,",
-            b"30.03.2024,,",
-            "line 4, column required_on: '30.03.2024' is not a date, such as 2016-07-04",
-        ),
-        (
-            b"2024-03-30,,",
-            b"2024-02-30,,",
-            "line 4, column required_on: '2024-02-30' is not a date, such as 2016-07-04",
-        ),
-        (
-            b"2024-03-30,,",
-            b"2024-03-30,20240401,",
-            "line 4, column shipped_on: '20240401' is not a date, such as 2016-07-04",
-        ),
+        (b"2024-03-30,,", b"30.03.2024,,", f"line 4, column required_on: '30.03.2024'{DATE}"),
+        (b"2024-03-30,,", b"2024-02-30,,", f"line 4, column required_on: '2024-02-30'{DATE}"),
+        (b"2024-03-30,,", b"2024-03-30,20240401,", f"line 4, column shipped_on: '20240401'{DATE}"),
         ("Blåbär".encode(), "Blåbär".encode("latin-1"), "line 4, column customer: is not UTF-8"),
         (b"Elgin", b"\xff", "line 6, column city: is not UTF-8"),
         (b"Elgin", b"El\0gin", "line 6, column city: has a NUL character"),
@@ -134,52 +128,16 @@ def test_a_mistake_in_the_orders_is_named_with_its_place(
 @pytest.mark.parametrize(
     ("good", "bad", "problem"),
     [
-        (
-            b"14.75,",
-            b"NaN,",
-            "line 3, column unit_price: 'NaN' is not a number from 0, such as 0.25",
-        ),
-        (
-            b"14.75,",
-            b"-14.75,",
-            "line 3, column unit_price: '-14.75' is not a number from 0, such as 0.25",
-        ),
-        (
-            b"14.75,",
-            b"1e9,",
-            "line 3, column unit_price: '1e9' is not a number from 0, such as 0.25",
-        ),
-        (
-            b"14.75,",
-            '"١٤",'.encode(),
-            "line 3, column unit_price: '١٤' is not a number from 0, such as 0.25",
-        ),
-        (
-            b",31,",
-            b",-31,",
-            "line 9, column quantity: '-31' is not a whole number from 1, such as 12",
-        ),
-        (b",31,", b",0,", "line 9, column quantity: '0' is not a whole number from 1, such as 12"),
-        (
-            b",31,",
-            b",3.1,",
-            "line 9, column quantity: '3.1' is not a whole number from 1, such as 12",
-        ),
-        (
-            b"0.15",
-            b"1.15",
-            "line 7, column discount: '1.15' is not a number from 0 to 1, such as 0.25",
-        ),
-        (
-            b"0.15",
-            b"-0.15",
-            "line 7, column discount: '-0.15' is not a number from 0 to 1, such as 0.25",
-        ),
-        (
-            b"0.15",
-            b"Infinity",
-            "line 7, column discount: 'Infinity' is not a number from 0 to 1, such as 0.25",
-        ),
+        (b"14.75,", b"NaN,", f"line 3, column unit_price: 'NaN'{NUMBER}"),
+        (b"14.75,", b"-14.75,", f"line 3, column unit_price: '-14.75'{NUMBER}"),
+        (b"14.75,", b"1e9,", f"line 3, column unit_price: '1e9'{NUMBER}"),
+        (b"14.75,", '"١٤",'.encode(), f"line 3, column unit_price: '١٤'{NUMBER}"),
+        (b",31,", b",-31,", f"line 9, column quantity: '-31'{WHOLE}"),
+        (b",31,", b",0,", f"line 9, column quantity: '0'{WHOLE}"),
+        (b",31,", b",3.1,", f"line 9, column quantity: '3.1'{WHOLE}"),
+        (b"0.15", b"1.15", f"line 7, column discount: '1.15'{SHARE}"),
+        (b"0.15", b"-0.15", f"line 7, column discount: '-0.15'{SHARE}"),
+        (b"0.15", b"Infinity", f"line 7, column discount: 'Infinity'{SHARE}"),
         (b"1005,6", b"1006,6", "line 9, column order_id: this order is not in orders.csv"),
         (b"Geitost,2.5,10", b"Geitost,2", "line 2, column discount: the line has 5 values, "),
         (b"order_id", b"order", "line 1, column order_id: the column is missing"),

@@ -61,39 +61,27 @@ def test_options_in_the_url_win(load):
     assert options["timeout"] == 7
 
 
-def test_mariadb_by_url(load):
-    """MySQL and MariaDB are one vendor; only READ COMMITTED is asked of them, by Django."""
-    entry = load(DATABASE_URL="mysql://me:secret@db:3307/shop")["DATABASES"]["default"]
-    assert entry["ENGINE"] == "django.db.backends.mysql"
+@pytest.mark.parametrize(("scheme", "engine"), [("mysql", "mysql"), ("postgres", "postgresql")])
+def test_a_server_by_url(load, scheme, engine):
+    """Its parts arrive. MySQL and MariaDB are one vendor; READ COMMITTED is asked for by Django."""
+    entry = load(DATABASE_URL=f"{scheme}://me:secret@db:3307/shop")["DATABASES"]["default"]
+    assert entry["ENGINE"] == f"django.db.backends.{engine}"
     assert (entry["HOST"], entry["PORT"], entry["NAME"]) == ("db", 3307, "shop")
     assert "isolation_level" not in entry.get("OPTIONS", {})
+    assert scheme == "mysql" or entry["CONN_HEALTH_CHECKS"] is True
 
 
-def test_postgres_by_url(load):
-    """A PostgreSQL URL gives a PostgreSQL database whose connections are checked before use."""
-    entry = load(DATABASE_URL="postgres://me:secret@db:5433/shop")["DATABASES"]["default"]
-    assert entry["ENGINE"] == "django.db.backends.postgresql"
-    assert (entry["HOST"], entry["PORT"], entry["NAME"]) == ("db", 5433, "shop")
-    assert entry["CONN_HEALTH_CHECKS"] is True
+EMPTY = {"DATABASE_URL": "", "TRANSPORT_URL": "", "DEBUG": "", "OUTBOX_INBOX_BATCH_SIZE": " "}
+FAULTS = {"OUTBOX_INBOX_FAULTS": "relay.after_publish:kill@3", "OUTBOX_INBOX_ALLOW_FAULTS": "1"}
 
 
-def test_nothing_set_means_local_and_no_broker(load):
-    """With nothing set, the transport is local:// and nobody wakes Celery."""
-    assert load()["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
-
-
-def test_an_empty_variable_means_the_default(load):
-    """A variable that is set to nothing counts as not set."""
-    settings = load(DATABASE_URL="", TRANSPORT_URL="", DEBUG="", OUTBOX_INBOX_BATCH_SIZE=" ")
-    assert settings["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
+@pytest.mark.parametrize("given", [{}, EMPTY, FAULTS], ids=["nothing", "empty", "faults"])
+def test_nothing_set_means_local_and_no_broker(load, given):
+    """No key signs and Celery is not woken up; an empty variable, or one of the fault points, sets nothing."""
+    assert load(**given)["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
 
 
 SECRETS = {"new": "the first secret; it is quite long", "old": "the second secret; it is longer"}
-
-
-def test_nothing_is_signed_without_keys(load):
-    """With nothing set, no context has a key."""
-    assert "CONTEXTS" not in load()["OUTBOX_INBOX"]
 
 
 def test_the_first_key_signs_and_all_of_them_are_accepted(load):
@@ -205,15 +193,12 @@ def test_each_deployment_has_a_celery_queue_of_its_own(load, contexts, queue):
     assert load(CONTEXTS=contexts)["CELERY_TASK_DEFAULT_QUEUE"] == queue
 
 
-def test_a_broker_wakes_up_celery(load):
-    """CELERY_BROKER_URL makes commits wake up Celery's workers."""
-    assert load(CELERY_BROKER_URL="amqp://h//")["OUTBOX_INBOX"]["WAKE_UP"] == "celery"
-
-
-def test_a_wake_up_that_was_asked_for_wins(load):
-    """OUTBOX_INBOX_WAKE_UP is not overruled by the presence of a broker."""
-    settings = load(CELERY_BROKER_URL="amqp://h//", OUTBOX_INBOX_WAKE_UP="notify")
-    assert settings["OUTBOX_INBOX"]["WAKE_UP"] == "notify"
+@pytest.mark.parametrize(
+    ("more", "way"), [({}, "celery"), ({"OUTBOX_INBOX_WAKE_UP": "notify"}, "notify")]
+)
+def test_a_broker_wakes_up_celery(load, more, way):
+    """CELERY_BROKER_URL makes commits wake up Celery's workers, unless WAKE_UP asks for another way."""
+    assert load(CELERY_BROKER_URL="amqp://h//", **more)["OUTBOX_INBOX"]["WAKE_UP"] == way
 
 
 def test_celery_takes_json_only(load):
@@ -277,12 +262,6 @@ def test_a_misspelt_variable_gets_a_suggestion(load):
         load(OUTBOX_INBOX_BATCHSIZE="5")
 
 
-def test_fault_points_are_not_settings(load):
-    """The variables of the fault points are left to the fault points."""
-    settings = load(OUTBOX_INBOX_FAULTS="relay.after_publish:kill@3", OUTBOX_INBOX_ALLOW_FAULTS="1")
-    assert settings["OUTBOX_INBOX"] == {"TRANSPORTS": {"default": "local://"}}
-
-
 def test_a_refused_url_keeps_its_password(load):
     """The error about a database URL does not show the password in it."""
     with pytest.raises(ImproperlyConfigured) as refusal:
@@ -290,14 +269,10 @@ def test_a_refused_url_keeps_its_password(load):
     assert "secret" not in str(refusal.value)
 
 
-def test_local_play_is_in_debug_mode(load):
-    """Without a SECRET_KEY the project runs, in debug mode."""
-    assert load()["DEBUG"] is True
-
-
-def test_a_secret_key_ends_debug_mode(load):
-    """A deployment gives a SECRET_KEY, and is not in debug mode unless it says so."""
-    assert load(SECRET_KEY="really secret")["DEBUG"] is False
+@pytest.mark.parametrize(("given", "debug"), [({}, True), ({"SECRET_KEY": "x"}, False)])
+def test_a_secret_key_ends_debug_mode(load, given, debug):
+    """Local play is in debug mode; a deployment gives a SECRET_KEY, and is not unless it says so."""
+    assert load(**given)["DEBUG"] is debug
 
 
 def test_without_debug_a_secret_key_is_needed(load):

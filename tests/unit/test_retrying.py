@@ -46,21 +46,14 @@ def test_a_call_that_succeeds_is_made_once(pauses):
     assert (decide.calls, pauses) == (1, [])
 
 
-def test_the_last_of_five_tries_tells_its_error():
-    """Whoever is always overtaken learns how often it was tried."""
+@pytest.mark.parametrize(("options", "tries"), [({}, 5), ({"attempts": 2}, 2)])
+def test_the_last_try_raises_its_error(options, tries):
+    """Five tries, or as many as the decorator says; the error says how many there were."""
     decide = losing(9)
     with pytest.raises(ConcurrencyError, match="overtaken") as told:
-        retry_on_conflict(decide)()
-    assert decide.calls == 5
-    assert "was tried 5 times" in told.value.__notes__[0]
-
-
-def test_the_number_of_tries_can_be_said():
-    """As an argument of the decorator."""
-    decide = losing(9)
-    with pytest.raises(ConcurrencyError):
-        retry_on_conflict(attempts=2)(decide)()
-    assert decide.calls == 2
+        retry_on_conflict(**options)(decide)()
+    assert decide.calls == tries
+    assert f"was tried {tries} times" in told.value.__notes__[0]
 
 
 def test_the_pauses_grow_up_to_their_maximum(pauses):

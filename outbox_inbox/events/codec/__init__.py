@@ -25,7 +25,7 @@ from .json_text import MAX_DEPTH, limit_problem
 from .json_text import check_limits as check_limits
 from .json_text import load_object as load_object
 from .json_text import text_problem as text_problem
-from .shapes import Shape, shape_of
+from .shapes import Layout, event_layout
 from .shapes import field_problems as field_problems
 from .single_types import TEXT
 from .states import decode_state as decode_state
@@ -45,16 +45,16 @@ def encode(event: DomainEvent | IntegrationEvent) -> str:
         InvalidEvent: values of a wrong type, or that would not come back as they are; names all.
         TypeError: the class has fields of a type that cannot be stored.
     """
-    shape = shape_of(type(event))
+    layout = event_layout(type(event))
     try:
-        text = shape.record.dump(event)
+        text = layout.record.dump(event)
     except (Refused, RecursionError) as error:
-        raise InvalidEvent(shape.name, _refusals(shape, event, error)) from None
-    problem = limit_problem(text, settings().max_payload)
-    if problem:
-        raise InvalidEvent(shape.name, [f"the event {problem}"])
-    if shape.ambiguous and (changes := shape.changes(event, text)):
-        raise InvalidEvent(shape.name, changes)
+        too_deep = f"the event is nested more than {MAX_DEPTH} levels deep"
+        raise InvalidEvent(layout.name, layout.refusals(event, error, too_deep)) from None
+    if problem := limit_problem(text, settings().max_payload):
+        raise InvalidEvent(layout.name, [f"the event {problem}"])
+    if layout.ambiguous and (changes := layout.changes(event, text)):
+        raise InvalidEvent(layout.name, changes)
     return text
 
 
@@ -83,18 +83,18 @@ def decode(
         NewerVersion: the version is beyond that of the class.
         TypeError: the class has fields of a type that cannot be stored.
     """
-    shape = shape_of(cls)
-    if version > shape.meta.version:
+    layout = event_layout(cls)
+    if version > layout.version:
         raise NewerVersion(
-            f"the message has version {version} of {shape.name}, but the newest version known here "
-            f"is {shape.meta.version}: its sender was deployed before its reader"
+            f"the message has version {version} of {layout.name}, but the newest version known here "
+            f"is {layout.version}: its sender was deployed before its reader"
         )
     check_limits(data, settings().max_payload)
-    if version < shape.meta.version:
-        data = _upcast(shape, load_object(data), version, upcasters)
+    if version < layout.version:
+        data = _upcast(layout, load_object(data), version, upcasters)
     elif not own:
         load_object(data)
-    event: EventT = shape.read_stored(data)
+    event: EventT = layout.read_stored(data)
     return event
 
 
@@ -106,15 +106,14 @@ def own_reader(
     It is for many events of a context's own stream, which is written by `encode` only; see ``own``
     of `decode`. Class and limits are looked up once. The function raises as `decode`.
     """
-    shape, limit = shape_of(cls), settings().max_payload
-    newest = shape.meta.version
+    layout, limit = event_layout(cls), settings().max_payload
+    newest = layout.version
 
     def read(data: str, version: int) -> EventT:
         if version != newest:
             return decode(cls, data, version=version, upcasters=upcasters)
-        if (problem := limit_problem(data, limit)) is not None:
-            raise UnreadableMessage(f"the JSON text {problem}")
-        event: EventT = shape.read_stored(data)
+        check_limits(data, limit)
+        event: EventT = layout.read_stored(data)
         return event
 
     return read
@@ -129,11 +128,9 @@ def encode_headers(headers: Mapping[str, str]) -> str:
     if not isinstance(headers, Mapping):
         raise InvalidEvent("headers", [f"{type(headers).__name__} where a mapping is expected"])
     found = dict(headers)
-    problems = list(_HEADERS.problems(found, "headers"))
-    if not problems:
+    if not (problems := list(_HEADERS.problems(found, "headers"))):
         text = _HEADERS.dump(found)
-        problem = limit_problem(text, settings().max_payload)
-        if problem is None:
+        if (problem := limit_problem(text, settings().max_payload)) is None:
             return text
         problems = [f"their JSON {problem}"]
     raise InvalidEvent("headers", problems)
@@ -155,28 +152,21 @@ def decode_headers(data: str) -> dict[str, str]:
     return found
 
 
-def _refusals(shape: Shape, event: object, first: Exception) -> list[str]:
-    try:
-        return list(shape.record.problems(event, "")) or [str(first)]
-    except RecursionError:
-        return [f"the event is nested more than {MAX_DEPTH} levels deep"]
-
-
 def _upcast(
-    shape: Shape, tree: dict[str, Any], version: int, upcasters: Mapping[int, Upcaster]
+    layout: Layout, tree: dict[str, Any], version: int, upcasters: Mapping[int, Upcaster]
 ) -> str:
     """Return the data of an older version as that of the class's own."""
-    for number in range(version, shape.meta.version):
+    for number in range(version, layout.version):
         if number not in upcasters:
             raise UnreadableMessage(
-                f"the message has version {version} of {shape.name}, and an upcaster from version "
+                f"the message has version {version} of {layout.name}, and an upcaster from version "
                 f"{number} is missing"
             )
         tree = _next_version(upcasters[number], tree)
     try:
         data = json.dumps(tree, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        last = _name(upcasters[shape.meta.version - 1])
+        last = _name(upcasters[layout.version - 1])
         raise UnreadableMessage(f"what {last} returned is not JSON: {error}") from error
     load_object(data)
     return data

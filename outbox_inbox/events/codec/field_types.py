@@ -1,12 +1,13 @@
 """The types a field may have: for each, which values it takes and how they are written as JSON.
 
 Values are checked by their exact type: a bool is not an int, a datetime not a date, and a lazy or
-safe string not a str. So what is written is read back as the same value of the same type, or it is refused.
+safe string not a str. So what is written is read back as the same value of
+the same type, or it is refused.
 Here are the types made of others; the single values are in `single_types`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from json.encoder import encode_basestring
 from typing import Any, Final
@@ -66,7 +67,20 @@ class FieldType(ABC):
         return Refused(f"{found} where {self.title} is expected")
 
 
-class Items(FieldType):
+class Container(FieldType):
+    """A type whose values have other values in them."""
+
+    def problems(self, value: Any, path: str) -> Iterator[str]:
+        if type(value) is self.python:
+            yield from self._problems_inside(value, path)
+        else:
+            yield f"{path}: {self.expected(value)}"
+
+    @abstractmethod
+    def _problems_inside(self, value: Any, path: str) -> Iterator[str]: ...
+
+
+class Items(Container):
     """A list, or a tuple of any length, with items of one type."""
 
     def __init__(self, python: type[Any], item: FieldType) -> None:
@@ -78,21 +92,16 @@ class Items(FieldType):
         self.title = f"{python.__name__}[{item.title}{ellipsis}]"
 
     def dump(self, value: Any) -> str:
-        """Write the items in their order."""
         if type(value) is not self.python:
             raise self.expected(value)
         return "[" + ",".join(map(self.item.dump, value)) + "]"
 
-    def problems(self, value: Any, path: str) -> Iterator[str]:
-        """Yield the problems of all items."""
-        if type(value) is not self.python:
-            yield f"{path}: {self.expected(value)}"
-            return
+    def _problems_inside(self, value: Any, path: str) -> Iterator[str]:
         for index, item in enumerate(value):
             yield from self.item.problems(item, f"{path}[{index}]")
 
 
-class FixedTuple(FieldType):
+class FixedTuple(Container):
     """A tuple with a type for each of its places."""
 
     python = tuple
@@ -104,24 +113,20 @@ class FixedTuple(FieldType):
         self.title = f"tuple[{', '.join(item.title for item in self.items) or '()'}]"
 
     def dump(self, value: Any) -> str:
-        """Write the items in their order."""
         if type(value) is not tuple or len(value) != len(self.items):
             raise self.expected(value)
         pairs = zip(self.items, value, strict=True)
         return "[" + ",".join([kind.dump(item) for kind, item in pairs]) + "]"
 
-    def problems(self, value: Any, path: str) -> Iterator[str]:
-        """Yield the problems of all items, or that there are too many or too few."""
-        if type(value) is not tuple:
-            yield f"{path}: {self.expected(value)}"
-        elif len(value) != len(self.items):
+    def _problems_inside(self, value: Any, path: str) -> Iterator[str]:
+        if len(value) != len(self.items):
             yield f"{path}: {len(value)} items where {self.title} is expected"
         else:
             for index, (kind, item) in enumerate(zip(self.items, value, strict=True)):
                 yield from kind.problems(item, f"{path}[{index}]")
 
 
-class Mapped(FieldType):
+class Mapped(Container):
     """A dict with text as keys; the order of the keys is not kept."""
 
     python = dict
@@ -134,7 +139,6 @@ class Mapped(FieldType):
         self.title = f"dict[str, {value.title}]"
 
     def dump(self, value: Any) -> str:
-        """Write the items, sorted by key."""
         if type(value) is not dict:
             raise self.expected(value)
         keys = [(self.key.dump(key), key) for key in value]
@@ -142,11 +146,7 @@ class Mapped(FieldType):
         dump = self.value.dump
         return "{" + ",".join([f"{text}:{dump(value[key])}" for text, key in keys]) + "}"
 
-    def problems(self, value: Any, path: str) -> Iterator[str]:
-        """Yield the problems of all keys and values."""
-        if type(value) is not dict:
-            yield f"{path}: {self.expected(value)}"
-            return
+    def _problems_inside(self, value: Any, path: str) -> Iterator[str]:
         for key, item in value.items():
             place = f"{path}[{key!a}]"
             yield from (f"{problem} (as a key)" for problem in self.key.problems(key, place))
@@ -163,13 +163,11 @@ class OneOf(FieldType):
         self.zoned = any(choice.zoned for choice in self.choices)
         self.json = frozenset().union(*(choice.json for choice in self.choices))
         self.title = " | ".join(choice.title for choice in self.choices)
-        self.by_type: dict[type, tuple[FieldType, ...]] = {}
+        self.by_type: dict[type, list[FieldType]] = {}
         for choice in self.choices:
-            others = self.by_type.get(choice.python, ())
-            self.by_type[choice.python] = (*others, choice)
+            self.by_type.setdefault(choice.python, []).append(choice)
 
     def dump(self, value: Any) -> str:
-        """Write the value as the first of the types that takes it."""
         refused = None
         for choice in self._candidates(value):
             try:
@@ -179,19 +177,18 @@ class OneOf(FieldType):
         raise refused or self.expected(value)
 
     def problems(self, value: Any, path: str) -> Iterator[str]:
-        """Yield the problems that the nearest type has with the value."""
         found = [list(choice.problems(value, path)) for choice in self._candidates(value)]
         if all(found):
             yield from found[0] if found else [f"{path}: {self.expected(value)}"]
 
-    def _candidates(self, value: Any) -> tuple[FieldType, ...]:
+    def _candidates(self, value: Any) -> Sequence[FieldType]:
         kind = type(value)
         if kind not in self.by_type:
             kind = next((known for known in self.by_type if stands_for(value, known)), kind)
         return self.by_type.get(kind, ())
 
 
-class Record(FieldType):
+class Record(Container):
     """A frozen dataclass: an event, or one nested in it. Its fields are filled in afterwards."""
 
     json = frozenset({"object"})
@@ -212,17 +209,12 @@ class Record(FieldType):
         ]
 
     def dump(self, value: Any) -> str:
-        """Write all fields, sorted by name."""
         if type(value) is not self.python:
             raise self.expected(value)
         parts = [key + dump(getattr(value, name)) for key, name, dump in self._writers]
         return "{" + ",".join(parts) + "}"
 
-    def problems(self, value: Any, path: str) -> Iterator[str]:
-        """Yield the problems of all fields."""
-        if type(value) is not self.python:
-            yield f"{path}: {self.expected(value)}"
-            return
+    def _problems_inside(self, value: Any, path: str) -> Iterator[str]:
         for name, kind in self.fields.items():
             place = f"{path}.{name}" if path else name
             yield from kind.problems(getattr(value, name), place)

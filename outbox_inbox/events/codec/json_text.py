@@ -60,15 +60,10 @@ def limit_problem(data: str, max_payload: int) -> str | None:
 def check_limits(data: str, max_payload: int) -> None:
     """Refuse a JSON text that exceeds a limit, before anything parses it; see `limit_problem`.
 
-    Arguments:
-        data: the text, well-formed or not.
-        max_payload: bytes of UTF-8.
-
     Raises:
         UnreadableMessage: it is too large, too deep or has too many nodes.
     """
-    problem = limit_problem(data, max_payload)
-    if problem:
+    if problem := limit_problem(data, max_payload):
         raise UnreadableMessage(f"the JSON text {problem}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from outbox_inbox.events import Meta, meta
+from outbox_inbox.events import meta
 from outbox_inbox.exceptions import UnreadableMessage
 
 from .field_types import FieldType, OneOf, Record, stands_for
@@ -31,6 +31,7 @@ class Layout:
 
     Attributes:
         name: the class's name, for errors.
+        version: of an event class.
         record: its fields; writes its instances.
         adapter: pydantic's; reads its instances.
         ambiguous: only reading an instance back proves that it comes back as it was.
@@ -38,6 +39,7 @@ class Layout:
     """
 
     name: str
+    version: int
     record: Record
     adapter: TypeAdapter[Any]
     ambiguous: bool
@@ -56,12 +58,8 @@ class Layout:
             raise Unfit(*_reasons(error)) from None
         except Exception as error:
             raise Unfit(f"{self.name} raised {type(error).__name__}: {error}") from error
-        problems = [
-            problem
-            for name, kind in self.zoned
-            for problem in kind.problems(getattr(found, name), name)
-        ]
-        if problems:
+        pairs = [(kind, name, getattr(found, name)) for name, kind in self.zoned]
+        if problems := [each for kind, name, value in pairs for each in kind.problems(value, name)]:
             raise Unfit(*problems)
         return found
 
@@ -77,6 +75,13 @@ class Layout:
             reasons = "; ".join(unfit.args[:_MOST_REASONS])
             raise UnreadableMessage(f"the data does not fit {self.name}: {reasons}") from unfit
 
+    def refusals(self, value: object, first: Exception, too_deep: str) -> list[str]:
+        """Return every reason why an instance cannot be written, ``first`` if there is no other."""
+        try:
+            return list(self.record.problems(value, "")) or [str(first)]
+        except RecursionError:
+            return [too_deep]
+
     def changes(self, value: object, data: str) -> list[str]:
         """Return what in an instance would not come back from its JSON text as it was."""
         try:
@@ -85,32 +90,19 @@ class Layout:
             return [f"{reason} (when it is read back)" for reason in unfit.args]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Shape(Layout):
-    """What is known of an event class.
-
-    Attributes:
-        meta: its kind, name, version and key.
-    """
-
-    meta: Meta
+_layouts: dict[type, Layout] = {}
 
 
-_shapes: dict[type, Shape] = {}
-
-
-def shape_of(cls: type) -> Shape:
-    """Return the shape of an event class, which is built at the first call.
+def event_layout(cls: type) -> Layout:
+    """Return the layout of an event class, which is built at the first call.
 
     Raises:
         TypeError: it is not an event class, or has fields that cannot be stored; names all of them.
     """
-    shape = _shapes.get(cls)
-    if shape is None:
-        reader, record = _read_class(cls)
-        problems = [*reader.problems, *_key_problems(cls, record)]
-        shape = _shapes[cls] = Shape(*_layout_fields(cls, reader, record, problems), meta(cls))
-    return shape
+    layout = _layouts.get(cls)
+    if layout is None:
+        layout = _layouts[cls] = _layout(cls, *_read_event(cls), meta(cls).version)
+    return layout
 
 
 def field_problems(cls: type) -> list[str]:
@@ -119,36 +111,35 @@ def field_problems(cls: type) -> list[str]:
     Raises:
         TypeError: it is not an event class.
     """
-    reader, record = _read_class(cls)
-    return [*reader.problems, *_key_problems(cls, record)]
+    return _read_event(cls)[2]
 
 
-def layout_of(cls: type) -> Layout:
+def state_layout(cls: type) -> Layout:
     """Return the layout of a dataclass that is not an event; it and its fields may be mutable.
 
     Raises:
         TypeError: it has fields that cannot be stored; names all of them.
     """
     reader = ClassReader(frozen=False)
-    record = reader.record(cls)
-    return Layout(*_layout_fields(cls, reader, record, reader.problems))
+    return _layout(cls, reader, reader.record(cls), reader.problems)
 
 
-def _layout_fields(
-    cls: type, reader: ClassReader, record: Record, problems: list[str]
-) -> tuple[str, Record, TypeAdapter[Any], bool, tuple[tuple[str, FieldType], ...]]:
+def _layout(
+    cls: type, reader: ClassReader, record: Record, problems: list[str], version: int = 1
+) -> Layout:
     if problems:
         raise TypeError(f"{'; '.join(problems)}. A field may hold {SUPPORTED}.")
     adapter: TypeAdapter[Any] = TypeAdapter(cls)
     ambiguous = reader.ambiguous or _has_functions(adapter.core_schema)
     zoned = tuple((name, kind) for name, kind in record.fields.items() if kind.zoned)
-    return cls.__name__, record, adapter, ambiguous, zoned
+    return Layout(cls.__name__, version, record, adapter, ambiguous, zoned)
 
 
-def _read_class(cls: type) -> tuple[ClassReader, Record]:
+def _read_event(cls: type) -> tuple[ClassReader, Record, list[str]]:
     meta(cls)
     reader = ClassReader()
-    return reader, reader.record(cls)
+    record = reader.record(cls)
+    return reader, record, [*reader.problems, *_key_problems(cls, record)]
 
 
 def _key_problems(cls: type, record: Record) -> Iterator[str]:
@@ -176,8 +167,7 @@ def _reasons(error: ValidationError) -> Iterator[str]:
 def _differences(before: Any, after: Any, path: str) -> Iterator[str]:
     """Yield where a value and the one read back differ; equal is not enough (``1 == 1.0``)."""
     if type(before) is not type(after) and not stands_for(before, type(after)):
-        kinds = type(before).__name__, type(after).__name__
-        yield f"{path}: {kinds[0]} would be read back as {kinds[1]}"
+        yield f"{path}: {type(before).__name__} would be read back as {type(after).__name__}"
     elif dataclasses.is_dataclass(before):
         for field in dataclasses.fields(before):
             values = getattr(before, field.name), getattr(after, field.name)

@@ -43,7 +43,6 @@ class Single(FieldType):
         self.write = write
 
     def dump(self, value: Any) -> str:
-        """Write a value of exactly this type."""
         if type(value) is not self.python:
             value = self.plain(value)
         return self.write(value)
@@ -57,7 +56,6 @@ class Moment(Single):
     """A date or a datetime; one of a subclass that adds nothing is taken for it."""
 
     def plain(self, value: Any) -> Any:
-        """Return the moment without its subclass, if nothing is lost."""
         if not stands_for(value, self.python):
             raise self.expected(value)
         text = self.python.isoformat(value)
@@ -89,7 +87,7 @@ def _float(value: float) -> str:
 def _decimal(value: Decimal) -> str:
     if not value.is_finite():
         raise Refused(f"{value} is not a finite number")
-    return '"' + str(value) + '"'
+    return f'"{value}"'
 
 
 def _datetime(value: datetime) -> str:
@@ -148,11 +146,9 @@ def enum_type(python: type[Enum]) -> Single:
     # pydantic takes true and false for 1 and 0 here, and only here.
     kinds = {str: ["text"], int: ["number", "constant"]}
     for member in python:
-        fits = type(member.value) in kinds and (
-            isinstance(member.value, str) or member.value.bit_length() < 64
-        )
-        if not fits:
-            raise Refused(f"{member} is {member.value!r}, not a str or an int of 64 bits")
+        value = member.value
+        if type(value) not in kinds or (type(value) is int and value.bit_length() >= 64):
+            raise Refused(f"{member} is {value!r}, not a str or an int of 64 bits")
     texts = {member.name: SINGLES[type(member.value)].dump(member.value) for member in python}
 
     def write(member: Enum) -> str:

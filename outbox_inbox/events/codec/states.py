@@ -10,15 +10,12 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from outbox_inbox.exceptions import InvalidSnapshot, UnreadableMessage
 
 from .field_types import Refused
 from .json_text import load_object
-from .shapes import Layout, layout_of
+from .shapes import Layout, state_layout
 
-_FINGERPRINT = 16
 _known: dict[type, tuple[Layout, str]] = {}
 
 
@@ -35,12 +32,10 @@ def encode_state(state: object) -> str:
         try:
             text = layout.record.dump(state)
             # A snapshot is taken so rarely that each one is read back: nothing is left to a proof.
-            problems = layout.changes(state, text)
-        except (Refused, RecursionError) as error:
-            problems = _refusals(layout, state) or [str(error)]
-        else:
-            if not problems:
+            if not (problems := layout.changes(state, text)):
                 return text
+        except (Refused, RecursionError) as error:
+            problems = layout.refusals(state, error, "it is nested too deeply, or contains itself")
     raise InvalidSnapshot(layout.name, problems)
 
 
@@ -69,22 +64,18 @@ def fingerprint(cls: type) -> str:
 
 
 def _known_layout(cls: type) -> tuple[Layout, str]:
-    found = _known.get(cls)
-    if found is None:
-        if not dataclasses.is_dataclass(cls):
-            raise TypeError(
-                f"{cls.__qualname__} is not a dataclass: snapshots are made of its fields. Make it "
-                "one, or do without snapshots (snapshot_every=None)"
-            )
-        layout = layout_of(cls)
-        found = _known[cls] = layout, _fingerprint(cls, layout.adapter)
-    return found
-
-
-def _fingerprint(cls: type, adapter: TypeAdapter[Any]) -> str:
-    schema = adapter.json_schema()
+    if cls in _known:
+        return _known[cls]
+    if not dataclasses.is_dataclass(cls):
+        raise TypeError(
+            f"{cls.__qualname__} is not a dataclass: snapshots are made of its fields. Make it "
+            "one, or do without snapshots (snapshot_every=None)"
+        )
+    layout = state_layout(cls)
+    schema = layout.adapter.json_schema()
     text = f"{cls.__module__}.{cls.__qualname__} {json.dumps(schema, sort_keys=True, default=str)}"
-    return sha256(text.encode()).hexdigest()[:_FINGERPRINT]
+    _known[cls] = layout, sha256(text.encode()).hexdigest()[:16]
+    return _known[cls]
 
 
 def _undeclared(state: object) -> list[str]:
@@ -96,10 +87,3 @@ def _undeclared(state: object) -> list[str]:
         for name in getattr(state, "__dict__", ())
         if name not in fields and not isinstance(getattr(cls, name, None), cached_property)
     ]
-
-
-def _refusals(layout: Layout, state: object) -> list[str]:
-    try:
-        return list(layout.record.problems(state, ""))
-    except RecursionError:
-        return ["it is nested too deeply, or contains itself"]

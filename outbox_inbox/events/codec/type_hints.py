@@ -3,7 +3,7 @@
 import dataclasses
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
@@ -85,7 +85,7 @@ class ClassReader:
             return self._container(hint, origin, args)
         if isinstance(hint, type) or hint is None:
             return self._class(NoneType if hint is None else hint)
-        raise self._unsupported(hint)
+        raise Refused(f"{_title(hint)} is not supported")
 
     def _union(self, args: tuple[Any, ...]) -> FieldType:
         read = [self._read(arg) for arg in args]
@@ -107,7 +107,7 @@ class ClassReader:
             return Items(tuple, self._read(args[0]))
         if origin is tuple:
             return FixedTuple(map(self._read, args))
-        raise self._unsupported(hint)
+        raise Refused(f"{_title(hint)} is not supported")
 
     def _class(self, cls: type[Any]) -> FieldType:
         if cls in SINGLES:
@@ -115,19 +115,12 @@ class ClassReader:
         if issubclass(cls, Enum):
             return enum_type(cls)
         if dataclasses.is_dataclass(cls):
-            if self._frozen and not _frozen(cls):
+            if self._frozen and not cast(Any, cls).__dataclass_params__.frozen:
                 raise Refused(f"{cls.__qualname__} is not frozen: @dataclass(frozen=True)")
             return self.record(cls)
         if cls in {list, tuple, dict}:
             raise Refused(f"say what is in the {cls.__name__}, such as list[str] or dict[str, int]")
-        raise self._unsupported(cls)
-
-    def _unsupported(self, hint: Any) -> Refused:
-        return Refused(f"{_title(hint)} is not supported")
-
-
-def _frozen(cls: Any) -> bool:
-    return bool(cls.__dataclass_params__.frozen)
+        raise Refused(f"{_title(cls)} is not supported")
 
 
 def _title(hint: Any) -> str:

@@ -13,8 +13,8 @@ may raise `Lost`, when another worker had the partition meanwhile: what was read
 """
 
 from .after_crash import AfterCrash
-from .batches import Batches
-from .lists import Lists
+from .batches import handle_batches
+from .lists import handle_list
 from .one_by_one import OneByOne
 
-__all__ = ["AfterCrash", "Batches", "Lists", "OneByOne"]
+__all__ = ["AfterCrash", "OneByOne", "handle_batches", "handle_list"]

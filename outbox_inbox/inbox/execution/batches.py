@@ -17,41 +17,40 @@ from .failures import Failure, Failures
 from .one_by_one import OneByOne
 
 
-class Batches:
-    """Handles deliveries in batches: first without savepoints, after a failure with one each."""
+def handle_batches(one_by_one: OneByOne, rows: Sequence[ReadyRow]) -> None:
+    """Handle deliveries, a transaction each until BATCH_TIME is up.
 
-    def __init__(self, one_by_one: OneByOne) -> None:
-        self._one_by_one = one_by_one
-        self._run = one_by_one.run
-        self._failures = one_by_one.failures
+    At first without savepoints, after a failure with one for each delivery.
+    """
+    call, failures = one_by_one.call, one_by_one.failures
+    left = failures.unblocked(rows)
+    while left and not call.finished():
+        batch = _try_batch(one_by_one, left, savepoints=False) or _try_batch(
+            one_by_one, left, savepoints=True
+        )
+        if batch is None:
+            # No savepoint helps when the COMMIT fails, for example by a deferred constraint.
+            one_by_one.handle_rows(left)
+            return
+        call.add(Outcome(done=len(batch.done)))
+        for failure in batch.failed:
+            failures.report_failure(failure)
+        left = failures.unblocked(left[batch.taken :])
 
-    def handle_rows(self, rows: Sequence[ReadyRow]) -> None:
-        """Handle deliveries, a transaction each until BATCH_TIME is up."""
-        call = self._one_by_one.call
-        left = self._failures.unblocked(rows)
-        while left and not call.finished():
-            batch = self._try_batch(left, savepoints=False) or self._try_batch(
-                left, savepoints=True
-            )
-            if batch is None:
-                # No savepoint helps when the COMMIT fails, for example by a deferred constraint.
-                self._one_by_one.handle_rows(left)
-                return
-            call.add(Outcome(done=len(batch.done)))
-            for failure in batch.failed:
-                self._failures.report_failure(failure)
-            left = self._failures.unblocked(left[batch.taken :])
 
-    def _try_batch(self, rows: Sequence[ReadyRow], *, savepoints: bool) -> "_Batch | None":
-        """Handle a batch in one transaction; None: it failed, and nothing has happened."""
-        deadline = monotonic() + settings().batch_time.total_seconds()
-        batch = _Batch(self._run, self._failures, deadline, savepoints)
-        try:
-            with attempt(self._run, rows[-1], self._run.lock):
-                batch.handle_rows(rows)
-        except AttemptFailed:
-            return None
-        return batch
+def _try_batch(
+    one_by_one: OneByOne, rows: Sequence[ReadyRow], *, savepoints: bool
+) -> "_Batch | None":
+    """Handle a batch in one transaction; None: it failed, and nothing has happened."""
+    run = one_by_one.run
+    deadline = monotonic() + settings().batch_time.total_seconds()
+    batch = _Batch(run, one_by_one.failures, deadline, savepoints)
+    try:
+        with attempt(run, rows[-1], run.lock):
+            batch.handle_rows(rows)
+    except AttemptFailed:
+        return None
+    return batch
 
 
 @dataclass(slots=True)

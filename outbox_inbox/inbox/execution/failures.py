@@ -50,11 +50,7 @@ class Failures:
     def store_failure(self, row: ReadyRow, error: Exception, attempts: int) -> Failure | None:
         """Store a failed attempt in the open transaction, which has the partition lock.
 
-        Arguments:
-            attempts: how many have failed, this one included.
-
-        Returns:
-            What to report after the commit; None: the delivery is final already.
+        Return what to report after the commit; None: the delivery is final already.
         """
         run = self._run
         consumer = run.context.consumers.get(row.consumer)

@@ -1,4 +1,4 @@
-"""``manage.py discard_messages``."""
+"""``manage.py discard_messages``: discard messages for good."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -7,7 +7,6 @@ from outbox_inbox.management.base import WrongUsage
 from outbox_inbox.management.selection import (
     NONE_QUARANTINED,
     DeadLetterCommand,
-    add_quarantine_ways,
     quarantine_selection,
 )
 from outbox_inbox.management.wording import counted
@@ -18,19 +17,17 @@ _QUARANTINED_ONLY = ("source", "kept_for")
 
 
 class Command(DeadLetterCommand):
-    """Discard messages."""
-
     help = (
         "Discard dead messages for good; with --id or --unfinished, messages in any unfinished "
         "state. Messages that they block continue without them. With --queue quarantine, discard "
         "quarantined messages."
     )
     queues = ("outbox", "inbox", "both", "quarantine")
+    reason_option = "--kept-for"
     done, would = "Discarded", "Would discard"
     nothing = "none of the selected messages is dead (see --unfinished)"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --reason and --unfinished to the options that select."""
         super().add_arguments(parser)
         parser.add_argument(
             "--reason", required=True, metavar="TEXT", help="store this reason with each message"
@@ -41,12 +38,7 @@ class Command(DeadLetterCommand):
             help="also discard messages that are not dead: due, scheduled, backing off, or waiting",
         )
 
-    def add_ways(self, group: Any) -> None:
-        """Add the ways to select that only quarantined messages have."""
-        add_quarantine_ways(group, "--kept-for")
-
     def work(self, options: dict[str, Any]) -> None:
-        """Discard, and count."""
         if not options["reason"].strip():
             raise WrongUsage("--reason is empty: the next operator will need to know why")
         if options["queue"] == "quarantine":

@@ -1,17 +1,16 @@
-"""``manage.py prune_messages``."""
+"""``manage.py prune_messages``: remove what is finished and old."""
 
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.management.arguments import add_contexts, add_dry_run, chosen_contexts, duration
+from outbox_inbox.management.arguments import chosen_contexts, duration
 from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import prune
 
 
 class Command(QueueCommand):
-    """Remove what is finished and old."""
-
+    shared_options = ("--context", "--dry-run")
     help = (
         "Remove finished messages and deliveries that are older than RETENTION, and message ids "
         "that are older than DEDUPLICATION. Unfinished messages, quarantined messages and stored "
@@ -19,18 +18,15 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --older-than, --context and --dry-run."""
-        add_contexts(parser)
+        super().add_arguments(parser)
         parser.add_argument(
             "--older-than",
             type=duration,
             metavar="DURATION",
             help="remove what is older than this, such as 12h or 7d; default: the setting RETENTION",
         )
-        add_dry_run(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Prune, and count."""
         dry_run = options["dry_run"]
         found = prune(chosen_contexts(options), older_than=options["older_than"], dry_run=dry_run)
         parts = [

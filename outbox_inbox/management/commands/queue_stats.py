@@ -1,27 +1,21 @@
-"""``manage.py queue_stats``."""
+"""``manage.py queue_stats``: show how full the queues are."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from outbox_inbox.management.arguments import add_contexts, add_format, chosen_contexts
+from outbox_inbox.management.arguments import chosen_contexts
 from outbox_inbox.management.base import ProblemFound, QueueCommand
 from outbox_inbox.management.thresholds import Threshold, exceeded, threshold
 from outbox_inbox.management.wording import age_text, counted, state_text
-from outbox_inbox.operations import (
-    QueueStats,
-    ReadModelStats,
-    queue_stats,
-    read_model_stats,
-)
+from outbox_inbox.operations import QueueStats, ReadModelStats, queue_stats, read_model_stats
 
 _COLUMNS = ("ready", "backing off", "waiting", "dead", "scheduled")
 
 
 class Command(QueueCommand):
-    """Show how full the queues are."""
-
+    shared_options = ("--context", "--format")
     help = (
         "Show the queues of each context: messages by state, the age of the oldest, parked keys, "
         "partitions that are paused or back off, and quarantined messages; and how far each "
@@ -29,9 +23,7 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --context, --format and --fail-over."""
-        add_contexts(parser)
-        add_format(parser)
+        super().add_arguments(parser)
         parser.add_argument(
             "--fail-over",
             action="append",
@@ -46,18 +38,14 @@ class Command(QueueCommand):
         )
 
     def work(self, options: dict[str, Any]) -> None:
-        """Print the stats, and compare them with the limits."""
         chosen = chosen_contexts(options)
         queues, read_models = queue_stats(chosen), read_model_stats(chosen)
         given = options["fail_over"] or []
         limits = [each if isinstance(each, Threshold) else threshold(str(each)) for each in given]
         problems = list(exceeded(limits, queues, read_models))
-        if options["format"] == "json":
-            self.print_json(_document(queues, read_models, problems))
-        else:
-            details = (line for stats in queues for line in _detail_lines(stats))
-            for line in (*_table(queues), *details, *map(_read_model_line, read_models)):
-                self.stdout.write(line)
+        details = (line for stats in queues for line in _detail_lines(stats))
+        lines = (*_table(queues), *details, *map(_read_model_line, read_models))
+        self.print_document(_document(queues, read_models, problems), lines, options)
         if problems:
             raise ProblemFound("; ".join(problems))
 
@@ -67,16 +55,13 @@ def _document(
 ) -> dict[str, Any]:
     contexts: dict[str, dict[str, Any]] = {}
     for stats in queues:
-        document = contexts.setdefault(stats.context, {})
-        document[stats.queue.value] = _queue(stats)
+        contexts.setdefault(stats.context, {})[stats.queue.value] = _queue(stats)
     for label, document in contexts.items():
         mine = [each for each in read_models if each.context == label]
         document["projections"] = {each.name: _read_model(each) for each in mine}
+    totals = ("unfinished", "scheduled", "dead", "quarantined")
     return {
-        "unfinished": sum(stats.unfinished for stats in queues),
-        "scheduled": sum(stats.scheduled for stats in queues),
-        "dead": sum(stats.dead for stats in queues),
-        "quarantined": sum(stats.quarantined for stats in queues),
+        **{name: sum(getattr(stats, name) for stats in queues) for name in totals},
         "exceeded": list(problems),
         "contexts": contexts,
     }
@@ -98,15 +83,12 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
 
 
 def _read_model(stats: ReadModelStats) -> dict[str, Any]:
+    names = ("state", "error", "failures", "until", "rebuilding")
     return {
         "database": stats.database,
         "lag": stats.lag,
         "oldest_seconds": _rounded(stats.oldest),
-        "state": stats.state,
-        "error": stats.error,
-        "failures": stats.failures,
-        "until": stats.until,
-        "rebuilding": stats.rebuilding,
+        **{name: getattr(stats, name) for name in names},
     }
 
 

@@ -1,4 +1,4 @@
-"""``manage.py read_stream``."""
+"""``manage.py read_stream``: show a stream."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from django.core.management import CommandError
 from outbox_inbox import streams
 from outbox_inbox.contexts import Context, contexts, get_context
 from outbox_inbox.management import stream_lines
-from outbox_inbox.management.arguments import add_format, whole_number
+from outbox_inbox.management.arguments import whole_number
 from outbox_inbox.management.base import ProblemFound, QueueCommand, WrongUsage
 from outbox_inbox.management.escaping import json_line, quoted, visible
 from outbox_inbox.management.wording import counted
@@ -20,8 +20,7 @@ from outbox_inbox.operations import StreamEntry, contexts_with_stream, read_entr
 
 
 class Command(QueueCommand):
-    """Show a stream."""
-
+    shared_options = ("--format",)
     help = (
         "Show the events of a stream: version, time (UTC), type, fields, key and ids. Exit with 1 if "
         "the stream does not exist, and with 3 if some events can no longer be read; these are "
@@ -29,7 +28,7 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the name of the stream, --context, --after, --limit and --format."""
+        super().add_arguments(parser)
         parser.add_argument(
             "stream", metavar="STREAM", help="show this stream, such as order-10248"
         )
@@ -48,10 +47,8 @@ class Command(QueueCommand):
         parser.add_argument(
             "--limit", type=whole_number(1), metavar="N", help="show at most N events; default: all"
         )
-        add_format(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Find the stream, and show it."""
         stream, label = options["stream"], options["context"]
         if problems := streams.problems_of(stream, None):
             raise WrongUsage(problems[0])
@@ -93,13 +90,8 @@ class Command(QueueCommand):
         self, context: Context, stream: str, entries: Iterator[StreamEntry], options: dict[str, Any]
     ) -> int:
         """Print one JSON document, an event a line; return how many could not be read."""
-        about = json_line(
-            {
-                "context": context.label,
-                "stream": stream,
-                "stream_version": streams.version(context, stream),
-            }
-        )
+        version = streams.version(context, stream)
+        about = json_line({"context": context.label, "stream": stream, "stream_version": version})
         self.stdout.write(about[:-1] + ', "events": [', ending="")
         unreadable, comma = 0, ""
         for entry in entries:
@@ -111,12 +103,6 @@ class Command(QueueCommand):
 
 
 def _find_context(chosen: Sequence[Context], stream: str) -> Context:
-    """Return the context that has the stream.
-
-    Raises:
-        CommandError: no context has it.
-        WrongUsage: several contexts have it.
-    """
     found = contexts_with_stream(chosen, stream)
     if len(found) > 1:
         labels = ", ".join(each.label for each in found)

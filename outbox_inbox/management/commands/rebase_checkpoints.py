@@ -1,23 +1,16 @@
-"""``manage.py rebase_checkpoints``."""
+"""``manage.py rebase_checkpoints``: adapt the checkpoints of a restored database to its new server."""
 
-from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from outbox_inbox.management.arguments import (
-    add_contexts,
-    add_dry_run,
-    add_format,
-    chosen_contexts,
-)
+from outbox_inbox.management.arguments import chosen_contexts
 from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import rebase
 
 
 class Command(QueueCommand):
-    """Adapt the checkpoints of a restored database to its new server."""
-
+    shared_options = ("--context", "--dry-run", "--format")
     help = (
         "Rebase the checkpoints of a PostgreSQL database that was restored from a dump: express "
         "what each subscription has handled in the transaction ids of this server. Until then, "
@@ -25,14 +18,7 @@ class Command(QueueCommand):
         "does nothing. In a database that was not restored it does no harm."
     )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --context, --dry-run and --format."""
-        add_contexts(parser)
-        add_dry_run(parser)
-        add_format(parser)
-
     def work(self, options: dict[str, Any]) -> None:
-        """Rebase, and report how many events each subscription has still to handle."""
         found = rebase(chosen_contexts(options), dry_run=options["dry_run"])
         verb = "would be rebased" if options["dry_run"] else "rebased"
         lines = [

@@ -1,4 +1,4 @@
-"""``manage.py rebuild_projection NAME``."""
+"""``manage.py rebuild_projection``: rebuild a read model from its stream, and replace the old one."""
 
 import time
 from argparse import ArgumentParser
@@ -7,7 +7,6 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from outbox_inbox.contexts import get_context
-from outbox_inbox.management.arguments import add_format
 from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.management.progress import progress_display
 from outbox_inbox.management.wording import counted
@@ -16,8 +15,7 @@ from outbox_inbox.operations.running import Interrupt
 
 
 class Command(QueueCommand):
-    """Rebuild a read model from its stream, and replace the old one."""
-
+    shared_options = ("--format",)
     help = (
         "Rebuild a read model from the first event of its context's stream, in tables of its own, and "
         "replace the old rows in one transaction at the end. It may be stopped at any time; the "
@@ -26,7 +24,7 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the name and the options."""
+        super().add_arguments(parser)
         parser.add_argument(
             "name", metavar="NAME", help="rebuild this projection, as named in @projects(into=…)"
         )
@@ -46,28 +44,16 @@ class Command(QueueCommand):
                 "without models of its own"
             ),
         )
-        add_format(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Rebuild, and report."""
         chosen = get_context(options["context"]) if options["context"] else None
         context, read_model = find_read_model(options["name"], chosen)
         begin = time.monotonic()
-        total = (
-            None if options["restart"] or options["in_place"] else rebuild_lag(context, read_model)
-        )
-        with (
-            Interrupt().installed() as stop,
-            progress_display("rebuild_projection", total, self.stderr, options) as advance,
-        ):
-            done = rebuild(
-                context,
-                read_model,
-                restart=options["restart"],
-                in_place=options["in_place"],
-                stop=stop,
-                progress=advance,
-            )
+        ways = {name: options[name] for name in ("restart", "in_place")}
+        total = None if any(ways.values()) else rebuild_lag(context, read_model)
+        display = progress_display("rebuild_projection", total, self.stderr, options)
+        with Interrupt().installed() as stop, display as advance:
+            done = rebuild(context, read_model, **ways, stop=stop, progress=advance)
         self._print_report(done, time.monotonic() - begin, options)
         if not done.finished:
             raise CommandError("stopped by a signal; run the same command again to continue")

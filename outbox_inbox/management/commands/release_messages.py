@@ -1,13 +1,11 @@
-"""``manage.py release_messages``."""
+"""``manage.py release_messages``: release quarantined messages."""
 
-from argparse import ArgumentParser
-from typing import Any
+from typing import Any, ClassVar
 
 from outbox_inbox.management.base import ProblemFound
 from outbox_inbox.management.selection import (
     NONE_QUARANTINED,
     SelectionCommand,
-    add_quarantine_ways,
     quarantine_selection,
 )
 from outbox_inbox.management.wording import counted
@@ -15,8 +13,6 @@ from outbox_inbox.operations import Released, release
 
 
 class Command(SelectionCommand):
-    """Release quarantined messages."""
-
     help = (
         "Check quarantined messages again, with the current code and settings. Put those that pass "
         "into the inbox, behind the messages received since. Exit with 3 if some stay in "
@@ -25,18 +21,14 @@ class Command(SelectionCommand):
     done, would = "Released", "Would release"
     nothing = NONE_QUARANTINED
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the options that select."""
-        group = self.add_selection(
-            parser,
-            all_="all quarantined messages",
-            type="messages of this type: shop.sold.v1, or shop.sold",
-            id="the message with this id, as its sender wrote it",
-        )
-        add_quarantine_ways(group, "--reason")
+    ways: ClassVar = {
+        "--all": "all quarantined messages",
+        "--type": "messages of this type: shop.sold.v1, or shop.sold",
+        "--id": "the message with this id, as its sender wrote it",
+    }
+    reason_option = "--reason"
 
     def work(self, options: dict[str, Any]) -> None:
-        """Release, count, and report what stays."""
         selection = quarantine_selection(options, options["reason"])
         found = release(selection, dry_run=options["dry_run"])
         report = counted(found.released, "message") if found.released or found.staying else ""

@@ -1,4 +1,4 @@
-"""``manage.py retry_messages``."""
+"""``manage.py retry_messages``: retry messages that failed."""
 
 from typing import Any
 
@@ -7,8 +7,6 @@ from outbox_inbox.operations import retry
 
 
 class Command(DeadLetterCommand):
-    """Retry messages."""
-
     help = (
         "Retry messages that are dead or backing off, at once and with all their attempts. "
         "Messages that they block continue after a successful retry."
@@ -17,5 +15,4 @@ class Command(DeadLetterCommand):
     nothing = "none of the selected messages is dead or backing off"
 
     def work(self, options: dict[str, Any]) -> None:
-        """Retry, and count."""
         self.print_counts(retry(self.selection(options), dry_run=options["dry_run"]), options)

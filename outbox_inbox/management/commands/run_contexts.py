@@ -1,9 +1,9 @@
-"""``manage.py run_contexts``."""
+"""``manage.py run_contexts``: run until a signal stops it."""
 
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.management.arguments import add_contexts, chosen_contexts, seconds
+from outbox_inbox.management.arguments import chosen_contexts, seconds
 from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.operations import MoverTurn
 from outbox_inbox.operations.running import INTERVAL, Interrupt, WakeUps, run
@@ -11,8 +11,7 @@ from outbox_inbox.transports import transport_problems
 
 
 class Command(QueueCommand):
-    """Run until a signal stops it."""
-
+    shared_options = ("--context",)
     help = (
         "Relay, receive and dispatch in one long-running process. On SIGTERM or SIGINT it finishes "
         "its batch and exits with 0; a second signal ends it at once. Several processes may run "
@@ -20,8 +19,7 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --context and --interval."""
-        add_contexts(parser)
+        super().add_arguments(parser)
         parser.add_argument(
             "--interval",
             type=seconds,
@@ -31,7 +29,6 @@ class Command(QueueCommand):
         )
 
     def work(self, options: dict[str, Any]) -> None:
-        """Run, and print when it starts and stops."""
         chosen = chosen_contexts(options)
         labels = ", ".join(context.label for context in chosen) or "no context"
         with Interrupt().installed() as stop, WakeUps(chosen, stop.wake) as wake_ups:

@@ -1,43 +1,31 @@
-"""``manage.py show_contexts``."""
+"""``manage.py show_contexts``: show the context map."""
 
-from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.contexts import Consumer, Context, contexts
 from outbox_inbox.events import IntegrationEvent, meta
-from outbox_inbox.management.arguments import add_format
 from outbox_inbox.management.base import QueueCommand
 
 
 class Command(QueueCommand):
-    """Show the context map."""
-
+    shared_options = ("--format",)
     help = (
         "Show the contexts of the project: their databases and transports, the contracts that they "
         "publish and subscribe to, their consumers, and which contract goes from which context to "
         "which."
     )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add --format."""
-        add_format(parser)
-
     def work(self, options: dict[str, Any]) -> None:
-        """Print the contexts, and the arrows between them."""
         document = context_map(contexts())
-        if options["format"] == "json":
-            self.print_json(document)
-        else:
-            for line in _lines(document):
-                self.stdout.write(line)
+        self.print_document(document, _lines(document), options)
 
 
 def context_map(found: Sequence[Context]) -> dict[str, Any]:
     """Return the contexts, the contracts that go between them, and those from and to the outside."""
     return {
-        "contexts": [_context(each) for each in found],
+        "contexts": [*map(_context, found)],
         "arrows": [
             {"from": source.label, "to": target.label, **_contract(contract)}
             for source in found
@@ -64,7 +52,7 @@ def _to_outside(found: Sequence[Context]) -> Iterator[dict[str, Any]]:
     """Yield the contracts that a broker carries to unknown subscribers, if any."""
     subscribed = {name for each in found for name in each.subscribed}
     for source in found:
-        if settings().transports[source.transport].backend == SCHEMES["local"]:
+        if _backend(source) == SCHEMES["local"]:
             continue
         for contract in source.publishes:
             if source.type_name(contract) not in subscribed:
@@ -77,19 +65,16 @@ def _context(each: Context) -> dict[str, Any]:
         "app": each.app,
         "database": each.database,
         # Without its location, which may contain a password.
-        "transport": {
-            "alias": each.transport,
-            "backend": settings().transports[each.transport].backend,
-        },
+        "transport": {"alias": each.transport, "backend": _backend(each)},
         "source": each.source,
-        "publishes": _contracts(each.publishes),
-        "subscribes": _contracts(each.subscribes),
-        "consumers": [_consumer(consumer) for consumer in each.consumers.values()],
+        "publishes": [*map(_contract, each.publishes)],
+        "subscribes": [*map(_contract, each.subscribes)],
+        "consumers": [*map(_consumer, each.consumers.values())],
     }
 
 
-def _contracts(found: Iterable[type[IntegrationEvent]]) -> list[dict[str, Any]]:
-    return [_contract(each) for each in found]
+def _backend(each: Context) -> str:
+    return settings().transports[each.transport].backend
 
 
 def _contract(contract: type[IntegrationEvent]) -> dict[str, Any]:
@@ -114,19 +99,16 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             f"{each['label']} ({each['app']}): database {each['database']}, "
             f"transport {each['transport']['alias']} ({backend}), source {each['source']}"
         )
-        for verb in ("publishes", "subscribes"):
-            for contract in each[verb]:
-                name = f"{contract['type']} v{contract['version']}"
-                yield f"  {'subscribes to' if verb == 'subscribes' else verb} {name}"
+        for name, verb in (("publishes", "publishes"), ("subscribes", "subscribes to")):
+            for contract in each[name]:
+                yield f"  {verb} {contract['type']} v{contract['version']}"
         for consumer in each["consumers"]:
             kind = consumer["kind"]
             what = f"{kind} translator" if kind in ("outbound", "inbound") else kind
             events = ", ".join(consumer["events"])
             yield f"  {what} {consumer['name']} ({consumer['mode']}) <- {events}"
-    for arrow in document["arrows"]:
-        yield f"{arrow['from']} --> {arrow['to']}: {arrow['type']} v{arrow['version']}"
     labels = [each["label"] for each in document["contexts"]]
-    for arrow in document["outside"]:
+    for arrow in (*document["arrows"], *document["outside"]):
         source = arrow["from"] if arrow["from"] in labels else f"{arrow['from']} (elsewhere)"
         target = arrow["to"] or "(elsewhere)"
         yield f"{source} --> {target}: {arrow['type']} v{arrow['version']}"

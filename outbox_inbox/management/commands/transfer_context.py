@@ -1,4 +1,4 @@
-"""``manage.py transfer_context``."""
+"""``manage.py transfer_context``: transfer a running context to another database."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from outbox_inbox.contexts import get_context
-from outbox_inbox.management.arguments import add_dry_run, add_format
+from outbox_inbox.management.arguments import add_shared
 from outbox_inbox.management.base import ProblemFound, QueueCommand
 from outbox_inbox.management.progress import progress_display
 from outbox_inbox.management.wording import counted
@@ -23,8 +23,7 @@ _STEPS = {
 
 
 class Command(QueueCommand):
-    """Transfer a running context to another database."""
-
+    shared_options = ("--format",)
     help = (
         "Transfer a context to another database, with its tables, streams and queues, while the "
         "system keeps running. From the moment the old database is closed, it refuses processes "
@@ -32,7 +31,7 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the context, the databases, and the options for single steps."""
+        super().add_arguments(parser)
         parser.add_argument("label", metavar="CONTEXT", help="transfer this context")
         parser.add_argument("--to", required=True, metavar="ALIAS", help="move it to this database")
         parser.add_argument(
@@ -42,13 +41,11 @@ class Command(QueueCommand):
             help="move it from this database; default: that of the settings, or of its ContextConfig",
         )
         step = parser.add_mutually_exclusive_group()
-        add_dry_run(step)
+        add_shared(step, "--dry-run")
         for option, text in _STEPS.items():
             step.add_argument(option, action="store_true", help=text)
-        add_format(parser)
 
     def work(self, options: dict[str, Any]) -> None:
-        """Do what the options ask for, and report."""
         label, to, old = options["label"], options["to"], options["old"]
         get_context(label)
         show = partial(progress_display, stderr=self.stderr, options=options)
@@ -87,10 +84,7 @@ def _document(found: TransferReport, *, dry_run: bool = False) -> dict[str, Any]
         "from": found.old,
         "to": found.new,
         "dry_run": dry_run,
-        "state": found.state,
-        "copied": found.copied,
-        "changed": found.changed,
-        "differences": found.differences,
+        **{name: getattr(found, name) for name in ("state", "copied", "changed", "differences")},
         "tables": [asdict(each) for each in found.tables],
     }
 

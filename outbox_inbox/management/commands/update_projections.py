@@ -1,11 +1,9 @@
-"""``manage.py update_projections``."""
+"""``manage.py update_projections``: read the streams until the read models are up to date."""
 
 from outbox_inbox.management.draining import DrainCommand
 
 
 class Command(DrainCommand):
-    """Read the streams until the read models are up to date."""
-
     help = "Bring the read models up to date with the streams of their contexts, and exit."
     mover = "project"
     done = "Handled"

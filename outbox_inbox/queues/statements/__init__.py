@@ -24,9 +24,7 @@ from .locking import (
     begin_run,
     clear_outage,
     end_run,
-    guarded_session,
     lock_partition,
-    set_run,
 )
 from .recording import (
     EventRow,
@@ -46,10 +44,9 @@ from .relaying import (
     unfinished_keys,
 )
 from .states import (
-    back_off_row,
     count_attempt,
     idle_state,
-    mark_dead,
+    mark_failed,
     park_followers,
     promote_due,
     unblock_deliveries,

@@ -16,11 +16,7 @@ _FEW = 10_000  # new events that are looked up one by one rather than met on a w
 
 
 class CheckpointProgress(NamedTuple):
-    """How far a subscription has read: the columns of the table of checkpoints that move.
-
-    `lock_checkpoint` reads it, a `Cursor` (``streams/subscriptions.py``) moves it, `save_progress`
-    writes it.
-    """
+    """How far a subscription has read: the columns of the table of checkpoints that move."""
 
     done: str
     target: str | None
@@ -122,16 +118,15 @@ class BySnapshots(ByPosition):
                 f"SELECT pg_current_snapshot()::text, 0, MAX(position), {_FEW + 1}"
                 f" * (MAX(position) IS NOT NULL)::int FROM {STREAM}"
             )
-            ((target, before, last, size),) = fetch_rows(connection, statement, [])
+            parameters = []
         else:
             # The count keeps PostgreSQL from walking along the primary key to the lowest position.
             statement = (
                 "SELECT pg_current_snapshot()::text, MIN(position) - 1, MAX(position), COUNT(*)"
                 f" FROM ({_NEW_POSITIONS}) n"
             )
-            ((target, before, last, size),) = fetch_rows(
-                connection, statement, [context, done, context, done]
-            )
+            parameters = [context, done, context, done]
+        ((target, before, last, size),) = fetch_rows(connection, statement, parameters)
         return CheckpointProgress(done, target, before, last, size) if size else None
 
     def select_page(

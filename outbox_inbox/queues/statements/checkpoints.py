@@ -17,10 +17,7 @@ from .dialects import CLASSES, dialect
 
 
 class LockedCheckpoint(NamedTuple):
-    """A row of the table of checkpoints that is locked by this transaction.
-
-    `lock_checkpoint` makes it; a `Cursor` (``streams/subscriptions.py``) reads on from it.
-    """
+    """A row of the table of checkpoints that is locked by this transaction."""
 
     id: int
     progress: CheckpointProgress
@@ -31,10 +28,7 @@ class LockedCheckpoint(NamedTuple):
 
 
 class SubscriptionStatus(NamedTuple):
-    """A row of the table of checkpoints, and whether there is something new for it.
-
-    `subscription_statuses` makes it; ``run_contexts`` and the relay of a stream read it.
-    """
+    """A row of the table of checkpoints, and whether there is something new for it."""
 
     context: str
     subscription: str
@@ -50,11 +44,7 @@ def supports_subscriptions(connection: BaseDatabaseWrapper) -> bool:
 
 
 def require_subscriptions(connection: BaseDatabaseWrapper) -> None:
-    """Refuse a database on which subscriptions do not work.
-
-    Raises:
-        SettingsError: it names the database, and says why.
-    """
+    """Raise `SettingsError` for a database on which subscriptions do not work."""
     if not supports_subscriptions(connection):
         raise SettingsError(
             f"the database {connection.alias!r} is {connection.vendor}, which cannot say what a "
@@ -78,9 +68,9 @@ def lock_checkpoint(
     )
     if not rows:
         return None
-    id_, done, target, position, last, size, cluster, paused, resting, failures = rows[0][:10]
-    progress = CheckpointProgress(done, target, position, last, size)
-    return LockedCheckpoint(id_, progress, cluster, bool(paused), bool(resting), failures)
+    id_, *progress, cluster, paused, resting, failures = rows[0][:10]
+    start = CheckpointProgress(*progress)
+    return LockedCheckpoint(id_, start, cluster, bool(paused), bool(resting), failures)
 
 
 def create_checkpoint(
@@ -144,11 +134,9 @@ def subscription_statuses(
 
 
 def has_foreign_ids(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool:
-    """Return whether transaction ids in stream or checkpoint are those of another server.
-
-    That is so after a dump was restored: compared with the ids of this server they would hide
-    events, or show them twice.
-    """
+    """Return whether transaction ids in stream or checkpoint are those of another server."""
+    # After a dump was restored: compared with the ids of this server they would hide events, or show
+    # them twice.
     if not uses_snapshots(connection):
         return False
     ((same, known),) = fetch_rows(

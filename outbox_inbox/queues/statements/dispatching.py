@@ -10,10 +10,7 @@ from .dialects import dialect
 
 
 class ReadyRow(NamedTuple):
-    """A row of the table of deliveries that was read ahead, with its inbox message.
-
-    `select_ready` makes it; the dispatcher plans with it and ``inbox/delivery.py`` handles it.
-    """
+    """A row of the table of deliveries that was read ahead, with its inbox message."""
 
     id: int
     consumer: str
@@ -46,10 +43,10 @@ def select_ready(
         " m.message_id, m.type, m.schema_version, m.source, m.key,"
         f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops,"
         " m.headers, m.payload"
-        f" FROM {DELIVERY} d JOIN {INBOX} m ON m.id = d.message_id"
-        " WHERE d.context = %s AND d.partition = %s AND d.state = 'ready'"
-        " AND d.due_at IS NULL ORDER BY d.id LIMIT %s",
-        [context, partition, size],
+        f" FROM {DELIVERY} d{sql.forced_index(DELIVERY)} JOIN {INBOX} m ON m.id = d.message_id"
+        f" WHERE {sql.in_partition('d')} AND d.state = 'ready'"
+        f" AND d.due_at IS NULL ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), size],
     )
     return [ReadyRow(*row) for row in rows]
 
@@ -60,19 +57,15 @@ def claim_delivery(
     """Take the partition lock and mark one delivery as done, in the transaction of its effects.
 
     One statement (two on MySQL): a lock in a statement of its own would cost every message a trip.
-    False: another worker has the lock, or has been on the partition since the delivery was read
-    ahead. Then what was read ahead is worthless: the other worker may have handled it, or a
-    message before it may have failed and block it.
+    False: another worker has the lock, or has been on the partition since, and may have handled
+    what was read ahead, or a message before it that failed and blocks it.
     """
     return dialect(connection).claim_delivery(connection, partition, run, freeze_ms, delivery)
 
 
 def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
-    """Mark deliveries as done, in the transaction of their effects (rule O5).
-
-    Marked in a transaction before, a crash would lose the effects; in one after, it would apply
-    them twice.
-    """
+    """Mark deliveries as done, in the transaction of their effects (rule O5)."""
+    # In a transaction before, a crash would lose the effects; in one after, it would apply them twice.
     sql = dialect(connection)
     return change_rows(
         connection,

@@ -4,7 +4,6 @@ A poll that counted its queue would be slowest when the backlog is largest.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import models
@@ -19,10 +18,7 @@ from .states import idle_state
 
 
 class PartitionStatus(NamedTuple):
-    """A row of the table of partitions, and whether there is something to do in it now.
-
-    `partition_statuses` makes it for a mover, `all_partition_statuses` for ``run_contexts``.
-    """
+    """A row of the table of partitions, and whether there is something to do in it now."""
 
     id: int
     number: int
@@ -41,15 +37,10 @@ class PartitionStatus(NamedTuple):
 def partition_statuses(
     connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
 ) -> list[PartitionStatus]:
-    """Return for each partition of a queue whether there is work, without reading the queue.
-
-    Partitions with the token of a run come last: it has crashed, or is at work.
-
-    Arguments:
-        model: the rows of the queue; None: only the transport knows, so there may be work.
-    """
+    """Return for each partition of a queue whether there is work, those with a run last."""
     sql = dialect(connection)
-    waits, due = ("TRUE", "FALSE") if model is None else (_waits(model), _is_due(sql, model))
+    # Without a model only the transport knows, so there may be work.
+    waits, due = ("TRUE", "FALSE") if model is None else (_waits(sql, model), _is_due(sql, model))
     found = fetch_rows(
         connection,
         f"SELECT {_partition_columns(sql)}, {waits}, {due}"
@@ -63,15 +54,13 @@ def partition_statuses(
 def all_partition_statuses(
     connection: BaseDatabaseWrapper, contexts: Sequence[str]
 ) -> list[tuple[str, str, PartitionStatus]]:
-    """Return context, queue and status of every partition of some contexts, in one statement.
-
-    Only the transport knows the work of an intake, so there may always be some.
-    """
+    """Return context, queue and status of every partition of some contexts, in one statement."""
     sql = dialect(connection)
+    # Only the transport knows the work of an intake, so there may always be some.
     both = [
-        f"CASE p.queue WHEN 'outbox' THEN {exists(OutboxMessage)}"
-        f" WHEN 'inbox' THEN {exists(Delivery)} ELSE {otherwise} END"
-        for exists, otherwise in ((_waits, "TRUE"), (partial(_is_due, sql), "FALSE"))
+        f"CASE p.queue WHEN 'outbox' THEN {has_row(sql, OutboxMessage)}"
+        f" WHEN 'inbox' THEN {has_row(sql, Delivery)} ELSE {otherwise} END"
+        for has_row, otherwise in ((_waits, "TRUE"), (_is_due, "FALSE"))
     ]
     found = fetch_rows(
         connection,
@@ -93,22 +82,29 @@ def _partition_columns(sql: Dialect) -> str:
 
 def _status(row: Sequence[Any]) -> PartitionStatus:
     id_, number, paused, run, outages, resting, live, waits, due = row
-    ready = bool(waits or due)
-    return PartitionStatus(
-        id_, number, bool(paused), run, outages, bool(resting), bool(live), ready, bool(due)
-    )
+    flags = map(bool, (resting, live, waits or due, due))
+    return PartitionStatus(id_, number, bool(paused), run, outages, *flags)
 
 
-def _waits(model: type[models.Model]) -> str:
-    return f"EXISTS ({_idle_rows(model)} IS NULL)"
+def _waits(sql: Dialect, model: type[models.Model]) -> str:
+    return _has_row(sql, model, "m.due_at IS NULL", "id")
 
 
 def _is_due(sql: Dialect, model: type[models.Model]) -> str:
-    return f"EXISTS ({_idle_rows(model)} <= {sql.now})"
+    # Not "IS NULL OR": each half is the condition of one partial index.
+    return _has_row(sql, model, f"m.due_at IS NOT NULL AND m.due_at <= {sql.now}", "due_at")
 
 
-def _idle_rows(model: type[models.Model]) -> str:
+def _has_row(sql: Dialect, model: type[models.Model], condition: str, order: str) -> str:
+    """Return whether there is such a row, as one probe of the index that yields them in order.
+
+    EXISTS would leave the way to the planner: in a backlog it reads the table until it meets a row
+    of the partition, which takes seconds where there is none.
+    """
+    name = table(model)
     return (
-        f"SELECT 1 FROM {table(model)} m WHERE m.context = p.context AND m.partition = p.number"
-        f" AND m.state = '{idle_state(model)}' AND m.due_at"
+        f"(SELECT m.id FROM {name} m{sql.forced_index(name)}"
+        f" WHERE {sql.in_partition('m', 'p.context', 'p.number')}"
+        f" AND m.state = '{idle_state(model)}' AND {condition}"
+        f" ORDER BY {sql.partition_order('m', order)} LIMIT 1) IS NOT NULL"
     )

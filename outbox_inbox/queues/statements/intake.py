@@ -1,6 +1,7 @@
 """Intake: from an outbox or from a transport into an inbox, with a delivery for each consumer."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,10 +12,7 @@ from .dialects import Insert, as_uuid, dialect
 
 
 class InterestRow(NamedTuple):
-    """One consumer of one type of event, in no table: `insert_deliveries` joins it to the inbox.
-
-    ``queues/intake.py`` makes it of the consumers that the contexts declare.
-    """
+    """One consumer of one type of event, in no table: `insert_deliveries` joins it to the inbox."""
 
     type: str
     consumer: str
@@ -22,12 +20,7 @@ class InterestRow(NamedTuple):
 
 
 class ReceivedRow(NamedTuple):
-    """One message from outside, as `insert_inbox` writes it to the table of inbox messages.
-
-    ``inbox/cloudevents.py`` makes it of what a transport delivered, ``transports/local.py`` of a
-    row of another context's outbox, and ``inbox/delivery.py`` of what an inbound translator
-    returned.
-    """
+    """One message from outside, as `insert_inbox` writes it to the table of inbox messages."""
 
     message_id: Any
     type: str
@@ -64,10 +57,8 @@ def move_to_inbox(
 ) -> list[int]:
     """Copy outbox messages into an inbox of the same database; return the ids of the new rows.
 
-    The unique constraint leaves out messages that are there already (rule O7).
-
-    Arguments:
-        stored: events of the stream, by their positions.
+    The unique constraint leaves out messages that are there already (rule O7). ``stored``: they
+    are events of the stream, named by their positions.
     """
     name, id_ = (STREAM, "position") if stored else (OUTBOX, "id")
     return dialect(connection).move_to_inbox(connection, name, id_, ids, context, source)
@@ -102,14 +93,12 @@ def insert_deliveries(
     interests: Sequence[InterestRow],
     partitions: int,
 ) -> None:
-    """Make one delivery for each new inbox message and each consumer of its type.
-
-    The partition is ``(hash of the consumer XOR hash of the key) % partitions``; XOR is written
-    as ``(a | b) - (a & b)``, which every database has.
-    """
+    """Make one delivery for each new inbox message and each consumer of its type."""
     if not message_ids or not interests:
         return
     sql = dialect(connection)
+    # The partition is (hash of the consumer XOR hash of the key) % partitions; XOR is written as
+    # (a | b) - (a & b), which every database has.
     change_rows(
         connection,
         f"INSERT INTO {DELIVERY} (message_id, context, consumer, {sql.partition}, {sql.key},"
@@ -118,9 +107,5 @@ def insert_deliveries(
         " SELECT m.id, m.context, c.consumer,"
         " ((m.key_hash | c.hash) - (m.key_hash & c.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
         f" FROM {INBOX} m JOIN c ON c.type = m.type WHERE m.id {sql.among} ORDER BY m.id",
-        [
-            *(value for interest in interests for value in interest),
-            partitions,
-            sql.members(message_ids),
-        ],
+        [*chain.from_iterable(interests), partitions, sql.members(message_ids)],
     )

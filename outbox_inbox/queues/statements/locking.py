@@ -4,7 +4,6 @@ Without the lock two workers would send or handle the messages of one key at the
 the token a worker could not know, after its commit, that another has been on the partition since.
 """
 
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -14,10 +13,7 @@ from .dialects import dialect
 
 
 class LockedPartition(NamedTuple):
-    """A row of the table of partitions that is locked by this transaction.
-
-    `lock_partition` and `begin_run` make it; a `Run` (``queues/run.py``) compares the token.
-    """
+    """A row of the table of partitions that is locked by this transaction."""
 
     paused: bool
     run: Any
@@ -26,12 +22,7 @@ class LockedPartition(NamedTuple):
 def lock_partition(
     connection: BaseDatabaseWrapper, partition: int, freeze_ms: int
 ) -> LockedPartition | None:
-    """Take a partition's row lock; None: another transaction has it.
-
-    Arguments:
-        freeze_ms: idle time within the transaction, in milliseconds, after which the server ends
-            the session and frees the lock, where it can.
-    """
+    """Take a partition's row lock; None: another transaction has it. See `Dialect.lock_row`."""
     rows = dialect(connection).lock_row(
         connection, "paused, run", PARTITION, "WHERE id = %s", [partition], freeze_ms
     )
@@ -43,35 +34,17 @@ def begin_run(
 ) -> LockedPartition | None:
     """Write the token of a run, in a transaction of its own; None: the partition is not free.
 
-    It is free when no transaction has its lock, it is not paused, and no other run is between two
-    transactions on it. What is returned has the token from before: of a run that crashed, or None.
+    What is returned has the token from before: of a run that crashed, or None.
     """
     rows = dialect(connection).begin_run(connection, partition, run, freeze_ms)
     return LockedPartition(paused=False, run=rows[0][0]) if rows else None
 
 
-def guarded_session(
-    connection: BaseDatabaseWrapper, freeze_ms: int
-) -> AbstractContextManager[None]:
-    """Have MariaDB and MySQL end this session, within the block, when it freezes.
-
-    They have no such limit for one transaction, as PostgreSQL gets with every lock.
-    """
-    return dialect(connection).guarded_session(connection, freeze_ms)
-
-
-def set_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-    """Write which run is on a partition now, or (None) that the last one ended cleanly."""
-    dialect(connection).set_run(connection, partition, run)
-
-
 def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-    """Remove the token of a run, without its lock; waits for the transaction that has it.
-
-    Another worker may have taken this run for crashed and written its own token, which must stay:
-    without it that worker would give up, and a crash of it would not be noticed.
-    """
+    """Remove the token of a run, without its lock; waits for the transaction that has it."""
     sql = dialect(connection)
+    # Another worker may have taken this run for crashed and written its own token, which must stay:
+    # without it that worker would give up, and a crash of it would not be noticed.
     change_rows(
         connection,
         f"UPDATE {PARTITION} SET run = NULL, last_run_at = {sql.now} WHERE id = %s AND run = %s",

@@ -23,11 +23,7 @@ def refusal_text(error: BaseException) -> str | None:
 
 
 def explain_refusal(error: DatabaseError) -> None:
-    """Raise `ContextMoved` if the error is the refusal of a guard; leave any other to the caller.
-
-    Raises:
-        ContextMoved: the context is closed on this database.
-    """
+    """Raise `ContextMoved` if the error is the refusal of a guard; leave any other to the caller."""
     said = refusal_text(error)
     if said is not None:
         raise ContextMoved(said) from error
@@ -35,11 +31,7 @@ def explain_refusal(error: DatabaseError) -> None:
 
 @contextmanager
 def refusals_explained() -> Iterator[None]:
-    """Run a block in which a guard may refuse.
-
-    Raises:
-        ContextMoved: the context is closed on this database.
-    """
+    """Have a block raise `ContextMoved` where a guard refuses what it writes."""
     try:
         yield
     except DatabaseError as error:

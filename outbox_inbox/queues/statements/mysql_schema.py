@@ -107,7 +107,6 @@ def _compare_exactly(editor: BaseDatabaseSchemaEditor, model: type[models.Model]
 
 
 def _constraints(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> set[str]:
-    """Return the names of the constraints and indexes that a table has."""
     connection: Any = editor.connection
     with connection.cursor() as cursor:
         return set(connection.introspection.get_constraints(cursor, model._meta.db_table))
@@ -115,19 +114,13 @@ def _constraints(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) ->
 
 def _of_plain_columns(model: type[models.Model]) -> list[models.UniqueConstraint | models.Index]:
     """Return the constraints and whole indexes of a model, declared by columns."""
-    found: list[models.UniqueConstraint | models.Index] = [
-        models.UniqueConstraint(fields=_columns(each), name=each.name)
-        for each in model._meta.constraints
-        if isinstance(each, models.UniqueConstraint) and each.expressions
+    constraints = [
+        each for each in model._meta.constraints if isinstance(each, models.UniqueConstraint)
     ]
-    found += [
-        models.Index(fields=_columns(each), name=each.name)
-        for each in model._meta.indexes
-        if each.condition is None and each.expressions
+    whole = [each for each in model._meta.indexes if each.condition is None]
+    declared: list[Any] = [*constraints, *whole]
+    return [
+        type(each)(fields=[column.name for column in each.expressions], name=each.name)
+        for each in declared
+        if each.expressions
     ]
-    return found
-
-
-def _columns(declared: models.UniqueConstraint | models.Index) -> list[str]:
-    expressions: Sequence[Any] = declared.expressions
-    return [each.name for each in expressions]

@@ -11,10 +11,8 @@ from .common import CHECKPOINT, STREAM, change_rows, fetch_rows
 def unhandled_positions(
     connection: BaseDatabaseWrapper, context: str, subscription: str
 ) -> list[int]:
-    """Return the positions of all events that a subscription has still to handle.
-
-    It compares transaction ids by their numbers, so it is right on any server.
-    """
+    """Return the positions of all events that a subscription has still to handle."""
+    # It compares transaction ids by their numbers, so it is right on any server.
     rows = fetch_rows(
         connection,
         f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context"
@@ -26,10 +24,7 @@ def unhandled_positions(
 
 
 def mark_events_handled(connection: BaseDatabaseWrapper, context: str, xid: int) -> None:
-    """Give this id to the events of a context whose ids are not those of transactions of this server.
-
-    They came with a dump, or `mark_events_unhandled` gave them. PostgreSQL only.
-    """
+    """Give this id to events with ids of a dump, or of `mark_events_unhandled`; PostgreSQL only."""
     change_rows(
         connection,
         f"UPDATE {STREAM} SET xid = %s::text::xid8 WHERE context = %s AND xid <> %s::text::xid8"
@@ -52,12 +47,9 @@ def mark_events_unhandled(
 def rebase_checkpoint(
     connection: BaseDatabaseWrapper, context: str, subscription: str, new: Sequence[int]
 ) -> None:
-    """Make a subscription have handled what is committed, and what this transaction has written.
+    """Make a subscription have handled all that is committed or written here, except ``new``.
 
-    PostgreSQL only.
-
-    Arguments:
-        new: the ids, below those of all transactions, of the events that it has not handled.
+    PostgreSQL only. ``new`` are the ids, below those of all transactions, of what is to be handled.
     """
     ((own, until, running),) = fetch_rows(
         connection,

@@ -6,15 +6,11 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .common import OUTBOX, STREAM, change_rows, fetch_rows
-from .dialects import Insert, dialect
+from .dialects import Insert, Rows, dialect
 
 
 class EventRow(NamedTuple):
-    """One event as ``record()`` has prepared it; UUIDs are not yet in the form of a vendor.
-
-    ``outbox/rows.py`` makes it. It becomes a row of the outbox by `insert_outbox`, of a stream by
-    `insert_stream`, and (from an inbound translator) of the inbox.
-    """
+    """One event as ``record()`` has prepared it; UUIDs are not yet in the form of a vendor."""
 
     context: str
     message_id: Any
@@ -36,8 +32,8 @@ _TYPES = "text uuid text int text text text uuid uuid int bigint text"  # up to 
 _PENDING = {"state": "'pending'", "attempts": "0", "holds": "FALSE", "error": "''"}
 
 
-def _into_outbox(*, timed: bool, fresh: bool) -> Insert:
-    return Insert(
+_INTO_OUTBOX = {
+    (timed, fresh): Insert(
         table=OUTBOX,
         columns=(*EventRow._fields, *["recorded_at"] * timed),
         types=f"{_TYPES} int timestamptz" + " timestamptz" * timed,
@@ -45,10 +41,6 @@ def _into_outbox(*, timed: bool, fresh: bool) -> Insert:
         unique=None if fresh else "(message_id)",
         returning="recorded_at",
     )
-
-
-_INTO_OUTBOX = {
-    (timed, fresh): _into_outbox(timed=timed, fresh=fresh)
     for timed in (False, True)
     for fresh in (False, True)
 }
@@ -77,14 +69,10 @@ def insert_outbox(
 
     Arguments:
         times: the time stamp of each row; default: the database's clock.
-        fresh: the ids were made just now, so none can have been recorded before, and the database
-            need not look for them.
+        fresh: the ids were made just now, so the database need not look for them.
     """
-    insert = _INTO_OUTBOX[bool(times), fresh]
-    if not times:
-        return dialect(connection).insert_new(connection, insert, rows)
-    timed = [(*row, time) for row, time in zip(rows, times, strict=True)]
-    return dialect(connection).insert_new(connection, insert, timed)
+    values: Rows = [(*row, at) for row, at in zip(rows, times, strict=True)] if times else rows
+    return dialect(connection).insert_new(connection, _INTO_OUTBOX[bool(times), fresh], values)
 
 
 def insert_stream(
@@ -119,11 +107,9 @@ def stream_version(connection: BaseDatabaseWrapper, context: str, stream: str) -
 
 
 def lock_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last: int) -> bool:
-    """Wait for others that append to a stream at version ``last``; false: it has grown since.
-
-    Only MySQL needs it; elsewhere the insertion of the next version waits.
-    """
+    """Wait for others that append to a stream at version ``last``; false: it has grown since."""
     sql = dialect(connection)
+    # Only MySQL needs it; elsewhere the insertion of the next version waits.
     if not last or not sql.lock_version(connection, context, stream, last):
         return True
     return stream_version(connection, context, stream) == last
@@ -133,7 +119,5 @@ def delete_events(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -
     """Take back what this transaction has just appended, to store all of it or nothing."""
     sql = dialect(connection)
     return change_rows(
-        connection,
-        f"DELETE FROM {STREAM} WHERE message_id {sql.among}",
-        [sql.members(message_ids)],
+        connection, f"DELETE FROM {STREAM} WHERE message_id {sql.among}", [sql.members(message_ids)]
     )

@@ -14,11 +14,7 @@ from .dialects import dialect
 
 
 class PendingRow(NamedTuple):
-    """A row of the table of outbox messages that the relay is to send, with its text if needed.
-
-    `select_pending` makes it; the relay (``outbox/relay.py``) works it off, and
-    ``transports/outgoing.py`` makes of it what a transport publishes.
-    """
+    """A row of the table of outbox messages that the relay is to send, with its text if needed."""
 
     id: int
     kind: str
@@ -66,10 +62,11 @@ def select_pending(
         f" AND h.key = m.key AND h.holds{sql.true} AND h.id <> m.id), m.message_id,"
         " m.schema_version, m.correlation_id, m.causation_id, m.hops, m.key_hash,"
         f" {sql.time_column('m.recorded_at')},"
-        f" {part.format('payload')}, {part.format('headers')} FROM {OUTBOX} m"
-        " WHERE m.context = %s AND m.partition = %s AND m.state = 'pending'"
-        f" AND m.due_at IS NULL{one} ORDER BY m.id LIMIT %s",
-        [context, partition, size],
+        f" {part.format('payload')}, {part.format('headers')}"
+        f" FROM {OUTBOX} m{sql.forced_index(OUTBOX) if only is None else ''}"
+        f" WHERE {sql.in_partition('m')} AND m.state = 'pending'"
+        f" AND m.due_at IS NULL{one} ORDER BY {sql.partition_order('m')} LIMIT %s",
+        [*sql.partition_values(context, partition), size],
     )
     return [PendingRow(*row) for row in rows]
 
@@ -77,11 +74,7 @@ def select_pending(
 def select_texts(
     connection: BaseDatabaseWrapper, ids: Sequence[int], *, stored: bool = False
 ) -> dict[int, tuple[str, str]]:
-    """Return payload and headers of outbox messages by their row id.
-
-    Arguments:
-        stored: those of events of the stream, by their position.
-    """
+    """Return payload and headers of outbox messages by id; ``stored``: of events by position."""
     sql = dialect(connection)
     name, id_ = (STREAM, "position") if stored else (OUTBOX, "id")
     rows = fetch_rows(
@@ -106,11 +99,8 @@ def mark_sent(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
 def unfinished_keys(
     connection: BaseDatabaseWrapper, context: str, partition: int, keys: Sequence[str]
 ) -> set[str]:
-    """Return those of some keys that have a message in the outbox for which later ones must wait.
-
-    A message that is scheduled for the future does not block its key.
-    """
-    sql = dialect(connection)
+    """Return those of some keys that have a message in the outbox for which later ones must wait."""
+    sql = dialect(connection)  # a message that is scheduled for the future does not block its key
     one = (
         f"SELECT key FROM {OUTBOX} WHERE context = %s AND partition = %s AND {{}}"
         f" AND key {sql.among}"
@@ -124,7 +114,7 @@ def unfinished_keys(
     return {key for (key,) in rows}
 
 
-_IN_FRONT = -(2**62)
+_IN_FRONT = -(2**62)  # such low ids are given out by no sequence
 
 
 def spill_events(
@@ -136,9 +126,7 @@ def spill_events(
 ) -> int:
     """Put events of the stream into the outbox, in order: they are sent from there.
 
-    Arguments:
-        in_front: before all messages that are there, because they are younger: the ids are so low
-            that no sequence gives them out.
+    ``in_front``: before all messages that are there, because they are younger.
     """
     sql = dialect(connection)
     event = f"context, {sql.event_columns}, key_hash, kind"

@@ -35,11 +35,9 @@ def promote_due(
 def park_followers(
     connection: BaseDatabaseWrapper, model: type[models.Model], ids: Sequence[int]
 ) -> int:
-    """Set followers of a blocked head to wait (rules O3 and O6).
-
-    They leave the index of the rows that are read ahead: a backlog behind one blocked key costs
-    the next batches nothing.
-    """
+    """Set followers of a blocked head to wait (rules O3 and O6)."""
+    # They leave the index of the rows that are read ahead: a backlog behind one blocked key costs the
+    # next batches nothing.
     sql = dialect(connection)
     return change_rows(
         connection,
@@ -61,7 +59,7 @@ def count_attempt(
     )
 
 
-def back_off_row(
+def mark_failed(
     connection: BaseDatabaseWrapper,
     model: type[models.Model],
     row: int,
@@ -69,38 +67,22 @@ def back_off_row(
     attempts: int,
     holds: bool,
     error: str,
-    seconds: float,
+    seconds: float | None,
 ) -> int:
-    """Store a failed attempt; the next one follows after so many seconds.
+    """Store a failed attempt.
 
-    Arguments:
-        holds: later rows of its key wait for it.
+    ``holds``: later rows of its key wait for it. The next attempt follows after so many seconds;
+    None: it was the last, and the row is dead.
     """
     sql = dialect(connection)
+    end, due = f"state = 'dead', finished_at = {sql.now}", []
+    if seconds is not None:
+        end, due = f"due_at = {sql.later}", [seconds]
     return change_rows(
         connection,
-        f"UPDATE {table(model)} SET attempts = %s, holds = %s, error = %s, due_at = {sql.later}"
+        f"UPDATE {table(model)} SET attempts = %s, holds = %s, error = %s, {end}"
         f" WHERE id = %s AND state = '{idle_state(model)}'",
-        [attempts, holds, error, seconds, row],
-    )
-
-
-def mark_dead(
-    connection: BaseDatabaseWrapper,
-    model: type[models.Model],
-    row: int,
-    *,
-    attempts: int,
-    holds: bool,
-    error: str,
-) -> int:
-    """Store the last failed attempt; `holds` as for `back_off_row`."""
-    sql = dialect(connection)
-    return change_rows(
-        connection,
-        f"UPDATE {table(model)} SET state = 'dead', attempts = %s, holds = %s, error = %s,"
-        f" finished_at = {sql.now} WHERE id = %s AND state = '{idle_state(model)}'",
-        [attempts, holds, error, row],
+        [attempts, holds, error, *due, row],
     )
 
 
@@ -115,10 +97,7 @@ def unblock_messages(
 
 
 def unblock_deliveries(
-    connection: BaseDatabaseWrapper,
-    context: str,
-    partition: int,
-    pairs: Sequence[tuple[str, str]],
+    connection: BaseDatabaseWrapper, context: str, partition: int, pairs: Sequence[tuple[str, str]]
 ) -> int:
     """Do as `unblock_messages`, for the followers of pairs of a consumer and a key."""
     sql = dialect(connection)

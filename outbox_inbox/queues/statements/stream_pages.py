@@ -21,11 +21,7 @@ _BARE = (
 
 
 class StreamRow(NamedTuple):
-    """A row of the table of stored events; its text is not parsed.
-
-    `select_page` makes it, for projections (``streams/projecting.py``), the relay of a stream
-    (``outbox/stream_relay.py``) and `follow`. Of a bare page most columns are None.
-    """
+    """A row of the table of stored events; its text is not parsed. A bare page has few columns."""
 
     position: int
     stream: str
@@ -81,25 +77,18 @@ def count_unhandled(
 ) -> tuple[int, Any]:
     """Return how many events a subscription has still to handle, and when the first was recorded.
 
-    Arguments:
-        more: further conditions on columns of ``s``, without parameters.
+    ``more`` as for `select_page`.
     """
+    figures, parameters = "SELECT COUNT(*), MIN(s.recorded_at) FROM", [context]
+    statement = f"{figures} {STREAM} s WHERE s.context = %s{_conditions(more)}"
     if checkpoint_exists(connection, context, subscription):
-        rows = fetch_rows(
-            connection,
-            f"SELECT COUNT(*), MIN(s.recorded_at) FROM {CHECKPOINT} c JOIN {STREAM} s"
+        statement = (
+            f"{figures} {CHECKPOINT} c JOIN {STREAM} s"
             f" ON s.context = c.context AND {catch_up(connection).unhandled}{_conditions(more)}"
-            " WHERE c.context = %s AND c.subscription = %s",
-            [context, subscription],
+            " WHERE c.context = %s AND c.subscription = %s"
         )
-    else:
-        rows = fetch_rows(
-            connection,
-            f"SELECT COUNT(*), MIN(s.recorded_at) FROM {STREAM} s"
-            f" WHERE s.context = %s{_conditions(more)}",
-            [context],
-        )
-    ((count, oldest),) = rows
+        parameters.append(subscription)
+    ((count, oldest),) = fetch_rows(connection, statement, parameters)
     return count, oldest
 
 

@@ -21,14 +21,7 @@ from outbox_inbox.contexts import Context, get_context
 from . import celery, notifier
 from .celery import TASKS, MoverName
 
-__all__ = [
-    "TASKS",
-    "MoverName",
-    "debounced_nudges",
-    "failures",
-    "nudge",
-    "problem",
-]
+__all__ = ["TASKS", "MoverName", "debounced_nudges", "failures", "nudge", "problem"]
 
 _DEBOUNCE = 0.2  # seconds between two equal nudges within `debounced_nudges`
 
@@ -65,11 +58,9 @@ def nudge(context: Context, mover: MoverName = "relay") -> None:
 
 @contextmanager
 def debounced_nudges() -> Iterator[None]:
-    """Send equal nudges at most five times a second within the block, the last one at its end.
-
-    For movers, whose handlers record in one transaction after the other: the first nudge goes out
-    at once and wakes up a worker, which then finds what the following ones would have announced.
-    """
+    """Send equal nudges at most five times a second within the block, the last one at its end."""
+    # For movers, whose handlers record in one transaction after the other: the first nudge wakes up
+    # a worker, which then finds what the following ones would have announced.
     if _gate.get() is not None:
         yield
         return

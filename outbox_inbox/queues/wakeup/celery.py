@@ -38,11 +38,7 @@ failures = Failures()
 
 
 def send_nudge(label: str, mover: MoverName) -> None:
-    """Publish one nudge, unless one failed a moment ago.
-
-    Raises:
-        Exception: whatever Celery, kombu or the broker's client raises.
-    """
+    """Publish one nudge, unless one failed a moment ago; raises what the broker's client raises."""
     if not failures.muted():
         publish_task(TASKS[mover], label)
 
@@ -73,11 +69,9 @@ def publish_task(task: str, label: str) -> None:
 
 @cache
 def _pool(app: "Celery", _process: int) -> Any:
-    """Return connections that give up soon; Celery's own may wait for ever for a silent broker.
-
-    The second argument is the id of the process: after a fork the child would share the sockets of
-    its parent, and each would read the other's answers.
-    """
+    """Return connections that give up soon; Celery's own may wait for ever for a silent broker."""
+    # One pool for each process: after a fork the child would share the sockets of its parent, and
+    # each would read the other's answers.
     connection = app.connection_for_write(connect_timeout=_TIMEOUT)
     options: dict[str, Any] = dict(_OPTIONS.get(connection.transport.driver_name, {}))
     # One try for each of the broker's addresses.

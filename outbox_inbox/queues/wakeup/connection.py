@@ -1,8 +1,4 @@
-"""Connections for notifications: beside Django's, for the same database and user.
-
-Django's own cannot be used: it is in transactions, it is opened and closed with each request, and it
-belongs to one thread.
-"""
+"""Connections for notifications, beside Django's: that is in transactions, and belongs to one thread."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -33,11 +29,7 @@ def missing_driver() -> str | None:
 
 
 def connect(alias: str) -> "Connection":
-    """Open a connection in autocommit, with the settings of an alias.
-
-    Raises:
-        psycopg.OperationalError: the server is out of reach.
-    """
+    """Open a connection in autocommit, with the settings of an alias."""
     import psycopg
 
     parameters: dict[str, Any] = connections[alias].get_connection_params()

@@ -1,4 +1,4 @@
-"""What becomes of nudges that cannot be sent: they are counted, and for a while not tried.
+"""Nudges that cannot be sent: they are counted, and then none is tried for a while.
 
 Without the pause each transaction would wait for a broker that does not answer.
 """
@@ -17,20 +17,13 @@ MUTE: Final = timedelta(seconds=5)
 
 
 class Failures:
-    """The failures of one way to wake up workers, in this process.
-
-    Attributes:
-        count: how many nudges were not sent.
-    """
+    """The failures of one way to wake up workers, in this process; ``count``: of nudges not sent."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._outage = Outage(
-            "wake up a worker to ",
-            logger,
-            Backoff(first=MUTE, factor=1, maximum=MUTE, jitter=0),
-            meanwhile="the work is safe, and is found by polling",
-        )
+        pause = Backoff(first=MUTE, factor=1, maximum=MUTE, jitter=0)
+        meanwhile = "the work is safe, and is found by polling"
+        self._outage = Outage("wake up a worker to ", logger, pause, meanwhile=meanwhile)
 
     def muted(self, nudges: int = 1) -> bool:
         """Return whether to send nothing for now; the nudges that are dropped for that are counted."""
@@ -40,11 +33,7 @@ class Failures:
         return True
 
     def note_failure(self, error: Exception, what: str, nudges: int = 1) -> None:
-        """Count nudges that failed and log the failure in one line; no work is lost by it.
-
-        Arguments:
-            what: the work that no worker was woken up for, such as "relay shop".
-        """
+        """Count nudges that failed and log the work that they were for, such as "relay shop"."""
         self.count += nudges
         self._outage.note_failure(error, what)
 

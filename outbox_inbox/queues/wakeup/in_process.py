@@ -4,26 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import NamedTuple
 
-
-class _ListeningThread(NamedTuple):
-    labels: AbstractSet[str]
-    thread: int
-    ring: Callable[[], None]
-
-
-_listening: list[_ListeningThread] = []
+_listening: list[tuple[AbstractSet[str], int, Callable[[], None]]] = []
+"""Labels of contexts, the id of the thread that listens, and what to call."""
 
 
 @contextmanager
 def listening(labels: AbstractSet[str], ring: Callable[[], None]) -> Iterator[None]:
-    """Have a function called for each nudge for some contexts, within the block.
-
-    Nudges of the thread that entered the block are not for it: it moves messages itself, and would
-    wake itself up for ever.
-    """
-    entry = _ListeningThread(labels, threading.get_ident(), ring)
+    """Have a function called for each nudge for some contexts, within the block."""
+    # Not for nudges of this thread: it moves messages itself, and would wake itself up for ever.
+    entry = (labels, threading.get_ident(), ring)
     _listening.append(entry)
     try:
         yield
@@ -33,6 +23,6 @@ def listening(labels: AbstractSet[str], ring: Callable[[], None]) -> Iterator[No
 
 def ring_other_threads(label: str) -> None:
     """Call what other threads of this process want called for a context."""
-    for each in tuple(_listening):
-        if label in each.labels and each.thread != threading.get_ident():
-            each.ring()
+    for labels, thread, ring in tuple(_listening):
+        if label in labels and thread != threading.get_ident():
+            ring()

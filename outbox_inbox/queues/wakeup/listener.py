@@ -23,10 +23,9 @@ logger = logging.getLogger(__package__)
 
 
 class Listener:
-    """Listens until it is stopped, over as many connections as that takes.
+    """Listens to a PostgreSQL database until it is stopped, over as many connections as that takes.
 
     Arguments:
-        alias: the database, on PostgreSQL.
         labels: the contexts whose work matters.
         ring: called, in the listener's thread, when there may be work.
 
@@ -45,7 +44,7 @@ class Listener:
         self._stopped = threading.Event()
         self._mine, self._others = socket.socketpair()
         name = f"outbox_inbox.listen.{alias}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._listen_until_stopped, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -57,16 +56,13 @@ class Listener:
         self._others.close()  # ends the select() that the thread is in
         self._thread.join(1)
 
-    def _run(self) -> None:
-        with self._mine:
-            self._listen_until_stopped()
-
     def _listen_until_stopped(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._listen()
-            except Exception as error:  # noqa: BLE001  whatever it is, polling goes on: try again
-                self._stopped.wait(self._outage.note_failure(error))
+        with self._mine:
+            while not self._stopped.is_set():
+                try:
+                    self._listen()
+                except Exception as error:  # noqa: BLE001  whatever it is, polling goes on: try again
+                    self._stopped.wait(self._outage.note_failure(error))
 
     def _listen(self) -> None:
         """Listen over one connection until it is lost, or the listener is stopped."""
@@ -91,11 +87,7 @@ class Listener:
                     self._ring()
 
     def _is_meant(self, connection: "Connection") -> bool:
-        """Read the notifications that arrived; return whether another process announced work.
-
-        Raises:
-            psycopg.OperationalError: the connection is gone.
-        """
+        """Read the notifications that arrived; return whether another process announced work."""
         meant, own = False, own_pids()
         connection.pgconn.consume_input()
         while (note := connection.pgconn.notifies()) is not None:

@@ -34,10 +34,7 @@ _PATIENCE = 1.0  # seconds for which the end of a process may wait for its last 
 
 
 def send_nudge(alias: str, label: str, mover: str) -> None:
-    """Have the nudge sent soon, and ring in this process now; return at once.
-
-    Nothing happens on a database that is not PostgreSQL.
-    """
+    """Have the nudge sent soon, and ring in this process now; nothing happens beside PostgreSQL."""
     if can_notify(alias):
         in_process.ring_other_threads(label)
         _sender(alias).add(f"{label} {mover}")
@@ -67,10 +64,7 @@ def own_pids() -> set[int | None]:
 
 
 def end_senders() -> None:
-    """Send what is left and close the connections; called when the process ends.
-
-    Without it the nudge of a command that records and exits would be lost.
-    """
+    """Send what is left at the end of the process, such as a command that records and exits."""
     for key, sender in list(_senders.items()):
         if key[0] == os.getpid():
             sender.end()
@@ -100,7 +94,7 @@ class _Sender:
             if self._thread is None:
                 name = f"outbox_inbox.notify.{self._alias}"
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
-                thread.start()
+                thread.start()  # if it cannot be started, the next nudge tries again
                 self._thread = thread
         self._filled.set()
 
@@ -108,8 +102,7 @@ class _Sender:
         """Send what is left, and stop."""
         self._ending = True
         self._filled.set()
-        thread = self._thread
-        if thread is not None:
+        if (thread := self._thread) is not None:
             thread.join(_PATIENCE)
 
     def _run(self) -> None:

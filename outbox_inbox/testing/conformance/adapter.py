@@ -123,7 +123,6 @@ class Adapter:
     def _installed(
         self, request: pytest.FixtureRequest, server: Any, database: Any
     ) -> Iterator[None]:
-        """Install the contexts for one test, or skip it if the transport lacks an ability."""
         self.need(*getattr(request.function, "needs", ()))
         with self.staged(server):
             yield

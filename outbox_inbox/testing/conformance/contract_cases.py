@@ -8,7 +8,7 @@ from zlib import crc32
 
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.transports import OutgoingMessage, ReceivedMessage
+from outbox_inbox.transports import OutgoingMessage, Published, ReceivedMessage
 from outbox_inbox.transports.wire import attributes_of
 
 from . import adapter, scene
@@ -31,7 +31,7 @@ class ContractCases(Adapter):
         """Each message is confirmed or refused, once."""
         scene.subscribe()
         messages = outgoing_messages(5)
-        published = scene.wire().publish(scene.publisher(), messages)
+        published = self._publish(messages)
         assert sorted(published.sent) == [message.row for message in messages]
         assert not published.refused
 
@@ -40,7 +40,7 @@ class ContractCases(Adapter):
         """The attributes of a CloudEvent, and the bytes of the payload."""
         scene.subscribe()
         messages = outgoing_messages(3)
-        scene.wire().publish(scene.publisher(), messages)
+        self._publish(messages)
         received = self._receive(SUBSCRIBER, 10)
         assert [dict(each.attributes) for each in received] == [
             attributes_of(scene.publisher(), message) for message in messages
@@ -53,7 +53,7 @@ class ContractCases(Adapter):
         scene.subscribe()
         messages = outgoing_messages(3)
         for _ in range(2):
-            published = scene.wire().publish(scene.publisher(), messages)
+            published = self._publish(messages)
             assert sorted(published.sent) == [message.row for message in messages]
         ids = [each.attributes["id"] for each in self._receive(SUBSCRIBER, 10)]
         assert list(dict.fromkeys(ids)) == [str(message.id) for message in messages]
@@ -64,12 +64,10 @@ class ContractCases(Adapter):
         scene.subscribe()
         subscriber, messages = get_context(SUBSCRIBER), outgoing_messages(4)
         ids = [str(message.id) for message in messages]
-        scene.wire().publish(scene.publisher(), messages[:3])
-        with scene.wire().attached(subscriber):
-            first = scene.wire().receive(subscriber, 2)
-            assert [each.attributes["id"] for each in first] == ids[:2]
+        self._publish(messages[:3])
+        assert [each.attributes["id"] for each in self._receive(SUBSCRIBER, 2)] == ids[:2]
         self.continue_as_another()
-        scene.wire().publish(scene.publisher(), messages[3:])
+        self._publish(messages[3:])
         with scene.wire().attached(subscriber):
             again = scene.wire().receive(subscriber, 2)
             assert [each.attributes["id"] for each in again] == ids[:2]
@@ -81,7 +79,7 @@ class ContractCases(Adapter):
     def test_what_was_acknowledged_is_never_handed_out_again(self) -> None:
         """Not to the next process either, and the other subscriber still has it."""
         scene.subscribe()
-        scene.wire().publish(scene.publisher(), outgoing_messages(3))
+        self._publish(outgoing_messages(3))
         with scene.wire().attached(get_context(SUBSCRIBER)):
             assert len(self._receive_until_empty(get_context(SUBSCRIBER))) == 3
         self.continue_as_another()
@@ -92,7 +90,7 @@ class ContractCases(Adapter):
     def test_a_limit_is_kept(self) -> None:
         """The receiver stores what it gets in one transaction, and has it in memory until then."""
         scene.subscribe()
-        scene.wire().publish(scene.publisher(), outgoing_messages(5))
+        self._publish(outgoing_messages(5))
         assert len(self._receive(SUBSCRIBER, 2)) == 2
 
     @needs("receive")
@@ -107,11 +105,10 @@ class ContractCases(Adapter):
     def test_has_messages_is_never_wrongly_false(self) -> None:
         """Neither for new messages nor for those that were handed out and not acknowledged."""
         scene.subscribe()
-        scene.wire().publish(scene.publisher(), outgoing_messages(1))
+        self._publish(outgoing_messages(1))
         subscriber = get_context(SUBSCRIBER)
         assert scene.wire().has_messages(subscriber)
-        with scene.wire().attached(subscriber):
-            scene.wire().receive(subscriber, 10)
+        self._receive(SUBSCRIBER, 10)
         self.continue_as_another()
         assert scene.wire().has_messages(subscriber)
         assert scene.wire().has_messages(get_context(BYSTANDER))
@@ -129,7 +126,7 @@ class ContractCases(Adapter):
             self.continue_as_another()
             wire = scene.wire()
             for call in (
-                lambda: wire.publish(scene.publisher(), messages),
+                lambda: self._publish(messages),
                 lambda: wire.has_messages(subscriber),
                 lambda: self._receive(SUBSCRIBER, 1),
                 lambda: list(wire.problems()),
@@ -138,6 +135,9 @@ class ContractCases(Adapter):
                     call()
                 except TransportUnavailable as error:
                     assert len(str(error)) > 10  # noqa: PT017  a method may also return
+
+    def _publish(self, messages: Sequence[OutgoingMessage]) -> Published:
+        return scene.wire().publish(scene.publisher(), messages)
 
     def _receive(self, label: str, limit: int) -> Sequence[ReceivedMessage]:
         """Receive once, and acknowledge nothing."""

@@ -23,29 +23,16 @@ SEEDS = range(3)
 class CrashCases(Adapter):
     """What holds when a publisher or a subscriber is killed and another continues."""
 
-    @pytest.mark.parametrize("point", BEFORE_PUBLISHING)
-    def test_a_publisher_that_dies_before_publishing_loses_nothing(self, point: str) -> None:
-        """The next one sends what is left."""
-        scene.subscribe()
-        scene.record_numbers(1, 2, 3)
-        with self.crashing(point):
-            scene.relay()
-        scene.record_numbers(4)
-        scene.deliver_all()
-        assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
-
-    @pytest.mark.parametrize("point", AFTER_PUBLISHING)
-    def test_a_publisher_that_dies_after_publishing_repeats_messages_without_effect(
+    @pytest.mark.parametrize("point", BEFORE_PUBLISHING + AFTER_PUBLISHING)
+    def test_a_publisher_that_dies_loses_nothing_and_repeats_without_effect(
         self, point: str
     ) -> None:
-        """Between the confirmation and the mark: a message is sent again, and dropped by its id."""
+        """The next one sends what is left; what it sends a second time is dropped by its id."""
         scene.subscribe()
         scene.record_numbers(1, 2, 3)
         with self.crashing(point):
             scene.relay()
-        scene.record_numbers(4)
-        scene.deliver_all()
-        assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+        scene.check_all_after(4)
         assert scene.inbox() == [1, 2, 3, 4]
 
     def test_repeated_messages_are_dropped_also_after_they_were_handled(self) -> None:
@@ -57,30 +44,22 @@ class CrashCases(Adapter):
         for label in SUBSCRIBERS:
             scene.receive(label)
             movers.dispatch(label)
-        scene.record_numbers(3)
-        scene.deliver_all()
-        assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3]
+        scene.check_all_after(3)
 
     @pytest.mark.parametrize("point", [*RECEIVING, *STORED])
     @needs("receive")
     def test_a_receiver_that_dies_gets_again_what_it_had_not_confirmed(self, point: str) -> None:
         """Before anything new; the inbox drops what it has already."""
-        scene.subscribe()
-        scene.record_numbers(1, 2, 3)
-        scene.relay()
+        scene.publish_numbers(1, 2, 3)
         with self.crashing(point):
             scene.receive()
-        scene.record_numbers(4)
-        scene.relay()
-        scene.deliver_all()
-        assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+        scene.check_all_after(4)
+        assert scene.inbox() == [1, 2, 3, 4]
 
     @needs("receive")
     def test_what_is_pending_comes_before_what_is_new(self) -> None:
         """Also if the dead receiver had received only some of the messages."""
-        scene.subscribe()
-        scene.record_numbers(1, 2, 3)
-        scene.relay()
+        scene.publish_numbers(1, 2, 3)
         with self.crashing("receive.after_read"):
             scene.receive(limit=2)
         scene.record_numbers(4)
@@ -93,9 +72,7 @@ class CrashCases(Adapter):
     @needs("receive")
     def test_receivers_that_die_one_after_the_other_lose_nothing(self) -> None:
         """Each receives some messages, and none acknowledges them."""
-        scene.subscribe()
-        scene.record_numbers(*range(1, 9))
-        scene.relay()
+        scene.publish_numbers(*range(1, 9))
         for point in (*RECEIVING, "receive.after_commit", *RECEIVING):
             with self.crashing(point):
                 scene.receive(limit=3)
@@ -105,9 +82,7 @@ class CrashCases(Adapter):
     @needs("receive")
     def test_an_acknowledgement_that_fails_repeats_messages_and_handles_them_once(self) -> None:
         """The receiver backs off and continues; the inbox drops what comes again."""
-        scene.subscribe()
-        scene.record_numbers(1, 2)
-        scene.relay()
+        scene.publish_numbers(1, 2)
         failing = TransportUnavailable("no answer")
         with (
             patch.object(type(scene.wire()), "acknowledge", side_effect=failing),
@@ -145,13 +120,7 @@ class CrashCases(Adapter):
         self.storm(0, restarts=2)
 
     def storm(self, seed: int, *, messages: int = 30, restarts: int = 0) -> None:
-        """Record, and let random movers die at random points; then check what arrived.
-
-        Arguments:
-            seed: of the random choices.
-            messages: how many are recorded, over three keys; one mover runs after each.
-            restarts: how often the server is restarted meanwhile.
-        """
+        """Record over three keys, and let a random mover die at a random point after each message."""
         chance = random.Random(seed)  # noqa: S311  not for secrets
         said = dict.fromkeys("abc", 0)
         restarting = set(chance.sample(range(messages), restarts))
@@ -172,7 +141,6 @@ class CrashCases(Adapter):
                     assert scene.inbox(label, topic) == list(range(1, last + 1)), f"seed {seed}"
 
     def _crash_one_mover(self, chance: random.Random) -> None:
-        """Run one random mover, which dies if it reaches a random point."""
         labels = () if scene.wire().writes_inboxes else SUBSCRIBERS
         mover = chance.choice((None, *labels))
         points = RECEIVING + STORED if mover else BEFORE_PUBLISHING + AFTER_PUBLISHING

@@ -1,10 +1,10 @@
 """Cases without faults: everything arrives once and unchanged, and each key in its order."""
 
 import time
+from itertools import product
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import InboxMessage, OutboxMessage
-from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing import movers
 
 from . import scene
@@ -34,18 +34,15 @@ class OrderCases(Adapter):
     def test_messages_of_a_key_arrive_in_order_and_once(self) -> None:
         """Over many batches, with other limits for the relay than for the receiver."""
         scene.subscribe()
-        for number in range(1, 21):
-            for topic in ("a", "b", "c"):
-                scene.record_numbers(number, topic=topic)
+        for number, topic in product(range(1, 21), "abc"):
+            scene.record_numbers(number, topic=topic)
         while scene.relay(limit=7).done:
             pass
         while scene.receive(limit=4).done:
             pass
         scene.deliver_all()
-        for label in SUBSCRIBERS:
-            for topic in ("a", "b", "c"):
-                assert scene.inbox(label, topic) == list(range(1, 21))
-                assert scene.heard(label, topic) == list(range(1, 21))
+        for label, topic in product(SUBSCRIBERS, "abc"):
+            assert scene.inbox(label, topic) == scene.heard(label, topic) == list(range(1, 21))
         assert scene.all_sent()
 
     def test_order_holds_with_several_partitions_of_the_outbox(self) -> None:
@@ -53,9 +50,8 @@ class OrderCases(Adapter):
         with self.configured(PARTITIONS={"outbox": 3, "inbox": 2}):
             scene.subscribe()
             topics = [f"topic {number}" for number in range(10)]
-            for number in range(1, 6):
-                for topic in topics:
-                    scene.record_numbers(number, topic=topic)
+            for number, topic in product(range(1, 6), topics):
+                scene.record_numbers(number, topic=topic)
             scene.deliver_all()
             for topic in topics:
                 assert scene.heard(topic=topic) == [1, 2, 3, 4, 5]
@@ -115,18 +111,19 @@ class OrderCases(Adapter):
         scene.subscribe()
         movers.record_events(*[Murmured(topic="a", number=number) for number in range(1, 51)])
         scene.deliver_all()
-        assert sorted(scene.heard()) == list(range(1, 51))
-        assert sorted(scene.heard(BYSTANDER)) == list(range(1, 51))
+        assert sorted(scene.heard()) == sorted(scene.heard(BYSTANDER)) == list(range(1, 51))
 
     def test_ten_thousand_messages_arrive_in_reasonable_time(self) -> None:
         """All of them, once and in order, from a backlog."""
         scene.subscribe()
         topics, each = [f"topic {number}" for number in range(100)], 100
-        for number in range(0, each, 10):
-            for topic in topics:
-                scene.record_numbers(*range(number, number + 10), topic=topic)
+        for number, topic in product(range(0, each, 10), topics):
+            scene.record_numbers(*range(number, number + 10), topic=topic)
         begin = time.monotonic()
-        done = scene.relay() + self._receive_all()
+        done = outcome = scene.relay() + scene.receive()
+        while outcome.done:
+            outcome = scene.receive()
+            done += outcome
         took = time.monotonic() - begin
         assert done.done >= 10_000
         movers.dispatch(SUBSCRIBER)
@@ -135,13 +132,6 @@ class OrderCases(Adapter):
             assert scene.heard(topic=topic) == list(range(each))
         assert took < self.seconds, f"it took {took:.1f} s"
 
-    def _receive_all(self) -> Outcome:
-        done, total = scene.receive(), Outcome()
-        while done.done:
-            total, done = total + done, scene.receive()
-        return total
-
     def _rows(self, model: type, label: str, **which: str) -> list[dict[str, object]]:
-        """Return the fields that must be equal of a context's rows, by message id."""
         rows = model.objects.using(get_context(label).database)  # type: ignore[attr-defined]
         return list(rows.filter(context=label, **which).order_by("message_id").values(*SAME))

@@ -70,6 +70,20 @@ def subscribe(*labels: str) -> None:
         receive(label)
 
 
+def publish_numbers(*numbers: int) -> None:
+    """Record numbers for subscribers that the transport knows, and relay them."""
+    subscribe()
+    record_numbers(*numbers)
+    relay()
+
+
+def check_all_after(last: int) -> None:
+    """Record the last number and deliver all: each subscriber has handled 1 to it, once, in order."""
+    record_numbers(last)
+    deliver_all()
+    assert heard() == heard(BYSTANDER) == list(range(1, last + 1))
+
+
 def deliver_all(*labels: str) -> None:
     """Move every message to its destination, whatever backs off; fail if one cannot be moved.
 
@@ -85,7 +99,6 @@ def deliver_all(*labels: str) -> None:
 
 
 def _take_turns(labels: Iterable[str]) -> tuple[Outcome, str]:
-    """Run each mover once; return what they did, and why a transport could not be reached."""
     outcome = relay() + movers.dispatch(PUBLISHER)
     unreachable = outage(Queue.OUTBOX, PUBLISHER)
     for label in labels:
@@ -173,9 +186,6 @@ def crashing(point: str, die: Callable[[], object] = lambda: None) -> Iterator[N
     """Let the process die when it first reaches a fault point, after a call of ``die``.
 
     Nothing is cleaned up except by the database, which rolls back.
-
-    Raises:
-        PointNotReached: it did not get there.
     """
 
     def strike() -> None:

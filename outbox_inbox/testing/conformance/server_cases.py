@@ -23,34 +23,25 @@ class ServerCases(Adapter):
     @needs("restart")
     def test_what_was_published_survives_a_restart_of_the_server(self) -> None:
         """It was confirmed, so it must be there."""
-        scene.subscribe()
-        scene.record_numbers(1, 2, 3)
-        scene.relay()
+        scene.publish_numbers(1, 2, 3)
         self.restart()
-        scene.record_numbers(4)
-        scene.deliver_all()
-        assert scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+        scene.check_all_after(4)
         assert scene.all_sent()
 
     @needs("receive", "restart")
     def test_a_restart_between_storing_and_confirming_repeats_nothing(self) -> None:
         """What the receiver had stored comes again before anything new, and is dropped."""
-        scene.subscribe()
-        scene.record_numbers(1, 2, 3)
-        scene.relay()
+        scene.publish_numbers(1, 2, 3)
         with self.crashing("receive.after_commit"):
             scene.receive(limit=2)
         self.restart()
-        scene.record_numbers(4)
-        scene.deliver_all()
-        assert scene.inbox() == scene.heard() == scene.heard(BYSTANDER) == [1, 2, 3, 4]
+        scene.check_all_after(4)
+        assert scene.inbox() == [1, 2, 3, 4]
 
     @needs("receive", "restart")
     def test_a_restart_while_a_receiver_has_messages_loses_none(self) -> None:
         """The receiver had read them and not stored them yet."""
-        scene.subscribe()
-        scene.record_numbers(1, 2, 3)
-        scene.relay()
+        scene.publish_numbers(1, 2, 3)
         with self.crashing("receive.after_read"):
             scene.receive(limit=2)
         self.restart()

@@ -25,10 +25,9 @@ except ImportError as error:
     ) from error
 
 from . import health
-from .backlog import Backlog
 from .options import read_options
 from .publisher import Publisher
-from .queue_reader import QueueReader
+from .queue_reader import Backlog, QueueReader
 from .reconnector import Reconnector
 from .topology import Topology
 
@@ -54,15 +53,11 @@ class AmqpTransport(Transport):
         self._declared: dict[str, float] = {}
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
-        """See `Transport.publish`; a message without a bound queue is refused."""
-        return self._publisher.publish(source, messages, self.timeout)
+        return self._publisher.publish(source, messages)
 
     def problems(self) -> Iterator[str]:
-        """See `Transport.problems`: of the server, and of the queues that exist."""
         reconnector = Reconnector(self._options, "health")
-        yield from health.problems(
-            reconnector, self._topology, self._options, self.users(), self.timeout
-        )
+        yield from health.problems(reconnector, self._topology, self._options, self.users())
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`; one round trip.
@@ -75,7 +70,7 @@ class AmqpTransport(Transport):
             return True
         if monotonic() - self._declared.get(context.label, -inf) > _RENEWAL:
             return True
-        return self._backlog.count_messages(context, self.timeout) != 0
+        return self._backlog.count_messages(context) != 0
 
     def wait_for_messages(self, contexts: Sequence[Context], seconds: float) -> bool:
         """See `Transport.wait_for_messages`.
@@ -83,7 +78,7 @@ class AmqpTransport(Transport):
         It polls the server ten times a second over a connection of its own, so that a message is
         noticed after 50 ms on average.
         """
-        return self._awaited_backlog.wait_for_change(contexts, seconds, self.timeout)
+        return self._awaited_backlog.wait_for_change(contexts, seconds)
 
     @contextmanager
     def attached(self, context: Context) -> Iterator[None]:
@@ -94,17 +89,14 @@ class AmqpTransport(Transport):
             yield
         finally:
             del self._readers[context.label]
-            reader.close(self.timeout)
+            reader.close()
 
     def receive(self, context: Context, limit: int) -> Sequence[ReceivedMessage]:
-        """See `Transport.receive`."""
         reader = self._readers[context.label]
-        found = reader.receive(limit, self.timeout)
+        found = reader.receive(limit)
         self._declared[context.label] = reader.opened
         return found
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
-        """See `Transport.acknowledge`."""
         if messages:
-            last = max(message.receipt for message in messages)
-            self._readers[context.label].acknowledge(last, self.timeout)
+            self._readers[context.label].acknowledge(max(each.receipt for each in messages))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from amqp.basic_message import Message
 
@@ -13,7 +13,7 @@ PREFIX: Final = "cloudEvents:"
 UNREADABLE: Final = "unreadable"
 """The attribute with the error, for properties that cannot be decoded."""
 
-_ALSO_READ: Final = "cloudEvents_"  # the other prefix that the AMQP binding of CloudEvents allows
+_ALSO_READ: Final = "cloudEvents_"  # the AMQP binding of CloudEvents allows it, too
 _PERSISTENT: Final = 2
 
 
@@ -44,9 +44,9 @@ def received_message(message: Message) -> ReceivedMessage:
     headers = message.properties.get("application_headers")
     attributes: dict[str, str] = {}
     for name, value in (headers or {}).items():
-        attribute = _attribute(name)
-        if attribute and value is not None:
-            attributes[attribute] = text_of(value)
+        known = isinstance(name, str) and name.startswith((PREFIX, _ALSO_READ))
+        if known and name != PREFIX and value is not None:
+            attributes[name[len(PREFIX) :]] = text_of(value)
     content_type = message.properties.get("content_type")
     if content_type:
         attributes["datacontenttype"] = content_type
@@ -55,30 +55,16 @@ def received_message(message: Message) -> ReceivedMessage:
     return ReceivedMessage(receipt=message.delivery_tag, attributes=attributes, data=data)
 
 
-def _attribute(name: object) -> str | None:
-    if isinstance(name, str):
-        for prefix in (PREFIX, _ALSO_READ):
-            if name.startswith(prefix):
-                return name.removeprefix(prefix)
-    return None
-
-
 def text_of(value: object) -> str:
     """Return a header's value as text: numbers as digits, tables as JSON; never raises."""
-    if isinstance(value, str):
-        return value
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, dict | list):
-        return _json_of(value)
-    return str(value)
-
-
-def _json_of(value: Any) -> str:
+    if not isinstance(value, dict | list):
+        return str(value)
     try:
         return json.dumps(value, default=text_of, skipkeys=True)
     except (RecursionError, ValueError):

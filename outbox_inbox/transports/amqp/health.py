@@ -12,27 +12,24 @@ from .topology import QUORUM_SINCE, Topology
 
 
 def problems(
-    reconnector: Reconnector,
-    topology: Topology,
-    options: Options,
-    users: Sequence[Context],
-    timeout: float,
+    reconnector: Reconnector, topology: Topology, options: Options, users: Sequence[Context]
 ) -> Iterator[str]:
-    """Yield what is wrong, each as a sentence with a way out.
-
-    Raises:
-        TransportUnavailable: the server cannot be reached.
-    """
-    with reconnector.connection(timeout) as connection:
+    """Yield what is wrong, each as a sentence with a way out."""
+    with reconnector.connection() as connection:
         found = list(_server_problems(connection, options))
     yield from found
     for context in users:
-        with reconnector.connection(timeout) as connection:
+        with reconnector.connection() as connection:
             channel = connection.open_channel()
             exists = topology.queue_counts(channel, context) is not None
             channel.close()
-        if exists:
-            yield from _queue_problems(reconnector, topology, context, timeout)
+        if not exists:
+            continue
+        try:  # to declare it again, which fails unless it is as it should be
+            with reconnector.connection() as connection:
+                topology.declare_subscriber(connection.open_channel(), context)
+        except TransportUnavailable as problem:
+            yield str(problem)
 
 
 def _server_problems(connection: Connection, options: Options) -> Iterator[str]:
@@ -48,14 +45,3 @@ def _server_problems(connection: Connection, options: Options) -> Iterator[str]:
             f"RabbitMQ {version} has no quorum queues, so its queues are classic ones on one node; "
             'upgrade to 3.8 or later, or set QUEUE_TYPE to "classic" to accept that'
         )
-
-
-def _queue_problems(
-    reconnector: Reconnector, topology: Topology, context: Context, timeout: float
-) -> Iterator[str]:
-    """Declare an existing queue again, which fails unless it is as it should be."""
-    try:
-        with reconnector.connection(timeout) as connection:
-            topology.declare_subscriber(connection.open_channel(), context)
-    except TransportUnavailable as problem:
-        yield str(problem)

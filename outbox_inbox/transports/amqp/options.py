@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from outbox_inbox.conf import TransportSettings
-from outbox_inbox.conf.section import Section, checked_section
+from outbox_inbox.conf.section import checked_section
 
 QueueType = Literal["quorum", "classic"]
 Unroutable = Literal["refuse", "drop"]
@@ -60,32 +60,27 @@ class Options:
 
 
 def read_options(settings: TransportSettings) -> Options:
-    """Return the options of a transport, read and checked.
-
-    Raises:
-        SettingsError: with all mistakes at once, one a line.
-    """
+    """Return the options, or raise `SettingsError` with all mistakes at once, one a line."""
     default = Options(location=settings.location)
     with checked_section("OPTIONS of the RabbitMQ transport", settings.options, _KEYS) as section:
-        choose = section.choice
         found = replace(
             default,
             prefix=section.text("PREFIX", "a name") or default.prefix,
             queue_prefix=section.text("QUEUE_PREFIX", "a name") or default.queue_prefix,
-            queue_type=cast(QueueType, choose("QUEUE_TYPE", get_args(QueueType)) or "quorum"),
-            unroutable=cast(Unroutable, choose("UNROUTABLE", get_args(Unroutable)) or "refuse"),
+            queue_type=cast(
+                QueueType, section.choice("QUEUE_TYPE", get_args(QueueType)) or "quorum"
+            ),
+            unroutable=cast(
+                Unroutable, section.choice("UNROUTABLE", get_args(Unroutable)) or "refuse"
+            ),
             heartbeat=section.duration("HEARTBEAT", default.heartbeat, _LONGEST),
-            ssl=_string_keys(section.section("SSL")),
+            ssl=section.section("SSL").text_items(),
         )
         if found.heartbeat < timedelta(seconds=1):
             section.add_problem("HEARTBEAT", "a timedelta of at least a second")
         if problem := _location_problem(settings.location):
             section.problems.append(problem)
     return found
-
-
-def _string_keys(section: Section) -> Mapping[str, Any]:
-    return MappingProxyType({name: section.values[name] for name in section.names()})
 
 
 def _location_problem(location: str) -> str | None:

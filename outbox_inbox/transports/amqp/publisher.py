@@ -1,25 +1,28 @@
 """Publishes a whole batch, then waits for all of its confirmations together.
 
 RabbitMQ confirms each message on its own, in any order, or many at once. One confirmation costs a round
-trip and a sync of the disk; many together cost little more.
+trip and a sync of the disk; many together cost little more. A message counts as sent only after its
+confirmation (rule O1); what is open, and the routes that are known, end with the connection.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from math import inf
 from typing import Final
 
 from amqp import PreconditionFailed
 
 from outbox_inbox.contexts import Context
-from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
 from outbox_inbox.transports import wire
 from outbox_inbox.transports.base import OutgoingMessage, Published, Refusals
 
 from . import headers
+from .connection import Connection, QuietChannel
 from .options import Options
 from .reconnector import Reconnector
-from .session import Session
 from .topology import Topology
 
 _LONGEST_KEY: Final = 255  # bytes of a routing key
@@ -33,59 +36,43 @@ class Publisher:
         self._mandatory = options.unroutable == "refuse"
         self._reconnector = Reconnector(options, "publishing")
         self._session: Session | None = None
-        self._largest = (
-            inf  # bytes of a body; the server names its limit when it refuses a larger one
-        )
+        # Bytes of a body; the server names its limit when it refuses a larger one.
+        self._largest = inf
 
-    def publish(
-        self, source: Context, messages: Sequence[OutgoingMessage], timeout: float
-    ) -> Published:
-        """See `Transport.publish`."""
-        with self._reconnector.connection(timeout) as connection:
+    def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
+        with self._reconnector.connection() as connection:
             session = self._session
             if session is None or session.connection is not connection:
                 session = self._session = Session(connection)
             session.declare_source(self._topology, source)
             exchange = self._topology.exchange(source.label)
-            batch = _Batch(session, source, exchange, self._largest, mandatory=self._mandatory)
+            batch = _Batch(session, source, exchange, self._largest, self._mandatory)
             try:
                 return batch.publish(messages)
             except PreconditionFailed as error:
                 # The server has closed the channel. The batch is published again, and the message
                 # that is too large is refused before it is sent.
-                self._largest = _size_limit(error, self._largest)
+                limit = re.search(r"max size (\d+)", str(error.reply_text))
+                self._largest = float(limit[1]) if limit else self._largest
                 raise
 
 
+@dataclass(slots=True)
 class _Batch:
-    """One call of `publish`."""
-
-    def __init__(
-        self,
-        session: Session,
-        source: Context,
-        exchange: str,
-        largest: float,
-        *,
-        mandatory: bool,
-    ) -> None:
-        self._session = session
-        self._source = source
-        self._exchange = exchange
-        self._largest = largest
-        self._mandatory = mandatory
-        self._unroutable: dict[str, MessageRefused] = {}
-        self._refusals = Refusals()
+    _session: "Session"
+    _source: Context
+    _exchange: str
+    _largest: float
+    _mandatory: bool
+    _unroutable: dict[str, MessageRefused] = field(default_factory=dict)
+    _refusals: Refusals = field(default_factory=Refusals)
 
     def publish(self, messages: Sequence[OutgoingMessage]) -> Published:
-        self._session.confirmations.returned.clear()
-        sent = [
-            each
-            for each in messages
-            if not self._refusals.blocks(each) and self._publish_message(each)
-        ]
-        self._session.await_confirmations()
         returned = self._session.confirmations.returned
+        returned.clear()
+        blocks = self._refusals.blocks
+        sent = [each for each in messages if not blocks(each) and self._publish_message(each)]
+        self._session.await_confirmations()
         if any(str(each.id) in returned for each in sent):
             sent = self._without_returned(sent, returned)
         return Published(sent=[each.row for each in sent], refused=self._refusals.by_row)
@@ -123,10 +110,8 @@ class _Batch:
         session = self._session
         session.confirmations.count_message()
         session.connection.frames.begin_batch()
-        message = headers.amqp_message(attributes, data)
-        session.channel.publish(
-            message, self._exchange, attributes["type"], mandatory=self._mandatory
-        )
+        message, key = headers.amqp_message(attributes, data), attributes["type"]
+        session.channel.publish(message, self._exchange, key, mandatory=self._mandatory)
 
     def _without_returned(
         self, published: Sequence[OutgoingMessage], returned: Mapping[str, str]
@@ -175,7 +160,76 @@ def _unroutable(kind: str, reason: str) -> MessageRefused:
     )
 
 
-def _size_limit(error: PreconditionFailed, before: float) -> float:
-    """Return the server's limit for a message, from the error that refused a larger one."""
-    found = re.search(r"max size (\d+)", str(error.reply_text))
-    return float(found[1]) if found else before
+class Confirmations:
+    """The answers of the server to the messages that were published on a channel."""
+
+    def __init__(self) -> None:
+        self.published = 0  # how many were, and the number of the last one
+        self.open: dict[int, None] = {}  # numbers of the messages without an answer, in order
+        self.returned: dict[str, str] = {}  # message id -> why the server returned the message
+        self.nacked = False  # the server could not store a message
+
+    def enable(self, channel: QuietChannel) -> None:
+        """Ask the server for confirmations on a channel, and collect them."""
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
+
+    def count_message(self) -> None:
+        """Number a message that is about to be published; the server numbers them the same way."""
+        self.published += 1
+        self.open[self.published] = None
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
+        if not multiple:
+            self.open.pop(tag, None)
+            return
+        last = tag or self.published  # 0 means all
+        for number in list(takewhile(lambda each: each <= last, self.open)):
+            del self.open[number]
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
+        self.nacked = True
+        self._on_ack(tag, multiple)
+
+    def _on_return(self, error: Exception, _exchange: str, _key: str, message: object) -> None:
+        # Arrives before the confirmation of the same message.
+        message_id = getattr(message, "properties", {}).get("message_id", "")
+        self.returned[message_id] = getattr(error, "reply_text", None) or str(error)
+
+
+class Session:
+    """A channel with confirmations, and the exchanges and routes that are known to exist."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.channel = connection.open_channel()
+        self.confirmations = Confirmations()
+        self.confirmations.enable(self.channel)
+        self.routed: set[str] = set()  # types of which a message has reached a queue
+        self._declared: set[str] = set()
+
+    def declare_source(self, topology: Topology, source: Context) -> None:
+        """Declare the exchange and the queues of a source, once."""
+        if source.label not in self._declared:
+            # On another channel: RabbitMQ closes a channel whose declaration it refuses, and the
+            # confirmations would end with it.
+            channel = self.connection.open_channel()
+            topology.declare_source(channel, source)
+            channel.close()
+            self._declared.add(source.label)
+
+    def forget_routes(self) -> None:
+        """Declare everything again: a queue or a binding is missing."""
+        self._declared.clear()
+        self.routed.clear()
+
+    def await_confirmations(self) -> None:
+        """Send what was collected, and wait until every message is confirmed."""
+        confirmations = self.confirmations
+        self.connection.frames.send_batch()
+        while confirmations.open:
+            self.connection.drain_events()
+        if confirmations.nacked:
+            raise TransportUnavailable("RabbitMQ could not store a message (basic.nack)")

@@ -1,10 +1,10 @@
-"""Receives from the queue of one context, for as long as it is attached."""
+"""Receives from the queue of one context, and counts the messages that wait in queues."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from math import inf
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, cast
 
 from amqp.basic_message import Message
@@ -26,6 +26,7 @@ that were returned before. Only a reader that may take at least as many as the o
 them, and so leaves them in order if it crashes as well.
 """
 
+_PAUSE: Final = 0.1  # seconds between two polls
 _GRACE: Final = 0.5
 """Seconds to wait for a message that is known to be in the queue.
 
@@ -52,10 +53,10 @@ class QueueReader:
         self._acknowledged = 0
         self._expected = 0  # known to have arrived or to be in the queue
 
-    def receive(self, limit: int, timeout: float) -> Sequence[ReceivedMessage]:
+    def receive(self, limit: int) -> Sequence[ReceivedMessage]:
         """See `Transport.receive`."""
         wanted = min(limit, PREFETCH)
-        with self._reconnector.connection(timeout) as connection:
+        with self._reconnector.connection() as connection:
             channel = self._open_channel(connection)
             self._await_messages(connection, channel, wanted)
         return [headers.received_message(message) for message in islice(self._arrived, wanted)]
@@ -68,21 +69,21 @@ class QueueReader:
         """
         return bool(self._arrived) or self._underway > 0
 
-    def acknowledge(self, last: int, timeout: float) -> None:
+    def acknowledge(self, last: int) -> None:
         """Acknowledge all messages up to a delivery tag."""
-        with self._reconnector.connection(timeout) as connection:
+        with self._reconnector.connection() as connection:
             self._open_channel(connection).basic_ack(last, multiple=True)
-        unacknowledged = [each for each in self._arrived if _tag(each) > last]
+        unacknowledged = [each for each in self._arrived if cast(int, each.delivery_tag) > last]
         self._acknowledged += len(self._arrived) - len(unacknowledged)
         self._arrived[:] = unacknowledged
 
-    def close(self, timeout: float) -> None:
+    def close(self) -> None:
         """Return what was not acknowledged to the queue, and free it for the next reader."""
         channel, self._channel = self._channel, None
         if channel is None or not self._reconnector.is_current(self._connection):
             return
         # If the server does not answer, the connection is dropped, with the same effect.
-        with suppress(TransportUnavailable), self._reconnector.connection(timeout) as connection:
+        with suppress(TransportUnavailable), self._reconnector.connection() as connection:
             if connection is self._connection:
                 # Not cancelled first: the next reader would get the messages behind ours, out of
                 # order (rule O4).
@@ -105,9 +106,8 @@ class QueueReader:
             self._channel, self._connection = channel, connection
             self.opened = monotonic()
         if connection is not self._connection:
-            raise TransportUnavailable(
-                f"the connection of {self._context.label!r} to RabbitMQ was lost"
-            )
+            label = self._context.label
+            raise TransportUnavailable(f"the connection of {label!r} to RabbitMQ was lost")
         return self._channel
 
     def _await_messages(self, connection: Connection, channel: QuietChannel, wanted: int) -> None:
@@ -149,5 +149,37 @@ class QueueReader:
         channel.close()
 
 
-def _tag(message: Message) -> int:
-    return cast(int, message.delivery_tag)
+class Backlog:
+    """Counts the messages in queues, over a connection that no other thread uses at the same time."""
+
+    def __init__(self, reconnector: Reconnector, topology: Topology) -> None:
+        self._reconnector = reconnector
+        self._topology = topology
+        self._channel: QuietChannel | None = None
+        self._connection: Connection | None = None
+        self._counts: dict[str, int] = {}
+
+    def count_messages(self, context: Context) -> int | None:
+        """Return how many messages wait for a context, in one round trip; None: no such queue."""
+        with self._reconnector.connection() as connection:
+            if self._channel is None or self._connection is not connection:
+                self._channel, self._connection = connection.open_channel(), connection
+            found = self._topology.queue_counts(self._channel, context)
+        return None if found is None else found[0]
+
+    def wait_for_change(self, contexts: Sequence[Context], seconds: float) -> bool:
+        """Poll until a queue has changed and is not empty; False if none has in time."""
+        end = monotonic() + seconds
+        while not any(self._has_changed(each) for each in contexts):
+            left = end - monotonic()
+            if left <= 0:
+                return False
+            sleep(min(left, _PAUSE))
+        return True
+
+    def _has_changed(self, context: Context) -> bool:
+        # Messages of a paused partition stay in the queue; they must not keep the process busy.
+        found = self.count_messages(context) or 0
+        before = self._counts.get(context.label, 0)
+        self._counts[context.label] = found
+        return found not in (0, before)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import kombu
 from amqp import AMQPError
 
+from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
 
 from .connection import Connection, Driver
@@ -28,8 +29,7 @@ _FAILURES: Final = (OSError, AMQPError)
 class Reconnector:
     """One connection of this process, opened at the first use and again after it was lost.
 
-    Arguments:
-        purpose: what the connection is for; RabbitMQ's management pages show it.
+    RabbitMQ's management pages show its purpose.
     """
 
     def __init__(self, options: Options, purpose: str) -> None:
@@ -41,17 +41,15 @@ class Reconnector:
         self._used = -inf
 
     @contextmanager
-    def connection(self, timeout: float) -> Iterator[Connection]:
-        """Yield the open connection; drop it if the block fails or takes too long.
+    def connection(self) -> Iterator[Connection]:
+        """Yield the open connection; drop it if the block fails or exceeds PUBLISH_TIMEOUT.
 
         After a loss the connection is a new object, without the channels of the old one.
-
-        Arguments:
-            timeout: seconds for the whole block.
 
         Raises:
             TransportUnavailable: the server cannot be reached, did not answer in time, or refused.
         """
+        timeout = settings().publish_timeout.total_seconds()
         try:
             connection = self._usable_connection(monotonic() + timeout)
             yield connection
@@ -132,7 +130,7 @@ class Reconnector:
 
 
 def _nothing() -> None:
-    """Close nothing."""
+    pass
 
 
 def _close(connection: Connection, process: int) -> None:

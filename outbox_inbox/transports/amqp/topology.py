@@ -24,7 +24,10 @@ nothing may be routed there earlier.
 
 
 class Topology:
-    """Names and declares what the contexts of one transport need; a second declaration is harmless."""
+    """Names and declares what the contexts of one transport need; a second declaration is harmless.
+
+    What exists already with other properties raises `TransportUnavailable`.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -47,9 +50,6 @@ class Topology:
         """Declare the exchange of a source, and the queues of the subscribers that are known here.
 
         So a message that is published before a subscriber has ever run waits for it.
-
-        Raises:
-            TransportUnavailable: one exists already, with other properties.
         """
         self._declare_exchange(channel, source.label)
         self._declare_all(channel, list(self.subscribers(source)))
@@ -58,9 +58,6 @@ class Topology:
         """Declare the queue of a subscriber and bind it; return how many messages are ready in it.
 
         It is bound for every version of a contract, also for those that its publisher adds later.
-
-        Raises:
-            TransportUnavailable: the queue exists already, with other arguments.
         """
         return self._declare_all(channel, [context])[0]
 
@@ -99,29 +96,19 @@ class Topology:
             ) from error
 
     def _declare_queue(self, channel: QuietChannel, context: Context) -> int:
-        arguments = self.queue_arguments(channel.connection)
-        try:
-            return self._declare(channel, context, arguments)
-        except PreconditionFailed as error:
-            if "x-delivery-limit" not in arguments or "x-delivery-limit" not in str(error):
-                raise self._other_arguments(context, error) from error
-        # The queue was declared when the server was older than RabbitMQ 4.
-        del arguments["x-delivery-limit"]
-        try:
-            return self._declare(channel, context, arguments)
-        except PreconditionFailed as error:
-            raise self._other_arguments(context, error) from error
-
-    def _declare(self, channel: QuietChannel, context: Context, arguments: dict[str, Any]) -> int:
-        name = self.queue(context)
-        return channel.declare(name, durable=True, auto_delete=False, arguments=arguments)[0]
-
-    def _other_arguments(self, context: Context, error: PreconditionFailed) -> TransportUnavailable:
-        return TransportUnavailable(
-            f"the queue {self.queue(context)!r} exists already with other arguments "
-            f"({error.reply_text}); drain and delete it, set QUEUE_TYPE to its type, "
-            "or choose another QUEUE_PREFIX"
-        )
+        name, arguments = self.queue(context), self.queue_arguments(channel.connection)
+        while True:
+            try:
+                found = channel.declare(name, durable=True, auto_delete=False, arguments=arguments)
+            except PreconditionFailed as error:
+                # Without it, the queue was declared when the server was older than RabbitMQ 4.
+                if "x-delivery-limit" in str(error) and arguments.pop("x-delivery-limit", None):
+                    continue
+                raise TransportUnavailable(
+                    f"the queue {name!r} exists already with other arguments ({error.reply_text}); "
+                    "drain and delete it, set QUEUE_TYPE to its type, or choose another QUEUE_PREFIX"
+                ) from error
+            return found[0]
 
     def queue_arguments(self, connection: Connection) -> dict[str, Any]:
         """Return the arguments of a queue, as far as the server supports them."""

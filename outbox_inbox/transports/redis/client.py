@@ -45,14 +45,8 @@ class Client:
     """Sends commands to one server and returns the replies.
 
     Each process and thread that uses it at the same time gets a connection of its own, which is
-    opened at the first use.
-
-    Arguments:
-        location: a URL as redis-py reads it. Its time-outs apply; what it says about retries,
-            protocol and decoding is ignored.
-
-    Raises:
-        SettingsError: the URL cannot be read.
+    opened at the first use. The time-outs in the URL apply; what it says about retries, protocol and
+    decoding is ignored.
     """
 
     def __init__(self, location: str) -> None:
@@ -63,7 +57,6 @@ class Client:
         """Send commands in one piece; return for each its reply or its `ResponseError`.
 
         Arguments:
-            commands: as `command` makes them.
             wait: seconds that the first reply may take longer, for a command that blocks.
 
         Raises:
@@ -81,23 +74,16 @@ class Client:
             return list(_until(deadline, (_reply(connection) for _ in range(count))))
 
     def ask_strictly(self, *commands: bytes) -> list[Any]:
-        """Send commands in one piece; return their replies.
-
-        Raises:
-            TransportUnavailable: a reply is missing, or is an error.
-        """
+        """Send commands in one piece; return their replies, of which none is an error."""
         replies = self.ask(*commands)
         self.check(replies)
         return replies
 
     def check(self, replies: Sequence[Any]) -> None:
-        """Raise the first error among replies.
+        """Raise `TransportUnavailable` for the first error among replies.
 
         Every error of a server (out of memory, read-only, not allowed, a key of another type) is
         about the server, not about one message: the next message would meet it as well.
-
-        Raises:
-            TransportUnavailable: a reply is an error.
         """
         for reply in replies:
             if isinstance(reply, ResponseError):
@@ -105,7 +91,6 @@ class Client:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """Borrow a connection from the pool."""
         try:
             connection = self._pool.get_connection()
             try:
@@ -123,7 +108,6 @@ class Client:
 
 
 def _pool(location: str, timeout: float) -> tuple[Any, str]:
-    """Return the connection pool of a URL, and the address of the server for error messages."""
     try:
         options = {
             "socket_timeout": timeout,

@@ -12,7 +12,6 @@ from outbox_inbox.contexts import Context
 from .. import wire
 from ..base import OutgoingMessage, ReceivedMessage
 
-DATA = b"data"
 _PREFIX = "ce_"
 _SAME = frozenset(("specversion", "source", "type", "datacontenttype"))
 """Attributes that have the same value in very many messages."""
@@ -72,16 +71,13 @@ def received_message(stream: str, id_: bytes, fields: Sequence[bytes]) -> Receiv
         attribute = _KNOWN.get(name)
         if attribute is not None:
             attributes[attribute] = value.decode("utf-8", "surrogateescape")
-        elif name == DATA:
+        elif name == b"data":
             data = value
         else:
-            attributes[_attribute(name)] = value.decode("utf-8", "surrogateescape")
+            text = name.decode("utf-8", "surrogateescape")
+            unknown = text.removeprefix(_PREFIX) if text.startswith(_PREFIX) else f"field:{text}"
+            attributes[unknown] = value.decode("utf-8", "surrogateescape")
     return ReceivedMessage(receipt=Receipt(stream, id_), attributes=attributes, data=data)
-
-
-def _attribute(name: bytes) -> str:
-    text = name.decode("utf-8", "surrogateescape")
-    return text[len(_PREFIX) :] if text.startswith(_PREFIX) else f"field:{text}"
 
 
 _KNOWN = {f"{_PREFIX}{name}".encode(): name for name in wire.ATTRIBUTES}

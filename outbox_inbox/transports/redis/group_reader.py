@@ -18,7 +18,6 @@ Redis keeps the pending entries of each name apart. With one name for all, a rec
 crashed one had read. Only one is active at a time: it holds the lock of the context's intake
 partition.
 """
-_NEW, _PENDING = b">", b"0"
 _Entries = dict[str, list[tuple[bytes, Sequence[bytes] | None]]]
 
 
@@ -34,11 +33,7 @@ class GroupReader:
         self._grouped: set[str] = set()
 
     def attach(self) -> None:
-        """Begin as the only reader of the group.
-
-        Raises:
-            TransportUnavailable: the server cannot be reached.
-        """
+        """Begin as the only reader of the group."""
         context = self.context
         counts = self._client.ask_strictly(*self._streams.count_commands(context))
         if self._streams.are_incomplete(context, counts):
@@ -73,7 +68,7 @@ class GroupReader:
             if pending:
                 self._outstanding = None
                 return pending
-        messages = _messages(self._read_entries(limit, _NEW))
+        messages = _messages(self._read_entries(limit, b">"))
         self._outstanding = {message.receipt for message in messages}
         return messages
 
@@ -87,7 +82,7 @@ class GroupReader:
     def _read_pending(self, limit: int) -> list[ReceivedMessage]:
         """Return entries that were handed out and not acknowledged, and report those deleted since."""
         while True:
-            found = self._read_entries(limit, _PENDING)
+            found = self._read_entries(limit, b"0")
             lost = [
                 Receipt(stream, id_)
                 for stream, entries in found.items()
@@ -106,7 +101,10 @@ class GroupReader:
                 return messages
 
     def _read_entries(self, limit: int, after: bytes) -> _Entries:
-        """Read from all streams, in several steps if there are more streams than ``limit``."""
+        """Read from all streams, in several steps if there are more streams than ``limit``.
+
+        After ``>`` are the new entries, after ``0`` those that are pending.
+        """
         streams = self._streams.known(self.context)
         # A busy stream at the beginning of the list would starve the others.
         self._turn += 1
@@ -125,7 +123,7 @@ class GroupReader:
         left = limit - sum(map(len, found.values()))
         for stream in [name for name, entries in found.items() if len(entries) == share]:
             if left and len(streams) > 1:
-                begin = after if after == _NEW else found[stream][-1][0]
+                begin = after if after == b">" else found[stream][-1][0]
                 more = self._read_group(left, {stream: begin}).get(stream, [])
                 found[stream] += more
                 left -= len(more)

@@ -28,7 +28,15 @@ def groups_of(reply: Any) -> list[Group]:
     """Return the groups in a reply to ``XINFO GROUPS``; empty if the stream does not exist."""
     if isinstance(reply, ResponseError):
         return []
-    return [_group(dict(zip(each[::2], each[1::2], strict=True))) for each in reply]
+    return [
+        Group(
+            label=info[b"name"].decode("utf-8", "replace"),
+            pending=info[b"pending"],
+            delivered=parse_id(info[b"last-delivered-id"]),
+            lag=info.get(b"lag"),  # absent in Redis 6
+        )
+        for info in (dict(zip(each[::2], each[1::2], strict=True)) for each in reply)
+    ]
 
 
 def oldest_pending(reply: Any) -> Id | None:
@@ -45,12 +53,3 @@ def parse_id(value: bytes) -> Id:
 def id_text(value: Id) -> str:
     """Return an id as the server takes it."""
     return f"{value[0]}-{value[1]}"
-
-
-def _group(info: dict[bytes, Any]) -> Group:
-    return Group(
-        label=info[b"name"].decode("utf-8", "replace"),
-        pending=info[b"pending"],
-        delivered=parse_id(info[b"last-delivered-id"]),
-        lag=info.get(b"lag"),  # absent in Redis 6
-    )

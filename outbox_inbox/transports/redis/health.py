@@ -17,11 +17,7 @@ _MINIMUM = (7, 0)
 def problems(
     client: Client, streams: StreamNames, users: Sequence[Context], options: Options
 ) -> Iterator[str]:
-    """Yield what is wrong, each as a sentence with a way out.
-
-    Raises:
-        TransportUnavailable: the server cannot be reached.
-    """
+    """Yield what is wrong, each as a sentence with a way out."""
     if not HIREDIS_AVAILABLE:
         yield (
             "The package hiredis is not installed: receiving from Redis works, but parsing takes "
@@ -29,25 +25,17 @@ def problems(
         )
     reply, save = client.ask(command("INFO"), command("CONFIG", "GET", "save"))
     client.check([reply])
-    info = _info(reply)
-    checks = (
-        _version_problem(info),
-        _role_problem(info),
-        _persistence_problem(info, save),
-        _eviction_problem(info),
-    )
-    for problem in filter(None, checks):
-        yield f"Redis at {client.address} {problem}"
-    if _is_clustered(info):
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    info = {name: value for name, _, value in lines if value}
+    clustered = info.get("cluster_enabled") == "1"
+    for problem in (_version_problem(info), *_server_problems(info, save, clustered=clustered)):
+        if problem is not None:
+            yield f"Redis at {client.address} {problem}"
+    if clustered:
         return  # each stream may be on another node
     names = _used_streams(streams, users)
     yield from _trimming_problems(client, names)
     yield from _lagging_groups(client, names, options.max_age)
-
-
-def _info(reply: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
-    return {name: value for name, _, value in lines if value}
 
 
 def _version_problem(info: Mapping[str, str]) -> str | None:
@@ -58,44 +46,30 @@ def _version_problem(info: Mapping[str, str]) -> str | None:
     return f"is version {found or 'unknown'}; use 7.0 or newer, which counts unread entries"
 
 
-def _is_clustered(info: Mapping[str, str]) -> bool:
-    return info.get("cluster_enabled") == "1"
-
-
-def _role_problem(info: Mapping[str, str]) -> str | None:
-    if _is_clustered(info):
-        return (
+def _server_problems(info: Mapping[str, str], save: Any, *, clustered: bool) -> Iterator[str]:
+    if clustered:
+        yield (
             "is part of a cluster, which this transport does not support; use a single server with "
             "a replica"
         )
-    if info.get("role", "master") != "master":
-        return "is a replica, which accepts no writes; set the URL of its primary"
-    return None
-
-
-def _persistence_problem(info: Mapping[str, str], save: Any) -> str | None:
-    if info.get("aof_enabled") == "1":
-        return None
-    snapshots = not isinstance(save, ResponseError) and bool(save) and bool(save[1])
-    lost = "all messages since its last snapshot" if snapshots else "all its messages"
-    return (
-        f"has no append-only file: a crash loses {lost}, although they were confirmed; set "
-        "appendonly yes"
-    )
-
-
-def _eviction_problem(info: Mapping[str, str]) -> str | None:
+    elif info.get("role", "master") != "master":
+        yield "is a replica, which accepts no writes; set the URL of its primary"
+    if info.get("aof_enabled") != "1":
+        snapshots = not isinstance(save, ResponseError) and bool(save) and bool(save[1])
+        lost = "all messages since its last snapshot" if snapshots else "all its messages"
+        yield (
+            f"has no append-only file: a crash loses {lost}, although they were confirmed; set "
+            "appendonly yes"
+        )
     policy = info.get("maxmemory_policy", "")
-    if not policy.startswith("allkeys"):
-        return None
-    return (
-        f"has maxmemory-policy {policy}: when its memory is full it deletes whole streams; set "
-        "noeviction or a volatile policy"
-    )
+    if policy.startswith("allkeys"):
+        yield (
+            f"has maxmemory-policy {policy}: when its memory is full it deletes whole streams; set "
+            "noeviction or a volatile policy"
+        )
 
 
 def _used_streams(streams: StreamNames, users: Sequence[Context]) -> list[str]:
-    """Return the streams that these contexts write to or read from."""
     for user in users:
         streams.discover_streams(user)
     read = [name for user in users for name in streams.known(user)]

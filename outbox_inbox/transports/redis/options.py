@@ -30,11 +30,7 @@ class Options:
 
 
 def read_options(given: Mapping[str, Any]) -> Options:
-    """Return OPTIONS, read and checked.
-
-    Raises:
-        SettingsError: with all mistakes at once, one a line.
-    """
+    """Return OPTIONS, or raise `SettingsError` with all mistakes at once, one a line."""
     default = Options()
     with checked_section("OPTIONS of the Redis transport", given, _KEYS) as section:
         return Options(

@@ -21,9 +21,6 @@ class Trimmer:
 
     Entries are deleted by whole nodes of the stream (``~``), at most ten thousand at a time, so that
     the server is not kept from other work.
-
-    Arguments:
-        users: returns the contexts of this project that use the transport.
     """
 
     def __init__(
@@ -36,11 +33,7 @@ class Trimmer:
         self._trimmed: dict[str, float] = {}
 
     def note_acknowledged(self, streams: Iterable[str]) -> None:
-        """Count acknowledged entries, given as the stream of each, and trim the streams that are due.
-
-        Raises:
-            TransportUnavailable: the server cannot be reached.
-        """
+        """Count acknowledged entries, given as the stream of each, and trim the streams that are due."""
         self._acknowledged.update(streams)
         now = monotonic()
         due = [
@@ -56,10 +49,11 @@ class Trimmer:
 
     def trim_streams(self, streams: Iterable[str]) -> None:
         """Trim streams up to the first entry that a group still needs."""
-        expected = self._expected_groups()
+        expected, names = self._expected_groups(), list(streams)
+        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
         commands = [
             command("XTRIM", stream, "MINID", "~", id_text(first))
-            for stream, groups in self._groups(streams).items()
+            for stream, groups in zip(names, map(groups_of, replies), strict=True)
             # A context of this project without a group has received nothing yet: every entry is
             # for it as well, and trimming would lose its messages.
             if {group.label for group in groups} >= expected.get(stream, set())
@@ -75,11 +69,6 @@ class Trimmer:
             for stream in self._streams.known(user):
                 expected.setdefault(stream, set()).add(user.label)
         return expected
-
-    def _groups(self, streams: Iterable[str]) -> dict[str, list[Group]]:
-        names = list(streams)
-        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
-        return {name: groups_of(reply) for name, reply in zip(names, replies, strict=True)}
 
     def _first_needed(self, stream: str, groups: Sequence[Group]) -> list[Id]:
         """Return an id before which every group has read everything; empty if it is unknown.

@@ -25,9 +25,6 @@ class Waiter:
         """Wait; return whether an entry may have arrived that was not reported before.
 
         An entry that arrives between two calls is reported by the second.
-
-        Raises:
-            TransportUnavailable: the server cannot be reached.
         """
         groups: dict[str, list[str]] = {}
         for context in contexts:
@@ -63,7 +60,7 @@ class Waiter:
                 del self._reported[stream]
         begin: dict[str, str] = {}
         for (stream, labels), reply in zip(groups.items(), replies, strict=False):
-            delivered = _delivered(reply)
+            delivered = {group.label: group.delivered for group in groups_of(reply)}
             least = min(delivered.get(label, _FIRST) for label in labels)
             begin[stream] = id_text(max(least, self._reported.get(stream, _FIRST)))
         return begin
@@ -82,7 +79,3 @@ def _last_command(stream: str) -> bytes:
 
 def _entry_id(reply: Any) -> Id:
     return parse_id(reply[0][0])
-
-
-def _delivered(reply: Any) -> dict[str, Id]:
-    return {group.label: group.delivered for group in groups_of(reply)}

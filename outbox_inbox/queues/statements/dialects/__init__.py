@@ -1,8 +1,6 @@
-"""What differs between the databases, behind one object for each vendor.
+"""What differs between the databases, behind one object for each vendor: see `Dialect`.
 
 A statement that was written for one vendor fails on the next, or is slow there without an error.
-So the statements ask `dialect` for the object of their connection, and call its methods; the class
-`Dialect` lists everything in which vendors differ.
 """
 
 from datetime import datetime
@@ -12,35 +10,23 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import SettingsError
 
-from .base import Dialect, Insert
+from .base import Dialect, Insert, Rows
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
 from .values import as_datetime, as_uuid, as_uuid_or_none
 
-CLASSES: dict[str, type[Dialect]] = {
-    "postgresql": PostgreSQL,
-    "sqlite": SQLite,
-    "mysql": MySQL,
-}
+CLASSES: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite, "mysql": MySQL}
 """Vendor of a Django connection -> its dialect."""
 
 
 def dialect(connection: BaseDatabaseWrapper) -> Dialect:
-    """Return the dialect of a connection; on MySQL and MariaDB it asks the server for its version.
-
-    Raises:
-        SettingsError: the queues do not work on this vendor, or on so old a version of it.
-    """
+    """Return the dialect of a connection; raises `SettingsError` on a vendor or version without one."""
     return dialect_class(connection).of(connection)
 
 
 def dialect_class(connection: BaseDatabaseWrapper) -> type[Dialect]:
-    """Return the class of a dialect, for what is known without a connection to the server.
-
-    Raises:
-        SettingsError: the queues do not work on this vendor.
-    """
+    """Return the class of a dialect, for what is known without a connection to the server."""
     try:
         return CLASSES[connection.vendor]
     except KeyError:
@@ -53,15 +39,10 @@ def dialect_class(connection: BaseDatabaseWrapper) -> type[Dialect]:
 def gave_way(connection: BaseDatabaseWrapper, error: BaseException, *, waited: bool = True) -> bool:
     """Return whether the database ended a statement so that another transaction could go on.
 
-    It chose one of two, and nothing is wrong with what the statement was about. After a deadlock
-    the whole transaction is rolled back, savepoints included.
-
-    Arguments:
-        connection: of any vendor, also of one that the queues do not work on.
-        error: what the statement raised.
-        waited: count a statement that waited too long for a lock, too; only that one is undone.
+    After a deadlock the whole transaction is rolled back, savepoints included. ``waited``: count a
+    statement that waited too long for a lock, too; only that one is undone.
     """
-    vendor = CLASSES.get(connection.vendor)
+    vendor = CLASSES.get(connection.vendor)  # other vendors may be connected, too
     return vendor is not None and vendor.gave_way(error, waited=waited)
 
 

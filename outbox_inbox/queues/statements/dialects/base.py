@@ -1,7 +1,6 @@
 """Everything in which the databases differ, with what PostgreSQL and SQLite have in common.
 
-Both have ``ON CONFLICT DO NOTHING``, ``RETURNING`` and ``WITH`` before an UPDATE; MySQL, which has
-none of them in that form, overrides what is built on them.
+Both have ``ON CONFLICT DO NOTHING``, ``RETURNING`` and ``WITH`` before an UPDATE, unlike MySQL.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import transaction
@@ -63,7 +62,7 @@ class Insert:
 
 
 class Dialect(ABC):
-    """How one vendor says what the statements need; statements are cached by its objects.
+    """How one vendor says what the statements need; texts of statements are cached by its objects.
 
     Attributes:
         follows_streams: a transaction can find out which events it has not seen yet.
@@ -110,13 +109,13 @@ class Dialect(ABC):
 
     # Values
 
-    @abstractmethod
     def members(self, values: Sequence[Any]) -> Any:
         """Return the parameter for ``among``."""
+        return list(values)
 
-    @abstractmethod
     def uuid(self, value: Any) -> Any:
         """Return a parameter as the database stores it; only UUIDs change."""
+        return value
 
     def time_column(self, column: str) -> str:
         """Return a time stamp in the form in which many of them are fetched fastest."""
@@ -152,6 +151,27 @@ class Dialect(ABC):
         """Change the rows of a queue that fit a condition; the caller has the partition's lock."""
         return change_rows(connection, f"UPDATE {table} SET {new} WHERE {where}", parameters)
 
+    def in_partition(self, alias: str, context: str = "%s", number: str = "%s") -> str:
+        """Return the condition that a row is in a partition, for rows in `partition_order`.
+
+        The two together make the partial index the only one that yields the rows in order. With
+        an order by id alone, a planner that read its statistics in a backlog prefers the primary
+        key, and walks over everything that was finished since.
+        """
+        return f"{alias}.context = {context} AND {alias}.partition = {number}"
+
+    def partition_values(self, context: str, number: int) -> list[Any]:
+        """Return the parameters of `in_partition`."""
+        return [context, number]
+
+    def partition_order(self, alias: str, column: str = "id") -> str:
+        """Return the order of the rows of a partition."""
+        return f"{alias}.{column}"
+
+    def forced_index(self, table: str) -> str:
+        """Return what follows a queue's table so that its rows are found by their state."""
+        return ""
+
     def pair_condition(self, names: tuple[str, str], count: int) -> str:
         """Return the condition that two columns have one of so many pairs of values."""
         return f"({', '.join(names)}) IN (VALUES {', '.join(['(%s, %s)'] * count)})"
@@ -171,13 +191,13 @@ class Dialect(ABC):
         insert the same id at once both would have found nothing (rule O7). The second waits for
         the end of the first, and learns from the rows that come back which of its own were new.
         """
-        text = insert_text(self, insert)
+        head, one, tail = insert_text(self, insert)
         returned: list[Row] = []
         for start in range(0, len(rows), ROWS):
             chunk = rows[start : start + ROWS]
             returned += self.fetch_fast(
                 connection,
-                f"{text.head} VALUES {', '.join([text.row] * len(chunk))} {text.tail}",
+                f"{head} VALUES {', '.join([one] * len(chunk))} {tail}",
                 [value for row in chunk for value in (*shared, *self.row_values(row))],
             )
         return returned
@@ -185,10 +205,7 @@ class Dialect(ABC):
     def insert_in_order(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows
     ) -> list[Row]:
-        """Insert rows; return one column of those stored, fewer when a constraint refused some.
-
-        Which ones are stored then is not said: the caller takes them back.
-        """
+        """Insert rows; return one column of those stored, not all when a constraint refused some."""
         return self.insert_new(connection, insert, rows)
 
     def move_to_inbox(
@@ -244,10 +261,8 @@ class Dialect(ABC):
     def begin_run(
         self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
     ) -> list[Row]:
-        """Give a partition that is free the token of a run; return the token from before.
-
-        Two workers may find it free at the same moment: the lock lets one of them begin.
-        """
+        """Give a partition that is free the token of a run; return the token from before."""
+        # Two workers may find it free at the same moment: the lock lets one of them begin.
         where, parameters = f"WHERE id = %s AND {self.free_condition()}", [partition, -SILENCE]
         with transaction.atomic(using=connection.alias):
             rows = self.lock_row(connection, "run", PARTITION, where, parameters, freeze_ms)
@@ -260,7 +275,7 @@ class Dialect(ABC):
         return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {self.later})"
 
     def set_run(self, connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-        """Write which run is on a partition, in a transaction that has its lock."""
+        """Write which run is on a partition, or (None) that the last one ended, under its lock."""
         change_rows(
             connection,
             f"UPDATE {PARTITION} SET run = %s, last_run_at = {self.now} WHERE id = %s",
@@ -275,17 +290,14 @@ class Dialect(ABC):
         freeze_ms: int,
         delivery: int,
     ) -> bool:
-        """Take the partition lock and mark one delivery as done; false: it was not possible."""
+        """See `dispatching.claim_delivery`."""
         parameters = [str(freeze_ms), partition, self.uuid(run), delivery]
         return bool(self.fetch_fast(connection, _claim_statement(self), parameters))
 
     @contextmanager
     def guarded_session(self, connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
-        """Have the server end this session, within the block, when it freezes.
-
-        Only where `lock_row` cannot say so for one transaction.
-        """
-        yield
+        """Have the server end this session, within the block, when it freezes."""
+        yield  # only MySQL needs it: on PostgreSQL `lock_row` sets a limit for one transaction
 
     # Errors, and locks of operators
 
@@ -300,26 +312,16 @@ class Dialect(ABC):
         return False
 
     def lock_tables(self, connection: BaseDatabaseWrapper, names: Sequence[str]) -> None:
-        """Keep writers away from tables in the open transaction, where that is possible.
-
-        On SQLite it has begun with the only write lock. MySQL has no such lock in a transaction.
-        """
+        """Keep writers away from tables in the open transaction, where that is possible."""
+        # On SQLite it has begun with the only write lock. MySQL has no such lock in a transaction.
 
     def limit_lock_wait(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
         """Let no statement of the open transaction wait longer for a lock, where it would."""
 
 
-class InsertText(NamedTuple):
-    """The parts of an INSERT in a dialect, without its rows; `insert_text` makes it."""
-
-    head: str
-    row: str
-    tail: str
-
-
 @cache
-def insert_text(sql: Dialect, insert: Insert) -> InsertText:
-    """Return the parts of an INSERT; VALUES and the rows go between head and tail."""
+def insert_text(sql: Dialect, insert: Insert) -> tuple[str, str, str]:
+    """Return head, marks of one row and tail of an INSERT; VALUES and rows go before the tail."""
     names = {"key": sql.key, "partition": sql.partition}
     columns = [*insert.shared, *insert.columns]
     quoted = ", ".join(names.get(each, each) for each in (*columns, *insert.constants))
@@ -327,7 +329,7 @@ def insert_text(sql: Dialect, insert: Insert) -> InsertText:
     tail = f"RETURNING {insert.returning}"
     if insert.unique is not None:
         tail = f"ON CONFLICT {insert.unique} DO NOTHING {tail}"
-    return InsertText(f"INSERT INTO {insert.table} ({quoted})", f"({marks})", tail)
+    return f"INSERT INTO {insert.table} ({quoted})", f"({marks})", tail
 
 
 def constant_expressions(sql: Dialect, insert: Insert) -> list[str]:

@@ -61,35 +61,26 @@ class MySQL(Dialect):
 
     def __init__(self, *, uuids: bool, offset: int) -> None:
         # The server's own zone is of no use: Django stores UTC, or what its settings say.
-        self.now = (
-            f"(UTC_TIMESTAMP(6) + INTERVAL {offset} SECOND)" if offset else "UTC_TIMESTAMP(6)"
-        )
+        utc = "UTC_TIMESTAMP(6)"
+        self.now = f"({utc} + INTERVAL {offset} SECOND)" if offset else utc
         self.later = f"({self.now} + INTERVAL %s SECOND)"
         self._uuids = uuids  # the server has a type for them
 
     @classmethod
     def of(cls, connection: Any) -> "MySQL":
-        """Return the dialect for the server, its version and the time zone of the settings.
-
-        Raises:
-            SettingsError: it cannot skip locked rows, or its collations take some keys for others.
-        """
         kind = MariaDB if connection.mysql_is_mariadb else MySQL
+        # An older one cannot skip locked rows, or its collations take some keys for others.
         if connection.mysql_version < kind.oldest:
             raise SettingsError(
                 f"the database {connection.alias!r} is {connection.mysql_server_info}; "
                 "outbox_inbox needs MariaDB 10.6 or MySQL 8.0.17"
             )
         offset = datetime.now(stored_zone(connection)).utcoffset()
-        return _instance(
-            kind,
-            uuids=connection.features.has_native_uuid_field,
-            offset=int(offset.total_seconds()) if offset else 0,
-        )
+        seconds = int(offset.total_seconds()) if offset else 0
+        return _instance(kind, uuids=connection.features.has_native_uuid_field, offset=seconds)
 
     def members(self, values: Sequence[Any]) -> Any:
-        """Return a tuple, which must not be empty."""
-        return tuple(map(self.uuid, values)) or (None,)
+        return tuple(map(self.uuid, values)) or (None,)  # a list must not be empty
 
     def uuid(self, value: Any) -> Any:
         if not isinstance(value, UUID):
@@ -97,6 +88,10 @@ class MySQL(Dialect):
         return str(value) if self._uuids else value.hex
 
     # Statements
+
+    def forced_index(self, table: str) -> str:
+        name = {OUTBOX: "outbox_inbox_out_state", DELIVERY: "outbox_inbox_del_state"}[table]
+        return f" FORCE INDEX ({name})"
 
     def update_rows(
         self,
@@ -106,12 +101,9 @@ class MySQL(Dialect):
         where: str,
         parameters: Sequence[Any],
     ) -> int:
-        """Do as `Dialect.update_rows`, by the ids of rows that were found without locks.
-
-        InnoDB's UPDATE locks every row that it looks at, and waits for those that another
-        transaction has inserted and not committed: a use case that takes its time would stop the
-        movers of a whole partition.
-        """
+        # By ids that are found without locks. InnoDB's UPDATE locks every row that it looks at, and
+        # waits for those that another transaction has inserted and not committed: a use case that
+        # takes its time would stop the movers of a whole partition.
         changed = 0
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT id FROM {table} WHERE {where}", parameters)
@@ -123,12 +115,11 @@ class MySQL(Dialect):
         return changed
 
     def pair_condition(self, names: tuple[str, str], count: int) -> str:
-        """Return a condition that uses the index for each pair, as a list of pairs would not."""
-        one, other = names
+        one, other = names  # a list of pairs would not use the index for each pair
         return f"({' OR '.join([f'({one} = %s AND {other} = %s)'] * count)})"
 
     def consumer_rows(self, count: int) -> str:
-        """Return a query, with the collation that does not take one type for another."""
+        # With the collation that does not take one type for another.
         one = f"SELECT %s COLLATE {self.collation} AS type, %s AS consumer, %s AS hash"
         return " UNION ALL ".join([one] * count)
 
@@ -137,7 +128,6 @@ class MySQL(Dialect):
     def insert_new(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
     ) -> list[Row]:
-        """Do as `Dialect.insert_new`: insert, and after a refusal leave out the known ids."""
         place = insert.columns.index("message_id")
         returned: list[Row] = []
         with connection.cursor() as cursor:
@@ -161,7 +151,6 @@ class MySQL(Dialect):
     def insert_in_order(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows
     ) -> list[Row]:
-        """Do as `Dialect.insert_in_order`: stop at the first refusal."""
         returned: list[Row] = []
         with connection.cursor() as cursor:
             for chunk in _chunks([tuple(map(self.uuid, row)) for row in rows]):
@@ -169,16 +158,16 @@ class MySQL(Dialect):
                     returned += self._insert(cursor, insert, chunk)
                 except IntegrityError as error:
                     _raise_unless_duplicate(error)
-                    break
+                    break  # at the first refusal: what was stored before is taken back by the caller
         return returned
 
     def _insert(self, cursor: Any, insert: Insert, rows: Rows, shared: Row = ()) -> list[Row]:
         """Insert all rows, or none; return one column of them. MySQL has to be asked for that."""
         if not rows:
             return []
-        text = insert_text(self, insert)
+        head, one, _ = insert_text(self, insert)
         cursor.execute(
-            f"{text.head} VALUES {', '.join([text.row] * len(rows))}"
+            f"{head} VALUES {', '.join([one] * len(rows))}"
             + f" RETURNING {insert.returning}" * self.returning,
             [value for row in rows for value in (*shared, *row)],
         )
@@ -208,7 +197,7 @@ class MySQL(Dialect):
         context: str,
         source: str,
     ) -> list[int]:
-        """Do as `Dialect.move_to_inbox`, in the way of `insert_new`; it never reads a stream."""
+        # In the way of `insert_new`. It never reads a stream, which MySQL cannot follow.
         event = f"{self.event_columns}, key_hash, recorded_at"
         move = (
             f"INSERT INTO {INBOX} (context, source, {event}, received_at)"
@@ -237,18 +226,12 @@ class MySQL(Dialect):
     def lock_version(
         self, connection: BaseDatabaseWrapper, context: str, stream: str, version: int
     ) -> bool:
-        """Lock an event that every other transaction that appends behind it locks as well.
-
-        InnoDB leaves both of two insertions that it has refused with a shared lock, and whatever
-        one of them does next may be a deadlock with the other. Here the second waits, and is
-        refused nothing.
-        """
-        fetch_rows(
-            connection,
-            f"SELECT position FROM {STREAM} WHERE context = %s AND stream = %s AND version = %s"
-            " FOR UPDATE",
-            [context, stream, version],
-        )
+        # InnoDB leaves both of two insertions that it has refused with a shared lock, and whatever
+        # one of them does next may be a deadlock with the other. Here the second waits for the event
+        # that each of them locks, and is refused nothing.
+        where = "WHERE context = %s AND stream = %s AND version = %s FOR UPDATE"
+        statement = f"SELECT position FROM {STREAM} {where}"
+        fetch_rows(connection, statement, [context, stream, version])
         return True
 
     # The lock of a partition
@@ -256,11 +239,9 @@ class MySQL(Dialect):
     def begin_run(
         self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
     ) -> list[Row]:
-        """Do as `Dialect.begin_run`, after a look without a lock.
-
-        InnoDB locks a row to find out that it does not fit, and unlocks it again. The worker of the
-        partition, between two transactions, would skip its own row in that moment and give up.
-        """
+        # First a look without a lock. InnoDB locks a row to find out that it does not fit, and
+        # unlocks it again. The worker of the partition, between two transactions, would skip its own
+        # row in that moment and give up.
         where = f"WHERE id = %s AND {self.free_condition()}"
         if not fetch_rows(connection, f"SELECT 1 FROM {PARTITION} {where}", [partition, -SILENCE]):
             return []
@@ -274,13 +255,10 @@ class MySQL(Dialect):
         freeze_ms: int,
         delivery: int,
     ) -> bool:
-        """Do as `Dialect.claim_delivery`, in two statements: an UPDATE cannot skip locked rows."""
-        where = "WHERE id = %s AND run = %s AND NOT paused"
+        # Two statements, since an UPDATE cannot skip locked rows.
+        free = f"WHERE id = %s AND run = %s AND NOT paused {self.skip_locked}"
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT id FROM {PARTITION} {where} {self.skip_locked}",
-                [partition, self.uuid(run)],
-            )
+            cursor.execute(f"SELECT id FROM {PARTITION} {free}", [partition, self.uuid(run)])
             if cursor.fetchone() is None:
                 return False
             cursor.execute(
@@ -292,13 +270,10 @@ class MySQL(Dialect):
 
     @contextmanager
     def guarded_session(self, connection: BaseDatabaseWrapper, freeze_ms: int) -> Iterator[None]:
-        """Have the server end this session, within the block, when it freezes."""
         session, limit = connection.connection, f"SESSION {self.idle_limit}"
+        save = f"SET @outbox_inbox_idle = @@SESSION.{self.idle_limit}"
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET @outbox_inbox_idle = @@SESSION.{self.idle_limit}, {limit} = %s",
-                [-(-freeze_ms // 1000)],
-            )
+            cursor.execute(f"{save}, {limit} = %s", [-(-freeze_ms // 1000)])
         try:
             yield
         finally:
@@ -309,7 +284,6 @@ class MySQL(Dialect):
 
     @classmethod
     def gave_way(cls, error: BaseException, *, waited: bool) -> bool:
-        """Return whether the error is a deadlock, or (if ``waited``) too long a wait for a lock."""
         number = error.args[0] if isinstance(error, OperationalError) and error.args else None
         return number in _DEADLOCK or (waited and number == _WAITED_TOO_LONG)
 

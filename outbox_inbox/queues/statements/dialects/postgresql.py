@@ -30,22 +30,27 @@ class PostgreSQL(Dialect):
     def of(cls, connection: Any) -> Dialect:
         return _POSTGRESQL
 
-    def members(self, values: Sequence[Any]) -> Any:
-        return list(values)
-
-    def uuid(self, value: Any) -> Any:
-        return value
-
     def row_values(self, row: Sequence[Any]) -> Iterable[Any]:
         return row
 
     def time_column(self, column: str) -> str:
-        """Return it as text: a thousand datetimes take longer than all their other columns."""
+        # As text: a thousand datetimes take longer than all their other columns.
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
 
     @classmethod
     def time_parameter(cls, connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
         return value
+
+    def in_partition(self, alias: str, context: str = "%s", number: str = "%s") -> str:
+        """Return it as a range: with equations the order would be that of the id alone."""
+        row, value = f"({alias}.context, {alias}.partition)", f"({context}, {number})"
+        return f"{row} >= {value} AND {row} <= {value}"
+
+    def partition_values(self, context: str, number: int) -> list[Any]:
+        return [context, number] * 2
+
+    def partition_order(self, alias: str, column: str = "id") -> str:
+        return f"{alias}.context, {alias}.partition, {alias}.{column}"
 
     def fetch_fast(self, connection: Any, statement: str, parameters: Sequence[Any]) -> list[Row]:
         """Run a statement with the parameters apart from the SQL; return its rows.
@@ -73,9 +78,9 @@ class PostgreSQL(Dialect):
     def insert_new(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
     ) -> list[Row]:
-        """Do as `Dialect.insert_new`; many rows go as one array a column: a third of the work."""
         if len(rows) <= FEW:
             return super().insert_new(connection, insert, rows, shared)
+        # Many rows go as one array a column: a third of the work.
         statement = _array_insert(self, insert)
         returned: list[Row] = []
         for start in range(0, len(rows), insert.batch):
@@ -86,8 +91,7 @@ class PostgreSQL(Dialect):
     def begin_run(
         self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
     ) -> list[Row]:
-        """Do as `Dialect.begin_run`, in one statement: one trip to the server instead of four."""
-        return fetch_rows(
+        return fetch_rows(  # one trip to the server instead of four
             connection,
             f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {self.free_condition()}"
             f" {self.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {self.now}"
@@ -97,17 +101,14 @@ class PostgreSQL(Dialect):
 
     @classmethod
     def is_aborted(cls, driver: Any) -> bool:
-        """Return whether a statement has failed since the last savepoint."""
         return bool(driver.pgconn.transaction_status == _IN_ERROR)
 
     def lock_tables(self, connection: BaseDatabaseWrapper, names: Sequence[str]) -> None:
-        """Keep writers away; readers may go on."""
         quoted = ", ".join(map(connection.ops.quote_name, names))
         with connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE")
 
     def limit_lock_wait(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
-        """Let no statement of the open transaction wait longer for a lock."""
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{seconds}s'")
 
@@ -126,13 +127,13 @@ def _new_cursor(driver: Any) -> Any:
 
 @cache
 def _array_insert(sql: PostgreSQL, insert: Insert) -> str:
-    text = insert_text(sql, insert)
+    head, _, tail = insert_text(sql, insert)
     columns = ", ".join(insert.columns)
     arrays = ", ".join(f"%b::{kind}[]" for kind in insert.types.split())
     selected = [*["%s"] * len(insert.shared), columns, *constant_expressions(sql, insert)]
     # Ids are given out in the order of the SELECT: without ORDER BY that is the planner's choice,
     # and the messages of one key could be sent in another order than they were recorded in.
     return (
-        f"{text.head} SELECT {', '.join(selected)}"
-        f" FROM unnest({arrays}) WITH ORDINALITY AS r ({columns}, n) ORDER BY n {text.tail}"
+        f"{head} SELECT {', '.join(selected)}"
+        f" FROM unnest({arrays}) WITH ORDINALITY AS r ({columns}, n) ORDER BY n {tail}"
     )

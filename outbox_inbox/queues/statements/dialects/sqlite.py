@@ -40,17 +40,12 @@ class SQLite(Dialect):
         parameters: Sequence[Any],
         freeze_ms: int,
     ) -> list[Row]:
-        """Write to a row, which takes the only write lock of the database.
-
-        A transaction that reads first and writes later is refused with "database is locked" as
-        soon as another has written in between, without waiting; so the lock comes first, also
-        where transactions do not begin with IMMEDIATE.
-        """
-        return fetch_rows(
-            connection,
-            f"UPDATE {table} SET paused = paused {where} RETURNING {columns}",
-            parameters,
-        )
+        # To write to the row takes the only write lock of the database. A transaction that reads
+        # first and writes later is refused with "database is locked" as soon as another has written
+        # in between, without waiting; so the lock comes first, also where transactions do not begin
+        # with IMMEDIATE.
+        statement = f"UPDATE {table} SET paused = paused {where} RETURNING {columns}"
+        return fetch_rows(connection, statement, parameters)
 
 
 _UTC = SQLite()

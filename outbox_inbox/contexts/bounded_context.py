@@ -8,7 +8,7 @@ from outbox_inbox.conf.keys import Signing, Verifying
 from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 
 from .consumers import NO_UPCASTERS, Consumer, Upcasters
-from .names import by_stored_name, own_events
+from .declaring import by_stored_name, own_events
 from .read_models import ReadModel
 
 
@@ -22,8 +22,7 @@ class Context:
         database: alias of the database of its queues.
         transport: alias in OUTBOX_INBOX["TRANSPORTS"].
         source: "outbox" or "stream".
-        publishes: contracts, as declared.
-        subscribes: contracts, as declared.
+        publishes, subscribes: contracts, as declared.
         consumers: by name, in the order of ``modules`` and of definition.
         all_consumers: the same, with those that have the name of another (check E011).
         read_models: by name, the read models that projections keep.

@@ -1,0 +1,211 @@
+import pytest
+
+from tests.support.checked import BILLING, CONTRACTS, EVENTS, HANDLERS, SUBSCRIBES, ids, run, single
+
+pytestmark = pytest.mark.usefixtures("fit_database")
+
+
+def test_e002_not_subscribed(packages):
+    """A handler of a contract that its context does not subscribe to would never run."""
+    packages.context("shop", contracts=CONTRACTS, handlers=HANDLERS)
+    assert ids(packages) == ["E002"]
+
+
+def test_e002_foreign_domain_event(packages):
+    """A handler cannot take a domain event of another context."""
+    billing = packages.context("billing", events=EVENTS)
+    handlers = HANDLERS.replace(".contracts", f"{billing}.events").replace("InvoicePaid", "Paid")
+    packages.context("shop", handlers=handlers)
+    message = single("E002", run(packages))
+    assert message.obj == "shop"
+    assert "belongs to billing" in message.msg
+
+
+def test_e002_homeless_domain_event(packages):
+    """A domain event outside of every context can be recorded by none."""
+    shared = packages.write("shared", events=EVENTS)
+    handlers = HANDLERS.replace(".contracts", f"{shared}.events").replace("InvoicePaid", "Paid")
+    shop = packages.context("shop", handlers=handlers)
+    assert ids(packages, shop) == ["E002"]
+
+
+def consumer(packages, source, **settings):
+    """Install a context with one consumer and return what the checks say about it."""
+    packages.context("billing", **BILLING)
+    preamble = """
+    from typing import Any, Sequence, TYPE_CHECKING
+    from outbox_inbox import DomainEvent, Envelope, IntegrationEvent, handles, inbound, outbound
+    from .contracts import InvoicePaid
+    from .events import Bought, Sold
+
+    if TYPE_CHECKING:
+        from nowhere import Later
+    """
+    events = """
+    from outbox_inbox import DomainEvent
+
+    class Bought(DomainEvent): ...
+    class Sold(DomainEvent): ...
+    """
+    lines = "\n".join(f"    {line}" for line in source.splitlines())
+    packages.context(
+        "shop", **{**SUBSCRIBES, "events": events, "handlers": HANDLERS}, acl=f"{preamble}\n{lines}"
+    )
+    return run(packages, **settings)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@handles(Sold)\ndef f(event): ...",
+        "@handles(Sold)\ndef f(event: Sold) -> None: ...",
+        "@handles(Sold)\ndef f(event: 'Sold'): ...",
+        "@handles(Sold)\ndef f(event: DomainEvent): ...",
+        "@handles(Sold)\ndef f(event: Any): ...",
+        "@handles(Sold)\ndef f(event: object): ...",
+        "@handles(Sold)\ndef f(event: 'Later'): ...",
+        "@handles(Sold)\ndef f(*arguments): ...",
+        "@handles(Sold)\ndef f(event, *, dry=False): ...",
+        "@handles(Sold)\ndef f(event, again=False): ...",
+        "@handles(Sold)\n@handles(Bought)\ndef f(event: Sold | Bought): ...",
+        "@handles(Sold, takes_envelope=True)\ndef f(event: Sold, envelope: Envelope): ...",
+        "@handles(Sold, many=True)\ndef f(events: list[Sold]): ...",
+        "@handles(Sold, many=True)\ndef f(events: list): ...",
+        "@handles(Sold, many=True)\ndef f(events: Sequence[Sold]): ...",
+        "@handles(Sold, Bought, many=True)\ndef f(events: list[Sold | Bought]): ...",
+        "@handles(Sold, many=True, takes_envelope=True)\n"
+        "def f(events: list[Sold], envelopes: list[Envelope]): ...",
+        "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> Sold | None: ...",
+        "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> list[Sold]: ...",
+    ],
+)
+def test_e008_fits(packages, source):
+    """A function that can be called with what it is marked for is fine."""
+    assert consumer(packages, source) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (
+            "@handles(Sold)\ndef f(): ...",
+            "cannot be called with the event: too many positional arguments",
+        ),
+        ("@handles(Sold)\ndef f(event, envelope): ...", "missing a required argument: 'envelope'"),
+        (
+            "@handles(Sold, takes_envelope=True)\ndef f(event): ...",
+            "cannot be called with the event and the envelope: too many",
+        ),
+        ("@handles(Sold)\ndef f(event, *, dry): ...", "'dry'"),
+        ("@handles(Sold)\ndef f(event: Bought): ...", "annotates event as Bought; expected Sold"),
+        ("@handles(Sold)\ndef f(event: list[Sold]): ...", "annotates event as list"),
+        (
+            "@handles(Sold, many=True)\ndef f(events: Sold): ...",
+            "annotates events as Sold; expected list[Sold]",
+        ),
+        (
+            "@handles(Sold, many=True)\ndef f(events: tuple[Sold, ...]): ...",
+            "annotates events as tuple",
+        ),
+        ("@handles(Sold, many=True)\ndef f(events: list[Bought]): ...", "expected list[Sold]"),
+        (
+            "@handles(Sold, Bought)\ndef f(event: Sold): ...",
+            "annotates event as Sold; expected Bought",
+        ),
+        (
+            "@handles(Sold, takes_envelope=True)\ndef f(event: Sold, envelope: dict): ...",
+            "annotates envelope as dict; expected Envelope",
+        ),
+        ("@inbound(InvoicePaid)\ndef f(event, envelope) -> Sold: ...", "argument: 'envelope'"),
+        ("@inbound(InvoicePaid)\ndef f(event) -> InvoicePaid: ...", "expected a domain event"),
+        ("@inbound(InvoicePaid)\ndef f(event) -> str: ...", "returns str; expected a domain event"),
+        ("@outbound(Sold)\ndef f(event) -> Bought: ...", "returns Bought; expected a contract"),
+        ("@outbound(Sold)\ndef f(event) -> InvoicePaid: ...", "which is not in `publishes`"),
+    ],
+)
+def test_e008_does_not_fit(packages, source, text):
+    """A function that cannot be called with what it is marked for is reported with what to take."""
+    message = single("E008", consumer(packages, source))
+    assert message.msg.startswith("shop.acl.f ")
+    assert text in message.msg
+
+
+def test_e008_event_of_another_context(packages):
+    """An inbound translator makes domain events of its own context."""
+    billing = packages.context("billing", **BILLING)
+    acl = f"""
+    from outbox_inbox import inbound
+    from {billing}.events import Paid
+    from .contracts import InvoicePaid
+
+    @inbound(InvoicePaid)
+    def understand(event: InvoicePaid) -> Paid: ...
+    """
+    packages.context("shop", **SUBSCRIBES, acl=acl)
+    assert "which belongs to billing" in single("E008", run(packages)).msg
+
+
+def test_e011_one_name(packages):
+    """Two consumers with one name are an error, since only one of them would run."""
+    found = consumer(
+        packages,
+        '@handles(Sold, name="shop.one")\ndef f(event): ...\n'
+        '@handles(Bought, name="shop.one")\ndef g(event): ...',
+    )
+    assert "acl.f and" in single("E011", found).msg
+
+
+def test_w004_elsewhere(packages):
+    """A marked function in a module that the context does not search is reported."""
+    handlers = HANDLERS.replace(".contracts", ".events").replace("InvoicePaid", "Paid")
+    name = packages.context("shop", events=EVENTS, reports=handlers, acl="from . import reports")
+    assert f"{name}.reports.book is marked" in single("W004", run(packages)).msg
+
+
+def test_w004_of_a_process(packages):
+    """So is a process; but not one that belongs to a context nested in this one."""
+    process = """
+    from outbox_inbox.processes import Process, starts
+    from {events} import Paid
+
+    class Billing(Process):
+        @starts(Paid, by="amount")
+        def start(self, event): ...
+    """
+    nested = """
+    from outbox_inbox.contexts import ContextConfig
+
+    class Config(ContextConfig):
+        name = "PACKAGE.inner"
+    """
+    name = packages.context(
+        "shop",
+        events=EVENTS,
+        reports=process.format(events=".events"),
+        acl="from . import reports",
+        inner__apps=nested,
+        inner__events=EVENTS,
+        inner__processes=process.format(events=".events"),
+    )
+    (packages.folder / name / "inner" / "__init__.py").touch()
+    found = run(packages, name, f"{name}.inner")
+    assert f"{name}.reports.Billing is a process" in single("W004", found).msg
+
+
+def test_w004_upcaster_elsewhere(packages):
+    """An upcaster is looked for beside its event and in the modules, and reported elsewhere."""
+    source = "from .events import Paid\nfrom outbox_inbox import upcasts\n"
+    source += "@upcasts(Paid, from_version=1)\ndef upcast(data): ..."
+    packages.context(
+        "shop",
+        events=EVENTS.replace("(DomainEvent)", "(DomainEvent, version=2)"),
+        old=source,
+        acl="from . import old",
+    )
+    assert ids(packages) == ["E009", "W004"]
+
+
+def test_w004_missing_module(packages):
+    """A module that a ContextConfig names itself should exist."""
+    packages.context("shop", "modules = ['handlres']", handlers="")
+    assert "names 'handlres'" in single("W004", run(packages)).msg
