@@ -380,10 +380,8 @@ MOVERS = [name for name in STATEMENTS if name.startswith(("look", "select", "pro
 @pytest.mark.parametrize("name", MOVERS)
 def test_a_backlog_does_not_hide_an_index_from_the_planner(crowded, name):
     """The movers find their rows by state in a backlog as well, and when most of it is finished."""
-    (function, *arguments), indexes = STATEMENTS[name]
-    options = {"text": True} if function is statements.select_pending else {}
-    plan = explain(function, *arguments, **options)
-    assert all(plan.uses(index_here(index)) for index in indexes), plan.text
+    plan = explain(asked(name))
+    assert all(plan.uses(index_here(index)) for index in STATEMENTS[name][1]), plan.text
     assert not plan.scanned & {"all", *(model._meta.db_table for model in QUEUED)}, plan.text
 
 
