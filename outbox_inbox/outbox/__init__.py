@@ -92,4 +92,4 @@ def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled
     """
     from . import scheduling
 
-    return scheduling.cancel_message(message_id, context, reason)
+    return scheduling.cancel(message_id, context=context, reason=reason)

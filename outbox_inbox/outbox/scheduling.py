@@ -15,7 +15,7 @@ from outbox_inbox.queues.statements.moved import refusals_explained
 _MAX_REASON = 500
 
 
-def cancel_message(message_id: UUID, context: str | Context, reason: str) -> bool:
+def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled") -> bool:
     """Discard a message in the transaction that is open: see `outbox_inbox.cancel`."""
     _check_arguments(message_id, reason)
     home = context if isinstance(context, Context) else get_context(context)
