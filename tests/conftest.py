@@ -93,7 +93,8 @@ def _escaped(value: Any) -> Any:
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {key: _escaped(each) for key, each in value.items()}
-    return [_escaped(each) for each in value] if isinstance(value, list | tuple) else value
+    # A tuple stays a tuple: pytest reads the reason of a skip from one.
+    return type(value)(map(_escaped, value)) if isinstance(value, list | tuple) else value
 
 
 @pytest.fixture(scope="session")
