@@ -1,6 +1,7 @@
 """Projections: read models that are what the stream says, once, in order, whatever happens."""
 
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from django.db import transaction
@@ -10,6 +11,7 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations import drain
 from outbox_inbox.operations.running.due import due_movers
+from outbox_inbox.queues import outcome
 from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, follow
 from outbox_inbox.testing import advance
@@ -262,3 +264,13 @@ def test_a_paused_read_model_waits(settings):
     Checkpoint.objects.update(paused=False)
     update()
     assert shown() == {"ann": 3}
+
+
+def test_a_read_model_leaves_the_process_to_others_after_a_turn(settings, monkeypatch):
+    """A process that calls again gives each read model one turn; a call of its own goes to the end."""
+    settings.OUTBOX_INBOX = {"BATCH_SIZE": 2}
+    times = count()
+    monkeypatch.setattr(outcome, "monotonic", lambda: next(times) * outcome.TURN)
+    score("ann", *range(1, 9))
+    assert update(only=["high_score"], seen=[]).done == 2
+    assert update(only=["high_score"]).done == 6
