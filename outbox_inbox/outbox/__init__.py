@@ -53,7 +53,7 @@ def record(
             transaction is as usable as before.
         DuplicateMessage: ``message_id`` was recorded before; the transaction is usable.
         NotAContext: an event's class belongs to no context.
-        ContextMoved: the context is being handed over to another database, and is closed here.
+        ContextMoved: the context is being transferred to another database, and is closed here.
         HopLimitExceeded: the message being handled ends a chain of more than ``MAX_HOPS``.
         HandlerError: it was called by a projection.
     """
@@ -87,7 +87,7 @@ def cancel(message_id: UUID, *, context: str | Context, reason: str = "cancelled
         NotInAtomicBlock: no ``transaction.atomic()`` is open on the context's database.
         InvalidEvent: the id is not a UUID, or the reason is empty or too long.
         NotAContext: there is no such context.
-        ContextMoved: the context is being handed over to another database, and is closed here.
+        ContextMoved: the context is being transferred to another database, and is closed here.
         HandlerError: it was called by a projection.
     """
     from . import scheduling

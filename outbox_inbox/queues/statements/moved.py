@@ -1,8 +1,8 @@
-"""Recognises the refusal of a database from which a context was handed over to another.
+"""Recognises the refusal of a database from which a context was transferred to another.
 
 A process with old settings would go on writing to the old database, and what it writes would be
 lost. Triggers refuse it (``operations/transfer/guards.py``); they exist only where a context was
-handed over. This module turns their error into `ContextMoved`.
+transferred. This module turns their error into `ContextMoved`.
 """
 
 from collections.abc import Iterator
