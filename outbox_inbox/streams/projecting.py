@@ -225,12 +225,13 @@ def _invoke(context: Context, consumer: Consumer, rows: Sequence[StreamRow]) -> 
     several = consumer.mode == "list"
     events = list(_events(consumer, rows))
     event: Any = events if several else events[0]
-    if consumer.takes_envelope:
+    function = consumer.functions[0]
+    if function.takes_envelope:
         connection = connections[context.database]
         envelopes = [envelope_of(connection, row, context.label, row.recorded_at) for row in rows]
-        consumer.function(event, envelopes if several else envelopes[0])
+        function.call(event, envelopes if several else envelopes[0])
     else:
-        consumer.function(event)
+        function.call(event)
 
 
 def _events(consumer: Consumer, rows: Sequence[StreamRow]) -> Iterator[Any]:
