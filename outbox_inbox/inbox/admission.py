@@ -7,6 +7,8 @@ into quarantine: in the inbox it would fail at every attempt and block the messa
 import re
 from typing import NamedTuple
 
+from django.db import connections
+
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec, meta
@@ -41,14 +43,36 @@ def accept_message(context: Context, message: ReceivedMessage) -> Accepted | Non
     source = _checked_source(context, attributes["source"])
     _check_signature(context, source, message)
     name, version = _contract_of(attributes["type"], source)
-    if name not in context.subscribed:
+    readable = _is_readable(context, name, version)
+    if readable is None:
         return None
     try:
         data = message.data.decode()
     except UnicodeDecodeError as error:
         raise Refusal(QuarantineReason.NOT_JSON, f"its payload is not UTF-8: {error}") from None
-    _check_payload(context, name, version, data)
+    if readable:
+        _check_payload(context, name, version, data)
     return Accepted(source, received_row(context, source, (name, version), attributes, data))
+
+
+def _is_readable(context: Context, name: str, version: int) -> bool | None:
+    """Return whether this process can read a contract; None: the context does not want it.
+
+    What only the newer code of another process subscribes to, or can read, is taken as it is: an
+    acknowledgement without it would lose it. Its consumers check it when they get it.
+    """
+    newest = meta(context.events[name]).version if name in context.subscribed else 0
+    if version <= newest:
+        return True
+    stored = statements.subscribed_versions(connections[context.database], context.label)
+    if version <= stored.get(name, 0):
+        return False
+    return True if newest else None
+
+
+def _stored_source(context: Context, label: str) -> bool:
+    stored = statements.subscribed_versions(connections[context.database], context.label)
+    return any(name.partition(".")[0] == label for name in stored)
 
 
 def _check_size(message: ReceivedMessage) -> None:
@@ -62,7 +86,7 @@ def _check_size(message: ReceivedMessage) -> None:
 
 def _checked_source(context: Context, given: str) -> str:
     label = given.removeprefix("/")
-    if label not in context.sources:
+    if label not in context.sources and not _stored_source(context, label):
         known = ", ".join(f"/{label}" for label in sorted(context.sources)) or "none"
         raise Refusal(
             QuarantineReason.UNKNOWN_SOURCE,

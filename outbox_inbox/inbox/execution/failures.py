@@ -53,9 +53,9 @@ class Failures:
         Return what to report after the commit; None: the delivery is final already.
         """
         run = self._run
-        consumer = run.context.consumers.get(row.consumer)
-        verdict = judge_attempt(error, attempts, consumer.max_attempts if consumer else None)
-        skips = verdict.dead and consumer is not None and consumer.on_dead == "skip"
+        consumer = run.context.consumers[row.consumer]
+        verdict = judge_attempt(error, attempts, consumer.max_attempts)
+        skips = verdict.dead and consumer.on_dead == "skip"
         blocks = row.key is not None and not skips
         with run.giving_way():
             # The error came after the commit (the connection broke on the answer): it is done.
