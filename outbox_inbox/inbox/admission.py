@@ -5,9 +5,8 @@ into quarantine: in the inbox it would fail at every attempt and block the messa
 """
 
 import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
-
-from django.db import connections
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
@@ -31,8 +30,16 @@ class Accepted(NamedTuple):
     row: statements.ReceivedRow
 
 
-def accept_message(context: Context, message: ReceivedMessage) -> Accepted | None:
+def accept_message(
+    context: Context,
+    message: ReceivedMessage,
+    stored: Callable[[], Mapping[str, int]] = dict[str, int],
+) -> Accepted | None:
     """Return a message as a row for the context's inbox; None: the context does not subscribe to it.
+
+    Arguments:
+        stored: returns what contracts the context subscribes to in the code of any process, with
+            the newest version; asked only about what this process's code does not have.
 
     Raises:
         Refusal: it is invalid, or its consumers cannot read it.
@@ -40,10 +47,10 @@ def accept_message(context: Context, message: ReceivedMessage) -> Accepted | Non
     attributes = message.attributes
     _check_size(message)
     check_attributes(attributes)
-    source = _checked_source(context, attributes["source"])
+    source = _checked_source(context, attributes["source"], stored)
     _check_signature(context, source, message)
     name, version = _contract_of(attributes["type"], source)
-    readable = _is_readable(context, name, version)
+    readable = _is_readable(context, name, version, stored)
     if readable is None:
         return None
     try:
@@ -55,7 +62,9 @@ def accept_message(context: Context, message: ReceivedMessage) -> Accepted | Non
     return Accepted(source, received_row(context, source, (name, version), attributes, data))
 
 
-def _is_readable(context: Context, name: str, version: int) -> bool | None:
+def _is_readable(
+    context: Context, name: str, version: int, stored: Callable[[], Mapping[str, int]]
+) -> bool | None:
     """Return whether this process can read a contract; None: the context does not want it.
 
     What only the newer code of another process subscribes to, or can read, is taken as it is: an
@@ -64,15 +73,9 @@ def _is_readable(context: Context, name: str, version: int) -> bool | None:
     newest = meta(context.events[name]).version if name in context.subscribed else 0
     if version <= newest:
         return True
-    stored = statements.subscribed_versions(connections[context.database], context.label)
-    if version <= stored.get(name, 0):
+    if version <= stored().get(name, 0):
         return False
     return True if newest else None
-
-
-def _stored_source(context: Context, label: str) -> bool:
-    stored = statements.subscribed_versions(connections[context.database], context.label)
-    return any(name.partition(".")[0] == label for name in stored)
 
 
 def _check_size(message: ReceivedMessage) -> None:
@@ -84,9 +87,11 @@ def _check_size(message: ReceivedMessage) -> None:
         )
 
 
-def _checked_source(context: Context, given: str) -> str:
+def _checked_source(context: Context, given: str, stored: Callable[[], Mapping[str, int]]) -> str:
     label = given.removeprefix("/")
-    if label not in context.sources and not _stored_source(context, label):
+    if label not in context.sources and not any(
+        name.partition(".")[0] == label for name in stored()
+    ):
         known = ", ".join(f"/{label}" for label in sorted(context.sources)) or "none"
         raise Refusal(
             QuarantineReason.UNKNOWN_SOURCE,

@@ -6,6 +6,7 @@ ones by their ids (rule O7).
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import groupby
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,7 @@ from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue
-from outbox_inbox.queues import intake
+from outbox_inbox.queues import intake, statements
 from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
@@ -126,9 +127,12 @@ def admit(
     refused: list[RefusedMessage] = []
     ignored: list[ReceivedMessage] = []
     admitted: list[tuple[ReceivedMessage, Accepted]] = []
+    connection = connections[context.database]
+    # Asked at most once a batch, and only about what this process's code does not have.
+    stored = cache(partial(statements.subscribed_versions, connection, context.label))
     for message in messages:
         try:
-            accepted = accept_message(context, message)
+            accepted = accept_message(context, message, stored)
         except Refusal as refusal:
             refused.append(RefusedMessage(message, refusal.reason, refusal.detail))
         else:
