@@ -24,7 +24,7 @@ from .quarantine import (
 )
 from .read_models import ReadModelStats, read_model_stats
 from .rebasing import Rebased, rebase
-from .renaming import Renamed, rename_consumers
+from .renames import Renamed, rename_consumers
 from .repartitioning import Repartitioned, repartition
 from .selection import Selection
 from .stats import ParkedKey, PartitionState, QueueStats

@@ -83,6 +83,13 @@ def rename(*names, **options):
     return rename_consumers(shop(), old, new, **options)
 
 
+def first_of(consumer):
+    """Return the id of a consumer's first delivery, in a list."""
+    return list(
+        Delivery.objects.filter(consumer=consumer).order_by("id").values_list("pk", flat=True)[:1]
+    )
+
+
 # Renaming
 
 
@@ -103,7 +110,7 @@ def test_several_become_one_in_the_order_of_their_messages(regrouped):
 def test_a_failed_head_does_not_let_later_messages_pass(regrouped):
     """The second message of the key backs off: the first comes before it, the others behind it."""
     later = timezone.now() + timedelta(hours=1)
-    heads = Delivery.objects.filter(consumer=CLOSED).order_by("id")[:1].values("pk")
+    heads = first_of(CLOSED)
     Delivery.objects.filter(consumer=CLOSED).exclude(pk__in=heads).update(state="waiting")
     Delivery.objects.filter(pk__in=heads).update(holds=True, attempts=1, due_at=later)
     rename(OPENED, CLOSED, FOLLOW)
@@ -114,7 +121,7 @@ def test_a_failed_head_does_not_let_later_messages_pass(regrouped):
 def test_a_failed_head_still_waits_for_its_time(regrouped):
     """The first message of the key backs off: nothing of it is handled before."""
     later = timezone.now() + timedelta(hours=1)
-    heads = Delivery.objects.filter(consumer=OPENED).order_by("id")[:1].values("pk")
+    heads = first_of(OPENED)
     Delivery.objects.filter(consumer=OPENED).exclude(pk__in=heads).update(state="waiting")
     Delivery.objects.filter(pk__in=heads).update(holds=True, attempts=1, due_at=later)
     rename(OPENED, CLOSED, FOLLOW)
@@ -124,7 +131,7 @@ def test_a_failed_head_still_waits_for_its_time(regrouped):
 
 def test_a_parked_key_stays_parked(regrouped):
     """The first message of the key is dead: an operator decides before anything else is handled."""
-    heads = Delivery.objects.filter(consumer=OPENED).order_by("id")[:1].values("pk")
+    heads = first_of(OPENED)
     Delivery.objects.filter(consumer=OPENED).exclude(pk__in=heads).update(state="waiting")
     Delivery.objects.filter(pk__in=heads).update(
         holds=True, attempts=9, state="dead", finished_at=timezone.now()
@@ -136,7 +143,7 @@ def test_a_parked_key_stays_parked(regrouped):
 
 def test_a_dead_one_behind_older_messages_is_tried_again(regrouped):
     """It would have kept its key from the older ones, or been retried before them."""
-    heads = Delivery.objects.filter(consumer=CLOSED).order_by("id")[:1].values("pk")
+    heads = first_of(CLOSED)
     Delivery.objects.filter(consumer=CLOSED).exclude(pk__in=heads).update(state="waiting")
     Delivery.objects.filter(pk__in=heads).update(
         holds=True, attempts=9, state="dead", finished_at=timezone.now()
@@ -249,7 +256,7 @@ def test_a_type_that_the_new_consumer_does_not_take_is_refused(renamed):
         rename("shop.handlers.old", FOLLOW)
 
 
-@pytest.mark.usefixtures("committed")
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_workers_run_while_a_consumer_is_renamed():
     """Nothing is lost, handled twice or out of order while messages keep coming."""
     orders = ["a", "b", "c", "d"]
