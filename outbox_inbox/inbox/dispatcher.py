@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.interests import confirm_interests
+from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Run
@@ -44,8 +44,7 @@ def dispatch_inbox(
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
-    confirm_interests(context.database)
-    call = MoverCall(limit, stop, progress)
+    call = begin_call(context, limit, stop, progress)
     return sweep_partitions(context, Queue.INBOX, _dispatch_partition, call, seen)
 
 

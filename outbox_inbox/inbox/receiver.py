@@ -17,7 +17,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue
 from outbox_inbox.queues import intake, statements
-from outbox_inbox.queues.interests import confirm_interests
+from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -55,10 +55,9 @@ def receive_messages(
         TransportUnavailable: nothing was lost; call again. The partition backs off meanwhile.
     """
     source = transport(context.transport)
-    call = MoverCall(limit, stop, progress)
+    call = begin_call(context, limit, stop, progress)
     if source.writes_inboxes or not context.subscribed:
         return call.outcome
-    confirm_interests(context.database)
     if not _may_have_messages(context) and context.label in _without_outage.get(source, ()):
         return call.outcome
     return sweep_partitions(context, Queue.INTAKE, _receive_partition, call, seen)

@@ -49,6 +49,7 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
 def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> PendingRow | None:
     """Commit the attempt of the next message; None: it must not be sent, or the outbox is empty."""
     with run.locked() as connection:
+        run.promote(OutboxMessage)
         rows = PendingRows(run, text=transport.needs_text).read(1)
         if not rows:
             run.end()

@@ -33,7 +33,6 @@ class PendingRows(Source[PendingRow]):
         self._exhausted = False
 
     def read(self, size: int) -> Sequence[PendingRow]:
-        self._run.promote(OutboxMessage)
         self._rows = self._select(size)
         self._exhausted = len(self._rows) < size
         return self._rows

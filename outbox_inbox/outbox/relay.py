@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.models import Queue
-from outbox_inbox.queues.interests import confirm_interests
+from outbox_inbox.models import OutboxMessage, Queue
+from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -46,8 +46,7 @@ def relay_outbox(
         SettingsError: the outbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
-    confirm_interests(context.database)
-    call = MoverCall(limit, stop, progress)
+    call = begin_call(context, limit, stop, progress)
     return sweep_partitions(context, Queue.OUTBOX, _relay_partition, call, seen)
 
 
@@ -61,6 +60,12 @@ def _relay_partition(run: Run, call: MoverCall) -> None:
             if run.careful:
                 report_batch(run, call, send_carefully(run, carrier))
                 continue
+            if run.promotes():
+                # In a transaction of its own. Undone with a batch that fails, it would hide the message
+                # that is the cause from the careful walk. And a message that the transport may have
+                # must not look as if it waited for its time: cancel() would say that it is not sent.
+                with run.locked():
+                    run.promote(OutboxMessage)
             size = call.batch_size()
             source = PendingRows(run, text=carrier.needs_text)
             try:

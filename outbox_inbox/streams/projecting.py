@@ -19,8 +19,8 @@ from outbox_inbox.events import codec
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.projections import applying
 from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.envelopes import envelope_of
-from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outages import back_off
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
@@ -59,8 +59,7 @@ def update_projections(
         ContextMoved: the context is closed on this database.
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
-    confirm_interests(context.database)
-    call = MoverCall(limit, stop, progress)
+    call = begin_call(context, limit, stop, progress)
     if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
             if not call.ended() and (only is None or each.name in only):
