@@ -30,6 +30,8 @@ from .selection import Selection
 from .stats import ParkedKey, PartitionState, QueueStats
 from .streams import StreamEntry, contexts_with_stream, read_entries, suggest_stream
 
+drain_all = drain  # An older name, which scripts still import.
+
 __all__ = [
     "MOVERS",
     "ChangedRows",

@@ -20,6 +20,7 @@ from outbox_inbox.exceptions import TransportUnavailable
 from . import statements
 from .statements.dialects import as_uuid_or_none, dialect, gave_way
 
+_TRIES = 5  # to end a run while others change the partition
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
 
 
@@ -184,7 +185,12 @@ class Run:
 def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
     """Begin a run on a partition, and end it cleanly; None: another worker owns it."""
     connection, token = connections[context.database], uuid4()
-    held = statements.begin_run(connection, partition.id, token, freeze_ms())
+    try:
+        held = statements.begin_run(connection, partition.id, token, freeze_ms())
+    except OperationalError as error:
+        if not gave_way(connection, error):
+            raise
+        held = None  # at SERIALIZABLE, two workers that begin at once meet here
     if held is None:
         yield None
         return
@@ -209,5 +215,13 @@ def freeze_ms() -> int:
 
 
 def _end_run(run: Run) -> None:
-    if not run.ended:
-        statements.end_run(run.connection, run.id, run.token)
+    for tries_left in reversed(range(_TRIES)):
+        if run.ended:
+            return
+        try:
+            statements.end_run(run.connection, run.id, run.token)
+            return
+        except OperationalError as error:
+            # With the token left there, the next run would take this one for a crash.
+            if not tries_left or not gave_way(run.connection, error):
+                raise

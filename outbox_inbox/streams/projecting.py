@@ -24,6 +24,7 @@ from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.outages import back_off
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
+from outbox_inbox.queues.statements.dialects import gave_way
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 from .subscriptions import Cursor, follow
@@ -75,8 +76,9 @@ def _update_read_model(context: Context, read_model: ReadModel, call: MoverCall)
         try:
             more = _apply_page(context, read_model, call, call.batch_size())
         except Exception as error:
-            raise_database_failure(context, error)
-            _stop_before_failing_event(context, read_model, call)
+            if not _gave_way(context, error, call):
+                raise_database_failure(context, error)
+                _stop_before_failing_event(context, read_model, call)
             return
 
 
@@ -90,10 +92,19 @@ def _stop_before_failing_event(context: Context, read_model: ReadModel, call: Mo
             if not _apply_page(context, read_model, call, 1, met):
                 return
         except Exception as error:
-            raise_database_failure(context, error)
-            _back_off(context, read_model, error, met)
-            call.add(Outcome(failed=1))
+            if not _gave_way(context, error, call):
+                raise_database_failure(context, error)
+                _back_off(context, read_model, error, met)
+                call.add(Outcome(failed=1))
             return
+
+
+def _gave_way(context: Context, error: Exception, call: MoverCall) -> bool:
+    """Return whether the database ended the page for another transaction; it is read again later."""
+    found = gave_way(connections[context.database], error, waited=False)
+    if found:
+        call.add(Outcome(busy=1))
+    return found
 
 
 def _apply_page(
