@@ -13,12 +13,14 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-from celery import shared_task
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import current_task, shared_task
 
 from . import contexts, operations
 from .contexts import Context
 from .inbox import dispatcher, receiver
 from .outbox import relay
+from .queues.run import TIME_LIMITS
 from .queues.wakeup import TASKS, debounced_nudges, nudge
 from .streams import projecting
 from .transports.routing import receivers
@@ -27,6 +29,13 @@ PRUNE = "outbox_inbox.prune_messages"
 
 _RUN_TIME = timedelta(seconds=20)
 """How long a task runs at most, and so how long a worker that is stopped waits for it."""
+
+_SHARE = 0.8
+"""How much of a time limit of Celery's a task uses, so that it ends before the limit strikes."""
+
+# It is raised at any place. Taken for a failure of the message in hand, it would cost an attempt, and the
+# task would go on until its hard limit.
+TIME_LIMITS.add(SoftTimeLimitExceeded)
 
 Stop = Callable[[], bool]
 
@@ -107,12 +116,14 @@ def prune_messages(context: Context, stop: Stop) -> None:
 def _call_for_each(label: str | None, function: Callable[[Context, Stop], None]) -> None:
     """Call the function for one context or for all; one that fails does not block the others."""
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
-    deadline = monotonic() + _RUN_TIME.total_seconds()
+    deadline = monotonic() + _seconds_to_run()
     errors: list[Exception] = []
     with debounced_nudges():
         for context in chosen:
             try:
                 function(context, lambda: monotonic() > deadline)
+            except SoftTimeLimitExceeded:
+                raise
             except Exception as error:  # noqa: BLE001  raised below
                 error.add_note(f"in the context {context.label!r}")
                 errors.append(error)
@@ -120,3 +131,16 @@ def _call_for_each(label: str | None, function: Callable[[Context, Stop], None])
         raise errors[0]
     if errors:
         raise ExceptionGroup("several contexts failed", errors)
+
+
+def _seconds_to_run() -> float:
+    """Return how long this task may begin new work: less than the limits under which it runs."""
+    limits = [_RUN_TIME.total_seconds()]
+    task: Any = current_task
+    if task:  # a proxy: false outside of a task
+        given = task.request.timelimit or (None, None)
+        own = (task.time_limit, task.soft_time_limit)
+        settings = task.app.conf
+        every = (settings.task_time_limit, settings.task_soft_time_limit)
+        limits += [_SHARE * limit for limit in (*given, *own, *every) if limit]
+    return min(limits)

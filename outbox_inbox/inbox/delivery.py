@@ -18,9 +18,9 @@ from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.outbox import recording
 from outbox_inbox.outbox.rows import Terms, prepare_rows
-from outbox_inbox.queues import intake, statements, wakeup
+from outbox_inbox.queues import announcements, intake, statements, wakeup
 from outbox_inbox.queues.envelopes import envelope_of
-from outbox_inbox.queues.run import Run
+from outbox_inbox.queues.run import Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow, ReceivedRow
 from outbox_inbox.queues.statements.dialects import dialect_class, gave_way, time_parameter
 
@@ -86,6 +86,7 @@ def call_consumer(
         for each in functions
     ]
     faults.point("dispatch.before_handler")
+    hooks = len(connection.run_on_commit)
     # `record()` takes the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
@@ -97,8 +98,29 @@ def call_consumer(
                 _collect_translations(context, consumer, call.function, result, translations)
     finally:
         current.reset(token)
+    _guard_hooks(context, rows[-1], hooks)
     faults.point("dispatch.after_handler")
     _refuse_broken_transaction(connection, consumer)
+
+
+def _guard_hooks(context: Context, row: ReadyRow, first: int) -> None:
+    """Report an on_commit hook that raises with its own message, and let the others run.
+
+    Django runs no further hooks after one that raised, and a transaction may have many messages.
+    """
+    hooks: list[Any] = connections[context.database].run_on_commit
+
+    def guarded(hook: Callable[[], Any]) -> None:
+        try:
+            hook()
+        except Exception as error:
+            if ends_worker(error):
+                raise
+            announcements.hook_failed(context, row, error)
+
+    for place in range(first, len(hooks)):
+        savepoints, hook, robust = hooks[place]
+        hooks[place] = (savepoints, partial(guarded, hook), robust)
 
 
 class _Call(NamedTuple):

@@ -8,7 +8,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.attempts import crash_error
+from outbox_inbox.queues.attempts import MOST_CRASHES, crash_error
 from outbox_inbox.queues.run import AttemptFailed, GaveWay, Run
 from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.transports import Transport
@@ -57,7 +57,7 @@ def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> Pendi
         (row,) = rows
         if row.blocked:
             result.held = statements.park_followers(connection, OutboxMessage, [row.id])
-        elif row.attempts >= settings().max_attempts:
+        elif row.attempts >= min(MOST_CRASHES, settings().max_attempts) and not row.failed:
             result.failed = store_failure(run, row, crash_error(), row.attempts)
         else:
             statements.count_attempt(connection, OutboxMessage, row.id)

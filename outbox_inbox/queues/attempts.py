@@ -7,7 +7,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
-from outbox_inbox.exceptions import PermanentError
+from outbox_inbox.exceptions import OutboxInboxError, PermanentError
 
 from . import statements
 
@@ -48,9 +48,13 @@ class Verdict:
         return changed > 0
 
 
-def crash_error() -> PermanentError:
-    """Return the error of a message that has killed its worker at each attempt (rule O9)."""
-    return PermanentError("the worker ended without warning at each attempt")
+MOST_CRASHES = 3
+"""Counted crashes in one message after which it backs off, so that its worker can do other work."""
+
+
+def crash_error() -> OutboxInboxError:
+    """Return the error of a message in whose attempt the worker has ended (rule O9)."""
+    return OutboxInboxError("the worker ended without warning while it had this message")
 
 
 def judge_attempt(error: BaseException, attempts: int, max_attempts: int | None = None) -> Verdict:

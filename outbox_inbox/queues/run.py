@@ -24,6 +24,10 @@ _TRIES = 5  # to end a run while others change the partition
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
 
 
+TIME_LIMITS: set[type[Exception]] = set()
+"""Exceptions by which whatever runs a mover ends it at any place; Celery's is added by ``tasks``."""
+
+
 class Lost(Exception):
     """Another worker has owned the partition since; what was read ahead is worth nothing."""
 
@@ -99,7 +103,7 @@ class Run:
         except (Lost, TransportUnavailable):
             raise
         except Exception as error:
-            if self.disconnected(error):
+            if self.disconnected(error) or ends_worker(error):
                 raise
             raise AttemptFailed(error) from error
 
@@ -200,13 +204,21 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
-    except BaseException:
+    except BaseException as error:
         # On a new connection it is unknown what the lost one has committed: the token stays, and the
-        # next run is careful.
-        if run.connected():
+        # next run is careful. It is the same when a message may have ended this worker, by sys.exit or
+        # a time limit: after a clean end the next worker would end in the same way, without an attempt.
+        if run.connected() and not ends_worker(error):
             _end_run(run)
         raise
     _end_run(run)
+
+
+def ends_worker(error: BaseException) -> bool:
+    """Return whether an exception ends the worker, other than by an operator's Ctrl-C."""
+    if isinstance(error, KeyboardInterrupt):
+        return False
+    return not isinstance(error, Exception) or isinstance(error, tuple(TIME_LIMITS))
 
 
 def freeze_ms() -> int:

@@ -23,6 +23,7 @@ from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.outages import back_off
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
+from outbox_inbox.queues.run import ends_worker
 from outbox_inbox.queues.statements import checkpoints, moved
 from outbox_inbox.queues.statements.dialects import gave_way
 from outbox_inbox.queues.statements.stream_pages import StreamRow
@@ -76,6 +77,8 @@ def _update_read_model(context: Context, read_model: ReadModel, call: MoverCall)
         try:
             more = _apply_page(context, read_model, call, call.batch_size())
         except Exception as error:
+            if ends_worker(error):
+                raise
             if not _gave_way(context, error, call):
                 raise_database_failure(context, error)
                 _stop_before_failing_event(context, read_model, call)
@@ -92,6 +95,8 @@ def _stop_before_failing_event(context: Context, read_model: ReadModel, call: Mo
             if not _apply_page(context, read_model, call, 1, met):
                 return
         except Exception as error:
+            if ends_worker(error):
+                raise
             if not _gave_way(context, error, call):
                 raise_database_failure(context, error)
                 _back_off(context, read_model, error, met)

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from outbox_inbox.conf import faults
 from outbox_inbox.queues import announcements, statements
-from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run
+from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.statements.dialects import gave_way
 
@@ -49,7 +49,7 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
             announcements.hook_failed(run.context, row, error)
         elif gave_way(run.connection, error, waited=False):
             raise GaveWay from error
-        elif isinstance(error, Lost) or run.disconnected(error):
+        elif isinstance(error, Lost) or run.disconnected(error) or ends_worker(error):
             raise
         else:
             raise AttemptFailed(error) from error

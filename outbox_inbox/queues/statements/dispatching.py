@@ -16,6 +16,8 @@ class ReadyRow(NamedTuple):
     id: int
     consumer: str
     attempts: int
+    failed: bool
+    """Its last attempt has failed, and did not end its worker."""
     holds: bool
     blocked: bool
     message_id: Any
@@ -54,7 +56,7 @@ def select_ready(
     without = " AND NOT (d.consumer = %s AND m.type = %s AND m.schema_version = %s)" * len(unknown)
     rows = fetch_rows(
         connection,
-        "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
+        "SELECT d.id, d.consumer, d.attempts, d.error <> '', d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
         f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{sql.true} AND h.id <> d.id),"
         " m.message_id, m.type, m.schema_version, m.source, m.key,"

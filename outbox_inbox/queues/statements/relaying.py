@@ -21,6 +21,8 @@ class PendingRow(NamedTuple):
     type: str
     key: str | None
     attempts: int
+    failed: bool
+    """Its last attempt has failed, and did not end its worker."""
     holds: bool
     blocked: bool
     message_id: Any
@@ -57,7 +59,7 @@ def select_pending(
     part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
     rows = fetch_rows(
         connection,
-        "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
+        "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.error <> '', m.holds, EXISTS ("
         f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
         f" AND h.key = m.key AND h.holds{sql.true} AND h.id <> m.id), m.message_id,"
         " m.schema_version, m.correlation_id, m.causation_id, m.hops, m.key_hash,"

@@ -50,10 +50,13 @@ def park_followers(
 def count_attempt(
     connection: BaseDatabaseWrapper, model: type[models.Model], row: int, by: int = 1
 ) -> int:
-    """Change the number of attempts of one row that is not finished."""
+    """Change the number of attempts of one row that is not finished.
+
+    It has no error then: an attempt that is counted and has none was ended by a crash.
+    """
     return change_rows(
         connection,
-        f"UPDATE {table(model)} SET attempts = attempts + %s"
+        f"UPDATE {table(model)} SET attempts = attempts + %s, error = ''"
         f" WHERE id = %s AND state = '{idle_state(model)}'",
         [by, row],
     )
