@@ -9,7 +9,14 @@ What differs between the databases is in ``dialects/``.
 
 from .common import DELIVERY, INBOX, OUTBOX, STREAM
 from .dialects.base import SILENCE
-from .dispatching import ReadyRow, claim_delivery, insert_attempt, mark_done, select_ready
+from .dispatching import (
+    ReadyRow,
+    claim_delivery,
+    insert_attempt,
+    mark_done,
+    select_fairly,
+    select_ready,
+)
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (
     InterestRow,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .common import ATTEMPT, DELIVERY, INBOX, change_rows, fetch_rows
-from .dialects import dialect
+from .dialects import Dialect, dialect
 
 
 class ReadyRow(NamedTuple):
@@ -37,18 +37,50 @@ def select_ready(
     sql = dialect(connection)
     rows = fetch_rows(
         connection,
-        "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
+        f"SELECT {_ready_columns(sql)}"
+        f" FROM {DELIVERY} d{sql.forced_index(DELIVERY)} JOIN {INBOX} m ON m.id = d.message_id"
+        f" WHERE {_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), size],
+    )
+    return [ReadyRow(*row) for row in rows]
+
+
+def select_fairly(
+    connection: BaseDatabaseWrapper, context: str, partition: int, size: int, *, among: int
+) -> list[ReadyRow]:
+    """Return the first deliveries of each consumer and key, as many of each as there is room for.
+
+    In the order of their ids, and without gaps: of each consumer and key the oldest ones. Costs more
+    than `select_ready`, as it looks at ``among`` deliveries, if only at their consumers and keys.
+    """
+    sql = dialect(connection)
+    rows = fetch_rows(
+        connection,
+        f"SELECT {_ready_columns(sql)} FROM ("
+        "SELECT w.id, ROW_NUMBER() OVER (PARTITION BY w.consumer, w.key ORDER BY w.id) AS nth FROM ("
+        f"SELECT d.id, d.consumer, d.key FROM {DELIVERY} d{sql.forced_index(DELIVERY)}"
+        f" WHERE {_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s"
+        ") w ORDER BY nth, w.id LIMIT %s"
+        f") f JOIN {DELIVERY} d ON d.id = f.id JOIN {INBOX} m ON m.id = d.message_id"
+        " ORDER BY f.id",
+        [*sql.partition_values(context, partition), among, size],
+    )
+    return [ReadyRow(*row) for row in rows]
+
+
+def _ready_columns(sql: Dialect) -> str:
+    return (
+        "d.id, d.consumer, d.attempts, d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
         f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{sql.true} AND h.id <> d.id),"
         " m.message_id, m.type, m.schema_version, m.source, m.key,"
         f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops,"
         " m.headers, m.payload"
-        f" FROM {DELIVERY} d{sql.forced_index(DELIVERY)} JOIN {INBOX} m ON m.id = d.message_id"
-        f" WHERE {sql.in_partition('d')} AND d.state = 'ready'"
-        f" AND d.due_at IS NULL ORDER BY {sql.partition_order('d')} LIMIT %s",
-        [*sql.partition_values(context, partition), size],
     )
-    return [ReadyRow(*row) for row in rows]
+
+
+def _is_ready(sql: Dialect) -> str:
+    return f"{sql.in_partition('d')} AND d.state = 'ready' AND d.due_at IS NULL"
 
 
 def claim_delivery(

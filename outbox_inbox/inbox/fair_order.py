@@ -1,0 +1,89 @@
+"""The order among keys: they take turns, so a busy key delays another by one message, not by all of its own.
+
+Only the deliveries of one consumer and key have an order, that of their ids, and it is kept here
+(rule O6). Messages without a key share the turns of one group per consumer: were each a group, a
+flood of them would leave a key next to nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+
+from outbox_inbox.queues import statements
+from outbox_inbox.queues.outcome import TURN_BATCHES
+from outbox_inbox.queues.run import Run
+from outbox_inbox.queues.statements import ReadyRow
+
+Group = tuple[str, str | None]
+"""A consumer, and a key or None."""
+
+_cut_off: dict[tuple[str, int], dict[Group, int]] = {}
+"""Context and partition -> the groups of the page in which a turn was cut off, in their order.
+
+Each with the id of its first delivery. A group whose first delivery is another one the next time has had
+its turn. Without this memory, handlers that take a whole turn would serve the oldest key at each of them.
+"""
+
+
+class FairOrder:
+    """Reads the deliveries of one run ahead, in the order in which they are to be handled."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._place = run.context.label, run.number
+        self._first = True
+
+    def read(self, size: int) -> list[ReadyRow]:
+        """Return the next deliveries, at most ``size``; after a crash in the order of their ids."""
+        run = self._run
+        partition = (run.connection, run.context.label, run.number)
+        rows = statements.select_ready(*partition, size)
+        if run.careful:  # the guilty delivery is among the oldest; in another order it could hide
+            return rows
+        # Once a run: what a turn does not reach is reached by the next one, which looks again.
+        if self._first and len(rows) == size and _few_groups(rows):
+            rows = statements.select_fairly(*partition, size, among=TURN_BATCHES * size)
+        self._first = False
+        rows, _cut_off[self._place] = take_turns(rows, _cut_off.get(self._place, {}))
+        return rows
+
+    def close(self, *, cut_off: bool) -> None:
+        """End the run; ``cut_off``: some of what was read was not reached."""
+        if not cut_off:
+            _cut_off.pop(self._place, None)
+
+
+def take_turns(
+    rows: Sequence[ReadyRow], before: Mapping[Group, int]
+) -> tuple[list[ReadyRow], dict[Group, int]]:
+    """Return deliveries so that their groups take turns, and each group with its first id, in order.
+
+    Arguments:
+        rows: in the order of their ids.
+        before: what was returned the last time, if that turn was cut off. A group that was not
+            reached goes first, then one that is new, and last one that had its turn.
+    """
+    counts: dict[Group, int] = {}
+    heads: dict[Group, int] = {}
+    rounds: list[tuple[int, Group, ReadyRow]] = []
+    for row in rows:
+        group = (row.consumer, row.key)
+        heads.setdefault(group, row.id)
+        counts[group] = count = counts.get(group, 0) + 1
+        rounds.append((count, group, row))
+    places = {group: place for place, group in enumerate(before)}
+
+    def rank(group: Group) -> tuple[int, int]:
+        if group not in before:
+            return 1, 0
+        return (0 if before[group] == heads[group] else 2), places[group]
+
+    order = {group: place for place, group in enumerate(sorted(heads, key=rank))}
+    ranked = sorted(
+        (((count, order[group]), row) for count, group, row in rounds), key=itemgetter(0)
+    )
+    return [row for _, row in ranked], {group: heads[group] for group in order}
+
+
+def _few_groups(rows: Sequence[ReadyRow]) -> bool:
+    """Return whether the deliveries of a full page belong to so few groups that others may be missing."""
+    return 2 * len({(row.consumer, row.key) for row in rows}) <= len(rows)
