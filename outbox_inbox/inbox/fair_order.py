@@ -5,8 +5,10 @@ Only the deliveries of one consumer and key have an order, that of their ids, an
 flood of them would leave a key next to nothing.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from heapq import nsmallest
+from operator import attrgetter, itemgetter
 
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.outcome import TURN_BATCHES
@@ -15,6 +17,12 @@ from outbox_inbox.queues.statements import ReadyRow
 
 Group = tuple[str, str | None]
 """A consumer, and a key or None."""
+
+_REPEATED, _REPEATED_WHEN_SLOW = 10, 2
+"""How many deliveries each group of a full page has on average, so that a look past the page is worth it.
+
+The look takes some ten milliseconds. Where the turn before was cut off, others have waited for it.
+"""
 
 _cut_off: dict[tuple[str, int], dict[Group, int]] = {}
 """Context and partition -> the groups of the page in which a turn was cut off, in their order.
@@ -30,26 +38,44 @@ class FairOrder:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._place = run.context.label, run.number
-        self._first = True
+        self._looked = False
 
     def read(self, size: int) -> list[ReadyRow]:
         """Return the next deliveries, at most ``size``; after a crash in the order of their ids."""
         run = self._run
-        partition = (run.connection, run.context.label, run.number)
-        rows = statements.select_ready(*partition, size)
-        if run.careful:  # the guilty delivery is among the oldest; in another order it could hide
+        rows = statements.select_ready(run.connection, run.context.label, run.number, size)
+        if run.careful:  # the guilty delivery is among the oldest, and has to be met first
             return rows
-        # Once a run: what a turn does not reach is reached by the next one, which looks again.
-        if self._first and len(rows) == size and _few_groups(rows):
-            rows = statements.select_fairly(*partition, size, among=TURN_BATCHES * size)
-        self._first = False
-        rows, _cut_off[self._place] = take_turns(rows, _cut_off.get(self._place, {}))
+        before = _cut_off.get(self._place)
+        # Once a run: what this turn does not reach is reached by the next one, which looks again.
+        if not self._looked and len(rows) == size:
+            few = max(size // (_REPEATED if before is None else _REPEATED_WHEN_SLOW), 1)
+            if len({(row.consumer, row.key) for row in rows}) <= few < size:
+                rows = self._look_past(rows)
+        self._looked = True
+        rows, _cut_off[self._place] = take_turns(rows, before or {})
         return rows
 
     def close(self, *, cut_off: bool) -> None:
         """End the run; ``cut_off``: some of what was read was not reached."""
         if not cut_off:
             _cut_off.pop(self._place, None)
+
+    def _look_past(self, page: Sequence[ReadyRow]) -> list[ReadyRow]:
+        """Return as many deliveries as the page has, also of groups that are behind it.
+
+        Of each group they are the first ones, in the order of their ids: none may be left out.
+        """
+        run, size, known = self._run, len(page), {row.id: row for row in page}
+        place = (run.connection, run.context.label, run.number)
+        counts: Counter[Group] = Counter()
+        ranked: list[tuple[int, int]] = []
+        for id_, consumer, key in statements.select_groups(*place, TURN_BATCHES * size):
+            counts[consumer, key] += 1
+            ranked.append((counts[consumer, key], id_))
+        chosen = {id_ for _, id_ in nsmallest(size, ranked)}
+        behind = statements.select_ready_among(run.connection, sorted(chosen - known.keys()))
+        return sorted([*(row for row in page if row.id in chosen), *behind], key=attrgetter("id"))
 
 
 def take_turns(
@@ -82,8 +108,3 @@ def take_turns(
         (((count, order[group]), row) for count, group, row in rounds), key=itemgetter(0)
     )
     return [row for _, row in ranked], {group: heads[group] for group in order}
-
-
-def _few_groups(rows: Sequence[ReadyRow]) -> bool:
-    """Return whether the deliveries of a full page belong to so few groups that others may be missing."""
-    return 2 * len({(row.consumer, row.key) for row in rows}) <= len(rows)

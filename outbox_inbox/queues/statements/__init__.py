@@ -14,8 +14,9 @@ from .dispatching import (
     claim_delivery,
     insert_attempt,
     mark_done,
-    select_fairly,
+    select_groups,
     select_ready,
+    select_ready_among,
 )
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (

@@ -35,48 +35,56 @@ def select_ready(
 ) -> list[ReadyRow]:
     """Return what is to be handled next, in order; followers of a blocked head have ``blocked``."""
     sql = dialect(connection)
-    rows = fetch_rows(
+    values = [*sql.partition_values(context, partition), size]
+    return _ready_rows(
         connection,
-        f"SELECT {_ready_columns(sql)}"
-        f" FROM {DELIVERY} d{sql.forced_index(DELIVERY)} JOIN {INBOX} m ON m.id = d.message_id"
-        f" WHERE {_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s",
-        [*sql.partition_values(context, partition), size],
+        sql.forced_index(DELIVERY),
+        f"{_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        values,
     )
-    return [ReadyRow(*row) for row in rows]
 
 
-def select_fairly(
-    connection: BaseDatabaseWrapper, context: str, partition: int, size: int, *, among: int
-) -> list[ReadyRow]:
-    """Return the first deliveries of each consumer and key, as many of each as there is room for.
+def select_groups(
+    connection: BaseDatabaseWrapper, context: str, partition: int, size: int
+) -> list[tuple[int, str, str | None]]:
+    """Return id, consumer and key of what is to be handled next, in order.
 
-    In the order of their ids, and without gaps: of each consumer and key the oldest ones. Costs more
-    than `select_ready`, as it looks at ``among`` deliveries, if only at their consumers and keys.
+    To read them in the database and rank them here takes a fifth of the time of a window function,
+    which sorts by text.
     """
     sql = dialect(connection)
     rows = fetch_rows(
         connection,
-        f"SELECT {_ready_columns(sql)} FROM ("
-        "SELECT w.id, ROW_NUMBER() OVER (PARTITION BY w.consumer, w.key ORDER BY w.id) AS nth FROM ("
         f"SELECT d.id, d.consumer, d.key FROM {DELIVERY} d{sql.forced_index(DELIVERY)}"
-        f" WHERE {_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s"
-        ") w ORDER BY nth, w.id LIMIT %s"
-        f") f JOIN {DELIVERY} d ON d.id = f.id JOIN {INBOX} m ON m.id = d.message_id"
-        " ORDER BY f.id",
-        [*sql.partition_values(context, partition), among, size],
+        f" WHERE {_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), size],
     )
-    return [ReadyRow(*row) for row in rows]
+    return [(id_, consumer, key) for id_, consumer, key in rows]
 
 
-def _ready_columns(sql: Dialect) -> str:
-    return (
-        "d.id, d.consumer, d.attempts, d.holds, EXISTS ("
+def select_ready_among(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> list[ReadyRow]:
+    """Return those of some deliveries that are ready, in order, as `select_ready` does."""
+    sql = dialect(connection)
+    chosen = f"d.id {sql.among} AND d.state = 'ready' AND d.due_at IS NULL ORDER BY d.id"
+    return _ready_rows(connection, sql.by_id, chosen, [sql.members(ids)])
+
+
+def _ready_rows(
+    connection: BaseDatabaseWrapper, hint: str, where: str, values: Sequence[Any]
+) -> list[ReadyRow]:
+    sql = dialect(connection)
+    rows = fetch_rows(
+        connection,
+        "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
         f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{sql.true} AND h.id <> d.id),"
         " m.message_id, m.type, m.schema_version, m.source, m.key,"
         f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops,"
         " m.headers, m.payload"
+        f" FROM {DELIVERY} d{hint} JOIN {INBOX} m ON m.id = d.message_id WHERE {where}",
+        values,
     )
+    return [ReadyRow(*row) for row in rows]
 
 
 def _is_ready(sql: Dialect) -> str:
