@@ -27,6 +27,7 @@ def dispatch_inbox(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     seen: PartitionStatuses | None = None,
+    once: bool = False,
 ) -> Outcome:
     """Handle the due deliveries of an inbox, until none is left that can be handled now.
 
@@ -39,13 +40,14 @@ def dispatch_inbox(
         stop: asked between transactions; true ends the call.
         progress: called with how many deliveries each transaction has handled.
         seen: visit these partitions, once; default: all that have something due, until none has.
+        once: visit all that have something due, for one turn each; the caller calls again.
 
     Raises:
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     call = MoverCall(limit, stop, progress)
-    return sweep_partitions(context, Queue.INBOX, _dispatch_partition, call, seen)
+    return sweep_partitions(context, Queue.INBOX, _dispatch_partition, call, seen, once=once)
 
 
 def _dispatch_partition(run: Run, call: MoverCall) -> None:

@@ -20,20 +20,24 @@ def sweep_partitions(
     mover: PartitionMover,
     call: MoverCall,
     seen: PartitionStatuses | None = None,
+    *,
+    once: bool = False,
 ) -> Outcome:
     """Call a mover for the partitions of a queue until there is nothing it can do now.
 
-    ``seen``: sweep these partitions, once: the caller has just looked, and will look again.
+    ``once``: give each partition one turn: the caller will call again. ``seen``: do so with these, at
+    which the caller has just looked.
     """
+    once = once or seen is not None
     # An intake has one partition and no rows to look at: its mover asks until it is empty.
-    again = seen is None and ROW_MODELS[queue] is not None
+    again = not once and ROW_MODELS[queue] is not None
     while not call.ended():
         before = call.outcome.steps
         for partition in partition_statuses(context, queue) if seen is None else seen:
             if call.ended():
                 return call.outcome
             if partition.ready and not (partition.paused or partition.resting):
-                if again or seen is not None:
+                if again or once:
                     call.begin_turn()
                 _move_partition(context, partition, mover, call)
         if not again or call.outcome.steps == before:
@@ -55,6 +59,7 @@ def _move_partition(
             return
         try:
             mover(run, call)
+            run.cut_off = call.finished()
         except Lost:
             # Another worker has moved on in this partition. To go on with what was read ahead would
             # repeat messages, or turn their order around.

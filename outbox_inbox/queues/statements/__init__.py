@@ -30,6 +30,7 @@ from .intake import (
 from .locking import (
     back_off_partition,
     begin_run,
+    careful_left,
     clear_outage,
     end_run,
     lock_partition,
