@@ -10,6 +10,7 @@ from operator import attrgetter
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.queues import statements
+from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Run
@@ -18,6 +19,7 @@ from outbox_inbox.queues.sweep import sweep_partitions
 
 from .execution import AfterCrash, OneByOne, handle_batches, handle_list
 from .fair_order import FairOrder
+from .unknown import leave_unknown, unknown_types
 
 
 def dispatch_inbox(
@@ -46,6 +48,7 @@ def dispatch_inbox(
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
+    confirm_interests(context.database)
     call = MoverCall(limit, stop, progress)
     return sweep_partitions(context, Queue.INBOX, _dispatch_partition, call, seen, once=once)
 
@@ -57,9 +60,9 @@ def _dispatch_partition(run: Run, call: MoverCall) -> None:
             with run.locked():
                 run.promote(Delivery)
         size = call.batch_size()
-        rows = order.read(size)
+        rows = order.read(size, unknown_types(run.context))
         _park_followers(run, [row.id for row in rows if row.blocked], call)
-        _handle_rows(run, [row for row in rows if not row.blocked], call)
+        _handle_rows(run, leave_unknown(run, [row for row in rows if not row.blocked]), call)
         # What came in since this read is found by the sweep, which asks again after each run.
         more = len(rows) == size
     order.close(cut_off=call.finished())
@@ -82,8 +85,7 @@ def _handle_rows(run: Run, rows: Sequence[ReadyRow], call: MoverCall) -> None:
     # The way whose first delivery comes first begins, or slow ones of another would always be before it.
     ways: dict[tuple[str, str], list[ReadyRow]] = {}
     for row in rows:
-        consumer = run.context.consumers.get(row.consumer)
-        way = consumer.mode if consumer else "message"
+        way = run.context.consumers[row.consumer].mode
         ways.setdefault((way, row.consumer if way == "list" else ""), []).append(row)
     one_by_one = OneByOne(run, call)
     for (mode, name), group in ways.items():

@@ -13,7 +13,7 @@ from operator import attrgetter, itemgetter
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.outcome import TURN_BATCHES
 from outbox_inbox.queues.run import Run
-from outbox_inbox.queues.statements import ReadyRow
+from outbox_inbox.queues.statements import ReadyRow, UnknownType
 
 Group = tuple[str, str | None]
 """A consumer, and a key or None."""
@@ -40,10 +40,14 @@ class FairOrder:
         self._place = run.context.label, run.number
         self._looked = False
 
-    def read(self, size: int) -> list[ReadyRow]:
-        """Return the next deliveries, at most ``size``; after a crash in the order of their ids."""
+    def read(self, size: int, unknown: Sequence[UnknownType]) -> list[ReadyRow]:
+        """Return the next deliveries, at most ``size``; after a crash in the order of their ids.
+
+        ``unknown``: without these.
+        """
         run = self._run
-        rows = statements.select_ready(run.connection, run.context.label, run.number, size)
+        place = (run.connection, run.context.label, run.number)
+        rows = statements.select_ready(*place, size, unknown)
         if run.careful:  # the guilty delivery is among the oldest, and has to be met first
             return rows
         before = _cut_off.get(self._place)
@@ -51,7 +55,7 @@ class FairOrder:
         if not self._looked and len(rows) == size:
             few = max(size // (_REPEATED if before is None else _REPEATED_WHEN_SLOW), 1)
             if len({(row.consumer, row.key) for row in rows}) <= few < size:
-                rows = self._look_past(rows)
+                rows = self._look_past(rows, unknown)
         self._looked = True
         rows, _cut_off[self._place] = take_turns(rows, before or {})
         return rows
@@ -61,16 +65,19 @@ class FairOrder:
         if not cut_off:
             _cut_off.pop(self._place, None)
 
-    def _look_past(self, page: Sequence[ReadyRow]) -> list[ReadyRow]:
+    def _look_past(
+        self, page: Sequence[ReadyRow], unknown: Sequence[UnknownType]
+    ) -> list[ReadyRow]:
         """Return as many deliveries as the page has, also of groups that are behind it.
 
         Of each group they are the first ones, in the order of their ids: none may be left out.
         """
         run, size, known = self._run, len(page), {row.id: row for row in page}
         place = (run.connection, run.context.label, run.number)
+        among = TURN_BATCHES * size
         counts: Counter[Group] = Counter()
         ranked: list[tuple[int, int]] = []
-        for id_, consumer, key in statements.select_groups(*place, TURN_BATCHES * size):
+        for id_, consumer, key in statements.select_groups(*place, among, unknown):
             counts[consumer, key] += 1
             ranked.append((counts[consumer, key], id_))
         chosen = {id_ for _, id_ in nsmallest(size, ranked)}

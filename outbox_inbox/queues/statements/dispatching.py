@@ -1,6 +1,7 @@
 """The statements of the dispatcher: what is ready in an inbox partition, its claim, its result."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -30,22 +31,40 @@ class ReadyRow(NamedTuple):
     payload: str
 
 
+class UnknownType(NamedTuple):
+    """A consumer, and a type and version of its messages, that a process cannot handle."""
+
+    consumer: str
+    type: str
+    schema_version: int
+
+
 def select_ready(
-    connection: BaseDatabaseWrapper, context: str, partition: int, size: int
+    connection: BaseDatabaseWrapper,
+    context: str,
+    partition: int,
+    size: int,
+    unknown: Sequence[UnknownType] = (),
 ) -> list[ReadyRow]:
-    """Return what is to be handled next, in order; followers of a blocked head have ``blocked``."""
+    """Return what is to be handled next, in order; followers of a blocked head have ``blocked``.
+
+    ``unknown``: without these, which this process leaves to others.
+    """
     sql = dialect(connection)
-    values = [*sql.partition_values(context, partition), size]
     return _ready_rows(
         connection,
         sql.forced_index(DELIVERY),
-        f"{_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s",
-        values,
+        f"{_is_ready(sql)}{_without(unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
     )
 
 
 def select_groups(
-    connection: BaseDatabaseWrapper, context: str, partition: int, size: int
+    connection: BaseDatabaseWrapper,
+    context: str,
+    partition: int,
+    size: int,
+    unknown: Sequence[UnknownType] = (),
 ) -> list[tuple[int, str, str | None]]:
     """Return id, consumer and key of what is to be handled next, in order.
 
@@ -53,11 +72,12 @@ def select_groups(
     which sorts by text.
     """
     sql = dialect(connection)
+    message = f" JOIN {INBOX} m ON m.id = d.message_id" if unknown else ""
     rows = fetch_rows(
         connection,
-        f"SELECT d.id, d.consumer, d.key FROM {DELIVERY} d{sql.forced_index(DELIVERY)}"
-        f" WHERE {_is_ready(sql)} ORDER BY {sql.partition_order('d')} LIMIT %s",
-        [*sql.partition_values(context, partition), size],
+        f"SELECT d.id, d.consumer, d.key FROM {DELIVERY} d{sql.forced_index(DELIVERY)}{message}"
+        f" WHERE {_is_ready(sql)}{_without(unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
     )
     return [(id_, consumer, key) for id_, consumer, key in rows]
 
@@ -89,6 +109,20 @@ def _ready_rows(
 
 def _is_ready(sql: Dialect) -> str:
     return f"{sql.in_partition('d')} AND d.state = 'ready' AND d.due_at IS NULL"
+
+
+def _without(unknown: Sequence[UnknownType]) -> str:
+    return " AND NOT (d.consumer = %s AND m.type = %s AND m.schema_version = %s)" * len(unknown)
+
+
+def hold_deliveries(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
+    """Let deliveries that are not touched here hold the later ones of their keys (rule O6)."""
+    sql = dialect(connection)
+    return change_rows(
+        connection,
+        f"UPDATE {DELIVERY}{sql.by_id} SET holds = TRUE WHERE id {sql.among} AND state = 'ready'",
+        [sql.members(ids)],
+    )
 
 
 def claim_delivery(
