@@ -89,8 +89,10 @@ class MoverCall:
         # A turn that has changed nothing goes on: on a machine that is too slow for its length, no
         # partition would ever move.
         steps = self.outcome.steps
-        in_time = steps < self._most_steps and monotonic() < self._turn_ends
-        return (steps > self._before_turn and not in_time) or self.ended()
+        over = steps > self._before_turn and (
+            steps >= self._most_steps or monotonic() >= self._turn_ends
+        )
+        return over or self.ended()
 
     def ended(self) -> bool:
         """Return whether the whole call should end."""
