@@ -115,11 +115,12 @@ def test_a_relay_leaves_its_stream_after_a_turn(slow, settings):
     assert relay().done == 8
 
 
-def receive_while_more_come():
+def receive_while_more_come(settings):
     """Give the receiver one turn in which each batch is followed by another; return what was received."""
+    settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "BATCH_SIZE": 1}
     receive()  # the depot has its place in the transport
-    publish_numbers(1, 1)
-    further = count(2)
+    publish_numbers(1, 3)
+    further = count(4)
 
     def publish_another(done):
         number = next(further)
@@ -132,15 +133,17 @@ def receive_while_more_come():
 
 
 @pytest.mark.redis
-def test_a_receiver_leaves_a_redis_stream_that_is_never_empty_after_a_turn(slow, bus):
+def test_a_receiver_leaves_a_redis_stream_that_is_never_empty_after_a_turn(slow, settings, bus):
     """What it has received would otherwise wait for the day on which nothing comes."""
-    assert receive_while_more_come() == [1]
+    assert receive_while_more_come(settings) == [1]
 
 
 @pytest.mark.rabbitmq
-def test_a_receiver_leaves_a_queue_of_rabbitmq_that_is_never_empty_after_a_turn(slow, rabbit):
+def test_a_receiver_leaves_a_queue_of_rabbitmq_that_is_never_empty_after_a_turn(
+    slow, settings, rabbit
+):
     """As it leaves a stream of Redis."""
-    assert receive_while_more_come() == [1]
+    assert receive_while_more_come(settings) == [1]
 
 
 # Rows
