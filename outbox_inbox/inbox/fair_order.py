@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from heapq import nsmallest
 from operator import attrgetter, itemgetter
 
+from outbox_inbox.conf import settings
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.outcome import TURN_BATCHES
 from outbox_inbox.queues.run import Run
@@ -41,15 +42,18 @@ class FairOrder:
         self._looked = False
 
     def read(self, size: int, unknown: Sequence[UnknownType]) -> list[ReadyRow]:
-        """Return the next deliveries, at most ``size``; after a crash in the order of their ids.
+        """Return the next deliveries, at most ``size``; ``unknown``: without these.
 
-        ``unknown``: without these.
+        After a crash they are what the worker that crashed may have had in hand: a batch in the order
+        of the ids, and then one of which a look past the page is a part.
         """
         run = self._run
         place = (run.connection, run.context.label, run.number)
         rows = statements.select_ready(*place, size, unknown)
-        if run.careful:  # the guilty delivery is among the oldest, and has to be met first
-            return rows
+        if run.careful:
+            if run.careful > settings().batch_size or len(rows) < size:
+                return rows
+            return take_turns(self._look_past(rows, unknown), {})[0]
         before = _cut_off.get(self._place)
         # Once a run: what this turn does not reach is reached by the next one, which looks again.
         if not self._looked and len(rows) == size:

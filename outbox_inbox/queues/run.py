@@ -183,14 +183,19 @@ class Run:
 
 
 @contextmanager
-def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
-    """Begin a run on a partition, and end it cleanly; None: another worker owns it."""
+def partition_run(
+    context: Context, partition: statements.PartitionStatus, suspect_batches: int = 1
+) -> Iterator[Run | None]:
+    """Begin a run on a partition, and end it cleanly; None: another worker owns it.
+
+    ``suspect_batches``: how many batches a run takes carefully after one without a clean end.
+    """
     connection, token = connections[context.database], uuid4()
     held = statements.begin_run(connection, partition.id, token, freeze_ms())
     if held is None:
         yield None
         return
-    run = Run(context, partition, token, _careful(held.run))
+    run = Run(context, partition, token, _careful(held.run, suspect_batches))
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
@@ -208,14 +213,14 @@ def freeze_ms() -> int:
     return int(settings().frozen_after.total_seconds() * 1000)
 
 
-def _careful(token: Any) -> int:
+def _careful(token: Any, suspect_batches: int) -> int:
     """Return how many messages must be taken one at a time after a run that left this token."""
     if token is None:
         return 0
     left = statements.careful_left(token)
     # Any other token belongs to a run that had no clean end (kill -9, power cut, lost connection),
     # and one message may be why.
-    return settings().batch_size if left is None else left
+    return suspect_batches * settings().batch_size if left is None else left
 
 
 def _end_run(run: Run) -> None:

@@ -13,6 +13,9 @@ from .run import Lost, Run, partition_run
 PartitionMover = Callable[[Run, MoverCall], None]
 """Does what there is to do in one partition, and counts it. It may raise `Lost`."""
 
+_SUSPECT_BATCHES = {Queue.INBOX: 2}
+"""Queue -> what a worker that crashed may have had in hand: the oldest batch, or a fair one of the inbox."""
+
 
 def sweep_partitions(
     context: Context,
@@ -39,21 +42,25 @@ def sweep_partitions(
             if partition.ready and not (partition.paused or partition.resting):
                 if again or once:
                     call.begin_turn()
-                _move_partition(context, partition, mover, call)
+                _move_partition(context, queue, partition, mover, call)
         if not again or call.outcome.steps == before:
             break
     return call.outcome
 
 
 def _move_partition(
-    context: Context, partition: statements.PartitionStatus, mover: PartitionMover, call: MoverCall
+    context: Context,
+    queue: Queue,
+    partition: statements.PartitionStatus,
+    mover: PartitionMover,
+    call: MoverCall,
 ) -> None:
     # A run that shows signs of life is between two transactions: its token must stay, or that run
     # would drop what it has read ahead and begin again, at every look of another worker.
     if partition.live:
         call.add(Outcome(busy=1))
         return
-    with partition_run(context, partition) as run:
+    with partition_run(context, partition, _SUSPECT_BATCHES.get(queue, 1)) as run:
         if run is None:
             call.add(Outcome(busy=1))
             return

@@ -111,11 +111,20 @@ def test_a_way_of_handling_does_not_keep_the_others_waiting(slow, settings, call
 
 
 def test_after_a_crash_deliveries_are_taken_in_the_order_in_which_they_came(calls):
-    """The guilty one is among the oldest."""
+    """The guilty one is mostly among the oldest."""
     deliver(*steps(Noted, 3), *steps(Noted, 1, "b"))
     leave_token(Queue.INBOX)
     dispatch()
     assert calls == ["a1", "a2", "a3", "b1"]
+
+
+def test_after_a_crash_a_delivery_behind_a_page_of_another_key_is_met_soon(small, calls):
+    """Rule O9: the worker may have looked past the page, and that delivery may be the guilty one."""
+    deliver(*steps(Counted, 40), *steps(Counted, 1, "b"))
+    leave_token(Queue.INBOX)
+    dispatch(limit=10)
+    assert calls == [*(f"a{number}" for number in range(1, 7)), "b1", "a7", "a8", "a9"]
+    assert Delivery.objects.get(key="b").attempts == 1
 
 
 def test_a_page_of_many_keys_costs_no_look_past_it(small):
