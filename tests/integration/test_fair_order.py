@@ -19,8 +19,14 @@ from tests.support.script import playing
 pytestmark = pytest.mark.usefixtures("committed", "one")
 
 
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch):
+    """Let the clock stand still: a turn ends only where a test wants it to."""
+    monkeypatch.setattr(outcome, "monotonic", lambda: 0.0)
+
+
 @pytest.fixture
-def slow(monkeypatch):
+def slow(frozen, monkeypatch):
     """Let more time than a turn pass between any two looks at the clock."""
     times = count()
     monkeypatch.setattr(outcome, "monotonic", lambda: next(times) * outcome.TURN)
