@@ -8,6 +8,7 @@ Without it, and when it gets lost, the next tick of beat finds the messages.
 Importing this module needs Celery; no other module of the app does.
 """
 
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
@@ -65,10 +66,13 @@ def beat_schedule(
     }
 
 
-def _task(name: str) -> Callable[[Callable[[Context, Stop], None]], Any]:
-    """Register a function of one context as a task for the context of a label (None: for all)."""
+def _task(name: str) -> Callable[[Callable[[Context, Stop], object]], Any]:
+    """Register a function of one context as a task for the context of a label (None: for all).
 
-    def register(function: Callable[[Context, Stop], None]) -> Any:
+    The function is called again as long as it returns something true.
+    """
+
+    def register(function: Callable[[Context, Stop], object]) -> Any:
         def task(context: str | None = None) -> None:
             _call_for_each(context, function)
 
@@ -81,30 +85,34 @@ def _task(name: str) -> Callable[[Callable[[Context, Stop], None]], Any]:
 
 
 @_task(TASKS["relay"])
-def relay_outbox(context: Context, stop: Stop) -> None:
+def relay_outbox(context: Context, stop: Stop) -> int:
     """Send what is due in the outbox, and wake up the receivers."""
-    if relay.relay_outbox(context, stop=stop).done:
+    outcome = relay.relay_outbox(context, stop=stop, once=True)
+    if outcome.done:
         for subscriber, mover in receivers(context):
             nudge(subscriber, mover)
+    return outcome.steps
 
 
 @_task(TASKS["receive"])
-def receive_messages(context: Context, stop: Stop) -> None:
+def receive_messages(context: Context, stop: Stop) -> int:
     """Receive the messages that the transport has, and wake up the dispatcher."""
-    if receiver.receive_messages(context, stop=stop).done:
+    outcome = receiver.receive_messages(context, stop=stop, once=True)
+    if outcome.done:
         nudge(context, "dispatch")
+    return outcome.steps
 
 
 @_task(TASKS["dispatch"])
-def dispatch_inbox(context: Context, stop: Stop) -> None:
+def dispatch_inbox(context: Context, stop: Stop) -> int:
     """Handle what is due in the inbox; what the handlers record wakes up the relay."""
-    dispatcher.dispatch_inbox(context, stop=stop)
+    return dispatcher.dispatch_inbox(context, stop=stop, once=True).steps
 
 
 @_task(TASKS["project"])
-def update_projections(context: Context, stop: Stop) -> None:
+def update_projections(context: Context, stop: Stop) -> int:
     """Update the read models from the stream."""
-    projecting.update_projections(context, stop=stop)
+    return projecting.update_projections(context, stop=stop, once=True).steps
 
 
 @_task(PRUNE)
@@ -113,20 +121,31 @@ def prune_messages(context: Context, stop: Stop) -> None:
     operations.prune([context], stop=stop)
 
 
-def _call_for_each(label: str | None, function: Callable[[Context, Stop], None]) -> None:
-    """Call the function for one context or for all; one that fails does not block the others."""
+def _call_for_each(label: str | None, function: Callable[[Context, Stop], object]) -> None:
+    """Call the function for one context or for all; one that fails does not block the others.
+
+    A call is one turn. Contexts that have more to do have another one, until the time is up.
+    """
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
+    # In another order each time: where some contexts use up the whole time, the others would be
+    # behind them at every tick.
+    left = random.sample(chosen, len(chosen))
     deadline = monotonic() + _seconds_to_run()
     errors: list[Exception] = []
+
+    def has_more(context: Context) -> bool:
+        try:
+            return bool(function(context, lambda: monotonic() > deadline))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:  # noqa: BLE001  raised below
+            error.add_note(f"in the context {context.label!r}")
+            errors.append(error)
+            return False
+
     with debounced_nudges():
-        for context in chosen:
-            try:
-                function(context, lambda: monotonic() > deadline)
-            except SoftTimeLimitExceeded:
-                raise
-            except Exception as error:  # noqa: BLE001  raised below
-                error.add_note(f"in the context {context.label!r}")
-                errors.append(error)
+        while left:
+            left = [context for context in left if has_more(context) and monotonic() <= deadline]
     if len(errors) == 1:
         raise errors[0]
     if errors:

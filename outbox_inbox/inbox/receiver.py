@@ -42,6 +42,7 @@ def receive_messages(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     seen: PartitionStatuses | None = None,
+    once: bool = False,
 ) -> Outcome:
     """Receive until nothing is left, in a transaction of its own for each batch.
 
@@ -60,7 +61,7 @@ def receive_messages(
         return call.outcome
     if not _may_have_messages(context) and context.label in _without_outage.get(source, ()):
         return call.outcome
-    return sweep_partitions(context, Queue.INTAKE, _receive_partition, call, seen)
+    return sweep_partitions(context, Queue.INTAKE, _receive_partition, call, seen, once=once)
 
 
 def _may_have_messages(context: Context) -> bool:

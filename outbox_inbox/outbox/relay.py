@@ -30,6 +30,7 @@ def relay_outbox(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     seen: PartitionStatuses | None = None,
+    once: bool = False,
 ) -> Outcome:
     """Send what is due in the outbox, until nothing is left to be sent now.
 
@@ -41,13 +42,14 @@ def relay_outbox(
         stop: asked between batches; true ends the call.
         progress: called with how many messages each batch has sent.
         seen: sweep these partitions, once; default: look, until there is nothing left.
+        once: look, and give each partition one turn; the caller calls again.
 
     Raises:
         SettingsError: the outbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
     call = begin_call(context, limit, stop, progress)
-    return sweep_partitions(context, Queue.OUTBOX, _relay_partition, call, seen)
+    return sweep_partitions(context, Queue.OUTBOX, _relay_partition, call, seen, once=once)
 
 
 def _relay_partition(run: Run, call: MoverCall) -> None:
@@ -55,8 +57,7 @@ def _relay_partition(run: Run, call: MoverCall) -> None:
     carrier = transport(run.context.transport)
     try:
         send_stream(run, call, carrier)  # first: it is older than what is behind it in the outbox
-        # A careful walk is not cut off by the end of a turn: a clean end would forget the crash.
-        while not (run.ended or (call.ended() if run.careful else call.finished())):
+        while not (run.ended or call.finished()):
             if run.careful:
                 report_batch(run, call, send_carefully(run, carrier))
                 continue

@@ -8,6 +8,7 @@ away, a message that kills its worker would do so at each attempt (rule O9).
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import Error, OperationalError, connections, models, transaction
@@ -51,6 +52,7 @@ class Run:
         failures: outages in a row before this run.
         careful: how many messages must still be taken one at a time, since the run before
             this one had no clean end; 0 in an ordinary run.
+        cut_off: it ends with its turn or call. What it has to take carefully, the next run does.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Run:
         self.failures = partition.outages
         self.careful = careful
         self.token = token
-        self.ended = False
+        self.ended = self.cut_off = False
         self._shown = self._promoted = monotonic()
         self._due = partition.due
         self.connection: BaseDatabaseWrapper = connections[context.database]
@@ -186,8 +188,13 @@ class Run:
 
 
 @contextmanager
-def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
-    """Begin a run on a partition, and end it cleanly; None: another worker owns it."""
+def partition_run(
+    context: Context, partition: statements.PartitionStatus, suspect_batches: int = 1
+) -> Iterator[Run | None]:
+    """Begin a run on a partition, and end it cleanly; None: another worker owns it.
+
+    ``suspect_batches``: how many batches a run takes carefully after one without a clean end.
+    """
     connection, token = connections[context.database], uuid4()
     try:
         held = statements.begin_run(connection, partition.id, token, freeze_ms())
@@ -198,9 +205,7 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
     if held is None:
         yield None
         return
-    # A token that is still there belongs to a run that had no clean end (kill -9, power cut, lost
-    # connection), and one message may be why.
-    run = Run(context, partition, token, settings().batch_size if held.run is not None else 0)
+    run = Run(context, partition, token, _careful(held.run, suspect_batches))
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
@@ -226,12 +231,25 @@ def freeze_ms() -> int:
     return int(settings().frozen_after.total_seconds() * 1000)
 
 
+def _careful(token: Any, suspect_batches: int) -> int:
+    """Return how many messages must be taken one at a time after a run that left this token."""
+    if token is None:
+        return 0
+    left = statements.careful_left(token)
+    # Any other token belongs to a run that had no clean end (kill -9, power cut, lost connection),
+    # and one message may be why.
+    return suspect_batches * settings().batch_size if left is None else left
+
+
 def _end_run(run: Run) -> None:
+    # A walk that ends with its turn goes on in the next run. Forgotten, it would end before the
+    # message that kills its worker, at each turn.
+    careful = run.careful if run.cut_off else 0
     for tries_left in reversed(range(_TRIES)):
         if run.ended:
             return
         try:
-            statements.end_run(run.connection, run.id, run.token)
+            statements.end_run(run.connection, run.id, run.token, careful=careful)
             return
         except OperationalError as error:
             # With the token left there, the next run would take this one for a crash.

@@ -41,6 +41,7 @@ def update_projections(
     progress: Callable[[int], None] = ignore,
     only: Collection[str] | None = None,
     seen: object = None,
+    once: bool = False,
 ) -> Outcome:
     """Bring the read models of a context up to date with its stream.
 
@@ -52,7 +53,7 @@ def update_projections(
         stop: asked between pages; true ends the call.
         progress: called with how many events each page had.
         only: names of read models; None (default) means all.
-        seen: given: each read model has one turn only; the caller calls again.
+        seen, once: either given: each read model has one turn only; the caller calls again.
 
     Returns:
         What was done; ``failed`` counts the read models that back off now.
@@ -65,7 +66,7 @@ def update_projections(
     if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
             if not call.ended() and (only is None or each.name in only):
-                if seen is not None:
+                if once or seen is not None:
                     call.begin_turn()
                 _update_read_model(context, each, call)
     return call.outcome

@@ -309,6 +309,10 @@ STATEMENTS = {
         [statements.select_ready, *CONTEXT, 500],
         ["outbox_inbox_del_ready", "outbox_inbox_del_holds"],
     ),
+    "select groups": (
+        [statements.select_groups, *CONTEXT, 500],
+        ["outbox_inbox_del_ready"],
+    ),
     "promote messages": (
         [statements.promote_due, connection, OutboxMessage, "shop", 0],
         ["outbox_inbox_out_due"],
@@ -334,6 +338,10 @@ STATEMENTS = {
     "stream version": (
         [statements.stream_version, connection, "shop", "s7"],
         ["outbox_inbox_stream"],
+    ),
+    "ready among": (
+        [statements.select_ready_among, connection, [1, 2]],
+        ["outbox_inbox_del_holds"],
     ),
     "mark sent": ([statements.mark_sent, connection, [1, 2]], []),
     "mark done": ([statements.mark_done, connection, [1, 2]], []),

@@ -16,7 +16,9 @@ from .dispatching import (
     hold_deliveries,
     insert_attempt,
     mark_done,
+    select_groups,
     select_ready,
+    select_ready_among,
 )
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (
@@ -30,6 +32,7 @@ from .interests import projected_condition, select_subscribers, subscribed_versi
 from .locking import (
     back_off_partition,
     begin_run,
+    careful_left,
     clear_outage,
     end_run,
     lock_partition,

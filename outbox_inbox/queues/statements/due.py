@@ -16,6 +16,8 @@ from .dialects import Dialect, dialect
 from .dialects.base import SILENCE
 from .states import idle_state
 
+_SWEEP_ORDER = "p.run IS NOT NULL, p.last_run_at IS NOT NULL, p.last_run_at, p.number"
+
 
 class PartitionStatus(NamedTuple):
     """A row of the table of partitions, and whether there is something to do in it now."""
@@ -37,7 +39,11 @@ class PartitionStatus(NamedTuple):
 def partition_statuses(
     connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
 ) -> list[PartitionStatus]:
-    """Return for each partition of a queue whether there is work, those with a run last."""
+    """Return for each partition of a queue whether there is work, in the order for a sweep.
+
+    Those with a run are last. Before, the one that has waited longest for a run is first: a sweep
+    that is cut off, by a limit or by the time of a task, would reach none but the first ones.
+    """
     sql = dialect(connection)
     # Without a model only the transport knows, so there may be work.
     waits, due = ("TRUE", "FALSE") if model is None else (_waits(sql, model), _is_due(sql, model))
@@ -45,7 +51,7 @@ def partition_statuses(
         connection,
         f"SELECT {_partition_columns(sql)}, {waits}, {due}"
         f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
-        " ORDER BY p.run IS NOT NULL, p.number",
+        f" ORDER BY {_SWEEP_ORDER}",
         [-SILENCE, context, queue],
     )
     return [_status(row) for row in found]
@@ -66,7 +72,7 @@ def all_partition_statuses(
         connection,
         f"SELECT p.context, p.queue, {_partition_columns(sql)}, {', '.join(both)}"
         f" FROM {PARTITION} p WHERE p.context {sql.among}"
-        " ORDER BY p.run IS NOT NULL, p.number",
+        f" ORDER BY {_SWEEP_ORDER}",
         [-SILENCE, sql.members(contexts)],
     )
     return [(context, queue, _status(row)) for context, queue, *row in found]
