@@ -7,8 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from django.db import OperationalError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connections
 from django.utils import timezone
 
 from outbox_inbox.conf import faults, settings
@@ -22,7 +21,8 @@ from outbox_inbox.queues import announcements, intake, statements, wakeup
 from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.run import Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow, ReceivedRow
-from outbox_inbox.queues.statements.dialects import dialect_class, gave_way, time_parameter
+from outbox_inbox.queues.statements.dialects import time_parameter
+from outbox_inbox.queues.watch import call_watched
 
 from . import processes
 
@@ -90,9 +90,9 @@ def call_consumer(
     # `record()` takes the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
-        make_calls = partial(_make_calls, context, consumer, calls)
-        watched = dialect_class(connection).deadlocks_roll_back
-        made = _call_watched(connection, make_calls) if watched else make_calls()
+        made = call_watched(
+            connection, consumer.name, partial(_make_calls, context, consumer, calls)
+        )
         if consumer.kind in ("outbound", "inbound"):
             for call, result in zip(calls, made, strict=True):
                 _collect_translations(context, consumer, call.function, result, translations)
@@ -100,7 +100,6 @@ def call_consumer(
         current.reset(token)
     _guard_hooks(context, rows[-1], hooks)
     faults.point("dispatch.after_handler")
-    _refuse_broken_transaction(connection, consumer)
 
 
 def _guard_hooks(context: Context, row: ReadyRow, first: int) -> None:
@@ -173,38 +172,6 @@ def _make_calls(context: Context, consumer: Consumer, calls: Sequence[_Call]) ->
     return made
 
 
-def _call_watched(
-    connection: BaseDatabaseWrapper, make_calls: Callable[[], list[Any]]
-) -> list[Any]:
-    """Call a consumer on MySQL, and raise a deadlock that the consumer has caught itself.
-
-    After a deadlock MySQL has rolled back everything, the claim of the delivery included, and
-    would commit what the consumer does afterwards: a retry would then do it twice.
-    """
-    swallowed: list[OperationalError] = []
-
-    def watch(execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
-        try:
-            return execute(sql, parameters, many, context)
-        except OperationalError as error:
-            if gave_way(connection, error, waited=False):
-                swallowed.append(error)
-            raise
-
-    made: list[Any] = []
-    error: Exception | None = None
-    with connection.execute_wrapper(watch):
-        try:
-            made = make_calls()
-        except Exception as raised:  # noqa: BLE001  raised below, unless a deadlock came first
-            error = raised
-    if swallowed:
-        raise swallowed[0]
-    if error is not None:
-        raise error
-    return made
-
-
 def _collect_translations(
     context: Context,
     consumer: Consumer,
@@ -225,19 +192,3 @@ def _collect_translations(
     target = translations.outbound if consumer.kind == "outbound" else translations.inbound
     connection = connections[context.database]
     target += prepare_rows(context, events, Terms(), current.get(), connection)
-
-
-def _refuse_broken_transaction(connection: BaseDatabaseWrapper, consumer: Consumer) -> None:
-    """Fail a consumer whose transaction will not commit, although it raised nothing.
-
-    `set_rollback(True)` ends an atomic block without an exception, and after a swallowed
-    DatabaseError PostgreSQL answers COMMIT with a ROLLBACK, without an error: the delivery would
-    count as done, with none of its effects.
-    """
-    driver: Any = connection.connection
-    lost = driver is None or dialect_class(connection).is_aborted(driver)
-    if connection.needs_rollback or lost:
-        raise HandlerError(
-            f"{consumer.name} left its transaction marked for rollback: it called set_rollback(), "
-            "or caught a database error without a savepoint (transaction.atomic()) around it"
-        )

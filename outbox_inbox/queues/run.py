@@ -40,9 +40,11 @@ class GaveWay(Lost):
 class AttemptFailed(Exception):
     """A transaction was rolled back by ``error``, and one of its messages may be the cause."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, *, raised: bool = False) -> None:
         super().__init__(error)
         self.error = error
+        self.raised = raised
+        """The consumer has raised it, and not the COMMIT."""
 
 
 class Run:

@@ -16,7 +16,6 @@ from django.db import DatabaseError, InterfaceError, connections
 from outbox_inbox.conf import faults, settings
 from outbox_inbox.contexts import Consumer, Context, ReadModel
 from outbox_inbox.events import codec
-from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.projections import applying
 from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.calls import begin_call
@@ -27,6 +26,7 @@ from outbox_inbox.queues.run import ends_worker
 from outbox_inbox.queues.statements import checkpoints, moved
 from outbox_inbox.queues.statements.dialects import gave_way
 from outbox_inbox.queues.statements.stream_pages import StreamRow
+from outbox_inbox.queues.watch import call_watched
 
 from .subscriptions import Cursor, follow
 
@@ -224,23 +224,21 @@ def apply_projections(
         HandlerError: a projection left its transaction unusable without an exception.
         Exception: whatever a projection raises; or a payload cannot be read as its event.
     """
-    last: StreamRow | None = None
-    with applying(read_model.name):
-        for (consumer, taken), complete in _invocations(read_model, rows):
-            faults.point("project.before_apply")
-            _invoke(context, consumer, taken)
-            faults.point("project.after_apply")
-            if complete:
-                last = taken[-1]
-                if until():
-                    break
-    connection = connections[context.database]
-    if connection.needs_rollback:
-        raise HandlerError(
-            f"the projection {read_model.name} left its transaction marked for rollback: it called "
-            "set_rollback(), or caught a database error without a savepoint around it"
-        )
-    return last
+
+    def apply() -> StreamRow | None:
+        last: StreamRow | None = None
+        with applying(read_model.name):
+            for (consumer, taken), complete in _invocations(read_model, rows):
+                faults.point("project.before_apply")
+                _invoke(context, consumer, taken)
+                faults.point("project.after_apply")
+                if complete:
+                    last = taken[-1]
+                    if until():
+                        break
+        return last
+
+    return call_watched(connections[context.database], f"the projection {read_model.name}", apply)
 
 
 def _invocations(

@@ -37,10 +37,12 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
         opened = opening.pop_all()
     # An error before this line ("database is locked") is raised as it is: counted as an attempt,
     # it would bury messages that no consumer has seen.
+    raised = True
     try:
         with opened:
             faults.point("dispatch.after_claim")
             yield
+            raised = False
             run.show_life()
             faults.point("dispatch.before_commit")
         faults.point("dispatch.after_commit")
@@ -52,7 +54,7 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
         elif isinstance(error, Lost) or run.disconnected(error) or ends_worker(error):
             raise
         else:
-            raise AttemptFailed(error) from error
+            raise AttemptFailed(error, raised=raised) from error
 
 
 def mark_done(run: Run, rows: Sequence[ReadyRow]) -> None:

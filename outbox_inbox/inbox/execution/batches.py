@@ -46,7 +46,9 @@ def _try_batch(
     deadline = monotonic() + settings().batch_time.total_seconds()
     batch = _Batch(run, one_by_one.failures, deadline, savepoints)
     try:
-        with attempt(run, rows[-1], run.lock):
+        with attempt(run, rows[-1], run.lock), transaction.atomic(using=run.context.database):
+            # The savepoint: it is gone when a consumer has ended the transaction by itself, and with it the
+            # effects of the deliveries before, which must not be marked.
             batch.handle_rows(rows)
     except AttemptFailed:
         return None

@@ -16,6 +16,7 @@ from .dispatching import (
     hold_deliveries,
     insert_attempt,
     mark_done,
+    reopen_delivery,
     select_groups,
     select_ready,
     select_ready_among,

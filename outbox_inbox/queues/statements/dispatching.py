@@ -151,6 +151,15 @@ def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
     )
 
 
+def reopen_delivery(connection: BaseDatabaseWrapper, delivery: int) -> int:
+    """Make a delivery ready again that its consumer has committed as done, and has failed at."""
+    return change_rows(
+        connection,
+        f"UPDATE {DELIVERY} SET state = 'ready', finished_at = NULL WHERE id = %s AND state = 'done'",
+        [delivery],
+    )
+
+
 def insert_attempt(
     connection: BaseDatabaseWrapper, delivery: int, number: int, error: str, traceback: str
 ) -> None:

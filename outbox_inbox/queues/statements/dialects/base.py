@@ -303,6 +303,16 @@ class Dialect(ABC):
         return False
 
     @classmethod
+    def commits_implicitly(cls, statement: str) -> bool:
+        """Return whether a statement commits the transaction in which it is executed."""
+        return False
+
+    @classmethod
+    def is_ended(cls, driver: Any) -> bool:
+        """Return whether a driver's connection is known to be in no transaction any more."""
+        return False
+
+    @classmethod
     def is_aborted(cls, driver: Any) -> bool:
         """Return whether the transaction of a driver's connection can only be rolled back."""
         return False

@@ -8,6 +8,7 @@ rows are inserted again. They are read with a lock, so that the newest committed
 not the snapshot of this transaction.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -29,6 +30,11 @@ _DUPLICATE = 1062
 _DEADLOCK = {1213, 1020}  # 1020: the row has changed since this transaction's snapshot
 _WAITED_TOO_LONG = 1205
 _TRIES = 100
+_COMMITS = re.compile(
+    r"\s*(CREATE|DROP)\s+(?!TEMPORARY)|\s*(ALTER|TRUNCATE|RENAME|LOCK|UNLOCK|GRANT|REVOKE|ANALYZE"
+    r"|OPTIMIZE|REPAIR|FLUSH|LOAD\s+INDEX|CACHE\s+INDEX|SET\s+PASSWORD)\b",
+    re.IGNORECASE,
+)
 
 
 class MySQL(Dialect):
@@ -276,6 +282,10 @@ class MySQL(Dialect):
             if connection.connection is session and connection.is_usable():
                 with connection.cursor() as cursor:
                     cursor.execute(f"SET {limit} = @outbox_inbox_idle")
+
+    @classmethod
+    def commits_implicitly(cls, statement: str) -> bool:
+        return _COMMITS.match(statement) is not None
 
     @classmethod
     def gave_way(cls, error: BaseException, *, waited: bool) -> bool:

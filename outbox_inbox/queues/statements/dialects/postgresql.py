@@ -14,6 +14,7 @@ FEW = 8  # rows that are sent faster one by one than as arrays
 _CURSOR = "_outbox_inbox_cursor"  # an attribute of Django's connection
 _GAVE_WAY = {"40P01", "40001"}  # deadlock detected, serialization failure
 _WAITED_TOO_LONG = "55P03"
+_IDLE = 0  # libpq's PQTRANS_IDLE
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
 
@@ -106,6 +107,10 @@ class PostgreSQL(Dialect):
             " FROM held WHERE p.id = held.id RETURNING held.run",
             [partition, -SILENCE, run],
         )
+
+    @classmethod
+    def is_ended(cls, driver: Any) -> bool:
+        return bool(driver.pgconn.transaction_status == _IDLE)
 
     @classmethod
     def is_aborted(cls, driver: Any) -> bool:
