@@ -21,7 +21,7 @@ Redis keeps the pending entries of each name apart. With one name for all, a rec
 crashed one had read. Only one is active at a time: it holds the lock of the context's intake
 partition.
 """
-_ATTRIBUTES = 500  # bytes of an entry beside its payload, more or less
+_ATTRIBUTES = 500  # bytes of an entry beside its payload and headers, more or less
 _Entries = dict[str, list[tuple[bytes, Sequence[bytes] | None]]]
 
 
@@ -109,7 +109,10 @@ class GroupReader:
 
     def _note_size(self, messages: Sequence[ReceivedMessage]) -> int:
         """Remember the mean size of messages; return their bytes."""
-        size = sum(len(message.data) for message in messages) + _ATTRIBUTES * len(messages)
+        size = sum(
+            len(message.data) + len(message.attributes.get("headers", "")) + _ATTRIBUTES
+            for message in messages
+        )
         if messages:
             self._usual_size = size // len(messages)
         return size
