@@ -31,7 +31,6 @@ from outbox_inbox.models import (
     Transfer,
     table,
 )
-from outbox_inbox.queues.statements.packets import packets
 
 CHUNK = 500  # rows in one statement, and in one transaction of the early copy
 
@@ -164,9 +163,9 @@ class Table:
         # The compiler only reads the attributes of the columns from an object.
         objects: list[Any] = [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in rows]
         size = max(1, connections[using].ops.bulk_batch_size(fields, objects))
-        for packet in packets(objects, lambda each: vars(each).values(), size):
+        for start in range(0, len(objects), size):
             query = InsertQuery(self.model)
-            query.insert_values(fields, packet, raw=True)
+            query.insert_values(fields, objects[start : start + size], raw=True)
             query.get_compiler(using=using).execute_sql(returning_fields=None)
 
     def delete_rows(self, using: str, keys: Sequence[Any]) -> None:
