@@ -2,14 +2,15 @@
 
 import pytest
 
+from outbox_inbox import signals
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
-from outbox_inbox.models import OutboxMessage
+from outbox_inbox.models import InboxMessage, OutboxMessage
 from outbox_inbox.queues import statements
 from outbox_inbox.transports import Published
 from tests.shop.contracts import Sold
 from tests.shop.events import Noted
 from tests.support.arriving import Queued, arriving, inbox
-from tests.support.movers import come_due, put, receive, relay, steps
+from tests.support.movers import come_due, heard, put, receive, relay, steps
 from tests.support.relaying import number_of, out_of_reach, partition, sold
 from tests.support.script import playing
 from tests.support.wire import WIRE, confirmed, take_all
@@ -140,6 +141,19 @@ def test_a_limit_of_rows_holds_as_before(source, settings):
     settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "BATCH_SIZE": 2}
     sold(1, 2, 3)
     assert relay_batches() == [[1, 2], [3]]
+
+
+def test_a_copy_to_another_database_is_bounded_as_well(settings):
+    """It carries the texts from one connection to another."""
+    settings.OUTBOX_INBOX = {
+        "CONTEXTS": {"depot": {"database": "other"}},
+        "MAX_PAYLOAD": 4_000_000,
+    }
+    large(1, 2, 3)
+    with heard(signals.message_sent) as batches:
+        relay()
+    assert [batch["count"] for batch in batches] == [1, 1, 1]
+    assert InboxMessage.objects.using("other").filter(context="depot").count() == 3
 
 
 # After a time-out

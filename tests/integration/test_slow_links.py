@@ -15,8 +15,8 @@ from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("committed")
 
-COUNT, SIZE = 16, 50_000
-RATE = 400_000  # bytes a second: all messages together take two seconds, each an eighth
+COUNT, SIZE = 32, 50_000
+RATE = 500_000  # bytes a second: each message takes a tenth of a second, all of them three
 TRIES = 20
 
 BROKERS = [
