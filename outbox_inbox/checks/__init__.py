@@ -61,6 +61,7 @@ CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     consumers.check_consumed,
     consumers.check_signatures,
     consumers.check_consumer_names,
+    consumers.check_groups,
     consumers.check_state,
     consumers.check_modules,
     deployment.check_databases,

@@ -8,8 +8,8 @@ from typing import Any, cast
 from django.apps import apps
 from django.core.checks import CheckMessage
 
-from outbox_inbox.contexts import Consumer, Context, ContextConfig
-from outbox_inbox.contexts.consumers import definitions, is_process, path_of
+from outbox_inbox.contexts import Consumer, ConsumerFunction, Context, ContextConfig
+from outbox_inbox.contexts.consumers import ConsumerKind, definitions, is_process, path_of
 from outbox_inbox.contexts.declaring import import_modules, label_of
 from outbox_inbox.events import EventClass, codec, meta
 from outbox_inbox.events.marks import UpcastsMark, mark_of
@@ -37,21 +37,21 @@ _SIGNATURE_OF_A_FUNCTION = (
 
 def check_consumed(context: Context) -> Iterator[CheckMessage]:
     """E002: a consumer takes what its context can never receive."""
-    for consumer in context.all_consumers:
-        for name, cls in consumer.events.items():
+    for function in [each for consumer in context.all_consumers for each in consumer.functions]:
+        for name, cls in function.events.items():
             if cls is TimedOut:
                 continue  # a process's own
             if meta(cls).kind == "integration" and name not in context.subscribed:
                 yield error(
                     "E002",
-                    f"{consumer.name} takes the contract {name!r}, which the context does not "
+                    f"{function.name} takes the contract {name!r}, which the context does not "
                     "subscribe to.",
                     f"Add {cls.__name__} to `subscribes` of its ContextConfig.",
                 )
             elif meta(cls).kind == "domain" and label_of(cls.__module__) != context.label:
                 yield error(
                     "E002",
-                    f"{consumer.name} takes {path_of(cls)}, a domain event that {_owner(cls)}.",
+                    f"{function.name} takes {path_of(cls)}, a domain event that {_owner(cls)}.",
                     "Domain events stay within their context. Let the other context publish a "
                     "contract and subscribe to it, or move the class into this context's app.",
                 )
@@ -70,18 +70,21 @@ def _all_consumers(context: Context) -> list[Consumer]:
 def check_signatures(context: Context) -> Iterator[CheckMessage]:
     """E008: a consumer cannot be called with its event, or returns what cannot be recorded."""
     for consumer in _all_consumers(context):
-        title = "The projection " if consumer.kind == "projection" else ""
-        for problem in _signature_problems(consumer, context):
-            hint = _SIGNATURES.get(consumer.kind, _SIGNATURE_OF_A_FUNCTION)
-            yield error("E008", f"{title}{consumer.name} {problem}.", hint)
+        kind = "The projection " if consumer.kind == "projection" else ""
+        hint = _SIGNATURES.get(consumer.kind, _SIGNATURE_OF_A_FUNCTION)
+        for function in consumer.functions:
+            for problem in _signature_problems(consumer, function, context):
+                yield error("E008", f"{kind}{function.name} {problem}.", hint)
 
 
-def _signature_problems(consumer: Consumer, context: Context) -> Iterator[str]:
+def _signature_problems(
+    consumer: Consumer, function: ConsumerFunction, context: Context
+) -> Iterator[str]:
     if consumer.kind == "process":
-        yield from _process_problems(cast(type[Process], consumer.function))
+        yield from _process_problems(cast(type[Process], function.call))
     else:
-        yield from call_problems(consumer.function, arguments_of(consumer))
-        yield from _return_problems(consumer, context)
+        yield from call_problems(function.call, arguments_of(function))
+        yield from _return_problems(consumer.kind, function, context)
 
 
 def _process_problems(cls: type[Process]) -> Iterator[str]:
@@ -98,33 +101,53 @@ def _process_problems(cls: type[Process]) -> Iterator[str]:
             yield f".{method} {problem}"
 
 
-def _return_problems(consumer: Consumer, context: Context) -> Iterator[str]:
-    returned = returned_classes(consumer.function)
+def _return_problems(
+    consumer_kind: ConsumerKind, function: ConsumerFunction, context: Context
+) -> Iterator[str]:
+    returned = returned_classes(function.call)
     for cls in sorted(returned or (), key=path_of):
         kind = getattr(cls, "__outbox_inbox_meta__", None) and meta(cls).kind
-        if consumer.kind == "outbound" and kind != "integration":
+        if consumer_kind == "outbound" and kind != "integration":
             yield f"returns {cls.__name__}; expected a contract"
-        elif consumer.kind == "outbound" and not context.publishes_class(cls):
+        elif consumer_kind == "outbound" and not context.publishes_class(cls):
             yield f"returns {path_of(cls)}, which is not in `publishes` of the context"
-        elif consumer.kind == "inbound" and kind != "domain":
+        elif consumer_kind == "inbound" and kind != "domain":
             yield f"returns {cls.__name__}; expected a domain event of the context"
-        elif consumer.kind == "inbound" and label_of(cls.__module__) != context.label:
+        elif consumer_kind == "inbound" and label_of(cls.__module__) != context.label:
             yield f"returns {path_of(cls)}, which {_owner(cls)}"
 
 
 def check_consumer_names(context: Context) -> Iterator[CheckMessage]:
     """E011: deliveries are stored by the consumer's name, so one of two would never run."""
-    functions: dict[str, list[str]] = defaultdict(list)
+    consumers: dict[str, list[Consumer]] = defaultdict(list)
     for consumer in context.all_consumers:
-        functions[consumer.name].append(path_of(consumer.function))
-    for name, found in functions.items():
+        consumers[consumer.name].append(consumer)
+    for name, found in consumers.items():
         if len(found) > 1:
+            paths = [function.path for each in found for function in each.functions]
             yield error(
                 "E011",
-                f"{' and '.join(found)} are consumers with one name, {name!r}; only one of them "
+                f"{' and '.join(paths)} are consumers with one name, {name!r}; only one of them "
                 "would run.",
-                "Give each of them a name= of its own, or rename a function.",
+                "Give each of them a name= or consumer= of its own, or rename a function.",
             )
+
+
+def check_groups(context: Context) -> Iterator[CheckMessage]:
+    """E019: functions of one consumer contradict each other about how it is called."""
+    for consumer in context.all_consumers:
+        first = consumer.functions[0]
+        for other in consumer.functions[1:]:
+            for option in ("mode", "on_dead", "max_attempts"):
+                ours, theirs = getattr(first, option), getattr(other, option)
+                if ours != theirs:
+                    title = "transaction= or many=" if option == "mode" else f"{option}="
+                    yield error(
+                        "E019",
+                        f"{first.path} and {other.path} are one consumer, {consumer.name!r}, and "
+                        f"differ in {title} ({ours!r}, {theirs!r}); that of the first is used.",
+                        "Give both the same options, or a consumer= of its own to one of them.",
+                    )
 
 
 def check_state(context: Context) -> Iterator[CheckMessage]:
@@ -132,7 +155,7 @@ def check_state(context: Context) -> Iterator[CheckMessage]:
     for consumer in context.all_consumers:
         if consumer.kind != "process":
             continue
-        name, cls = consumer.name, cast(type[Process], consumer.function)
+        name, cls = consumer.name, cast(type[Process], consumer.functions[0].call)
         for problem in codec.field_problems(cls):
             yield error(
                 "E015", f"The process {name}: {problem}.", f"A field may hold {codec.SUPPORTED}."
@@ -178,7 +201,8 @@ def check_modules(context: Context) -> Iterator[CheckMessage]:
 
 
 def _is_collected(found: Callable[..., Any], context: Context) -> bool:
-    if any(each.function is found for each in _all_consumers(context)):
+    called = (function.call for each in _all_consumers(context) for function in each.functions)
+    if any(each is found for each in called):
         return True
     mark = mark_of(found)
     return isinstance(mark, UpcastsMark) and any(

@@ -12,7 +12,7 @@ from types import FunctionType
 
 from django.apps import apps
 
-from outbox_inbox.contexts import Consumer, Context
+from outbox_inbox.contexts import ConsumerFunction, Context
 from outbox_inbox.contexts.consumers import definitions
 from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent
 from outbox_inbox.events.marks import OutboundMark, mark_of
@@ -26,7 +26,7 @@ def is_produced(contract: EventClass, context: Context) -> bool:
     """Return whether a translator returns the contract, or a loaded module has imported it."""
     home = sys.modules.get(contract.__module__, contract)
     return any(
-        contract in (returned_classes(each.function) or ()) for each in _translators(context)
+        contract in (returned_classes(each.call) or ()) for each in _translators(context)
     ) or any(
         value is contract or value is home
         for name in _module_names(contract, context)
@@ -42,7 +42,7 @@ def may_be_produced(contract: EventClass, context: Context) -> bool:
     loaded one with code other than translators and events. The module or package that declares
     the contract, ``apps.py``, migrations and tests do not count.
     """
-    if any(returned_classes(each.function) is None for each in _translators(context)):
+    if any(returned_classes(each.call) is None for each in _translators(context)):
         return True
     if not any(Path(apps.get_app_config(context.label).path).rglob("*.py")):
         return True  # installed without source files, so its modules are not known
@@ -52,8 +52,13 @@ def may_be_produced(contract: EventClass, context: Context) -> bool:
     )
 
 
-def _translators(context: Context) -> Iterator[Consumer]:
-    return (each for each in context.all_consumers if each.kind == "outbound")
+def _translators(context: Context) -> Iterator[ConsumerFunction]:
+    return (
+        function
+        for each in context.all_consumers
+        if each.kind == "outbound"
+        for function in each.functions
+    )
 
 
 def _module_names(contract: EventClass, context: Context) -> Iterator[str]:

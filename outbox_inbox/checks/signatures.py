@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Union
 
-from outbox_inbox.contexts import Consumer
+from outbox_inbox.contexts import ConsumerFunction
 from outbox_inbox.events.envelope import Envelope
 
 _SEVERAL: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
@@ -29,13 +29,13 @@ class Argument(NamedTuple):
     many: bool = False
 
 
-def arguments_of(consumer: Consumer) -> list[Argument]:
-    """Return what a consumer's function is called with."""
-    many = consumer.mode == "list"
+def arguments_of(function: ConsumerFunction) -> list[Argument]:
+    """Return what a function of a consumer is called with."""
+    many = function.mode == "list"
     events = Argument(
-        "a list of events" if many else "the event", (*consumer.events.values(),), many
+        "a list of events" if many else "the event", (*function.events.values(),), many
     )
-    if not consumer.takes_envelope:
+    if not function.takes_envelope:
         return [events]
     title = "a list of envelopes" if many else "the envelope"
     return [events, Argument(title, (Envelope,), many)]

@@ -6,7 +6,7 @@ question is a dictionary look-up.
 """
 
 from .bounded_context import Context
-from .consumers import Consumer
+from .consumers import Consumer, ConsumerFunction
 from .declaring import ContextConfig
 from .read_models import ReadModel
 from .registry import context_of, contexts, get_context
@@ -15,6 +15,7 @@ context = get_context  # An older name, which scripts still import.
 
 __all__ = [
     "Consumer",
+    "ConsumerFunction",
     "Context",
     "ContextConfig",
     "ReadModel",

@@ -106,6 +106,7 @@ class HandlerOptions(TypedDict, total=False):
     on_dead: OnDead
     max_attempts: int | None
     name: str | None
+    consumer: str | None
 
 
 # One parameter a line would hide that these differ in their flags only.
@@ -149,6 +150,7 @@ def handles(
     on_dead: OnDead = "park",
     max_attempts: int | None = None,
     name: str | None = None,
+    consumer: str | None = None,
 ) -> Any:
     """Mark a function as a handler: of domain events of its context, or of contracts.
 
@@ -168,10 +170,16 @@ def handles(
         max_attempts: failed attempts until a message is dead; default MAX_ATTEMPTS.
         name: the stable name stored with its deliveries; default
             ``<label>.<module>.<function>``. Keep it when you rename or move the function.
+        consumer: functions of a context with one such name are one consumer, stored as
+            ``<label>.<consumer>``: one delivery for each message, and one place in the order of
+            each key. They are called in the order of definition, in one transaction, and must
+            agree in the other options. Default: the function is a consumer of its own.
 
     Raises:
         TypeError, ValueError: at once, for an argument that does not fit.
     """
+    if name is not None and consumer is not None:
+        raise ValueError("name= and consumer= both name the consumer; give one of them")
     mark = HandlesMark(
         require_events("handles", events),
         one_of("transaction", transaction, get_args(Transaction)),
@@ -180,60 +188,82 @@ def handles(
         one_of("on_dead", on_dead, get_args(OnDead)),
         None if max_attempts is None else positive("max_attempts", max_attempts),
         None if name is None else fit_name("name", name),
+        _consumer(consumer),
     )
     return marker(mark)
+
+
+def _consumer(name: str | None) -> str | None:
+    return None if name is None else fit_name("consumer", name)
 
 
 # fmt: off
 @overload
 def outbound(
     a: type[D1], b: type[D2] = NONE, c: type[D3] = NONE, d: type[D4] = NONE, e: type[D5] = NONE,
-    f: type[D6] = NONE, /,
+    f: type[D6] = NONE, /, *, consumer: str | None = ...,
 ) -> Marker[[D1 | D2 | D3 | D4 | D5 | D6], Contracts]: ...
 @overload
 def outbound(
     a: type[DomainEvent], b: type[DomainEvent], c: type[DomainEvent],
     d: type[DomainEvent], e: type[DomainEvent], f: type[DomainEvent],
-    g: type[DomainEvent], /, *others: type[DomainEvent],
+    g: type[DomainEvent], /, *others: type[DomainEvent], consumer: str | None = ...,
 ) -> Callable[[Function], Function]: ...
 # fmt: on
-def outbound(*events: type[Any]) -> Any:
+def outbound(*events: type[Any], consumer: str | None = None) -> Any:
     """Mark a function as an outbound translator: own domain events -> contracts.
 
     It is a pure function that takes the event and returns one contract, a list or tuple of them,
     or None; the result is recorded in the transaction of its delivery. It may be called again
     for the same event, whenever that transaction is rolled back.
 
+    All outbound translators of a context are one consumer, ``<label>.outbound``: they are called
+    in the order of definition, and what they make leaves in the order of the events.
+
+    Arguments:
+        events: the classes of the domain events it takes, one or several.
+        consumer: sets it apart, with others of the same name, as the consumer
+            ``<label>.<consumer>``, whose order does not depend on the other translators.
+
     Raises:
-        TypeError: an event is not a domain event.
+        TypeError, ValueError: at once, for an argument that does not fit.
     """
-    return marker(OutboundMark(require_events("outbound", events, "domain")))
+    return marker(OutboundMark(require_events("outbound", events, "domain"), _consumer(consumer)))
 
 
 # fmt: off
 @overload
 def inbound(
     a: type[C1], b: type[C2] = NONE, c: type[C3] = NONE, d: type[C4] = NONE, e: type[C5] = NONE,
-    f: type[C6] = NONE, /,
+    f: type[C6] = NONE, /, *, consumer: str | None = ...,
 ) -> Marker[[C1 | C2 | C3 | C4 | C5 | C6], DomainEvents]: ...
 @overload
 def inbound(
     a: type[IntegrationEvent], b: type[IntegrationEvent], c: type[IntegrationEvent],
     d: type[IntegrationEvent], e: type[IntegrationEvent], f: type[IntegrationEvent],
-    g: type[IntegrationEvent], /, *others: type[IntegrationEvent],
+    g: type[IntegrationEvent], /, *others: type[IntegrationEvent], consumer: str | None = ...,
 ) -> Callable[[Function], Function]: ...
 # fmt: on
-def inbound(*events: type[Any]) -> Any:
+def inbound(*events: type[Any], consumer: str | None = None) -> Any:
     """Mark a function as an inbound translator: foreign contracts -> own domain events.
 
     It is a pure function that takes the contract and returns one domain event, a list or tuple
     of them, or None; the result is put into the own inbox in the transaction of its delivery. It
     may be called again for the same contract, whenever that transaction is rolled back.
 
+    All inbound translators of a context are one consumer, ``<label>.inbound``, as the outbound
+    ones are.
+
+    Arguments:
+        events: the classes of the contracts it takes, one or several.
+        consumer: sets it apart, as that of `outbound`.
+
     Raises:
-        TypeError: an event is not a contract.
+        TypeError, ValueError: at once, for an argument that does not fit.
     """
-    return marker(InboundMark(require_events("inbound", events, "integration")))
+    return marker(
+        InboundMark(require_events("inbound", events, "integration"), _consumer(consumer))
+    )
 
 
 def upcasts(event: type[Any], *, from_version: int) -> Callable[[UpcasterT], UpcasterT]:

@@ -55,6 +55,7 @@ class HandlesMark(Mark):
     on_dead: OnDead = "park"
     max_attempts: int | None = None
     name: str | None = None
+    consumer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,16 @@ class OutboundMark(Mark):
 
     decorator = "outbound"
 
+    consumer: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class InboundMark(Mark):
     """A translator from foreign contracts to own domain events."""
 
     decorator = "inbound"
+
+    consumer: str | None = None
 
 
 class OldVersion(NamedTuple):

@@ -1,18 +1,19 @@
 """One delivery, inside its transaction: read the event, call the consumer, store translations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from outbox_inbox.conf import faults, settings
-from outbox_inbox.contexts import Consumer, Context, context_of
-from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
+from outbox_inbox.contexts import Consumer, ConsumerFunction, Context, context_of
+from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, codec
 from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.outbox import recording
@@ -52,7 +53,7 @@ class Translations:
             if self.inbound:
                 now = time_parameter(run.connection, timezone.now())
                 rows = [ReceivedRow._make((*_received_columns(row), now)) for row in self.inbound]
-                intake.insert_messages(rows, context, context.label)
+                intake.insert_messages(rows, context.label, context.label, context.database)
 
 
 def deliver_message(run: Run, row: ReadyRow) -> None:
@@ -63,20 +64,8 @@ def deliver_message(run: Run, row: ReadyRow) -> None:
 
 
 def deliver_row(context: Context, row: ReadyRow, translations: Translations) -> None:
-    """Call the consumer of a delivery; what a translator makes is added to ``translations``.
-
-    Raises:
-        HandlerError: this process has no such consumer.
-    """
-    consumer = context.consumers.get(row.consumer)
-    if consumer is None or row.type not in consumer.events:
-        # Not dead at once: in a rolling deployment another process may have it already.
-        raise HandlerError(
-            f"the context {context.label!r} has no consumer {row.consumer!r} of {row.type!r} in "
-            "this process; was it renamed (keep the old name with name=), or is it not deployed "
-            "here yet?"
-        )
-    call_consumer(context, consumer, [row], translations)
+    """Call the consumer of a delivery; what a translator makes is added to ``translations``."""
+    call_consumer(context, context.consumers[row.consumer], [row], translations)
 
 
 def call_consumer(
@@ -90,25 +79,55 @@ def call_consumer(
         Exception: whatever the consumer raises.
     """
     connection = connections[context.database]
-    events = [_decode_event(consumer, row) for row in rows]
     envelopes = [envelope_of(connection, row, row.source, row.recorded_at) for row in rows]
+    calls = [
+        _Call(each, _decoded(consumer, each, taken), envelopes[begin : begin + len(taken)])
+        for begin, taken, functions in _in_a_row(consumer, rows)
+        for each in functions
+    ]
     faults.point("dispatch.before_handler")
     # `record()` takes the cause from here; of a list it is the last message, with the most hops.
     token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
     try:
-        function = partial(_call_function, context, consumer, events, envelopes)
+        make_calls = partial(_make_calls, context, consumer, calls)
         watched = dialect_class(connection).deadlocks_roll_back
-        made = _call_watched(connection, function) if watched else function()
+        made = _call_watched(connection, make_calls) if watched else make_calls()
         if consumer.kind in ("outbound", "inbound"):
-            _collect_translations(context, consumer, made, translations)
+            for call, result in zip(calls, made, strict=True):
+                _collect_translations(context, consumer, call.function, result, translations)
     finally:
         current.reset(token)
     faults.point("dispatch.after_handler")
     _refuse_broken_transaction(connection, consumer)
 
 
-def _decode_event(consumer: Consumer, row: ReadyRow) -> Any:
-    cls = consumer.events[row.type]
+class _Call(NamedTuple):
+    """One call of a function, with its events and their envelopes; several only of a list."""
+
+    function: ConsumerFunction
+    events: list[Any]
+    envelopes: list[Envelope]
+
+
+def _in_a_row(
+    consumer: Consumer, rows: Sequence[ReadyRow]
+) -> Iterator[tuple[int, Sequence[ReadyRow], tuple[ConsumerFunction, ...]]]:
+    """Yield index, rows and functions of messages in a row that the same functions take.
+
+    A function never gets a message before another has had an earlier one of the same list.
+    """
+    begin = 0
+    for functions, found in groupby(rows, lambda row: consumer.functions_of(row.type)):
+        taken = list(found)
+        yield begin, taken, functions
+        begin += len(taken)
+
+
+def _decoded(consumer: Consumer, function: ConsumerFunction, rows: Sequence[ReadyRow]) -> list[Any]:
+    return [_decode_event(consumer, function.events[row.type], row) for row in rows]
+
+
+def _decode_event(consumer: Consumer, cls: EventClass, row: ReadyRow) -> Any:
     return codec.decode(
         cls,
         row.payload,
@@ -118,19 +137,23 @@ def _decode_event(consumer: Consumer, row: ReadyRow) -> Any:
     )
 
 
-def _call_function(
-    context: Context, consumer: Consumer, events: Sequence[Any], envelopes: Sequence[Envelope]
-) -> Any:
+def _make_calls(context: Context, consumer: Consumer, calls: Sequence[_Call]) -> list[Any]:
     if consumer.kind == "process":
-        return processes.take_step(context, consumer, events[0])
+        processes.take_step(context, consumer, calls[0].events[0])
+        return []
     several = consumer.mode == "list"
-    event = list(events) if several else events[0]
-    if consumer.takes_envelope:
-        return consumer.function(event, list(envelopes) if several else envelopes[0])
-    return consumer.function(event)
+    made = []
+    for function, events, envelopes in calls:
+        given: list[Any] = [events if several else events[0]]
+        if function.takes_envelope:
+            given.append(envelopes if several else envelopes[0])
+        made.append(function.call(*given))
+    return made
 
 
-def _call_watched(connection: BaseDatabaseWrapper, function: Callable[[], Any]) -> Any:
+def _call_watched(
+    connection: BaseDatabaseWrapper, make_calls: Callable[[], list[Any]]
+) -> list[Any]:
     """Call a consumer on MySQL, and raise a deadlock that the consumer has caught itself.
 
     After a deadlock MySQL has rolled back everything, the claim of the delivery included, and
@@ -146,10 +169,11 @@ def _call_watched(connection: BaseDatabaseWrapper, function: Callable[[], Any]) 
                 swallowed.append(error)
             raise
 
-    made, error = None, None
+    made: list[Any] = []
+    error: Exception | None = None
     with connection.execute_wrapper(watch):
         try:
-            made = function()
+            made = make_calls()
         except Exception as raised:  # noqa: BLE001  raised below, unless a deadlock came first
             error = raised
     if swallowed:
@@ -160,7 +184,11 @@ def _call_watched(connection: BaseDatabaseWrapper, function: Callable[[], Any]) 
 
 
 def _collect_translations(
-    context: Context, consumer: Consumer, made: Any, translations: Translations
+    context: Context,
+    consumer: Consumer,
+    function: ConsumerFunction,
+    made: Any,
+    translations: Translations,
 ) -> None:
     if made is None:
         return
@@ -169,7 +197,7 @@ def _collect_translations(
     for event in events:
         if not isinstance(event, wanted) or context_of(event) is not context:
             raise HandlerError(
-                f"the {consumer.kind} translator {consumer.name} returned {type(event).__name__}; "
+                f"the {consumer.kind} translator {function.name} returned {type(event).__name__}; "
                 f"expected {wanted.__name__} of the context {context.label!r}: one, a list, or None"
             )
     target = translations.outbound if consumer.kind == "outbound" else translations.inbound

@@ -41,7 +41,7 @@ def take_step(context: Context, consumer: Consumer, event: Any) -> None:
         InvalidEvent: the fields hold what cannot be stored, or ``by=`` gave no key.
         Exception: whatever the method raises.
     """
-    cls = cast(type[Process], consumer.function)
+    cls = cast(type[Process], consumer.functions[0].call)
     if isinstance(event, TimedOut):
         row = _lock_instance(context, consumer, event.key)
         if row is not None and row.finished_at is None:
@@ -77,7 +77,7 @@ def _insert_instance(context: Context, consumer: Consumer, key: str) -> ProcessS
         context=context.label,
         process=consumer.name,
         key=key,
-        schema_version=meta(consumer.function).version,
+        schema_version=meta(cast(type[Process], consumer.functions[0].call)).version,
         created_at=now,
         changed_at=now,
     )
@@ -122,7 +122,7 @@ class _Step:
 
     @property
     def _class(self) -> type[Process]:
-        return cast(type[Process], self.consumer.function)
+        return cast(type[Process], self.consumer.functions[0].call)
 
     def _decode_message(self, cls: type, data: str, version: int) -> Any:
         upcasters = self.consumer.upcasters_of(cast(Any, cls))

@@ -100,7 +100,7 @@ def test_ready_without_super(packages):
     """A ContextConfig that overrides ready() and forgets super() has its consumers all the same."""
     packages.context("billing", **{**BILLING, "declares": "def ready(self): ..."})
     packages.install()
-    assert "billing.acl.announce" in get_context("billing").consumers
+    assert "billing.outbound" in get_context("billing").consumers
 
 
 @pytest.mark.parametrize(

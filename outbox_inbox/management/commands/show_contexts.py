@@ -87,6 +87,7 @@ def _consumer(consumer: Consumer) -> dict[str, Any]:
         "kind": consumer.kind,
         "events": list(consumer.events),
         "mode": consumer.mode,
+        "functions": [each.path for each in consumer.functions],
     }
 
 
@@ -107,6 +108,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             what = f"{kind} translator" if kind in ("outbound", "inbound") else kind
             events = ", ".join(consumer["events"])
             yield f"  {what} {consumer['name']} ({consumer['mode']}) <- {events}"
+            if len(consumer["functions"]) > 1:
+                yield f"    calls {', '.join(consumer['functions'])}"
     labels = [each["label"] for each in document["contexts"]]
     for arrow in (*document["arrows"], *document["outside"]):
         source = arrow["from"] if arrow["from"] in labels else f"{arrow['from']} (elsewhere)"
