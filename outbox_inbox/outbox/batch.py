@@ -198,8 +198,10 @@ def _end_early(
     message of its key, or, in a stream, the checkpoint would pass over that one.
     """
     known = {*published.sent, *published.refused}
-    blocked = {row.key for row in rows if row.id in published.refused} - {None}
+    blocked: set[str | None] = set()
     for number, row in enumerate(rows):
+        if row.id in published.refused and row.key is not None:
+            blocked.add(row.key)
         if row.kind == Kind.DOMAIN or row.id in known or row.key in blocked:
             continue
         if known.isdisjoint(each.id for each in rows[:number]):

@@ -202,6 +202,14 @@ def test_a_refusal_before_a_time_out_is_kept(source):
     assert source.of("b") == [3, 4]
 
 
+def test_a_message_before_a_refused_one_of_its_key_may_be_open(source):
+    """Nothing is known of it, so it has not failed; both are published again."""
+    sold(1, order="b")
+    sold(2, 3)
+    assert relay_batches(confirming(1, refused=[3]))[:2] == [[1, 2, 3], [2, 3]]
+    assert set(OutboxMessage.objects.values_list("attempts", flat=True)) <= {0}
+
+
 def test_domain_events_behind_an_open_message_stay(source):
     """The batch ends there; they are moved with the next one, once."""
     sold(1, 2)
