@@ -8,6 +8,7 @@ ones by their ids (rule O7).
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import groupby
+from time import monotonic
 from weakref import WeakKeyDictionary
 
 from django.db import connections
@@ -94,7 +95,7 @@ def _receive_partition(run: Run, call: MoverCall) -> None:
 def _receive_batch(run: Run, call: MoverCall) -> bool:
     context, source = run.context, transport(run.context.transport)
     with run.locked():
-        messages = source.receive(context, call.batch_size())
+        messages = _take_messages(context, source, call.batch_size())
         if messages:
             faults.point("receive.after_read")
         quarantined, _ = admit(context, messages)
@@ -113,6 +114,21 @@ def _receive_batch(run: Run, call: MoverCall) -> bool:
     call.add(Outcome(done=len(messages)))
     announce_quarantined(context, quarantined)
     return True
+
+
+def _take_messages(context: Context, source: Transport, size: int) -> Sequence[ReceivedMessage]:
+    """Return a batch: what a time-out has shown to be too many is not asked for again."""
+    bound = source.bound(context.label)
+    wanted, begin = bound.rows(size), monotonic()
+    try:
+        messages = source.receive(context, wanted)
+    except TransportUnavailable:
+        bound.halve()
+        raise
+    received = sum(len(message.data) for message in messages)
+    full = len(messages) >= wanted or received > bound.max_bytes / 2
+    bound.note_batch(monotonic() - begin, full=full)
+    return messages
 
 
 def admit(

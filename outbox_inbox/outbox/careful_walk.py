@@ -29,7 +29,7 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
     """
     run.careful -= 1
     result = BatchResult()
-    row = _count_attempt(run, transport, result)
+    row = _count_attempt(run, result)
     if row is None:
         return result
     try:
@@ -46,11 +46,11 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
         return result
 
 
-def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> PendingRow | None:
+def _count_attempt(run: Run, result: BatchResult) -> PendingRow | None:
     """Commit the attempt of the next message; None: it must not be sent, or the outbox is empty."""
     with run.locked() as connection:
         run.promote(OutboxMessage)
-        rows = PendingRows(run, text=transport.needs_text).read(1)
+        rows = PendingRows(run, text=False).read(1, max_bytes=1)
         if not rows:
             run.end()
             return None

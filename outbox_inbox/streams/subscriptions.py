@@ -20,6 +20,7 @@ from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
 from outbox_inbox.queues.run import freeze_ms
 from outbox_inbox.queues.statements import checkpoints, stream_pages
+from outbox_inbox.queues.statements.carried import WHOLE, Reading
 from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
 from outbox_inbox.queues.statements.dialects import as_datetime
 from outbox_inbox.queues.statements.stream_pages import StreamRow
@@ -66,7 +67,7 @@ class Cursor:
         *,
         also: str = "",
         unsent: bool = False,
-        text: str = "{}",
+        reading: Reading = WHOLE,
         bare: bool = False,
     ) -> list[StreamRow]:
         """Return the next events, in order; that they were read is not stored before `save`.
@@ -76,7 +77,7 @@ class Cursor:
             types: stored type names; None (default) means all.
             also: a condition on columns of ``s`` that lets other types through.
             unsent: only those that are not in the outbox.
-            text: the SQL that reads payload and headers, with ``{}`` for the column.
+            reading: how payload and headers are read.
             bare: only stream, version, type and payload; the rest is None.
         """
         mark = self._mark
@@ -89,7 +90,7 @@ class Cursor:
             mark = taken
         more = _conditions(types, also, unsent=unsent)
         rows = stream_pages.select_page(
-            self.connection, self._context, mark, size, more, text, bare=bare
+            self.connection, self._context, mark, size, more, reading, bare=bare
         )
         short = len(rows) < size
         # Behind an older target there may be more: what was committed after that target was taken.

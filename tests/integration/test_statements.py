@@ -365,7 +365,8 @@ STATEMENTS = {
 def asked(name: str) -> Callable[[], Any]:
     """Return a function that sends a statement."""
     (function, *arguments), _ = STATEMENTS[name]
-    options = {"text": True} if function is statements.select_pending else {}
+    selects = function is statements.select_pending
+    options = {"largest": 6_000} if selects else {}
     return partial(function, *arguments, **options)
 
 

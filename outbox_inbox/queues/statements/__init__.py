@@ -7,6 +7,7 @@ object a row halves the speed of the relay; everything that is not hot uses the 
 What differs between the databases is in ``dialects/``.
 """
 
+from .carried import carried
 from .common import DELIVERY, INBOX, OUTBOX, STREAM
 from .dialects.base import SILENCE
 from .dispatching import (

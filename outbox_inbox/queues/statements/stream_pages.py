@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .carried import WHOLE, Reading
 from .catch_up import CheckpointProgress, catch_up
 from .checkpoints import checkpoint_exists
 from .common import CHECKPOINT, STREAM, fetch_rows
@@ -12,16 +13,20 @@ from .dialects import dialect
 
 _COLUMNS = (
     "s.position, s.stream, s.version, s.message_id, s.type, s.schema_version, s.key, {payload},"
-    " {headers}, s.correlation_id, s.causation_id, s.hops, s.key_hash, s.kind, {recorded_at}"
+    " {headers}, s.correlation_id, s.causation_id, s.hops, s.key_hash, s.kind, {recorded_at},"
+    " {size}"
 )
 _BARE = (
     "s.position, s.stream, s.version, NULL, s.type, s.schema_version, NULL, {payload}, NULL, NULL,"
-    " NULL, NULL, NULL, NULL, NULL"
+    " NULL, NULL, NULL, NULL, NULL, NULL"
 )
 
 
 class StreamRow(NamedTuple):
-    """A row of the table of stored events; its text is not parsed. A bare page has few columns."""
+    """A row of the table of stored events; its text is not parsed. A bare page has few columns.
+
+    ``size``: the bytes that a transport carries, of payload and headers, where the relay reads it.
+    """
 
     position: int
     stream: str
@@ -38,6 +43,7 @@ class StreamRow(NamedTuple):
     key_hash: int
     kind: str
     recorded_at: Any
+    size: int | None
 
     @property
     def id(self) -> int:
@@ -51,7 +57,7 @@ def select_page(
     progress: CheckpointProgress,
     size: int,
     more: Sequence[str] = (),
-    text: str = "{}",
+    reading: Reading = WHOLE,
     *,
     bare: bool = False,
 ) -> list[StreamRow]:
@@ -59,13 +65,14 @@ def select_page(
 
     Arguments:
         more: further conditions on columns of ``s``, without parameters.
-        text: what payload and headers are read by, in place of ``{}``.
+        reading: how payload and headers are read.
         bare: without what only an envelope or the relay needs, which takes most of the time.
     """
     columns = (_BARE if bare else _COLUMNS).format(
-        payload=text.format("s.payload"),
-        headers=text.format("s.headers"),
+        payload=reading.text.format("s.payload"),
+        headers=reading.text.format("s.headers"),
         recorded_at=dialect(connection).time_column("s.recorded_at"),
+        size=reading.size,
     )
     tail = f"{_conditions(more)} ORDER BY s.position LIMIT %s"
     rows = catch_up(connection).select_page(connection, columns, context, progress, tail, size)

@@ -79,6 +79,7 @@ class Dialect(ABC):
             milliseconds within this transaction; a constant where the server has no such limit.
         event_columns: those that every table of messages has, in the order of `EventRow`.
         key, partition: the columns of these names, which MySQL wants quoted.
+        octets: the number of bytes of the text ``{}``, without reading all of it where possible.
         true: what follows a boolean column in a condition that an index is to serve.
         by_id: follows the table of an UPDATE that names its rows by id and state.
     """
@@ -99,6 +100,7 @@ class Dialect(ABC):
     )
     key = "key"
     partition = "partition"
+    octets = "octet_length({})"
     true = ""
     by_id = ""
 

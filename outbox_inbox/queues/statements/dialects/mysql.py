@@ -22,10 +22,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.exceptions import SettingsError
 
 from ..common import DELIVERY, INBOX, OUTBOX, PARTITION, STREAM, fetch_rows
+from ..packets import packets
 from .base import ROWS, SILENCE, Dialect, Insert, Row, Rows, insert_text
 from .values import as_uuid, stored_zone
 
-_CHARACTERS = 1_000_000  # in one INSERT; by default a server takes packets of 16 MB
 _DUPLICATE = 1062
 _DEADLOCK = {1213, 1020}  # 1020: the row has changed since this transaction's snapshot
 _WAITED_TOO_LONG = 1205
@@ -126,13 +126,16 @@ class MySQL(Dialect):
 
     # Inserting, and who was first
 
+    def _values(self, rows: Rows) -> Iterator[Row]:
+        return (tuple(map(self.uuid, row)) for row in rows)
+
     def insert_new(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
     ) -> list[Row]:
         place = insert.columns.index("message_id")
         returned: list[Row] = []
         with connection.cursor() as cursor:
-            for chunk in _chunks([tuple(map(self.uuid, row)) for row in rows]):
+            for chunk in packets(self._values(rows), tuple, ROWS):
                 # One id twice in a statement would be refused for ever: the first one stands.
                 first = {row[place]: row for row in reversed(chunk)}
                 left = [row for row in chunk if first[row[place]] is row]
@@ -154,7 +157,7 @@ class MySQL(Dialect):
     ) -> list[Row]:
         returned: list[Row] = []
         with connection.cursor() as cursor:
-            for chunk in _chunks([tuple(map(self.uuid, row)) for row in rows]):
+            for chunk in packets(self._values(rows), tuple, ROWS):
                 try:
                     returned += self._insert(cursor, insert, chunk)
                 except IntegrityError as error:
@@ -314,18 +317,3 @@ def _raise_unless_duplicate(error: IntegrityError, tries_left: int = 1) -> None:
     """Raise an error again, unless it is a duplicate and another try is left."""
     if error.args[:1] != (_DUPLICATE,) or not tries_left:
         raise error
-
-
-def _chunks(rows: Rows) -> Iterator[list[Sequence[Any]]]:
-    """Yield as many rows at a time as a server takes in one packet."""
-    chunk: list[Sequence[Any]] = []
-    size = 0
-    for row in rows:
-        length = sum(len(value) for value in row if isinstance(value, str))
-        if chunk and (len(chunk) == ROWS or size + length > _CHARACTERS):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += length
-    if chunk:
-        yield chunk
