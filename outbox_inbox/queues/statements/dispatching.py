@@ -48,10 +48,15 @@ def select_ready(
 ) -> list[ReadyRow]:
     """Return what is to be handled next, in order; followers of a blocked head have ``blocked``.
 
-    ``unknown``: without these, which this process leaves to others.
+    ``unknown``: without these, which this process leaves to others, unless they are to hold the
+    later ones of their key, and do not yet.
     """
     sql = dialect(connection)
-    without = " AND NOT (d.consumer = %s AND m.type = %s AND m.schema_version = %s)" * len(unknown)
+    # One that does not hold must be read: the others of its key would be handled before it.
+    without = (
+        f" AND NOT ((d.holds{sql.true} OR d.key IS NULL)"
+        " AND d.consumer = %s AND m.type = %s AND m.schema_version = %s)"
+    ) * len(unknown)
     rows = fetch_rows(
         connection,
         "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
