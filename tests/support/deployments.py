@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -55,14 +56,14 @@ class OlderCode:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Be that process for the block; the settings must stay as they are."""
-        found = self._memory.get("state")
-        if found is None:
-            read = tuple(map(self._older, [c for c in contexts() if c.label not in self.contexts]))
+        if self._memory.get("read") is not contexts():
+            self._memory.clear()
+            self._memory["read"] = contexts()
+            read = tuple(self._older(c) for c in contexts() if c.label not in self.contexts)
             by_label = {each.label: each for each in read}
-            found = registry._State(apps.app_configs, read, by_label)
-            self._memory["state"] = found
+            self._memory["state"] = registry._State(apps.app_configs, read, by_label)
         with ExitStack() as patches:
-            patches.enter_context(patch.object(registry._State, "last", found))
+            patches.enter_context(patch.object(registry._State, "last", self._memory["state"]))
             for module, name in ((interests, "_confirmed"), (unknown, "_met")):
                 patches.enter_context(patch.object(module, name, self._memory[name]))
             told = self._memory.setdefault("_told", set())
@@ -233,18 +234,36 @@ class Fleet:
     def _effects(self) -> int:
         return sum(map(len, self.ledger().values()))
 
-    def finish(self, folder: Path) -> dict[tuple[str, str], list[int]]:
-        """Let the new code come to the end of everything, alone; return the ledger then."""
+    def finish(self, folder: Path) -> list[str]:
+        """Let the new code come to the end of everything, alone; return what is wrong then."""
         output = folder / "said.log"
         worker = self.start("new", *WORKER, output=output)
-        expected = self.expected()
-        deadline = time.monotonic() + PATIENCE
+        expected, effects, deadline = self.expected(), 0, time.monotonic() + PATIENCE
+        # It may be a long backlog: it is given up only when nothing moves any more.
         while (found := self.ledger()) != expected and time.monotonic() < deadline:
             assert worker.poll() is None, output.read_text()[-3_000:]
+            if sum(map(len, found.values())) > effects:
+                effects, deadline = sum(map(len, found.values())), time.monotonic() + PATIENCE
             threading.Event().wait(0.2)
         worker.send_signal(signal.SIGTERM)
         worker.wait(PATIENCE)
-        return self.ledger() if found == expected else found
+        return list(_differences(self.ledger(), expected))
+
+
+def _differences(
+    found: Mapping[tuple[str, str], list[int]], expected: Mapping[tuple[str, str], list[int]]
+) -> Iterator[str]:
+    """Yield what was lost, was handled twice, or came out of order, of each consumer and key."""
+    for name in sorted(found.keys() | expected.keys()):
+        mine, wanted = found.get(name, []), expected.get(name, [])
+        if lost := sorted(set(wanted) - set(mine)):
+            yield f"{name} lost {lost[:5]}, {len(lost)} in all"
+        if twice := sorted(number for number in set(mine) if mine.count(number) > 1):
+            yield f"{name} handled twice {twice[:5]}"
+        if made_up := sorted(set(mine) - set(wanted)):
+            yield f"{name} handled what was not recorded: {made_up[:5]}"
+        if inverted := [pair for pair in pairwise(mine) if pair[0] > pair[1]]:
+            yield f"{name} handled out of order {inverted[:5]}"
 
 
 WORKER = ("django", "run_contexts", "--interval", "0.05")
