@@ -298,7 +298,7 @@ def _interest(now: datetime, row: InterestRow) -> Interest:
 def _watch(
     using: str, silent: Sequence[_Silent], watched: dict[int, tuple[datetime, float]]
 ) -> dict[int, tuple[datetime, float]]:
-    """Retire what nobody has confirmed while this process has looked; return what it has seen.
+    """Retire what no process has confirmed while this one has looked; return what it has seen.
 
     Both clocks must say so. By that of the database alone, a process that comes back first after an
     outage, or after the clock was set, would retire what the others have.

@@ -111,8 +111,8 @@ def _require_subscription(
 ) -> None:
     """Refuse to copy what neither this code nor the other database knows a subscription of.
 
-    The source's database was told by newer code, which may not have come to the other one yet: its
-    consumers are unknown there, and the messages would lie in the inbox without a delivery.
+    Newer code has stored it in the source's database, and may not have come to the other one yet. Its
+    consumers are unknown there, so the messages would be in the inbox without a delivery.
     """
     own = {context.label: context.subscribed for context in contexts()}.get(subscriber, ())
     unknown = {message.type for message in messages}.difference(own)

@@ -285,6 +285,18 @@ def test_a_leap_of_the_clock_of_the_database_retires_nothing(clock):
 
 
 @committed
+def test_a_leap_of_that_clock_retires_nothing_that_was_confirmed_lately(clock):
+    """The process counts from the last time that another one has confirmed it."""
+    watch(clock, 5)
+    with OlderCode().running():
+        confirm_interests("default")
+    watch(clock, 7)
+    clock.lead += timedelta(days=1)
+    watch(clock, 1)
+    assert interest().retired_at is None
+
+
+@committed
 def test_what_was_retired_comes_back_with_the_code_that_has_it(clock):
     """Before that code moves or records anything."""
     watch(clock, 12)
