@@ -119,7 +119,8 @@ def _guard_hooks(context: Context, row: ReadyRow, first: int) -> None:
 
     for place in range(first, len(hooks)):
         savepoints, hook, robust = hooks[place]
-        hooks[place] = (savepoints, partial(guarded, hook), robust)
+        if not robust:
+            hooks[place] = (savepoints, partial(guarded, hook), robust)
 
 
 class _Call(NamedTuple):

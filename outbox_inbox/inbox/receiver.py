@@ -19,6 +19,7 @@ from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue
 from outbox_inbox.queues import intake, statements
 from outbox_inbox.queues.calls import begin_call
+from outbox_inbox.queues.interests import require_interests
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -143,6 +144,7 @@ def admit(
     refused: list[RefusedMessage] = []
     ignored: list[ReceivedMessage] = []
     admitted: list[tuple[ReceivedMessage, Accepted]] = []
+    require_interests(context)  # an operator releases messages without a mover
     connection = connections[context.database]
     # Asked at most once a batch, and only about what this process's code does not have.
     stored = cache(partial(statements.subscribed_versions, connection, context.label))

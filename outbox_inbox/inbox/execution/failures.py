@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from outbox_inbox.exceptions import HandlerError, NewerVersion
+from outbox_inbox.inbox.unknown import note_newer_state
 from outbox_inbox.models import Delivery
 from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.attempts import Verdict, error_line, judge_attempt, traceback_text
@@ -99,6 +100,7 @@ class Failures:
         with self._run.giving_way():
             if not verdict.store(self._run.connection, Delivery, row.id, holds=blocks):
                 return None
+        note_newer_state(self._run.context, row, error)
         return Failure(row, verdict, blocks, left=True)
 
     def report_failure(self, failure: Failure) -> None:

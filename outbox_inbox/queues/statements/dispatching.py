@@ -50,13 +50,14 @@ def select_ready(
 ) -> list[ReadyRow]:
     """Return what is to be handled next, in order; followers of a blocked head have ``blocked``.
 
-    ``unknown``: without these, which this process leaves to others.
+    ``unknown``: without these, which this process leaves to others, unless they are to hold the
+    later ones of their key, and do not yet.
     """
     sql = dialect(connection)
     return _ready_rows(
         connection,
         sql.forced_index(DELIVERY),
-        f"{_is_ready(sql)}{_without(unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        f"{_is_ready(sql)}{_without(sql, unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
         [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
     )
 
@@ -78,7 +79,7 @@ def select_groups(
     rows = fetch_rows(
         connection,
         f"SELECT d.id, d.consumer, d.key FROM {DELIVERY} d{sql.forced_index(DELIVERY)}{message}"
-        f" WHERE {_is_ready(sql)}{_without(unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        f" WHERE {_is_ready(sql)}{_without(sql, unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
         [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
     )
     return [(id_, consumer, key) for id_, consumer, key in rows]
@@ -113,8 +114,12 @@ def _is_ready(sql: Dialect) -> str:
     return f"{sql.in_partition('d')} AND d.state = 'ready' AND d.due_at IS NULL"
 
 
-def _without(unknown: Sequence[UnknownType]) -> str:
-    return " AND NOT (d.consumer = %s AND m.type = %s AND m.schema_version = %s)" * len(unknown)
+def _without(sql: Dialect, unknown: Sequence[UnknownType]) -> str:
+    # One that does not hold must be read: the others of its key would be handled before it.
+    return (
+        f" AND NOT ((d.holds{sql.true} OR d.key IS NULL)"
+        " AND d.consumer = %s AND m.type = %s AND m.schema_version = %s)"
+    ) * len(unknown)
 
 
 def hold_deliveries(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
