@@ -102,7 +102,7 @@ def test_each_consumer_of_a_message_gets_a_delivery(wired):
     """One failing consumer will not be able to stop the others."""
     bring(arriving(1))
     assert set(Delivery.objects.values_list("consumer", "key", "state")) == {
-        ("depot.acl.want", "a", "ready"),
+        ("depot.inbound", "a", "ready"),
         ("depot.handlers.watch", "a", "ready"),
     }
 
