@@ -54,7 +54,7 @@ class Translations:
             if self.inbound:
                 now = time_parameter(run.connection, timezone.now())
                 rows = [ReceivedRow._make((*_received_columns(row), now)) for row in self.inbound]
-                intake.insert_messages(rows, context, context.label)
+                intake.insert_messages(rows, context.label, context.label, context.database)
 
 
 def deliver_message(run: Run, row: ReadyRow) -> None:
@@ -65,15 +65,8 @@ def deliver_message(run: Run, row: ReadyRow) -> None:
 
 
 def deliver_row(context: Context, row: ReadyRow, translations: Translations) -> None:
-    """Call the consumer of a delivery; what a translator makes is added to ``translations``.
-
-    Raises:
-        HandlerError: this process has no such consumer.
-    """
-    consumer = context.consumers.get(row.consumer)
-    if consumer is None:
-        raise _unknown_consumer(context, row)
-    call_consumer(context, consumer, [row], translations)
+    """Call the consumer of a delivery; what a translator makes is added to ``translations``."""
+    call_consumer(context, context.consumers[row.consumer], [row], translations)
 
 
 def call_consumer(
@@ -83,13 +76,9 @@ def call_consumer(
 
     Raises:
         UnreadableMessage, NewerVersion: a payload cannot be read as the consumer's event.
-        HandlerError: none of its functions takes such a message, or one of them left the
-            transaction unusable without an exception.
+        HandlerError: one of its functions left the transaction unusable without an exception.
         Exception: whatever the consumer raises.
     """
-    for row in rows:
-        if row.type not in consumer.events:
-            raise _unknown_consumer(context, row)
     connection = connections[context.database]
     envelopes = [envelope_of(connection, row, row.source, row.recorded_at) for row in rows]
     calls = [
@@ -113,15 +102,6 @@ def call_consumer(
     finally:
         current.reset(token)
     faults.point("dispatch.after_handler")
-
-
-def _unknown_consumer(context: Context, row: ReadyRow) -> HandlerError:
-    # Not dead at once: in a rolling deployment another process may have it already.
-    return HandlerError(
-        f"the context {context.label!r} has no consumer {row.consumer!r} of {row.type!r} in "
-        "this process; was it renamed (keep the old name with name=), or is it not deployed "
-        "here yet?"
-    )
 
 
 class _Call(NamedTuple):
