@@ -20,6 +20,7 @@ from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
     InboxMessage,
+    Interest,
     OutboxMessage,
     Partition,
     ProcessState,
@@ -168,6 +169,17 @@ def yarded(committed: None, settings: Any) -> None:
     """The context "yard" with its process."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
     ensure_partitions("default")
+
+
+@pytest.fixture
+def border(committed: None, settings: Any) -> Iterator[None]:
+    """The contexts "farm" and "market"."""
+    apps = ("tests.farm.apps.FarmConfig", "tests.market.apps.MarketConfig")
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, *apps]
+    ensure_partitions("default")
+    yield
+    # A consumer that only this test had would get deliveries in the next one.
+    Interest.objects.filter(context__in=("farm", "market")).delete()
 
 
 @pytest.fixture

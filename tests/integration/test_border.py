@@ -25,7 +25,6 @@ from outbox_inbox.models import (
 from outbox_inbox.models.base import Kind
 from outbox_inbox.operations import Selection, discard, retry
 from outbox_inbox.outbox.stream_relay import unsent
-from outbox_inbox.queues.partitions import ensure_partitions
 from tests.farm.events import Reaped, Sown, Watered
 from tests.support.movers import (
     PATIENCE,
@@ -56,14 +55,6 @@ QUICK = {
 }
 
 Numbers = list[int]
-
-
-@pytest.fixture
-def border(settings: Any) -> None:
-    """Install the contexts "farm" and "market"."""
-    apps = ("tests.farm.apps.FarmConfig", "tests.market.apps.MarketConfig")
-    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, *apps]
-    ensure_partitions("default")
 
 
 @pytest.fixture(

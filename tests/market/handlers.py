@@ -1,4 +1,4 @@
-"""Two consumers of several functions: a message in each transaction, and lists."""
+"""Consumers of several functions: a message in each transaction, options, and lists."""
 
 from collections.abc import Sequence
 
@@ -29,6 +29,20 @@ def sell(event: Offered | Labelled) -> None:
     """Note goods that are on offer."""
     Entry.objects.create(consumer="stock", order=event.order, number=event.number)
     play("sell", event)
+
+
+@handles(Promised, consumer="hints", max_attempts=2, on_dead="skip")
+def hint(event: Promised) -> None:
+    """Note goods that may be passed by others once they are dead."""
+    Entry.objects.create(consumer="hint", order=event.order, number=event.number)
+    play("hint", event)
+
+
+@handles(Promised, consumer="hints", max_attempts=2, on_dead="skip")
+def hint_again(event: Promised) -> None:
+    """Note the same goods again."""
+    Entry.objects.create(consumer="hint", order=event.order, number=event.number)
+    play("hint_again", event)
 
 
 @handles(Sown, Watered, consumer="board", many=True)
