@@ -29,6 +29,7 @@ QUEUES = (
     "admin_actions",
     "border",
     "concurrency",
+    "consumer_groups",
     "dispatcher",
     "dispatcher_failures",
     "dispatcher_transactions",

@@ -1,10 +1,11 @@
 """Several functions of one consumer: called in their order, in one transaction, all or none."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from django.core.checks import run_checks
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from outbox_inbox import record
 from outbox_inbox.events.marks import ATTRIBUTE, mark_of
@@ -13,6 +14,7 @@ from outbox_inbox.signals import delivery_failed
 from outbox_inbox.testing import drain
 from tests.farm import acl, contracts
 from tests.farm.events import Reaped, Sown, Watered
+from tests.integration.test_mysql import Rival
 from tests.market.events import Expected, Offered, Promised
 from tests.support.handling import numbers
 from tests.support.movers import (
@@ -349,6 +351,24 @@ def test_a_function_that_spoils_the_transaction_is_named():
         handle()
     (attempt,) = DeliveryAttempt.objects.all()
     assert attempt.error.startswith("HandlerError: market.handlers.stock left its transaction")
+
+
+@pytest.mark.mariadb
+@pytest.mark.mysql
+def test_a_deadlock_that_one_function_swallows_undoes_them_all():
+    """The database has undone what came before it, and what comes after it must not stay."""
+    deliver(Sown(order="a", number=10))
+    with Rival() as rival:
+
+        def swallow(event):
+            with suppress(OperationalError):
+                rival.meet()
+
+        with playing(book_sown=swallow):
+            handle()
+            handle()
+    assert (entries("ledger"), entries("audit")) == ([10], [10])
+    assert not DeliveryAttempt.objects.exists()
 
 
 def test_everything_is_handled_in_the_end():
