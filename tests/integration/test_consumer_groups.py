@@ -16,6 +16,7 @@ from tests.farm import acl, contracts
 from tests.farm.events import Reaped, Sown, Watered
 from tests.integration.test_mysql import Rival
 from tests.market.events import Expected, Offered, Promised
+from tests.support.commands import Result
 from tests.support.handling import numbers
 from tests.support.movers import (
     Broken,
@@ -72,6 +73,21 @@ def test_contexts_with_grouped_functions_have_no_findings():
     """The checks have nothing to say about functions that are one consumer and agree."""
     found = run_checks(tags=["outbox_inbox"])
     assert [each for each in found if each.obj in ("farm", "market")] == []
+
+
+def test_show_contexts_lists_the_functions_of_a_consumer():
+    """In the order in which they are called, below the line of the consumer."""
+    lines = Result("show_contexts").out.splitlines()
+    place = lines.index("  handler farm.ledger (batch) <- farm.Sown, farm.Reaped, farm.Watered")
+    names = ("book_sown", "audit", "book")
+    assert lines[place + 1] == f"    calls {', '.join(f'tests.farm.handlers.{n}' for n in names)}"
+
+
+def test_show_contexts_lists_no_function_that_the_name_of_its_consumer_tells():
+    """A handler by itself is one line."""
+    lines = Result("show_contexts").out.splitlines()
+    place = lines.index("  handler shop.handlers.note (message) <- shop.Noted")
+    assert lines[place + 1].startswith("  handler ")
 
 
 @each_group
