@@ -27,7 +27,9 @@ TOUCH_A_DATABASE = ("tests/integration", "tests/conformance", "tests/acceptance"
 # What the queues say to the database; what is above them says nothing else on MariaDB.
 QUEUES = (
     "admin_actions",
+    "border",
     "concurrency",
+    "consumer_groups",
     "dispatcher",
     "dispatcher_failures",
     "dispatcher_transactions",

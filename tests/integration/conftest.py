@@ -176,6 +176,14 @@ def yarded(committed: None, settings: Any) -> None:
 
 
 @pytest.fixture
+def border(committed: None, settings: Any) -> None:
+    """The contexts "farm" and "market"."""
+    apps = ("tests.farm.apps.FarmConfig", "tests.market.apps.MarketConfig")
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, *apps]
+    ensure_partitions("default")
+
+
+@pytest.fixture
 def redis_url():
     """The URL of a Redis that answers; not emptied, since each test has streams of its own."""
     return need(services.REDIS)
@@ -300,7 +308,10 @@ def empty(alias: str, partitions: list[Partition]) -> None:
         # InnoDB keeps deleted rows for a while, and locks them for transactions that want their versions.
         with connections[alias].cursor() as cursor:
             cursor.execute(f"TRUNCATE {table(StoredEvent)}")
+    installed = [each.label for each in contexts()]
     with transaction.atomic(using=alias):
+        # A context that only this test had would get deliveries in the next one.
+        Interest.objects.using(alias).exclude(context__in=installed).delete()
         with connections[alias].cursor() as cursor:
             for model in (*WRITTEN, Partition):
                 cursor.execute(f"DELETE FROM {table(model)}")
