@@ -28,6 +28,7 @@ TOUCH_A_DATABASE = ("tests/integration", "tests/conformance", "tests/acceptance"
 QUEUES = (
     "admin_actions",
     "concurrency",
+    "depths",
     "dispatcher",
     "dispatcher_failures",
     "dispatcher_transactions",
@@ -36,7 +37,9 @@ QUEUES = (
     "operators",
     "partitions",
     "processes",
+    "promotion",
     "quarantine",
+    "queue_stats",
     "receiving",
     "recording",
     "relay",
