@@ -31,11 +31,16 @@ from outbox_inbox.transports import Transport
 from .batch import BatchResult, Source, report_batch, send_batch, within_bytes
 
 
-def unsent(context: Context, kind: Kind | None = None) -> Lag:
-    """Return what the relay must still send of a context's stream; ``kind``: only such events."""
+def unsent(context: Context, kind: Kind | None = None, *, most: int | None = None) -> Lag:
+    """Return what the relay must still send of a context's stream.
+
+    Arguments:
+        kind: only such events; default: all.
+        most: stop counting at so many; default: count all.
+    """
     if not follows_stream(context):
         return Lag(events=0, since=None)
-    return behind(context, RELAY, unsent=True, kind=kind)
+    return behind(context, RELAY, unsent=True, kind=kind, most=most)
 
 
 def send_stream(run: Run, call: MoverCall, transport: Transport) -> None:

@@ -23,6 +23,7 @@ from .statements.dialects import as_uuid_or_none, dialect, gave_way
 
 _TRIES = 5  # to end a run while others change the partition
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
+_PROMOTED = 1_000  # of them at a time: a million in one transaction keep the partition for a minute
 
 
 TIME_LIMITS: set[type[Exception]] = set()
@@ -166,10 +167,16 @@ class Run:
         return self._due or monotonic() - self._promoted > _PROMOTE
 
     def promote(self, model: type[models.Model]) -> None:
-        """Make rows available that have come due, in a transaction that holds the lock."""
+        """Make rows available that have come due, in a transaction that holds the lock.
+
+        As many as two batches at a time, so that what has been due for long does not keep the worker
+        from what is to be moved at once, nor the other way round.
+        """
         if self.promotes():
-            statements.promote_due(self.connection, model, self.context.label, self.number)
-            self._promoted, self._due = monotonic(), False
+            size = max(settings().batch_size, _PROMOTED)
+            place = (self.context.label, self.number)
+            found = statements.promote_due(self.connection, model, *place, size)
+            self._promoted, self._due = monotonic(), found >= size
 
     def back_off(self, error: str, seconds: float) -> None:
         """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""

@@ -5,6 +5,7 @@ reads it: the one that holds the row lock of the checkpoint. It gets every event
 stream in the order of their versions; ``queues/statements/catch_up.py`` says how, whatever commits late.
 """
 
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,19 +219,24 @@ def behind(
     *,
     unsent: bool = False,
     kind: Kind | None = None,
+    most: int | None = None,
 ) -> Lag:
     """Return how far a subscription is behind: by all events, if it has not begun.
 
     Arguments:
         types, unsent: as for `Cursor.read`.
         kind: only domain events, or only integration events.
+        most: stop counting at so many, without reading the others; default: count all.
     """
     connection = connections[context.database]
     more = _conditions(types, unsent=unsent)
     if kind is not None:
         more.append(f"s.kind = '{kind.value}'")
     checkpoints.require_subscriptions(connection)
-    events, since = stream_pages.count_unhandled(connection, context.label, subscription, more)
+    place = (connection, context.label, subscription)
+    events, since = stream_pages.count_unhandled(
+        *place, sys.maxsize if most is None else most, more
+    )
     return Lag(events=events, since=None if since is None else as_datetime(connection, since))
 
 

@@ -41,6 +41,7 @@ from tests.board.models import HighScore, Member, Ranking, Sheet, Team
 from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
+from tests.support.crowd import crowd
 from tests.support.relaying import Log
 from tests.support.wire import WIRE, confirmed
 
@@ -317,3 +318,12 @@ def empty(alias: str, partitions: list[Partition]) -> None:
                 cursor.execute(f"DELETE FROM {table(model)}")
         Partition.objects.using(alias).bulk_create(partitions)
         _forget_interests(alias)
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    request: pytest.FixtureRequest, both_databases: Made, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Fill the tables in a shape, the parameter of a test; see `crowd`."""
+    with django_db_blocker.unblock(), crowd(getattr(request, "param", "finished")):
+        yield
