@@ -4,12 +4,12 @@ A misspelt key or a wrong value raises `SettingsError` at the first use, with al
 ignored, it would leave a default in force without a warning.
 """
 
-import functools
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
@@ -128,17 +128,31 @@ _DEFAULT = Settings()
 _BACKOFF_KEYS = tuple(each.name for each in fields(Backoff))
 
 
-@functools.cache
+class _Read:
+    """What was read of the settings of this process."""
+
+    settings: ClassVar[Settings | None] = None
+    lock = threading.Lock()
+
+
 def settings() -> Settings:
     """Return OUTBOX_INBOX; it is read once, and again after ``override_settings``.
 
     Raises:
         SettingsError: with all mistakes at once, one a line.
     """
-    given = getattr(django_settings, "OUTBOX_INBOX", {})
-    known = [each.name.upper() for each in fields(Settings)]
-    with checked_section("OUTBOX_INBOX", given, known) as section:
-        return _read_settings(section)
+    # In two threads at once each would read them, and build what is compared by identity twice.
+    return _Read.settings or _read_once()
+
+
+def _read_once() -> Settings:
+    with _Read.lock:
+        if _Read.settings is None:
+            given = getattr(django_settings, "OUTBOX_INBOX", {})
+            known = [each.name.upper() for each in fields(Settings)]
+            with checked_section("OUTBOX_INBOX", given, known) as section:
+                _Read.settings = _read_settings(section)
+        return _Read.settings
 
 
 def _read_settings(section: Section) -> Settings:
@@ -249,7 +263,7 @@ def _read_contexts(
 
 def _clear_settings(*, setting: str, **_: object) -> None:
     if setting in ("OUTBOX_INBOX", "DATABASES"):
-        settings.cache_clear()
+        _Read.settings = None
 
 
 setting_changed.connect(_clear_settings, dispatch_uid="outbox_inbox.conf")

@@ -5,6 +5,7 @@ and must never be that of settings which a test has replaced.
 """
 
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -104,12 +105,19 @@ class _State:
     last: ClassVar["_State | None"] = None
 
 
+_lock = threading.RLock()
+
+
 def _state() -> _State:
     last = _State.last
     # The registry makes a new dict whenever INSTALLED_APPS changes, before any signal of it.
     if last is None or last.configs is not apps.app_configs:
         apps.check_models_ready()
-        last = _State.last = _read_state()
+        # Two threads would each read them, and a consumer of one have events of the other's context.
+        with _lock:
+            last = _State.last
+            if last is None or last.configs is not apps.app_configs:
+                last = _State.last = _read_state()
     return last
 
 

@@ -3,8 +3,9 @@
 No context names its transport in code, so a context can move out by configuration.
 """
 
+import threading
 from collections.abc import Iterator
-from functools import cache
+from typing import ClassVar
 
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
@@ -20,18 +21,53 @@ __all__ = [
     "Published",
     "ReceivedMessage",
     "Transport",
+    "forget_transports",
     "transport",
     "transport_problems",
 ]
 
 
-@cache
+class _Made(threading.local):
+    """The transports of one thread."""
+
+    def __init__(self) -> None:
+        self.by_alias: dict[str, Transport] = {}
+        self.generation = 0
+
+
+class _Process:
+    """What the threads of this process share."""
+
+    by_alias: ClassVar[dict[str, Transport]] = {}
+    generation: ClassVar[int] = 0
+    lock = threading.RLock()
+
+
+_of_thread = _Made()
+
+
 def transport(alias: str) -> Transport:
-    """Return the transport of an alias in OUTBOX_INBOX["TRANSPORTS"]; one instance in each process.
+    """Return the transport of an alias in OUTBOX_INBOX["TRANSPORTS"].
+
+    Each thread has an instance of its own, unless the transport serves all (``thread_safe``): in a
+    process with several workers, the confirmations of one would be taken for those of another.
 
     Raises:
         SettingsError: the alias is unknown, its BACKEND is not a transport, or an option is wrong.
     """
+    if _of_thread.generation != _Process.generation:
+        _of_thread.by_alias, _of_thread.generation = {}, _Process.generation
+    found = _of_thread.by_alias.get(alias)
+    if found is None:
+        with _Process.lock:
+            found = _Process.by_alias.get(alias) or _new_transport(alias)
+            if found.thread_safe:
+                _Process.by_alias[alias] = found
+        _of_thread.by_alias[alias] = found
+    return found
+
+
+def _new_transport(alias: str) -> Transport:
     found, path = settings().transports.get(alias), 'OUTBOX_INBOX["TRANSPORTS"]'
     if found is None:
         known = ", ".join(sorted(settings().transports))
@@ -62,9 +98,16 @@ def transport_problems() -> Iterator[tuple[str, str]]:
             yield alias, str(error)
 
 
+def forget_transports() -> None:
+    """Have every thread create its transports anew, as a new process does."""
+    with _Process.lock:
+        _Process.by_alias.clear()
+        _Process.generation += 1
+
+
 def _clear_transports(*, setting: str, **_: object) -> None:
     if setting == "OUTBOX_INBOX":
-        transport.cache_clear()
+        forget_transports()
 
 
 setting_changed.connect(_clear_transports, dispatch_uid="outbox_inbox.transports")

@@ -115,7 +115,7 @@ class Refusals:
 class Transport(ABC):
     """Carries contracts from the context that publishes them to the contexts that subscribe.
 
-    One instance exists for each alias in a process. One thread uses it at a time, except for
+    One instance exists for each alias in a thread. That thread alone uses it, except for
     `wait_for_messages`, which runs in a thread of its own beside the other methods. The partition
     locks admit one process at a time: to `publish` for each partition of an outbox, and to
     `attached`, `receive` and `acknowledge` for each context. No method is called in the transaction
@@ -133,6 +133,9 @@ class Transport(ABC):
 
     writes_inboxes: ClassVar[bool] = False
     """`publish` inserts messages into the inboxes itself; there is nothing to receive."""
+
+    thread_safe: ClassVar[bool] = False
+    """One instance serves all threads of a process, and several of them may use it at once."""
 
     needs_text: ClassVar[bool] = True
     """The relay must fetch headers and payload for `publish`."""

@@ -25,6 +25,7 @@ class LocalTransport(Transport):
     """Inserts messages into the inboxes of all contexts of the project that subscribe to them."""
 
     writes_inboxes = True
+    thread_safe = True
     needs_text = False
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:

@@ -20,6 +20,7 @@ class MemoryTransport(Transport):
     """One append-only log with a reading position for each subscribing context."""
 
     can_wait = True
+    thread_safe = True
 
     def __init__(self, settings: TransportSettings) -> None:
         super().__init__(settings)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from outbox_inbox.testing.conformance import TransportConformance
-from outbox_inbox.transports import transport
+from outbox_inbox.transports import forget_transports
 from tests import services
 from tests.conftest import need
 from tests.integration.conftest import both_databases, committed
@@ -114,7 +114,7 @@ def used(request: pytest.FixtureRequest) -> Iterator[Used]:
     if request.param == "rabbit":
         options["QUEUE_PREFIX"] = f"{unique}-inbox"
     yield Used(server, {"LOCATION": server.url, "OPTIONS": options})
-    transport.cache_clear()
+    forget_transports()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage, Partition, Queue
-from outbox_inbox.transports import transport
+from outbox_inbox.transports import forget_transports, transport
 from outbox_inbox.transports.amqp import AmqpTransport
 from tests.shop.contracts import Sold
 from tests.support.brokers import self_signed
@@ -34,7 +34,7 @@ def wire(broker, settings):
     with Wire(broker.url) as made:
         settings.OUTBOX_INBOX = {**broker.setting(made.url), "PUBLISH_TIMEOUT": PATIENT}
         yield made
-        transport.cache_clear()
+        forget_transports()
         gc.collect()  # what is left of connections ends before the wire does
 
 
@@ -332,7 +332,7 @@ def test_a_queue_of_an_older_server_is_used_as_it_is(wire, broker, monkeypatch):
     """RabbitMQ 4 would be asked never to drop what comes back often; 3 does not need it."""
     publish(outgoing(1))
     monkeypatch.setattr("outbox_inbox.transports.amqp.connection.Connection.version", (4, 1, 0))
-    transport.cache_clear()
+    forget_transports()
     assert list(publish(outgoing(2)).sent) == [2]
     assert receive().done == 2
 
@@ -372,7 +372,7 @@ def test_a_forked_process_has_a_connection_of_its_own(broker, settings):
             try:
                 transport("default").has_messages(depot)
                 status = 0 if list(publish(outgoing(2)).sent) == [2] else 2
-                transport.cache_clear()
+                forget_transports()
                 gc.collect()
             finally:
                 os._exit(status)
@@ -418,7 +418,7 @@ def test_amqps_is_the_same_over_tls(broker, settings, certificate):
         settings.OUTBOX_INBOX = broker.setting(url, SSL={"ca_certs": certificate})
         deliver(*steps(Sold, 3))
         receive()
-        transport.cache_clear()
+        forget_transports()
         gc.collect()
     assert numbers() == [1, 2, 3]
 

@@ -8,7 +8,7 @@ from django.apps import apps
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import QuarantinedMessage
-from outbox_inbox.transports import transport
+from outbox_inbox.transports import forget_transports, transport
 from outbox_inbox.transports.wire import attributes_of
 from tests.depot.contracts import Sold as SeenSold
 from tests.shop.contracts import Sold, Whispered
@@ -93,7 +93,7 @@ def test_a_subscription_that_is_added_gets_its_binding(rabbit, settings, monkeyp
     publish(outgoing(1))
     rabbit.unbind("shop.whispered.*")
     receive()
-    transport.cache_clear()
+    forget_transports()
     assert receive().done == 0
     rabbit.send(b"{}", "shop.whispered.v1")
     assert rabbit.ready() == 1

@@ -11,7 +11,7 @@ import pytest
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Partition, QuarantinedMessage, Queue
-from outbox_inbox.transports import transport
+from outbox_inbox.transports import forget_transports
 from tests.shop.contracts import Sold
 from tests.support.movers import (
     come_due,
@@ -142,7 +142,7 @@ def test_what_was_read_is_stored_although_the_rest_of_a_read_is_lost(proxy, redi
     deliver(*steps(Sold, 20))
     receive()
     deliver(*steps(Sold, range(21, 41)))
-    transport.cache_clear()  # a new process, which reads two messages to learn how large they are
+    forget_transports()  # a new process, which reads two messages to learn how large they are
     kept = []
     with proxy.losing_answers(b"$3\r\n498\r\n"):
         receive(progress=kept.append)

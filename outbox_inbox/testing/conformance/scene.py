@@ -23,7 +23,7 @@ from outbox_inbox.models import (
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing import movers
 from outbox_inbox.testing.movers import Crash, come_due
-from outbox_inbox.transports import Transport, transport
+from outbox_inbox.transports import Transport, forget_transports, transport
 
 from .effects import effects
 from .publisher.contracts import Said
@@ -163,7 +163,7 @@ def new_process() -> None:
 
     The sockets of the old ones close as at the end of a process: without a word to the server.
     """
-    transport.cache_clear()
+    forget_transports()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
