@@ -72,6 +72,11 @@ _ENTRIES = MappingProxyType(
             logging.CRITICAL,
             "inbox of %(context)s: the transport lost %(place)s: %(error)s",
         ),
+        signals.source_unreadable: _Entry(
+            logging.ERROR,
+            "intake of %(context)s: %(place)s cannot be read, and its messages wait; what others "
+            "there are is read: %(error)s",
+        ),
         signals.projection_failed: _Entry(
             logging.ERROR,
             "projection %(projection)s of %(context)s: failed, next try in %(seconds).1f s "

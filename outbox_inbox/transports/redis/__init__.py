@@ -66,22 +66,22 @@ class RedisTransport(Transport):
         if accepted:
             pieces = chain([_MULTI], self._pieces(source, accepted), [_EXEC])
             *queued, appended = self._client.ask_in_pieces(pieces, len(accepted) + 2)
-            self._client.check(queued)
-            self._client.check([appended])
-            self._client.check(appended)
+            stream = self._streams.name(source.label, accepted[0].partition)
+            self._client.check(queued, stream)
+            self._client.check([appended], stream)
+            self._client.check(appended, stream)
         return Published(sent=[message.row for message in accepted], refused=refused)
 
     def has_messages(self, context: Context) -> bool:
         names = self._streams.known(context)
         if not names:
-            return False
+            return bool(context.sources)  # none can be read, which is an outage
         replies = self._client.ask(
             *self._streams.count_commands(context),
             *(command("XINFO", "GROUPS", name) for name in names),
         )
-        counts, groups = replies[: -len(names)], replies[-len(names) :]
-        self._client.check(counts)
-        if self._streams.are_incomplete(context, counts):
+        counts, groups = replies[: len(context.sources)], replies[len(context.sources) :]
+        if self._streams.are_incomplete(context, counts) or self._streams.retries(context):
             return True
         return any(
             self._has_unread(context, name, reply)

@@ -7,9 +7,9 @@ from outbox_inbox import signals
 from outbox_inbox.contexts import Context
 
 from ..base import ReceivedMessage
-from .client import Client, ResponseError, command
+from .client import Client, ResponseError, command, error_text
 from .entries import Receipt, received_message
-from .stream_names import StreamNames
+from .stream_names import StreamNames, is_about_key
 
 GROUP_MEMBER = "receiver"
 """The name that every receiver of a group uses (Redis calls it a consumer).
@@ -31,25 +31,33 @@ class GroupReader:
         self._outstanding: set[Receipt] | None = None
         self._turn = 0
         self._grouped: set[str] = set()
+        self._told: dict[str, str] = {}
 
     def attach(self) -> None:
         """Begin as the only reader of the group."""
         context = self.context
-        counts = self._client.ask_strictly(*self._streams.count_commands(context))
+        counts = self._client.ask(*self._streams.count_commands(context))
         if self._streams.are_incomplete(context, counts):
             self._streams.discover_streams(context)
-        if not self._grouped.issuperset(self._streams.known(context)):
+        for label, count in zip(sorted(context.sources), counts, strict=True):
+            if is_about_key(count):
+                name = self._streams.name(label, 0)
+                self._report_unreadable(f"{name}:1 and further ones", error_text(count))
+        known = self._streams.known(context)
+        if not known or not self._grouped.issuperset(known) or self._streams.retries(context):
             self._create_groups()
         # Another process may have read since: what it left pending is unknown, and comes first.
         self._outstanding = None
 
     def _create_groups(self) -> None:
         """Create the group on every stream that lacks it, from the first entry on."""
-        names, label = self._streams.known(self.context), self.context.label
+        names, label = self._streams.found(self.context), self.context.label
         replies = self._client.ask(
             *(command("XGROUP", "CREATE", name, label, "0", "MKSTREAM") for name in names)
         )
         for name, reply in zip(names, replies, strict=True):
+            if not self._can_read(name, reply):
+                continue
             if not _is_error(reply, "BUSYGROUP"):
                 self._client.check([reply])
                 if name in self._grouped:
@@ -58,7 +66,25 @@ class GroupReader:
                         f"its group {label} is gone: the server lost its data, or the group was "
                         "deleted; a new group begins with the entries that are left",
                     )
-        self._grouped.update(names)
+            self._grouped.add(name)
+
+    def _can_read(self, name: str, reply: Any) -> bool:
+        """Return whether a stream can be read, as a reply about it says; report one that cannot.
+
+        The other streams are read meanwhile: this one costs its own messages only.
+        """
+        if self._streams.note_reply(self.context, name, reply):
+            return True
+        self._grouped.discard(name)
+        self._report_unreadable(name, error_text(reply))
+        return False
+
+    def _report_unreadable(self, place: str, error: str) -> None:
+        """Report what cannot be read: once, until it was read or there is another reason."""
+        if self._told.get(place) != error:
+            self._told[place] = error
+            label = self.context.label
+            signals.source_unreadable.send_robust(label, context=label, place=place, error=error)
 
     def read_messages(self, limit: int) -> list[ReceivedMessage]:
         """Return up to ``limit`` messages; those that were not acknowledged come first, and again."""
@@ -141,7 +167,15 @@ class GroupReader:
             # The stream or the group was deleted, or the server lost its data.
             self._create_groups()
             (reply,) = self._client.ask(reading)
+        if is_about_key(reply):
+            if len(after) > 1:  # the reply does not say which stream it is about
+                each = [self._read_group(count, {name: begin}) for name, begin in after.items()]
+                return {name: entries for found in each for name, entries in found.items()}
+            if not self._can_read(next(iter(after)), reply):
+                return {}
         self._client.check([reply])
+        for name in self._told.keys() & after.keys():
+            del self._told[name]
         return {
             stream.decode(): [(id_, fields) for id_, fields in entries]
             for stream, entries in reply or ()

@@ -66,7 +66,7 @@ class Trimmer:
         """Return for each stream the contexts of this project that read it."""
         expected: dict[str, set[str]] = {}
         for user in self._users():
-            for stream in self._streams.known(user):
+            for stream in self._streams.found(user):
                 expected.setdefault(stream, set()).add(user.label)
         return expected
 
