@@ -22,9 +22,13 @@ from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
+from outbox_inbox.transports.quarantine import (
+    RefusedMessage,
+    announce_quarantined,
+    quarantine_messages,
+)
 
 from .admission import Accepted, Refusal, accept_message
-from .quarantine import RefusedMessage, announce_quarantined, quarantine_messages
 
 _without_outage: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
 """Labels of contexts whose partition row has no outage that this process knows of.
@@ -146,10 +150,8 @@ def _insert_messages(
     rows = [accepted.row for _, accepted in pairs]
     if intake.insert_messages(rows, context, source) == len(rows):
         return []
-    conflicts = {id(row) for row in intake.conflicting_rows(rows, context, source)}
-    error = "its id was received before, with another payload"
+    conflicts = intake.conflicting_rows(rows, context, source)
     return [
-        RefusedMessage(message, QuarantineReason.CONFLICT, error)
-        for message, accepted in pairs
-        if id(accepted.row) in conflicts
+        RefusedMessage(pairs[index][0], QuarantineReason.CONFLICT, conflict)
+        for index, conflict in conflicts.items()
     ]

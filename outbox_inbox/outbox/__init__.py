@@ -41,7 +41,10 @@ def record(
             Until then `cancel` takes them back.
         headers: text by name, carried along to every consumer.
         message_id: an idempotency key of the caller's own, with one event only. It is remembered
-            as long as the row is kept (``RETENTION``; for ever in a stream).
+            as long as the row is kept (``RETENTION``; for ever in a stream). After that the inbox
+            of a consumer still knows it (``DEDUPLICATION``): there the same event is dropped as a
+            repetition. Another one is not handled: a contract is quarantined by its subscriber,
+            and a domain event is a dead letter of the outbox, with the reason.
 
     Returns:
         One envelope an event.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
 from outbox_inbox.conf import faults
-from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.exceptions import MessageConflict, MessageRefused
 from outbox_inbox.models import Kind
 from outbox_inbox.queues import announcements, intake
 from outbox_inbox.queues.attempts import Verdict
@@ -135,5 +135,9 @@ def _move_to_inbox(run: Run, rows: Sequence[R], confirmed: set[int], *, stored: 
     if not own:
         return set()
     ids, types = [row.id for row in own], {row.type for row in own}
-    intake.move_messages(run.connection, ids, run.context, run.context.label, types, stored=stored)
+    into = (run.context, run.context.label)
+    for conflict in intake.move_messages(run.connection, ids, *into, types, stored=stored).values():
+        # Not one of a batch: its followers were moved as well. The careful walk that this leads to
+        # takes it alone, so that it is a dead letter that blocks them (rule O3).
+        raise MessageConflict(conflict)
     return set(ids)

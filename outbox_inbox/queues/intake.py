@@ -13,6 +13,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 
 from . import statements
+from .contents import conflict_between, contents_of
 
 
 def move_messages(
@@ -23,7 +24,7 @@ def move_messages(
     types: Iterable[str],
     *,
     stored: bool = False,
-) -> int:
+) -> dict[int, str]:
     """Copy outbox rows into an inbox of the same database, in the caller's transaction.
 
     Arguments:
@@ -32,15 +33,23 @@ def move_messages(
         types: the stored type names among them.
 
     Returns:
-        How many were new; one whose id is there already is dropped (rule O7).
+        The conflicts: row -> in what it differs from the inbox message that has its id. A row that
+        says the same is a repetition, and is dropped (rule O7).
     """
     new = statements.move_to_inbox(connection, rows, into.label, source, stored=stored)
     create_deliveries(connection, new, into, types)
-    return len(new)
+    if len(new) == len(rows):
+        return {}
+    twins = statements.select_twins(connection, rows, into.label, source, stored=stored)
+    found = {row: conflict_between(*each) for row, each in twins.items()}
+    return {row: conflict for row, conflict in found.items() if conflict}
 
 
 def insert_messages(rows: Sequence[statements.ReceivedRow], into: Context, source: str) -> int:
-    """Insert messages from a transport in the open transaction; returns as `move_messages`."""
+    """Insert messages from a transport in the open transaction; return how many were new.
+
+    One whose id is there already is dropped; `conflicting_rows` says which of them must not be.
+    """
     connection = connections[into.database]
     new = statements.insert_inbox(connection, rows, into.label, source)
     create_deliveries(connection, new, into, {row.type for row in rows})
@@ -49,12 +58,16 @@ def insert_messages(rows: Sequence[statements.ReceivedRow], into: Context, sourc
 
 def conflicting_rows(
     rows: Sequence[statements.ReceivedRow], into: Context, source: str
-) -> list[statements.ReceivedRow]:
-    """Return those whose id is in the inbox with another payload: not a duplicate, but a conflict."""
+) -> dict[int, str]:
+    """Return the conflicts: index of a row -> in what it differs from the message that has its id."""
     connection = connections[into.database]
     ids = [row.message_id for row in rows]
-    known = statements.select_payloads(connection, ids, into.label, source)
-    return [row for row in rows if known.get(row.message_id, row.payload) != row.payload]
+    known = statements.select_contents(connection, ids, into.label, source)
+    found = {}
+    for index, row in enumerate(rows):
+        said = contents_of(row)
+        found[index] = conflict_between(said, known.get(row.message_id, said))
+    return {index: conflict for index, conflict in found.items() if conflict}
 
 
 def create_deliveries(

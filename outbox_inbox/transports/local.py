@@ -18,6 +18,7 @@ from outbox_inbox.queues.statements import moved
 from outbox_inbox.queues.statements.dialects import time_parameter
 
 from .base import OutgoingMessage, Published, Transport
+from .quarantine import quarantine_outgoing
 
 
 class LocalTransport(Transport):
@@ -61,7 +62,10 @@ def _move_rows(source: Context, subscriber: Context, messages: Sequence[Outgoing
     faults.point("receive.after_read")
     rows, types = [message.row for message in messages], {each.type for each in messages}
     connection, stored = connections[source.database], messages[0].stored
-    intake.move_messages(connection, rows, subscriber, source.label, types, stored=stored)
+    into = (subscriber, source.label)
+    conflicts = intake.move_messages(connection, rows, *into, types, stored=stored)
+    if conflicts:
+        quarantine_outgoing(source, subscriber, messages, conflicts)
     faults.point("receive.after_insert")
     transaction.on_commit(_pass_fault_points, using=source.database)
 
@@ -73,7 +77,10 @@ def _copy_rows(source: Context, subscriber: Context, messages: Sequence[Outgoing
     rows = [_received_row(subscriber, message, texts[message.row]) for message in messages]
     try:
         with transaction.atomic(using=subscriber.database):
-            intake.insert_messages(rows, subscriber, source.label)
+            if intake.insert_messages(rows, subscriber, source.label) < len(rows):
+                found = intake.conflicting_rows(rows, subscriber, source.label)
+                conflicts = {messages[index].row: error for index, error in found.items()}
+                quarantine_outgoing(source, subscriber, messages, conflicts)
             faults.point("receive.after_insert")
     except (OperationalError, InterfaceError) as error:
         if moved.refusal_text(error) is not None:

@@ -17,7 +17,8 @@ from .intake import (
     insert_deliveries,
     insert_inbox,
     move_to_inbox,
-    select_payloads,
+    select_contents,
+    select_twins,
 )
 from .locking import (
     back_off_partition,

@@ -6,18 +6,22 @@ again for ever without one.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from django.db import connections, transaction
 from django.utils import timezone
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
-from outbox_inbox.queues import announcements
-from outbox_inbox.transports import ReceivedMessage
+from outbox_inbox.queues import announcements, statements
+
+from .base import OutgoingMessage, ReceivedMessage
+from .wire import attributes_of
 
 _SHORT = 200  # characters of an attribute that has a column, and of each when there are too many
 _LONG = 4_000  # characters of the error
@@ -58,6 +62,36 @@ def quarantine_messages(context: Context, refused: Sequence[RefusedMessage]) -> 
         ignore_conflicts=True,
         batch_size=_ROWS,
     )
+
+
+def quarantine_outgoing(
+    source: Context,
+    subscriber: Context,
+    messages: Sequence[OutgoingMessage],
+    conflicts: Mapping[int, str],
+) -> None:
+    """Store messages as they would have come over a broker, and announce them after the commit.
+
+    Arguments:
+        conflicts: row of a message -> why the inbox of the subscriber does not take it.
+    """
+    if not conflicts:
+        return
+    connection, stored = connections[source.database], messages[0].stored
+    texts = statements.select_texts(connection, list(conflicts), stored=stored)
+    refused: list[RefusedMessage] = []
+    for message in messages:
+        if message.row in conflicts:
+            data, headers = texts[message.row]
+            whole = message._replace(data=data, headers=headers)
+            came = ReceivedMessage(
+                receipt=None, attributes=attributes_of(source, whole), data=data.encode()
+            )
+            error = conflicts[message.row]
+            refused.append(RefusedMessage(came, QuarantineReason.CONFLICT, error))
+    quarantine_messages(subscriber, refused)
+    announce = partial(announce_quarantined, subscriber, refused)
+    transaction.on_commit(announce, using=subscriber.database)
 
 
 def announce_quarantined(context: Context, refused: Sequence[RefusedMessage]) -> None:
