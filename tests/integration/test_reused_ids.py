@@ -6,13 +6,14 @@ from uuid import UUID
 import pytest
 from django.apps import apps
 
-from outbox_inbox import signals
-from outbox_inbox.models import InboxMessage, OutboxMessage, QuarantinedMessage
+from outbox_inbox import ConcurrencyError, DuplicateMessage, signals
+from outbox_inbox.models import InboxMessage, OutboxMessage, QuarantinedMessage, StoredEvent
 from outbox_inbox.operations import discard, prune, release
 from outbox_inbox.operations.quarantine import QuarantineSelection
 from outbox_inbox.operations.selection import Selection
 from outbox_inbox.queues.contents import Contents, conflict_between
 from tests.depot.contracts import Sold as SeenSold
+from tests.depot.events import Wanted
 from tests.shop.contracts import Sold, Whispered
 from tests.shop.events import Loose, Noted
 from tests.support.arriving import arriving, bring, inbox, payload
@@ -179,3 +180,39 @@ def test_a_domain_event_of_the_stream_with_a_used_id_is_a_dead_letter(settings):
     run_all()
     assert entries() == [1]
     assert states() == ["dead", "waiting"]
+
+
+# In another context
+
+
+def test_two_contexts_of_a_database_may_use_one_id():
+    """As if they were on two databases; within one of them an id stays used."""
+    put(Noted(order="a", number=1), message_id=ID)
+    put(Wanted(order="b", number=2), message_id=ID)
+    for event in (Noted(order="a", number=3), Wanted(order="b", number=4)):
+        with pytest.raises(DuplicateMessage):
+            put(event, message_id=ID)
+    run_all()
+    assert entries() == [1]
+    assert picks(order="b") == [2]
+
+
+def test_two_streams_of_a_database_may_use_one_id():
+    """A version that is not the expected one is no repetition because of another context's id."""
+    put(Wanted(order="b", number=1), stream="b", message_id=ID)
+    put(Noted(order="a", number=1), stream="a")
+    with pytest.raises(ConcurrencyError):
+        put(Noted(order="a", number=2), stream="a", expected_version=0, message_id=ID)
+    put(Noted(order="a", number=2), stream="a", message_id=ID)
+    with pytest.raises(DuplicateMessage):
+        put(Noted(order="a", number=3), stream="a", message_id=ID)
+    assert StoredEvent.objects.filter(message_id=ID).count() == 2
+
+
+def test_what_a_repetition_takes_back_is_its_own_event_only():
+    """The outbox of its context refuses the id, after the stream has taken it."""
+    put(Wanted(order="b", number=1), stream="b", message_id=ID)
+    put(Noted(order="a", number=1), message_id=ID)
+    with pytest.raises(DuplicateMessage):
+        put(Noted(order="a", number=2), stream="a", message_id=ID)
+    assert StoredEvent.objects.get().context == "depot"
