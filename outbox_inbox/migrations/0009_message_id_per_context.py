@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     atomic = False
 
-    dependencies = [("outbox_inbox", "0007_processes")]
+    dependencies = [("outbox_inbox", "0008_interests")]
 
     operations = [
         AddUnique(

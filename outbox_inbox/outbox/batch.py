@@ -134,9 +134,8 @@ def _move_to_inbox(run: Run, rows: Sequence[R], confirmed: set[int], *, stored: 
             blocked.add(row.key)
     if not own:
         return set()
-    ids, types = [row.id for row in own], {row.type for row in own}
-    into = (run.context, run.context.label)
-    for conflict in intake.move_messages(run.connection, ids, *into, types, stored=stored).values():
+    ids, label = [row.id for row in own], run.context.label
+    for conflict in intake.move_messages(run.connection, ids, label, label, stored=stored).values():
         # Not one of a batch: its followers were moved as well. The careful walk that this leads to
         # takes it alone, so that it is a dead letter that blocks them (rule O3).
         raise MessageConflict(conflict)

@@ -4,13 +4,12 @@ The unique constraint of the inbox drops duplicates, within the statement that i
 that looked before both would find nothing, and the message be handled twice (rule O7).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
-from outbox_inbox.contexts import Context
 
 from . import statements
 from .contents import conflict_between, contents_of
@@ -19,9 +18,8 @@ from .contents import conflict_between, contents_of
 def move_messages(
     connection: BaseDatabaseWrapper,
     rows: Sequence[int],
-    into: Context,
+    into: str,
     source: str,
-    types: Iterable[str],
     *,
     stored: bool = False,
 ) -> dict[int, str]:
@@ -29,40 +27,43 @@ def move_messages(
 
     Arguments:
         rows: ids of the outbox rows, or (``stored``) positions in the stream, in order.
+        into: label of the context whose inbox it is; this process's code may not have it.
         source: label of the context that recorded them.
-        types: the stored type names among them.
 
     Returns:
         The conflicts: row -> in what it differs from the inbox message that has its id. A row that
         says the same is a repetition, and is dropped (rule O7).
     """
-    new = statements.move_to_inbox(connection, rows, into.label, source, stored=stored)
-    create_deliveries(connection, new, into, types)
+    new = statements.move_to_inbox(connection, rows, into, source, stored=stored)
+    create_deliveries(connection, new)
     if len(new) == len(rows):
         return {}
-    twins = statements.select_twins(connection, rows, into.label, source, stored=stored)
+    twins = statements.select_twins(connection, rows, into, source, stored=stored)
     found = {row: conflict_between(*each) for row, each in twins.items()}
     return {row: conflict for row, conflict in found.items() if conflict}
 
 
-def insert_messages(rows: Sequence[statements.ReceivedRow], into: Context, source: str) -> int:
-    """Insert messages from a transport in the open transaction; return how many were new.
+def insert_messages(
+    rows: Sequence[statements.ReceivedRow], into: str, source: str, using: str
+) -> int:
+    """Insert messages from a transport in the open transaction of a database; return how many were new.
 
     One whose id is there already is dropped; `conflicting_rows` says which of them must not be.
+    ``into`` is as that of `move_messages`.
     """
-    connection = connections[into.database]
-    new = statements.insert_inbox(connection, rows, into.label, source)
-    create_deliveries(connection, new, into, {row.type for row in rows})
+    connection = connections[using]
+    new = statements.insert_inbox(connection, rows, into, source)
+    create_deliveries(connection, new)
     return len(new)
 
 
 def conflicting_rows(
-    rows: Sequence[statements.ReceivedRow], into: Context, source: str
+    rows: Sequence[statements.ReceivedRow], into: str, source: str, using: str
 ) -> dict[int, str]:
     """Return the conflicts: index of a row -> in what it differs from the message that has its id."""
-    connection = connections[into.database]
+    connection = connections[using]
     ids = [row.message_id for row in rows]
-    known = statements.select_contents(connection, ids, into.label, source)
+    known = statements.select_contents(connection, ids, into, source)
     found = {}
     for index, row in enumerate(rows):
         said = contents_of(row)
@@ -70,13 +71,6 @@ def conflicting_rows(
     return {index: conflict for index, conflict in found.items() if conflict}
 
 
-def create_deliveries(
-    connection: BaseDatabaseWrapper, new: Sequence[int], into: Context, types: Iterable[str]
-) -> None:
+def create_deliveries(connection: BaseDatabaseWrapper, new: Sequence[int]) -> None:
     """Create the deliveries of new inbox rows."""
-    interests = [
-        statements.InterestRow(type_name, consumer.name, consumer.hash)
-        for type_name in sorted(types)
-        for consumer in into.consumers_of(type_name)
-    ]
-    statements.insert_deliveries(connection, new, interests, settings().partitions.inbox)
+    statements.insert_deliveries(connection, new, settings().partitions.inbox)

@@ -37,7 +37,14 @@ class RefusedMessage(NamedTuple):
     error: str
 
 
-def quarantine_messages(context: Context, refused: Sequence[RefusedMessage]) -> None:
+class Place(NamedTuple):
+    """The inbox of a context that this process's code may not have; a context has both as well."""
+
+    label: str
+    database: str
+
+
+def quarantine_messages(context: Context | Place, refused: Sequence[RefusedMessage]) -> None:
     """Store messages in the caller's transaction; one that is there already stays as it is."""
     limit = settings().max_payload
     now = timezone.now()
@@ -66,7 +73,7 @@ def quarantine_messages(context: Context, refused: Sequence[RefusedMessage]) -> 
 
 def quarantine_outgoing(
     source: Context,
-    subscriber: Context,
+    subscriber: Place,
     messages: Sequence[OutgoingMessage],
     conflicts: Mapping[int, str],
 ) -> None:
@@ -94,10 +101,10 @@ def quarantine_outgoing(
     transaction.on_commit(announce, using=subscriber.database)
 
 
-def announce_quarantined(context: Context, refused: Sequence[RefusedMessage]) -> None:
+def announce_quarantined(context: Context | Place, refused: Sequence[RefusedMessage]) -> None:
     """Announce messages that were quarantined, after the commit."""
     for message, reason, error in refused:
-        announcements.message_quarantined(context, message.attributes, reason, error)
+        announcements.message_quarantined(context.label, message.attributes, reason, error)
 
 
 def message_fingerprint(message: ReceivedMessage) -> str:
