@@ -1,7 +1,9 @@
 """The names of the exchanges and queues, and their declarations and bindings."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from amqp import NotFound, PreconditionFailed
@@ -13,6 +15,7 @@ from outbox_inbox.exceptions import TransportUnavailable
 from .connection import Connection, QuietChannel
 from .options import Options
 
+_logger = logging.getLogger("outbox_inbox.amqp")
 QUORUM_SINCE: Final = (3, 8)
 LIMITS_SINCE: Final = (4, 0)
 _KEEPS_MESSAGES: Final = ("x-queue-type", "x-single-active-consumer", "x-delivery-limit")
@@ -85,6 +88,23 @@ class Topology:
         self._report_foreign(context, {place: str(error) for place, error in foreign.items()})
         return found
 
+    def _note_beginning(self, channel: QuietChannel, context: Context) -> None:
+        """Log that a new queue comes too late for what was published before.
+
+        The publisher does not know: its messages have reached the queues of other subscribers.
+        """
+        for label in sorted(context.sources):
+            name = self.exchange(label)
+            with suppress(NotFound):
+                channel.exchange_declare(name, "topic", passive=True)
+                _logger.warning(
+                    "inbox of %s: its queue %s is new, and does not have what was published to %s "
+                    "before",
+                    context.label,
+                    self.queue(context),
+                    name,
+                )
+
     def _report_foreign(self, context: Context, found: dict[str, str]) -> None:
         """Report the exchanges that cannot be bound, each once until it can be."""
         before, self._foreign[context.label] = self._foreign.get(context.label, {}), found
@@ -100,6 +120,9 @@ class Topology:
     ) -> list[int]:
         """Declare queues, and return when RabbitMQ has stored new ones, so that they may be bound."""
         new = [each for each in subscribers if self.queue_counts(channel, each) is None]
+        if not used_as_it_is:
+            for context in new:
+                self._note_beginning(channel, context)
         found = [
             self._declare_queue(channel, each, used_as_it_is=used_as_it_is) for each in subscribers
         ]

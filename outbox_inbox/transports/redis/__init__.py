@@ -44,10 +44,10 @@ class RedisTransport(Transport):
     def __init__(self, settings: TransportSettings) -> None:
         super().__init__(settings)
         self.options = read_options(settings.options)
-        self.redelivers_for = self.options.max_age
+        self.redelivers_for = max(self.options.max_age, self.options.keep)
         self._client = Client(settings.location)
         self._streams = StreamNames(self._client, self.options.prefix)
-        self._trimmer = Trimmer(self._client, self._streams, self.users)
+        self._trimmer = Trimmer(self._client, self._streams, self.users, self.options.keep)
         self._readers: dict[str, GroupReader] = {}
         self._of_thread = threading.local()
 

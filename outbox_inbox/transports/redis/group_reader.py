@@ -1,5 +1,6 @@
 """Reads the messages of one subscribing context: its consumer group on every stream of its sources."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ Redis keeps the pending entries of each name apart. With one name for all, a rec
 crashed one had read. Only one is active at a time: it holds the lock of the context's intake
 partition.
 """
+_logger = logging.getLogger("outbox_inbox.redis")
 _Entries = dict[str, list[tuple[bytes, Sequence[bytes] | None]]]
 
 
@@ -60,13 +62,31 @@ class GroupReader:
                 continue
             if not _is_error(reply, "BUSYGROUP"):
                 self._client.check([reply])
-                if name in self._grouped:
+                if name not in self._grouped:
+                    self._note_beginning(name)
+                else:
                     self._report_lost(
                         f"what was not read of {name}",
                         f"its group {label} is gone: the server lost its data, or the group was "
                         "deleted; a new group begins with the entries that are left",
                     )
             self._grouped.add(name)
+
+    def _note_beginning(self, name: str) -> None:
+        """Log that a new group comes too late for what was deleted already."""
+        (reply,) = self._client.ask(command("XINFO", "STREAM", name))
+        if isinstance(reply, ResponseError):
+            return
+        info = dict(zip(reply[::2], reply[1::2], strict=True))
+        deleted = info.get(b"entries-added", 0) - info[b"length"]  # absent in Redis 6
+        if deleted > 0:
+            _logger.warning(
+                "inbox of %s: its group on %s is new, and %d older entries were deleted before (KEEP): "
+                "if they were for it, their publishers must send them again",
+                self.context.label,
+                name,
+                deleted,
+            )
 
     def _can_read(self, name: str, reply: Any) -> bool:
         """Return whether a stream can be read, as a reply about it says; report one that cannot.
