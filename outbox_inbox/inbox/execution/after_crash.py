@@ -4,6 +4,8 @@ Without it a message that kills its worker, by memory or a segmentation fault, i
 failed: each worker that takes the partition dies of it, without end.
 """
 
+from django.db import transaction
+
 from outbox_inbox.conf import settings
 from outbox_inbox.models import Delivery
 from outbox_inbox.queues import statements
@@ -32,7 +34,8 @@ class AfterCrash(OneByOne):
             super().handle_row(row)
         except GaveWay:
             # Not a crash: a deadlock, which another delivery may have caused. Without this, some of
-            # them would make a healthy message dead.
-            with run.locked() as connection:
-                statements.count_attempt(connection, Delivery, row.id, by=-1)
+            # them would make a healthy message dead. Without the partition's lock, which another
+            # worker may have by now: the number alone is changed.
+            with transaction.atomic(using=run.context.database):
+                statements.count_attempt(run.connection, Delivery, row.id, by=-1)
             raise
