@@ -22,6 +22,8 @@ from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.transports import Published, Transport
 from outbox_inbox.transports.outgoing import outgoing
 
+from .unclaimed import split_unclaimed
+
 R = TypeVar("R", PendingRow, StreamRow)
 
 
@@ -109,7 +111,9 @@ def report_batch(run: Run, call: MoverCall, result: BatchResult) -> None:
 
 
 def _send(run: Run, transport: Transport, source: Source[R], result: BatchResult) -> None:
-    rows = source.sendable(result)
+    sendable = source.sendable(result)
+    free, left = split_unclaimed(run, sendable)
+    rows = [row for row in sendable if row.id in free] if left else sendable
     faults.point("relay.before_publish")
     contracts = [row for row in rows if row.kind == Kind.INTEGRATION]
     messages = [outgoing(run.context, run.connection, row) for row in contracts]
@@ -119,7 +123,7 @@ def _send(run: Run, transport: Transport, source: Source[R], result: BatchResult
     faults.point("relay.after_publish")
     # A crash here sends the batch once more. The other order would lose it: marked, and never sent.
     faults.point("relay.before_mark")
-    source.settle(confirmed | moved, published.refused, result)
+    source.settle(confirmed | moved, {**published.refused, **left}, result)
     run.recovered()
 
 

@@ -27,7 +27,12 @@ from .intake import (
     select_contents,
     select_twins,
 )
-from .interests import projected_condition, select_subscribers, subscribed_versions
+from .interests import (
+    projected_condition,
+    select_subscribers,
+    subscribed_versions,
+    wanted_types,
+)
 from .locking import (
     back_off_partition,
     begin_run,
