@@ -83,11 +83,13 @@ def _receive_partition(run: Run, call: MoverCall) -> None:
     context = run.context
     source = transport(context.transport)
     try:
+        source.recall(context, Queue.INTAKE, run.number, run.positions)
         with source.attached(context):
             more = True
             while more and not call.finished():
                 # Asking the transport costs the database nothing, an empty batch four trips.
                 more = _receive_batch(run, call) and _may_have_messages(context)
+                run.reached = source.positions(context, Queue.INTAKE, run.number)
     except TransportUnavailable as error:
         _without_outage.get(source, set()).discard(context.label)
         if not connections[context.database].in_atomic_block:

@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import MessageConflict, MessageRefused
-from outbox_inbox.models import Kind
+from outbox_inbox.models import Kind, Queue
 from outbox_inbox.queues import announcements, intake
 from outbox_inbox.queues.attempts import Verdict
 from outbox_inbox.queues.outcome import MoverCall, Outcome
@@ -119,6 +119,8 @@ def _send(run: Run, transport: Transport, source: Source[R], result: BatchResult
     messages = [outgoing(run.context, run.connection, row) for row in contracts]
     published = transport.publish(run.context, messages) if messages else Published(sent=())
     confirmed = set(published.sent)
+    if confirmed:
+        run.reached = transport.positions(run.context, Queue.OUTBOX, run.number)
     moved = _move_to_inbox(run, rows, confirmed, stored=source.stored)
     faults.point("relay.after_publish")
     # A crash here sends the batch once more. The other order would lose it: marked, and never sent.

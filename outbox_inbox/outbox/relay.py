@@ -55,6 +55,7 @@ def _relay_partition(run: Run, call: MoverCall) -> None:
     """Send what one partition has, batch by batch."""
     carrier = transport(run.context.transport)
     try:
+        carrier.recall(run.context, Queue.OUTBOX, run.number, run.positions)
         send_stream(run, call, carrier)  # first: it is older than what is behind it in the outbox
         # A careful walk is not cut off by the end of a turn: a clean end would forget the crash.
         while not (run.ended or (call.ended() if run.careful else call.finished())):

@@ -46,11 +46,20 @@ class Run:
         failures: outages in a row before this run.
         careful: how many messages must still be taken one at a time, since the run before
             this one had no clean end; 0 in an ordinary run.
+        positions: how far the transport was read or published to before this run.
+        reached: the same, now: written with the next change of the partition; None: no change.
     """
 
     def __init__(
-        self, context: Context, partition: statements.PartitionStatus, token: UUID, careful: int
+        self,
+        context: Context,
+        partition: statements.PartitionStatus,
+        token: UUID,
+        careful: int,
+        positions: str = "",
     ) -> None:
+        self.positions = positions
+        self.reached: str | None = None
         self.context = context
         self.id = partition.id
         self.number = partition.number
@@ -150,7 +159,7 @@ class Run:
             self._shown = monotonic()
 
     def _write_token(self, token: UUID | None) -> None:
-        dialect(self.connection).set_run(self.connection, self.id, token)
+        dialect(self.connection).set_run(self.connection, self.id, token, self.reached)
 
     def promotes(self) -> bool:
         """Return whether rows may have come due: some had at the look before, or it was a while ago."""
@@ -165,7 +174,7 @@ class Run:
     def back_off(self, error: str, seconds: float) -> None:
         """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""
         with self.locked() as connection:
-            statements.back_off_partition(connection, self.id, error, seconds)
+            statements.back_off_partition(connection, self.id, error, seconds, self.reached)
             self.ended = True
 
     def end(self) -> None:
@@ -190,7 +199,8 @@ def partition_run(context: Context, partition: statements.PartitionStatus) -> It
         return
     # A token that is still there belongs to a run that had no clean end (kill -9, power cut, lost
     # connection), and one message may be why.
-    run = Run(context, partition, token, settings().batch_size if held.run is not None else 0)
+    careful = settings().batch_size if held.run is not None else 0
+    run = Run(context, partition, token, careful, held.positions)
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
@@ -210,4 +220,4 @@ def freeze_ms() -> int:
 
 def _end_run(run: Run) -> None:
     if not run.ended:
-        statements.end_run(run.connection, run.id, run.token)
+        statements.end_run(run.connection, run.id, run.token, run.reached)

@@ -70,7 +70,7 @@ _ENTRIES = MappingProxyType(
         ),
         signals.message_lost: _Entry(
             logging.CRITICAL,
-            "inbox of %(context)s: the transport lost %(place)s: %(error)s",
+            "%(context)s: the transport lost %(place)s: %(error)s",
         ),
         signals.source_unreadable: _Entry(
             logging.ERROR,

@@ -1,8 +1,9 @@
 """The names of the exchanges and queues, and their declarations and bindings."""
 
+import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ class Topology:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._foreign: dict[str, dict[str, str]] = {}
+        self._remembered: set[str] = set()
 
     def exchange(self, label: str) -> str:
         """Return the name of the exchange that a context publishes to."""
@@ -88,6 +90,27 @@ class Topology:
         self._report_foreign(context, {place: str(error) for place, error in foreign.items()})
         return found
 
+    def recall(self, text: str) -> None:
+        """Take the names of queues that were there before, as `positions` has returned them."""
+        found = json.loads(text) if text else []
+        if isinstance(found, list):  # the text may be that of another transport
+            self._remembered.update(map(str, found))
+
+    def positions(self, subscribers: Iterable[Context]) -> str:
+        """Return the names of the queues of subscribers, which exist by now."""
+        names = sorted(map(self.queue, subscribers))
+        self._remembered.update(names)
+        return json.dumps(names)
+
+    def _report_lost(self, context: Context) -> None:
+        signals.message_lost.send_robust(
+            context.label,
+            context=context.label,
+            place=f"what was not read of {self.queue(context)}",
+            error="the queue is gone: the server lost its data, or the queue was deleted; it is made "
+            "again",
+        )
+
     def _note_beginning(self, channel: QuietChannel, context: Context) -> None:
         """Log that a new queue comes too late for what was published before.
 
@@ -120,8 +143,10 @@ class Topology:
     ) -> list[int]:
         """Declare queues, and return when RabbitMQ has stored new ones, so that they may be bound."""
         new = [each for each in subscribers if self.queue_counts(channel, each) is None]
-        if not used_as_it_is:
-            for context in new:
+        for context in new:
+            if self.queue(context) in self._remembered:
+                self._report_lost(context)
+            elif not used_as_it_is:
                 self._note_beginning(channel, context)
         found = [
             self._declare_queue(channel, each, used_as_it_is=used_as_it_is) for each in subscribers

@@ -12,6 +12,7 @@ from itertools import chain
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.models import Queue
 
 from ..base import OutgoingMessage, Published, ReceivedMessage, Refusals, Transport
 from . import entries, health
@@ -19,6 +20,7 @@ from .client import Client, ResponseError, command
 from .group_reader import GroupReader
 from .groups import groups_of, id_text
 from .options import read_options
+from .positions import PublishedPositions
 from .stream_names import StreamNames
 from .trimmer import Trimmer
 from .waiter import Waiter
@@ -48,6 +50,7 @@ class RedisTransport(Transport):
         self._client = Client(settings.location)
         self._streams = StreamNames(self._client, self.options.prefix)
         self._trimmer = Trimmer(self._client, self._streams, self.users, self.options.keep)
+        self._published = PublishedPositions(self._client)
         self._readers: dict[str, GroupReader] = {}
         self._of_thread = threading.local()
 
@@ -64,13 +67,27 @@ class RedisTransport(Transport):
         """
         accepted, refused = self._split_by_size(messages)
         if accepted:
+            stream = self._streams.name(source.label, accepted[0].partition)
+            self._published.compare(source.label, stream)
             pieces = chain([_MULTI], self._pieces(source, accepted), [_EXEC])
             *queued, appended = self._client.ask_in_pieces(pieces, len(accepted) + 2)
-            stream = self._streams.name(source.label, accepted[0].partition)
             self._client.check(queued, stream)
             self._client.check([appended], stream)
             self._client.check(appended, stream)
+            self._published.note(stream, appended)
         return Published(sent=[message.row for message in accepted], refused=refused)
+
+    def recall(self, context: Context, queue: Queue, number: int, positions: str) -> None:
+        if queue == Queue.INTAKE:
+            self._reader(context).positions.recall(positions)
+        else:
+            stream = self._streams.name(context.label, number)
+            self._published.recall(stream, positions)
+
+    def positions(self, context: Context, queue: Queue, number: int) -> str | None:
+        if queue == Queue.INTAKE:
+            return self._reader(context).positions.text()
+        return self._published.text(self._streams.name(context.label, number))
 
     def has_messages(self, context: Context) -> bool:
         names = self._streams.known(context)

@@ -10,6 +10,8 @@ from outbox_inbox.contexts import Context
 from ..base import ReceivedMessage
 from .client import Client, ResponseError, command, error_text
 from .entries import Receipt, received_message
+from .groups import Group, Id, groups_of, id_text, oldest_pending
+from .positions import Positions
 from .stream_names import StreamNames, is_about_key
 
 GROUP_MEMBER = "receiver"
@@ -34,6 +36,7 @@ class GroupReader:
         self._turn = 0
         self._grouped: set[str] = set()
         self._told: dict[str, str] = {}
+        self.positions = Positions()
 
     def attach(self) -> None:
         """Begin as the only reader of the group."""
@@ -48,6 +51,7 @@ class GroupReader:
         known = self._streams.known(context)
         if not known or not self._grouped.issuperset(known) or self._streams.retries(context):
             self._create_groups()
+        self._compare_positions()
         # Another process may have read since: what it left pending is unknown, and comes first.
         self._outstanding = None
 
@@ -62,7 +66,9 @@ class GroupReader:
                 continue
             if not _is_error(reply, "BUSYGROUP"):
                 self._client.check([reply])
-                if name not in self._grouped:
+                known = name in self._grouped or self.positions.of(name) is not None
+                self.positions.reset(name)
+                if not known:
                     self._note_beginning(name)
                 else:
                     self._report_lost(
@@ -71,6 +77,68 @@ class GroupReader:
                         "deleted; a new group begins with the entries that are left",
                     )
             self._grouped.add(name)
+
+    def _compare_positions(self) -> None:
+        """Compare how far the groups have read with what the database has, and report a difference."""
+        names, label = self._streams.known(self.context), self.context.label
+        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
+        for name, reply in zip(names, replies, strict=True):
+            group = next((each for each in groups_of(reply) if each.label == label), None)
+            if group is None:
+                continue
+            stored = self.positions.of(name)
+            if stored is None:
+                if not group.pending:  # what was read before positions were remembered
+                    self.positions.note(name, group.delivered)
+            elif group.delivered < stored:
+                self.positions.reset(name)
+                self.positions.note(name, group.delivered)
+                self._report_lost(
+                    f"what was published to {name} after {id_text(group.delivered)}",
+                    f"entries up to {id_text(stored)} were read and are in the inbox, and the server "
+                    "has lost them, with what came after: it was restored from an older copy, or a "
+                    "replica that was behind has taken its place",
+                )
+            elif group.delivered > stored and self._has_acknowledged(name, stored, group):
+                self._read_again(name, stored)
+
+    def _has_acknowledged(self, name: str, stored: Id, group: Group) -> bool:
+        """Return whether the group counts something as stored of which the database does not know."""
+        if not group.pending:
+            return True
+        (pending,) = self._client.ask_strictly(command("XPENDING", name, group.label))
+        oldest = oldest_pending(pending) or group.delivered
+        before = ("XRANGE", name, f"({id_text(stored)}", f"({id_text(oldest)}", "COUNT", 1)
+        (found,) = self._client.ask_strictly(command(*before))
+        return bool(found)
+
+    def _read_again(self, name: str, stored: Id) -> None:
+        """Let the group read again what follows the last entry that the database knows of.
+
+        After a crash it has that; the inbox drops what it has by its id. If the database was
+        restored, or failed over to a copy that was behind, it has lost that, and gets it so.
+        """
+        label, last = self.context.label, id_text(stored)
+        there, *_ = self._client.ask_strictly(
+            command("XRANGE", name, last, last),
+            command("MULTI"),
+            command("XGROUP", "DESTROY", name, label),
+            command("XGROUP", "CREATE", name, label, last),
+            command("EXEC"),
+        )
+        _logger.warning(
+            "inbox of %s: %s is read again from %s on, the last entry that the database knows of: a "
+            "worker has crashed, or the database was restored from an older copy",
+            label,
+            name,
+            last,
+        )
+        if not there and stored != (0, 0):
+            # Streams are trimmed from their beginning: with this entry, later ones may be gone.
+            self._report_lost(
+                f"what was read of {name} after {last}, perhaps",
+                "the database does not know of it, and some of it was deleted from the stream",
+            )
 
     def _note_beginning(self, name: str) -> None:
         """Log that a new group comes too late for what was deleted already."""
@@ -122,6 +190,7 @@ class GroupReader:
         """Remove messages from the pending ones."""
         receipts = [message.receipt for message in messages]
         self._acknowledge_receipts(receipts)
+        self.positions.note_receipts(receipts)
         if self._outstanding is not None:
             self._outstanding.difference_update(receipts)
 
