@@ -37,9 +37,11 @@ def unreadable():
 
 
 @pytest.fixture
-def two_sources(monkeypatch):
+def two_sources(settings, monkeypatch):
     """Let the depot listen to the yard as well."""
     monkeypatch.setattr(apps.get_app_config("depot"), "subscribes", (SeenSold, Loaded))
+    yield
+    monkeypatch.undo()
 
 
 # Redis

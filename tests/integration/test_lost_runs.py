@@ -118,9 +118,9 @@ def test_a_handler_that_fails_after_the_run_was_lost_is_called_again(monkeypatch
     deliver(*steps(Noted, 1))
     fail_delivery = Failures.fail_delivery
 
-    def lose_and_fail(self, *arguments):
+    def lose_and_fail(self, *arguments, **options):
         pause(get_context("shop"), Queue.INBOX)
-        fail_delivery(self, *arguments)
+        fail_delivery(self, *arguments, **options)
 
     monkeypatch.setattr(Failures, "fail_delivery", lose_and_fail)
     with playing(note=raising(Broken)):

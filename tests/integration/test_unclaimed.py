@@ -30,8 +30,8 @@ STREAM = {"CONTEXTS": {"shop": {"source": "stream"}}}
 
 
 @pytest.fixture
-def deploy(monkeypatch, settings):
-    """Return a function that deploys the contexts with the contract, or without it everywhere."""
+def deploy(settings, monkeypatch):
+    """A function that deploys the contexts with the contract, or without it everywhere."""
     monkeypatch.setattr(unclaimed, "_met", set())
     (subscribed,) = apps.get_app_config("depot").subscribes
 
@@ -42,7 +42,8 @@ def deploy(monkeypatch, settings):
         if not contract:  # no older process runs any more
             Interest.objects.filter(kind=InterestKind.CONTRACT).delete()
 
-    return deployed
+    yield deployed
+    monkeypatch.undo()  # before the settings, which have the contexts collected again
 
 
 @pytest.mark.parametrize("chosen", [LOCAL, WIRE], ids=["local", "broker"])

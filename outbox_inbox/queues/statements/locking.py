@@ -5,11 +5,15 @@ the token a worker could not know, after its commit, that another has been on th
 """
 
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .common import PARTITION, change_rows, positions_change
-from .dialects import dialect
+from .dialects import as_uuid, dialect
+from .dialects.base import SILENCE
+
+_TOKENS = 2**64  # the tokens of runs are random UUIDs, which have a version and so are all greater
 
 
 class LockedPartition(NamedTuple):
@@ -43,22 +47,37 @@ def begin_run(
 
 
 def end_run(
-    connection: BaseDatabaseWrapper, partition: int, run: Any, positions: str | None
+    connection: BaseDatabaseWrapper,
+    partition: int,
+    run: Any,
+    *,
+    careful: int = 0,
+    positions: str | None = None,
 ) -> None:
     """Remove the token of a run, without its lock; waits for the transaction that has it.
 
-    ``positions``: how far the transport was read or published to; None: as before.
+    ``careful``: leave in its place, for the next run, how many messages are still to be taken one at
+    a time (`careful_left`); that run may begin at once. ``positions``: how far the transport was read
+    or published to; None: as before.
     """
     sql = dialect(connection)
+    left = sql.uuid(UUID(int=careful)) if careful else None
+    silence = -SILENCE if careful else 0.0
     moved, parameters = positions_change(positions)
     # Another worker may have taken this run for crashed and written its own token, which must stay:
     # without it that worker would give up, and a crash of it would not be noticed.
     change_rows(
         connection,
-        f"UPDATE {PARTITION} SET run = NULL, last_run_at = {sql.now}{moved}"
+        f"UPDATE {PARTITION} SET run = %s, last_run_at = {sql.later}{moved}"
         " WHERE id = %s AND run = %s",
-        [*parameters, partition, sql.uuid(run)],
+        [left, silence, *parameters, partition, sql.uuid(run)],
     )
+
+
+def careful_left(run: Any) -> int | None:
+    """Return how many messages an ended run left to be taken one at a time; None: it was not ended."""
+    left = as_uuid(run).int
+    return left if left < _TOKENS else None
 
 
 def back_off_partition(

@@ -1,16 +1,18 @@
 """Reads the messages of one subscribing context: its consumer group on every stream of its sources."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from outbox_inbox import signals
+from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
+from outbox_inbox.exceptions import TransportUnavailable
 
 from ..base import ReceivedMessage
+from ..batch_bound import BatchBound
 from .client import Client, ResponseError, command, error_text
 from .entries import Receipt, received_message
-from .groups import Group, Id, groups_of, id_text, oldest_pending
+from .group_check import compare_positions, log_late_beginning, report_lost
 from .positions import Positions
 from .stream_names import StreamNames, is_about_key
 
@@ -21,17 +23,25 @@ Redis keeps the pending entries of each name apart. With one name for all, a rec
 crashed one had read. Only one is active at a time: it holds the lock of the context's intake
 partition.
 """
-_logger = logging.getLogger("outbox_inbox.redis")
+_ATTRIBUTES = 500  # bytes of an entry beside its payload and headers, more or less
 _Entries = dict[str, list[tuple[bytes, Sequence[bytes] | None]]]
 
 
 class GroupReader:
-    """Reads the entries of one consumer group, oldest first, pending ones before new ones."""
+    """Reads the entries of one consumer group, oldest first, pending ones before new ones.
 
-    def __init__(self, client: Client, streams: StreamNames, context: Context) -> None:
+    Redis does not say how large entries are before it sends them. So the reader asks for as many as fit
+    into the bound by the size of those that came last, and before any came, by the largest size.
+    """
+
+    def __init__(
+        self, client: Client, streams: StreamNames, context: Context, bound: BatchBound
+    ) -> None:
         self._client = client
         self._streams = streams
         self.context = context
+        self._bound = bound
+        self._usual_size = settings().max_payload
         self._outstanding: set[Receipt] | None = None
         self._turn = 0
         self._grouped: set[str] = set()
@@ -51,7 +61,7 @@ class GroupReader:
         known = self._streams.known(context)
         if not known or not self._grouped.issuperset(known) or self._streams.retries(context):
             self._create_groups()
-        self._compare_positions()
+        compare_positions(self._client, context, self._streams.known(context), self.positions)
         # Another process may have read since: what it left pending is unknown, and comes first.
         self._outstanding = None
 
@@ -69,92 +79,15 @@ class GroupReader:
                 known = name in self._grouped or self.positions.of(name) is not None
                 self.positions.reset(name)
                 if not known:
-                    self._note_beginning(name)
+                    log_late_beginning(self._client, self.context, name)
                 else:
-                    self._report_lost(
+                    report_lost(
+                        self.context,
                         f"what was not read of {name}",
                         f"its group {label} is gone: the server lost its data, or the group was "
                         "deleted; a new group begins with the entries that are left",
                     )
             self._grouped.add(name)
-
-    def _compare_positions(self) -> None:
-        """Compare how far the groups have read with what the database has, and report a difference."""
-        names, label = self._streams.known(self.context), self.context.label
-        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
-        for name, reply in zip(names, replies, strict=True):
-            group = next((each for each in groups_of(reply) if each.label == label), None)
-            if group is None:
-                continue
-            stored = self.positions.of(name)
-            if stored is None:
-                if not group.pending:  # what was read before positions were remembered
-                    self.positions.note(name, group.delivered)
-            elif group.delivered < stored:
-                self.positions.reset(name)
-                self.positions.note(name, group.delivered)
-                self._report_lost(
-                    f"what was published to {name} after {id_text(group.delivered)}",
-                    f"entries up to {id_text(stored)} were read and are in the inbox, and the server "
-                    "has lost them, with what came after: it was restored from an older copy, or a "
-                    "replica that was behind has taken its place",
-                )
-            elif group.delivered > stored and self._has_acknowledged(name, stored, group):
-                self._read_again(name, stored)
-
-    def _has_acknowledged(self, name: str, stored: Id, group: Group) -> bool:
-        """Return whether the group counts something as stored of which the database does not know."""
-        if not group.pending:
-            return True
-        (pending,) = self._client.ask_strictly(command("XPENDING", name, group.label))
-        oldest = oldest_pending(pending) or group.delivered
-        before = ("XRANGE", name, f"({id_text(stored)}", f"({id_text(oldest)}", "COUNT", 1)
-        (found,) = self._client.ask_strictly(command(*before))
-        return bool(found)
-
-    def _read_again(self, name: str, stored: Id) -> None:
-        """Let the group read again what follows the last entry that the database knows of.
-
-        After a crash it has that; the inbox drops what it has by its id. If the database was
-        restored, or failed over to a copy that was behind, it has lost that, and gets it so.
-        """
-        label, last = self.context.label, id_text(stored)
-        there, *_ = self._client.ask_strictly(
-            command("XRANGE", name, last, last),
-            command("MULTI"),
-            command("XGROUP", "DESTROY", name, label),
-            command("XGROUP", "CREATE", name, label, last),
-            command("EXEC"),
-        )
-        _logger.warning(
-            "inbox of %s: %s is read again from %s on, the last entry that the database knows of: a "
-            "worker has crashed, or the database was restored from an older copy",
-            label,
-            name,
-            last,
-        )
-        if not there and stored != (0, 0):
-            # Streams are trimmed from their beginning: with this entry, later ones may be gone.
-            self._report_lost(
-                f"what was read of {name} after {last}, perhaps",
-                "the database does not know of it, and some of it was deleted from the stream",
-            )
-
-    def _note_beginning(self, name: str) -> None:
-        """Log that a new group comes too late for what was deleted already."""
-        (reply,) = self._client.ask(command("XINFO", "STREAM", name))
-        if isinstance(reply, ResponseError):
-            return
-        info = dict(zip(reply[::2], reply[1::2], strict=True))
-        deleted = info.get(b"entries-added", 0) - info[b"length"]  # absent in Redis 6
-        if deleted > 0:
-            _logger.warning(
-                "inbox of %s: its group on %s is new, and %d older entries were deleted before (KEEP): "
-                "if they were for it, their publishers must send them again",
-                self.context.label,
-                name,
-                deleted,
-            )
 
     def _can_read(self, name: str, reply: Any) -> bool:
         """Return whether a stream can be read, as a reply about it says; report one that cannot.
@@ -178,13 +111,46 @@ class GroupReader:
         """Return up to ``limit`` messages; those that were not acknowledged come first, and again."""
         # New entries while older ones are pending would overtake them (rule O4).
         if self._outstanding is None or self._outstanding:
-            pending = self._read_pending(limit)
+            self._outstanding = None
+            pending = self._read_pending(self._fitting(limit))
             if pending:
-                self._outstanding = None
+                self._note_size(pending)
                 return pending
-        messages = _messages(self._read_entries(limit, b">"))
+        return self._read_new(limit)
+
+    def _read_new(self, limit: int) -> list[ReceivedMessage]:
+        """Return new messages, read in pieces until the limit or the bound is reached."""
+        messages: list[ReceivedMessage] = []
+        left, wanted = self._bound.max_bytes, self._fitting(limit)
+        while wanted:
+            try:
+                piece = _messages(self._read_entries(wanted, b">"))
+            except TransportUnavailable:
+                # The server may have handed out entries that did not arrive: they are pending now.
+                self._outstanding = None
+                if not messages:
+                    raise
+                self._bound.halve()
+                return messages
+            messages += piece
+            left -= self._note_size(piece)
+            room = min(limit - len(messages), left // self._usual_size)
+            wanted = max(0, room) if len(piece) == wanted else 0
         self._outstanding = {message.receipt for message in messages}
         return messages
+
+    def _fitting(self, limit: int) -> int:
+        return min(limit, max(1, self._bound.max_bytes // self._usual_size))
+
+    def _note_size(self, messages: Sequence[ReceivedMessage]) -> int:
+        """Remember the mean size of messages; return their bytes."""
+        size = sum(
+            len(message.data) + len(message.attributes.get("headers", "")) + _ATTRIBUTES
+            for message in messages
+        )
+        if messages:
+            self._usual_size = size // len(messages)
+        return size
 
     def acknowledge(self, messages: Iterable[ReceivedMessage]) -> None:
         """Remove messages from the pending ones."""
@@ -206,7 +172,8 @@ class GroupReader:
             ]
             messages = _messages(found)
             for stream, id_ in lost:
-                self._report_lost(
+                report_lost(
+                    self.context,
                     f"entry {id_.decode()} of {stream}",
                     "it was deleted before it was stored: another program trims the stream",
                 )
@@ -251,11 +218,11 @@ class GroupReader:
             *after,
             *after.values(),
         )
-        (reply,) = self._client.ask(reading)
+        (reply,) = self._ask_for_entries(reading)
         if _is_error(reply, "NOGROUP"):
             # The stream or the group was deleted, or the server lost its data.
             self._create_groups()
-            (reply,) = self._client.ask(reading)
+            (reply,) = self._ask_for_entries(reading)
         if is_about_key(reply):
             if len(after) > 1:  # the reply does not say which stream it is about
                 each = [self._read_group(count, {name: begin}) for name, begin in after.items()]
@@ -270,6 +237,14 @@ class GroupReader:
             for stream, entries in reply or ()
         }
 
+    def _ask_for_entries(self, reading: bytes) -> list[Any]:
+        try:
+            return self._client.ask(reading)
+        except TransportUnavailable:
+            # They may be larger than those before: with the same number it would be late again.
+            self._usual_size = settings().max_payload
+            raise
+
     def _acknowledge_receipts(self, receipts: Iterable[Receipt]) -> None:
         ids: dict[str, list[bytes]] = {}
         for stream, id_ in receipts:
@@ -278,10 +253,6 @@ class GroupReader:
         self._client.ask_strictly(
             *(command("XACK", stream, label, *each) for stream, each in ids.items())
         )
-
-    def _report_lost(self, place: str, error: str) -> None:
-        label = self.context.label
-        signals.message_lost.send_robust(label, context=label, place=place, error=error)
 
 
 def _messages(found: _Entries) -> list[ReceivedMessage]:
