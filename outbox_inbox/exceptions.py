@@ -134,6 +134,15 @@ class NewerVersion(OutboxInboxError):
     """
 
 
+class MessageConflict(PermanentError):
+    """A recorded event has the id of another one that the inbox of its context remembers.
+
+    The id was used again after its outbox row was deleted (RETENTION), and while the inbox still
+    remembers it (DEDUPLICATION). Handling it would break the promise that an id is handled once, so
+    it is a dead letter: discard it, and record the event again with an id of its own.
+    """
+
+
 class HopLimitExceeded(PermanentError):
     """An event was recorded at the end of a chain of messages longer than MAX_HOPS.
 

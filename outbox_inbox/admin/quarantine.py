@@ -11,8 +11,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox import operations
-from outbox_inbox.inbox import quarantine
 from outbox_inbox.models import QuarantinedMessage, QuarantineState
+from outbox_inbox.transports import quarantine
 
 from . import rendering, untrusted
 from .actions import Change, DiscardAdmin, Rows, permission, trace_of

@@ -18,8 +18,9 @@ from outbox_inbox.exceptions import InvalidEvent, UnreadableMessage
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.outbox.rows import MAX_KEY, hash_of
 from outbox_inbox.queues import statements
+from outbox_inbox.queues.contents import TRACING
 from outbox_inbox.queues.statements.dialects import time_parameter
-from outbox_inbox.transports.wire import NO_HEADERS, SPECVERSION, TRACING
+from outbox_inbox.transports.wire import NO_HEADERS, SPECVERSION
 
 _REQUIRED = ("id", "source", "type")
 _MAX_HOPS = 32_767  # what the column holds

@@ -6,7 +6,8 @@ what the first has stored.
 """
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -29,6 +30,7 @@ from outbox_inbox.processes import Process, Route, TimedOut, begin_step
 from outbox_inbox.queues import wakeup
 from outbox_inbox.queues.statements.dialects import as_uuid_or_none
 
+_logger = logging.getLogger("outbox_inbox.inbox")
 _NO_LOOP = timedelta(minutes=1)
 _CANCELLED = "its process cancelled this time-out, or set it to another time"
 
@@ -98,14 +100,13 @@ class _Step:
     def take_event(self, event: Any, route: Route) -> None:
         """Start, continue, store for later or ignore, as the event's route says."""
         if self.row.started_at is not None:
-            if route.continues is not None:
+            self._take_early_messages()
+            if route.continues is not None and self.row.finished_at is None:
                 self._call_method(route.continues, event)
         elif route.starts is not None:
             self.row.started_at = timezone.now()
-            early, self.row.early = json.loads(self.row.early), "[]"
             self._call_method(route.starts, event)
-            for kept in early:
-                self._take_early_message(kept)
+            self._take_early_messages()
         elif route.missing == "keep":
             self._store_early_message()
 
@@ -119,6 +120,7 @@ class _Step:
         del pending[event.name]
         self.row.time_outs = _as_json(pending)
         self._call_method(self._class.time_outs[event.name])
+        self._take_early_messages()
 
     @property
     def _class(self) -> type[Process]:
@@ -181,18 +183,57 @@ class _Step:
         self.row.changed_at = timezone.now()
         self.row.save(using=self.context.database)
 
-    def _take_early_message(self, kept: Mapping[str, Any]) -> None:
-        """Handle a message that came before the start, as if it came now."""
+    def _take_early_messages(self) -> None:
+        """Handle the messages that came before the start, as if they came now.
+
+        One that the code of this process has no method for stays, and so do the later ones of its
+        key: its delivery is done, so nothing else would bring it to a process that has the method.
+        The next step of the instance tries it again. A finished process needs none of them.
+        """
+        if self.row.early == "[]":
+            return
+        left: list[Mapping[str, Any]] = []
+        for kept in json.loads(self.row.early):
+            method = None if _is_behind(kept, left) else self._early_method(kept)
+            if method is None:
+                left.append(kept)
+            elif self.row.finished_at is None:
+                self._take_early_message(kept, method)
+        if left:
+            self._report_left(left)
+        self.row.early = _as_json(left)
+        self.row.save(using=self.context.database, update_fields=["early"])
+
+    def _early_method(self, kept: Mapping[str, Any]) -> str | None:
         cls = self.consumer.events.get(kept["type"])
         route = self._class.routes.get(cast(Any, cls))
-        if cls is None or route is None or route.continues is None or self.row.finished_at:
-            return
-        event = self._decode_message(cls, kept["data"], kept["version"])
+        return None if cls is None or route is None else route.continues
+
+    def _take_early_message(self, kept: Mapping[str, Any], method: str) -> None:
+        event = self._decode_message(
+            self.consumer.events[kept["type"]], kept["data"], kept["version"]
+        )
         token = current.set(_handling_of(kept))
         try:
-            self._call_method(route.continues, event)
+            self._call_method(method, event)
         finally:
             current.reset(token)
+
+    def _report_left(self, left: Sequence[Mapping[str, Any]]) -> None:
+        _logger.warning(
+            "%s: %s %r keeps %d events that came before its start, of %s: the code of this process "
+            "has no method for the first of them",
+            self.context.label,
+            self.consumer.name,
+            self.row.key,
+            len(left),
+            ", ".join(sorted({kept["type"] for kept in left})),
+        )
+
+
+def _is_behind(kept: Mapping[str, Any], left: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether an earlier message of the same key is left."""
+    return kept["key"] is not None and any(each["key"] == kept["key"] for each in left)
 
 
 def _as_json(value: Any) -> str:

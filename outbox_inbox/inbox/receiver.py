@@ -26,9 +26,13 @@ from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.sweep import sweep_partitions
 from outbox_inbox.transports import ReceivedMessage, Transport, transport
+from outbox_inbox.transports.quarantine import (
+    RefusedMessage,
+    announce_quarantined,
+    quarantine_messages,
+)
 
 from .admission import Accepted, Refusal, accept_message
-from .quarantine import RefusedMessage, announce_quarantined, quarantine_messages
 
 _without_outage: WeakKeyDictionary[Transport, set[str]] = WeakKeyDictionary()
 """Labels of contexts whose partition row has no outage that this process knows of.
@@ -81,11 +85,13 @@ def _receive_partition(run: Run, call: MoverCall) -> None:
     context = run.context
     source = transport(context.transport)
     try:
+        source.recall(context, Queue.INTAKE, run.number, run.positions)
         with source.attached(context):
             more = True
             while more and not call.finished():
                 # Asking the transport costs the database nothing, an empty batch four trips.
                 more = _receive_batch(run, call) and _may_have_messages(context)
+                run.reached = source.positions(context, Queue.INTAKE, run.number)
     except TransportUnavailable as error:
         _without_outage.get(source, set()).discard(context.label)
         if not connections[context.database].in_atomic_block:
@@ -168,12 +174,11 @@ def _insert_messages(
 ) -> list[RefusedMessage]:
     """Insert messages of one source; return those whose id stands for something else."""
     rows = [accepted.row for _, accepted in pairs]
-    if intake.insert_messages(rows, context.label, source, context.database) == len(rows):
+    into = (context.label, source, context.database)
+    if intake.insert_messages(rows, *into) == len(rows):
         return []
-    conflicts = {id(row) for row in intake.conflicting_rows(rows, context, source)}
-    error = "its id was received before, with another payload"
+    conflicts = intake.conflicting_rows(rows, *into)
     return [
-        RefusedMessage(message, QuarantineReason.CONFLICT, error)
-        for message, accepted in pairs
-        if id(accepted.row) in conflicts
+        RefusedMessage(pairs[index][0], QuarantineReason.CONFLICT, conflict)
+        for index, conflict in conflicts.items()
     ]

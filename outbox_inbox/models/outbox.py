@@ -31,7 +31,6 @@ class OutboxMessage(Message):
     """One message that a context has recorded and has to send. Only its state columns change."""
 
     id = models.BigAutoField(primary_key=True)
-    message_id = models.UUIDField(unique=True)
     kind = models.CharField(max_length=11, choices=Kind)
     partition = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=9, choices=OutboxState, default=OutboxState.PENDING)
@@ -49,6 +48,9 @@ class OutboxMessage(Message):
             ("discard_outboxmessage", "Can discard outbox messages"),
         ]
         verbose_name = _("outbox message")
+        constraints = [
+            models.UniqueConstraint("message_id", "context", name="outbox_inbox_out_once")
+        ]
         indexes = [
             *queue_indexes("outbox_inbox_out", "pending", "key"),
             models.Index("correlation_id", name="outbox_inbox_out_talk"),

@@ -23,6 +23,8 @@ class Partition(ContextTable):
     outages = models.PositiveIntegerField(default=0)
     """Tries in a row in which the transport was unavailable."""
     error = models.TextField(default="")
+    positions = models.TextField(default="", db_default="")
+    """How far the transport was read or published to, in the words of the transport."""
 
     class Meta(ContextTable.Meta):
         permissions = [("pause_partition", "Can pause and resume partitions")]

@@ -18,7 +18,6 @@ class StoredEvent(Message):
     position = models.BigAutoField(primary_key=True)
     stream = models.CharField(max_length=200)
     version = models.PositiveIntegerField()
-    message_id = models.UUIDField(unique=True)
     kind = models.CharField(max_length=11, choices=Kind)
     in_outbox = models.BooleanField()
     """The outbox has it as well, so the relay does not send it from the stream."""
@@ -26,7 +25,8 @@ class StoredEvent(Message):
     class Meta(ContextTable.Meta):
         verbose_name = _("stored event")
         constraints = [
-            models.UniqueConstraint("context", "stream", "version", name="outbox_inbox_stream")
+            models.UniqueConstraint("context", "stream", "version", name="outbox_inbox_stream"),
+            models.UniqueConstraint("message_id", "context", name="outbox_inbox_stream_once"),
         ]
 
 

@@ -40,8 +40,12 @@ def record(
             together with ``stream`` where the stream is what the context sends (``source``).
             Until then `cancel` takes them back.
         headers: text by name, carried along to every consumer.
-        message_id: an idempotency key of the caller's own, with one event only. It is remembered
-            as long as the row is kept (``RETENTION``; for ever in a stream).
+        message_id: an idempotency key of the caller's own, with one event only. It is unique in
+            its context, and is remembered as long as the row is kept (``RETENTION``; for ever in a
+            stream). After that the inbox of a consumer still knows it (``DEDUPLICATION``): there
+            the same event is dropped as a repetition. Another one is not handled: a contract is
+            quarantined by its subscriber, and a domain event is a dead letter of the outbox, with
+            the reason.
 
     Returns:
         One envelope an event.

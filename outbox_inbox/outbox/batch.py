@@ -16,8 +16,8 @@ from time import monotonic
 from typing import ClassVar, Generic, TypeVar
 
 from outbox_inbox.conf import faults
-from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
-from outbox_inbox.models import Kind
+from outbox_inbox.exceptions import MessageConflict, MessageRefused, TransportUnavailable
+from outbox_inbox.models import Kind, Queue
 from outbox_inbox.queues import announcements, intake, statements
 from outbox_inbox.queues.attempts import Verdict
 from outbox_inbox.queues.outcome import MoverCall, Outcome
@@ -27,6 +27,8 @@ from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.transports import OutgoingMessage, Published, Transport
 from outbox_inbox.transports.batch_bound import BatchBound
 from outbox_inbox.transports.outgoing import outgoing
+
+from .unclaimed import split_unclaimed
 
 R = TypeVar("R", PendingRow, StreamRow)
 
@@ -133,7 +135,9 @@ def within_bytes(rows: Sequence[R], sizes: Iterable[int], max_bytes: int) -> Seq
 def _send(
     run: Run, transport: Transport, source: Source[R], bound: BatchBound, result: BatchResult
 ) -> None:
-    rows = source.sendable(result)
+    sendable = source.sendable(result)
+    free, left = split_unclaimed(run, sendable)
+    rows: Sequence[R] = [row for row in sendable if row.id in free] if left else sendable
     faults.point("relay.before_publish")
     contracts: Sequence[R] = [row for row in rows if row.kind == Kind.INTEGRATION]
     if transport.needs_text:
@@ -141,6 +145,8 @@ def _send(
     messages = [outgoing(run.context, run.connection, row) for row in contracts]
     published = _publish(run, transport, messages, bound, full=not source.exhausted)
     confirmed = set(published.sent)
+    if confirmed:
+        run.reached = transport.positions(run.context, Queue.OUTBOX, run.number)
     if published.outage is not None:
         rows = _end_early(source, rows, published, published.outage)
         confirmed.intersection_update(row.id for row in rows)
@@ -148,7 +154,7 @@ def _send(
     faults.point("relay.after_publish")
     # A crash here sends the batch once more. The other order would lose it: marked, and never sent.
     faults.point("relay.before_mark")
-    source.settle(confirmed | moved, published.refused, result)
+    source.settle(confirmed | moved, {**published.refused, **left}, result)
     run.recovered()
 
 
@@ -223,5 +229,8 @@ def _move_to_inbox(run: Run, rows: Sequence[R], confirmed: set[int], *, stored: 
     if not own:
         return set()
     ids, label = [row.id for row in own], run.context.label
-    intake.move_messages(run.connection, ids, label, label, stored=stored)
+    for conflict in intake.move_messages(run.connection, ids, label, label, stored=stored).values():
+        # Not one of a batch: its followers were moved as well. The careful walk that this leads to
+        # takes it alone, so that it is a dead letter that blocks them (rule O3).
+        raise MessageConflict(conflict)
     return set(ids)

@@ -4,6 +4,8 @@ It follows a run without a clean end, and a batch with an error that no message 
 Without it one such message would end every run at the same place, for ever.
 """
 
+from django.db import transaction
+
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage
@@ -36,9 +38,11 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
         source = CountedRow(run, row, text=transport.needs_text)
         return send_batch(run, transport, source, size=1)
     except (TransportUnavailable, GaveWay):
-        # Neither is the message's fault: an outage of an hour must not use up its attempts.
-        with run.locked() as connection:
-            statements.count_attempt(connection, OutboxMessage, row.id, by=-1)
+        # Neither is the message's fault: an outage of an hour must not use up its attempts. Without
+        # the partition's lock, which an operator or another worker may have by now: their error
+        # would take the place of this one, and the number alone is changed.
+        with transaction.atomic(using=run.context.database):
+            statements.count_attempt(run.connection, OutboxMessage, row.id, by=-1)
         raise
     except AttemptFailed as failure:
         with run.locked():

@@ -10,12 +10,14 @@ from itertools import takewhile
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.models import OutboxMessage
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.attempts import Verdict, judge_attempt
+from outbox_inbox.queues.attempts import Verdict, error_line, judge_attempt
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import PendingRow
 
 from .batch import BatchResult, Source, within_bytes
+from .unclaimed import Unclaimed
 
+_LEFT = 5.0  # seconds after which a process looks again at a message that was left
 _UNMENTIONED = MessageRefused("the transport neither confirmed nor refused it")
 
 
@@ -69,6 +71,10 @@ class PendingRows(Source[PendingRow]):
             statements.unblock_messages(run.connection, run.context.label, run.number, keys)
         for row in _first_of_each_key([row for row in self._free if row.id not in sent]):
             error = refused.get(row.id) or _UNMENTIONED
+            if isinstance(error, Unclaimed):
+                _leave_message(run, row, error, row.attempts + self.attempts_now - 1)
+                result.held += 1
+                continue
             result.failed += store_failure(run, row, error, row.attempts + self.attempts_now)
 
     def close(self) -> None:
@@ -97,6 +103,12 @@ def store_failure(
     verdict = judge_attempt(error, attempts)
     stored = verdict.store(run.connection, OutboxMessage, row.id, holds=row.key is not None)
     return [(row, verdict)] if stored else []
+
+
+def _leave_message(run: Run, row: PendingRow, error: Unclaimed, attempts: int) -> None:
+    """Leave a message, with the reason, to a process that knows what it is; no attempt is counted."""
+    verdict = Verdict(dead=False, attempts=attempts, seconds=_LEFT, error=error_line(error))
+    verdict.store(run.connection, OutboxMessage, row.id, holds=row.key is not None)
 
 
 def _first_of_each_key(rows: Sequence[PendingRow]) -> list[PendingRow]:

@@ -114,7 +114,7 @@ def _append_and_store(
     except DuplicateMessage:
         # The id is in the outbox, but not in the stream. The caller may catch this error and commit: the
         # event would then be in the stream, and never be sent.
-        statements.delete_events(connection, [row.message_id for row in rows])
+        statements.delete_events(connection, rows)
         raise
 
 

@@ -56,6 +56,7 @@ def _relay_partition(run: Run, call: MoverCall) -> None:
     """Send what one partition has, batch by batch."""
     carrier = transport(run.context.transport)
     try:
+        carrier.recall(run.context, Queue.OUTBOX, run.number, run.positions)
         send_stream(run, call, carrier)  # first: it is older than what is behind it in the outbox
         while not (run.ended or call.finished()):
             if run.careful:

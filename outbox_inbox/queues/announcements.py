@@ -53,13 +53,12 @@ def projection_failed(
     _send(signals.projection_failed, context, **measures)
 
 
-def message_quarantined(
-    context: Context, attributes: Mapping[str, str], reason: str, error: str
-) -> None:
+def message_quarantined(label: str, attributes: Mapping[str, str], reason: str, error: str) -> None:
     """Announce a message that was quarantined."""
     source, type_, id_ = (attributes.get(name, "") for name in ("source", "type", "id"))
     measures = {"source": source, "type": type_, "message_id": id_, "reason": str(reason)}
-    _send(signals.message_quarantined, context, **measures, error=error)
+    measures |= {"context": label, "error": error}
+    signals.message_quarantined.send_robust(label, **measures)
 
 
 def hook_failed(context: Context, row: ReadyRow, error: Exception) -> None:

@@ -10,9 +10,9 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
-from outbox_inbox.contexts import Context
 
 from . import statements
+from .contents import conflict_between, contents_of
 
 
 def move_messages(
@@ -22,7 +22,7 @@ def move_messages(
     source: str,
     *,
     stored: bool = False,
-) -> int:
+) -> dict[int, str]:
     """Copy outbox rows into an inbox of the same database, in the caller's transaction.
 
     Arguments:
@@ -31,19 +31,25 @@ def move_messages(
         source: label of the context that recorded them.
 
     Returns:
-        How many were new; one whose id is there already is dropped (rule O7).
+        The conflicts: row -> in what it differs from the inbox message that has its id. A row that
+        says the same is a repetition, and is dropped (rule O7).
     """
     new = statements.move_to_inbox(connection, rows, into, source, stored=stored)
     create_deliveries(connection, new)
-    return len(new)
+    if len(new) == len(rows):
+        return {}
+    twins = statements.select_twins(connection, rows, into, source, stored=stored)
+    found = {row: conflict_between(*each) for row, each in twins.items()}
+    return {row: conflict for row, conflict in found.items() if conflict}
 
 
 def insert_messages(
     rows: Sequence[statements.ReceivedRow], into: str, source: str, using: str
 ) -> int:
-    """Insert messages from a transport in the open transaction of a database.
+    """Insert messages from a transport in the open transaction of a database; return how many were new.
 
-    ``into`` and the returned number are as those of `move_messages`.
+    One whose id is there already is dropped; `conflicting_rows` says which of them must not be.
+    ``into`` is as that of `move_messages`.
     """
     connection = connections[using]
     new = statements.insert_inbox(connection, rows, into, source)
@@ -52,13 +58,17 @@ def insert_messages(
 
 
 def conflicting_rows(
-    rows: Sequence[statements.ReceivedRow], into: Context, source: str
-) -> list[statements.ReceivedRow]:
-    """Return those whose id is in the inbox with another payload: not a duplicate, but a conflict."""
-    connection = connections[into.database]
+    rows: Sequence[statements.ReceivedRow], into: str, source: str, using: str
+) -> dict[int, str]:
+    """Return the conflicts: index of a row -> in what it differs from the message that has its id."""
+    connection = connections[using]
     ids = [row.message_id for row in rows]
-    known = statements.select_payloads(connection, ids, into.label, source)
-    return [row for row in rows if known.get(row.message_id, row.payload) != row.payload]
+    known = statements.select_contents(connection, ids, into, source)
+    found = {}
+    for index, row in enumerate(rows):
+        said = contents_of(row)
+        found[index] = conflict_between(said, known.get(row.message_id, said))
+    return {index: conflict for index, conflict in found.items() if conflict}
 
 
 def create_deliveries(connection: BaseDatabaseWrapper, new: Sequence[int]) -> None:

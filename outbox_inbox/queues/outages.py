@@ -17,7 +17,7 @@ from outbox_inbox.models import Queue
 
 from . import announcements
 from .attempts import error_line
-from .run import Run
+from .run import Lost, Run
 
 RECONNECT = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
 """The pauses of what only waits for news: polling makes up for it meanwhile."""
@@ -48,8 +48,13 @@ def back_off(
 
 
 def back_off_partition(run: Run, queue: Queue, error: TransportUnavailable) -> None:
-    """End a run because of an outage, which costs no message an attempt; raises as `Run.locked`."""
-    delay = back_off(run, error)
+    """End a run because of an outage, which costs no message an attempt."""
+    try:
+        delay = back_off(run, error)
+    except Lost:
+        # An operator has paused the partition, or another worker has it. That worker will meet the
+        # outage itself; here it must not take the place of the error that the caller has in hand.
+        return
     announcements.partition_backed_off(run.context, queue, run.number, error, delay)
 
 

@@ -56,11 +56,20 @@ class Run:
         careful: how many messages must still be taken one at a time, since the run before
             this one had no clean end; 0 in an ordinary run.
         cut_off: it ends with its turn or call. What it has to take carefully, the next run does.
+        positions: how far the transport was read or published to before this run.
+        reached: the same, now: written with the next change of the partition; None: no change.
     """
 
     def __init__(
-        self, context: Context, partition: statements.PartitionStatus, token: UUID, careful: int
+        self,
+        context: Context,
+        partition: statements.PartitionStatus,
+        token: UUID,
+        careful: int,
+        positions: str = "",
     ) -> None:
+        self.positions = positions
+        self.reached: str | None = None
         self.context = context
         self.id = partition.id
         self.number = partition.number
@@ -160,7 +169,7 @@ class Run:
             self._shown = monotonic()
 
     def _write_token(self, token: UUID | None) -> None:
-        dialect(self.connection).set_run(self.connection, self.id, token)
+        dialect(self.connection).set_run(self.connection, self.id, token, self.reached)
 
     def promotes(self) -> bool:
         """Return whether rows may have come due: some had at the look before, or it was a while ago."""
@@ -181,7 +190,7 @@ class Run:
     def back_off(self, error: str, seconds: float) -> None:
         """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""
         with self.locked() as connection:
-            statements.back_off_partition(connection, self.id, error, seconds)
+            statements.back_off_partition(connection, self.id, error, seconds, self.reached)
             self.ended = True
 
     def end(self) -> None:
@@ -214,7 +223,8 @@ def partition_run(
     if held is None:
         yield None
         return
-    run = Run(context, partition, token, _careful(held.run, suspect_batches))
+    careful = _careful(held.run, suspect_batches)
+    run = Run(context, partition, token, careful, held.positions)
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
@@ -258,7 +268,8 @@ def _end_run(run: Run) -> None:
         if run.ended:
             return
         try:
-            statements.end_run(run.connection, run.id, run.token, careful=careful)
+            place = (run.connection, run.id, run.token)
+            statements.end_run(*place, careful=careful, positions=run.reached)
             return
         except OperationalError as error:
             # With the token left there, the next run would take this one for a crash.

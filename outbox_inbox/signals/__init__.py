@@ -32,6 +32,10 @@ message_quarantined     a received message  ``context: str``, and as the message
 message_lost            the transport lost  ``context: str``, ``place: str``,
                         a message before    ``error: str``
                         it was stored
+source_unreadable       a source of an      ``context: str``, ``place: str``,
+                        intake cannot be    ``error: str``
+                        read; the others
+                        are
 partition_backed_off    a transport cannot  ``context: str``, ``queue: str``,
                         be reached; no      ``partition: int``, ``error: str``,
                         message is lost     ``delay: timedelta`` (until the next try)
@@ -57,6 +61,7 @@ delivery_dead = Signal()
 hook_failed = Signal()
 message_quarantined = Signal()
 message_lost = Signal()
+source_unreadable = Signal()
 partition_backed_off = Signal()
 projection_failed = Signal()
 snapshot_ignored = Signal()

@@ -70,7 +70,12 @@ _ENTRIES = MappingProxyType(
         ),
         signals.message_lost: _Entry(
             logging.CRITICAL,
-            "inbox of %(context)s: the transport lost %(place)s: %(error)s",
+            "%(context)s: the transport lost %(place)s: %(error)s",
+        ),
+        signals.source_unreadable: _Entry(
+            logging.ERROR,
+            "intake of %(context)s: %(place)s cannot be read, and its messages wait; what others "
+            "there are is read: %(error)s",
         ),
         signals.projection_failed: _Entry(
             logging.ERROR,

@@ -114,7 +114,7 @@ def append_to_stream(
         if stored:
             # A part of the rows is stored. Their ids are new, since a caller's own id comes with one
             # event only, so what is deleted here was inserted by this very statement.
-            statements.delete_events(connection, [row.message_id for row in rows])
+            statements.delete_events(connection, rows)
         _refuse_duplicate(connection, rows)
     raise ConcurrencyError(
         f"the stream {stream!r} of {label!r} grew {_RETRIES} times in a row while "
@@ -152,7 +152,8 @@ def _refuse_duplicate(connection: BaseDatabaseWrapper, rows: Sequence[statements
     # A repeated call with the caller's own id has an old expected version, too. The caller must see that
     # the event was recorded before, and not that it has to decide again.
     ids = [row.message_id for row in rows]
-    if StoredEvent.objects.using(connection.alias).filter(message_id__in=ids).exists():
+    found = StoredEvent.objects.using(connection.alias).filter(context=rows[0].context)
+    if found.filter(message_id__in=ids).exists():
         raise DuplicateMessage(f"the message {ids[0]} has been recorded before")
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from outbox_inbox.conf import TransportSettings, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
+from outbox_inbox.models import Queue
 
 from .batch_bound import BatchBound
 
@@ -201,6 +202,25 @@ class Transport(ABC):
         transaction, any number of times. It may ask the server, and must neither add nor delete messages there.
         """
         yield from ()
+
+    def recall(self, context: Context, queue: Queue, number: int, positions: str) -> None:
+        """Take up how far an earlier run has read (intake) or published (outbox).
+
+        Called at the begin of each run, in no transaction. Compare it with what the other side has,
+        and announce what is missing by the signal ``message_lost``. The default does nothing.
+
+        Arguments:
+            positions: what `positions` has returned, in this process or another; empty: nothing yet.
+                It may be older than what was reached, after a crash.
+        """
+
+    def positions(self, context: Context, queue: Queue, number: int) -> str | None:
+        """Return how far was read or published by now, as text that `recall` takes; None: nothing new.
+
+        The database stores it with the end of the run, and from time to time. Of an intake: only what
+        was acknowledged.
+        """
+        return None
 
     def has_messages(self, context: Context) -> bool:
         """Return whether `receive` may return something; True when in doubt.

@@ -19,6 +19,7 @@ from outbox_inbox.queues.statements import moved
 from outbox_inbox.queues.statements.dialects import time_parameter
 
 from .base import OutgoingMessage, Published, Transport
+from .quarantine import Place, quarantine_outgoing
 
 
 class LocalTransport(Transport):
@@ -78,9 +79,10 @@ def _subscribers(
 def _move_rows(source: Context, subscriber: str, messages: Sequence[OutgoingMessage]) -> None:
     faults.point("receive.after_read")
     rows, stored = [message.row for message in messages], messages[0].stored
-    intake.move_messages(
-        connections[source.database], rows, subscriber, source.label, stored=stored
-    )
+    into = (subscriber, source.label)
+    conflicts = intake.move_messages(connections[source.database], rows, *into, stored=stored)
+    if conflicts:
+        quarantine_outgoing(source, Place(subscriber, source.database), messages, conflicts)
     faults.point("receive.after_insert")
     transaction.on_commit(_pass_fault_points, using=source.database)
 
@@ -96,7 +98,11 @@ def _copy_rows(
         confirm_interests(database)
         _require_subscription(subscriber, database, messages)
         with transaction.atomic(using=database):
-            intake.insert_messages(rows, subscriber, source.label, database)
+            into = (subscriber, source.label, database)
+            if intake.insert_messages(rows, *into) < len(rows):
+                found = intake.conflicting_rows(rows, *into)
+                conflicts = {messages[index].row: error for index, error in found.items()}
+                quarantine_outgoing(source, Place(subscriber, database), messages, conflicts)
             faults.point("receive.after_insert")
     except (OperationalError, InterfaceError) as error:
         if moved.refusal_text(error) is not None:

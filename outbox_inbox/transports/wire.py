@@ -25,13 +25,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from outbox_inbox.contexts import Context
+from outbox_inbox.queues.contents import TRACING
 
 from .base import OutgoingMessage
 from .signing import sign_message
 
 SPECVERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
-TRACING: Final = ("traceparent", "tracestate")
 NO_HEADERS: Final = "{}"
 ATTRIBUTES: Final = (
     *("specversion", "id", "source", "type", "subject", "partitionkey", "time", "datacontenttype"),

@@ -113,6 +113,17 @@ def test_a_binding_that_vanished_is_renewed_by_the_subscriber(rabbit, monkeypatc
     assert rabbit.ready() == 1
 
 
+def test_a_queue_that_comes_too_late_is_told(rabbit, caplog):
+    """Other queues took what was published before, so that its publisher was told nothing."""
+    rabbit.channel.exchange_declare(rabbit.exchange(), "topic", durable=True, auto_delete=False)
+    receive()
+    assert f"its queue {rabbit.queue()} is new" in caplog.text
+    caplog.clear()
+    transport.cache_clear()
+    receive()
+    assert not caplog.text
+
+
 def test_it_waits_for_what_is_new(rabbit):
     """What stays where it is, as that of a paused partition, is reported once."""
     depot, found = get_context("depot"), transport("default")

@@ -391,6 +391,34 @@ def test_an_early_event_that_fails_fails_the_start_and_stays() -> None:
     assert (log(), instance().early) == (["begun 0", "moved hall"], "[]")
 
 
+def test_an_early_event_without_a_method_stays_with_those_behind_it() -> None:
+    """Its class is not known in this process; the later ones of its key must not overtake it."""
+    for place in ("hall", "yard"):
+        move(place)
+    row = instance()
+    first, second = json.loads(row.early)
+    row.early = json.dumps([{**first, "type": "yard.Renamed", "key": "k"}, {**second, "key": "k"}])
+    row.save()
+    begin()
+    kept = [each["type"] for each in json.loads(instance().early)]
+    assert (log(), kept) == (["begun 0"], ["yard.Renamed", "yard.Moved"])
+
+
+def test_a_kept_event_is_handled_with_the_next_step_that_has_its_method(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes before the event of that step, or after a time-out."""
+    move("hall")
+    routes = {event: each for event, each in Deal.routes.items() if event is not Moved}
+    with monkeypatch.context() as without:
+        without.setattr(Deal, "routes", routes)
+        begin()
+    assert (log(), "keeps 1 events" in caplog.text) == (["begun 0"], True)
+    put(Nudged(order="a"))
+    drain()
+    assert (log(), instance().early) == (["begun 0", "moved hall", "nudged"], "[]")
+
+
 def test_what_is_asked_for_after_the_step_is_refused() -> None:
     """It would be lost: everything is stored already."""
     begin()

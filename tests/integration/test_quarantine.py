@@ -12,7 +12,6 @@ from django.utils import timezone
 from outbox_inbox import IntegrationEvent
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
-from outbox_inbox.inbox.quarantine import RefusedMessage, quarantine_messages
 from outbox_inbox.models import (
     Delivery,
     InboxMessage,
@@ -35,6 +34,7 @@ from outbox_inbox.operations import (
     release_rows,
 )
 from outbox_inbox.transports import ReceivedMessage
+from outbox_inbox.transports.quarantine import RefusedMessage, quarantine_messages
 from tests.shop.contracts import Sold
 from tests.support.arriving import arriving, bring, inbox, payload
 from tests.support.movers import (

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from outbox_inbox import PermanentError
 from outbox_inbox.contexts import get_context
-from outbox_inbox.inbox.quarantine import RefusedMessage, quarantine_messages
 from outbox_inbox.management import thresholds
 from outbox_inbox.models import Delivery, InboxMessage, QuarantinedMessage, QuarantineReason, Queue
 from outbox_inbox.operations import pause
 from outbox_inbox.testing import advance, drain
+from outbox_inbox.transports.quarantine import RefusedMessage, quarantine_messages
 from tests.shop.events import Noted
 from tests.support.arriving import arriving
 from tests.support.commands import Result

@@ -1,6 +1,8 @@
 """``redis://`` deletes what every consumer group has read, and nothing else."""
 
 from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.apps import apps
@@ -11,6 +13,12 @@ from tests.shop.contracts import Sold
 from tests.support.outgoing import outgoing, publish, publish_numbers, read
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("committed")]
+
+
+@pytest.fixture
+def bus(configure_redis):
+    """The transport of subscribers that all have their groups: what they have read may go at once."""
+    return configure_redis(options={"KEEP": timedelta(milliseconds=1)})
 
 
 @pytest.fixture
@@ -94,3 +102,56 @@ def test_a_stream_that_nobody_reads_keeps_everything(bus, redis, stream):
     publish_numbers(1, 300)
     bus._trimmer.trim_streams([stream])
     assert redis.xlen(stream) == 300
+
+
+# For subscribers of which nothing is known
+
+
+def test_what_was_read_stays_for_a_subscriber_that_is_deployed_later(
+    configure_redis, redis, stream
+):
+    """Nothing here knows of it, and the order of two deployments does not matter."""
+    bus = configure_redis()
+    publish_numbers(1, 300)
+    read(bus, 300)
+    assert redis.xlen(stream) == 300
+    later = replace(get_context("depot"), label="later")
+    assert read(bus, 300, later) == list(range(1, 301))
+
+
+def test_what_is_older_is_deleted_and_what_is_younger_stays(configure_redis, redis, stream):
+    """The age is that of the server's clock, by which the ids of entries are made."""
+    bus = configure_redis()
+    for number in range(1, 301):
+        redis.xadd(stream, {"ce_id": str(UUID(int=number))}, id=f"{number}-1")
+    publish_numbers(301, 400)
+    assert len(read(bus, 400)) == 400
+    assert 100 <= redis.xlen(stream) <= 200
+    assert redis.xrange(stream)[-100][1][b"ce_id"] == str(UUID(int=301)).encode()
+
+
+def test_a_group_that_comes_too_late_is_told(bus, redis, stream, caplog):
+    """It is new, and older entries were deleted, which may have been for it."""
+    publish_numbers(1, 300)
+    read(bus, 300)
+    left = redis.xlen(stream)
+    caplog.clear()
+    read(bus, 300, replace(get_context("depot"), label="later"))
+    assert f"its group on {stream} is new, and {300 - left} older entries" in caplog.text
+
+
+def test_a_server_that_does_not_tell_the_time_has_nothing_deleted(
+    configure_redis, redis, redis_url, stream
+):
+    """The user may not ask for it, so the age of an entry is unknown."""
+    redis.execute_command(
+        "ACL", "SETUSER", "timeless", "reset", "on", ">pw", "~*", "+@all", "-time"
+    )
+    try:
+        url = redis_url.replace("redis://", "redis://timeless:pw@")
+        bus = configure_redis(url, options={"KEEP": timedelta(milliseconds=1)})
+        publish_numbers(1, 300)
+        assert len(read(bus, 300)) == 300
+        assert redis.xlen(stream) == 300
+    finally:
+        redis.execute_command("ACL", "DELUSER", "timeless")

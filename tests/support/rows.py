@@ -6,7 +6,6 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from outbox_inbox.inbox.quarantine import message_fingerprint
 from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
@@ -19,6 +18,7 @@ from outbox_inbox.models import (
     StoredEvent,
 )
 from outbox_inbox.transports import ReceivedMessage
+from outbox_inbox.transports.quarantine import message_fingerprint
 
 
 def _message(given: dict[str, Any]) -> dict[str, Any]:

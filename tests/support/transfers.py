@@ -8,10 +8,9 @@ from django.utils import timezone
 
 from outbox_inbox import PermanentError
 from outbox_inbox.contexts import get_context
-from outbox_inbox.inbox import quarantine
 from outbox_inbox.models import DeliveryAttempt, ProcessState, QuarantineReason
 from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
-from outbox_inbox.transports import ReceivedMessage
+from outbox_inbox.transports import ReceivedMessage, quarantine
 from tests.shop.events import Checked, Counted, Noted
 from tests.shop.models import Entry, Remark
 

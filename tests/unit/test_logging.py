@@ -67,7 +67,7 @@ def entries(monkeypatch, caplog):
             signals.message_lost,
             {"context": "depot", "place": "entry 1-0 of events:shop", "error": "it was deleted"},
             "CRITICAL",
-            "inbox of depot: the transport lost entry 1-0 of events:shop: it was deleted",
+            "depot: the transport lost entry 1-0 of events:shop: it was deleted",
         ),
         (
             signals.partition_backed_off,

@@ -13,9 +13,9 @@ from outbox_inbox import IntegrationEvent, upcasts
 from outbox_inbox.contexts import get_context
 from outbox_inbox.events import codec
 from outbox_inbox.inbox.admission import Accepted, Refusal, accept_message
-from outbox_inbox.inbox.quarantine import attribute_text, cut_text, message_fingerprint
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.transports import ReceivedMessage
+from outbox_inbox.transports.quarantine import attribute_text, cut_text, message_fingerprint
 from tests.shop.contracts import Sold
 from tests.support.arriving import arriving, payload
 

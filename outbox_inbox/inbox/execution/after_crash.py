@@ -6,6 +6,8 @@ failed: each worker that takes the partition dies of it, without end.
 
 from collections.abc import Sequence
 
+from django.db import transaction
+
 from outbox_inbox.conf import settings
 from outbox_inbox.models import Delivery
 from outbox_inbox.queues import statements
@@ -48,7 +50,8 @@ class AfterCrash(OneByOne):
             super().handle_row(row)
         except GaveWay:
             # Not a crash: a deadlock, which another delivery may have caused. Without this, some of
-            # them would make a healthy message dead.
-            with run.locked() as connection:
-                statements.count_attempt(connection, Delivery, row.id, by=-1)
+            # them would make a healthy message dead. Without the partition's lock, which another
+            # worker may have by now: the number alone is changed.
+            with transaction.atomic(using=run.context.database):
+                statements.count_attempt(run.connection, Delivery, row.id, by=-1)
             raise

@@ -28,9 +28,15 @@ from .intake import (
     insert_deliveries,
     insert_inbox,
     move_to_inbox,
-    select_payloads,
+    select_contents,
+    select_twins,
 )
-from .interests import projected_condition, select_subscribers, subscribed_versions
+from .interests import (
+    projected_condition,
+    select_subscribers,
+    subscribed_versions,
+    wanted_types,
+)
 from .locking import (
     back_off_partition,
     begin_run,

@@ -44,3 +44,8 @@ def change_rows(connection: BaseDatabaseWrapper, statement: str, parameters: Seq
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return int(cursor.rowcount)
+
+
+def positions_change(positions: str | None) -> tuple[str, list[str]]:
+    """Return what an UPDATE of a partition has behind its other columns, and its parameter."""
+    return ("", []) if positions is None else (", positions = %s", [positions])

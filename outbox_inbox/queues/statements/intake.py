@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..contents import Contents
 from .common import DELIVERY, INBOX, INTEREST, OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import Insert, as_uuid, dialect
 
@@ -64,18 +65,43 @@ def insert_inbox(
     return [row[0] for row in returned]
 
 
-def select_payloads(
+def select_contents(
     connection: BaseDatabaseWrapper, message_ids: Sequence[UUID], context: str, source: str
-) -> dict[UUID, str]:
-    """Return the payloads of inbox messages by their ids."""
+) -> dict[UUID, Contents]:
+    """Return what inbox messages say, by their ids."""
     sql = dialect(connection)
     rows = fetch_rows(
         connection,
-        f"SELECT message_id, payload FROM {INBOX} WHERE context = %s AND source = %s"
-        f" AND message_id {sql.among}",
+        f"SELECT message_id, type, schema_version, {sql.key}, payload, headers FROM {INBOX}"
+        f" WHERE context = %s AND source = %s AND message_id {sql.among}",
         [context, source, sql.members(message_ids)],
     )
-    return {as_uuid(row[0]): row[1] for row in rows}
+    return {as_uuid(row[0]): Contents(*row[1:]) for row in rows}
+
+
+def select_twins(
+    connection: BaseDatabaseWrapper,
+    ids: Sequence[int],
+    context: str,
+    source: str,
+    *,
+    stored: bool = False,
+) -> dict[int, tuple[Contents, Contents]]:
+    """Return what outbox messages say, and what the inbox messages with their ids say, by row."""
+    sql = dialect(connection)
+    name, id_ = (STREAM, "position") if stored else (OUTBOX, "id")
+    said = ", ".join(
+        f"{alias}.{column}"
+        for alias in "mi"
+        for column in ("type", "schema_version", sql.key, "payload", "headers")
+    )
+    rows = fetch_rows(
+        connection,
+        f"SELECT m.{id_}, {said} FROM {name} m JOIN {INBOX} i ON i.message_id = m.message_id"
+        f" WHERE m.{id_} {sql.among} AND i.context = %s AND i.source = %s",
+        [sql.members(ids), context, source],
+    )
+    return {row[0]: (Contents(*row[1:6]), Contents(*row[6:])) for row in rows}
 
 
 def insert_deliveries(

@@ -22,6 +22,18 @@ def select_subscribers(
     return [(row[0], row[1], row[2]) for row in rows]
 
 
+def wanted_types(connection: BaseDatabaseWrapper, context: str, types: Sequence[str]) -> set[str]:
+    """Return those of some types that a subscription, or a consumer of the context, wants."""
+    sql = dialect(connection)
+    rows = fetch_rows(
+        connection,
+        f"SELECT DISTINCT type FROM {INTEREST} WHERE retired_at IS NULL AND type {sql.among}"
+        " AND (kind = 'contract' OR (kind = 'consumer' AND context = %s))",
+        [sql.members(types), context],
+    )
+    return {row[0] for row in rows}
+
+
 def subscribed_versions(connection: BaseDatabaseWrapper, context: str) -> dict[str, int]:
     """Return the contracts that a context subscribes to, each with the newest version it reads."""
     rows = fetch_rows(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import PARTITION, change_rows
+from .common import PARTITION, change_rows, positions_change
 from .dialects import as_uuid, dialect
 from .dialects.base import SILENCE
 
@@ -21,6 +21,7 @@ class LockedPartition(NamedTuple):
 
     paused: bool
     run: Any
+    positions: str = ""
 
 
 def lock_partition(
@@ -38,27 +39,38 @@ def begin_run(
 ) -> LockedPartition | None:
     """Write the token of a run, in a transaction of its own; None: the partition is not free.
 
-    What is returned has the token from before: of a run that crashed, or None.
+    What is returned has the token from before, of a run that crashed, or None; and how far the
+    transport was read or published to.
     """
     rows = dialect(connection).begin_run(connection, partition, run, freeze_ms)
-    return LockedPartition(paused=False, run=rows[0][0]) if rows else None
+    return LockedPartition(False, *rows[0][:2]) if rows else None
 
 
-def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any, *, careful: int = 0) -> None:
+def end_run(
+    connection: BaseDatabaseWrapper,
+    partition: int,
+    run: Any,
+    *,
+    careful: int = 0,
+    positions: str | None = None,
+) -> None:
     """Remove the token of a run, without its lock; waits for the transaction that has it.
 
     ``careful``: leave in its place, for the next run, how many messages are still to be taken one at
-    a time (`careful_left`); that run may begin at once.
+    a time (`careful_left`); that run may begin at once. ``positions``: how far the transport was read
+    or published to; None: as before.
     """
     sql = dialect(connection)
     left = sql.uuid(UUID(int=careful)) if careful else None
     silence = -SILENCE if careful else 0.0
+    moved, parameters = positions_change(positions)
     # Another worker may have taken this run for crashed and written its own token, which must stay:
     # without it that worker would give up, and a crash of it would not be noticed.
     change_rows(
         connection,
-        f"UPDATE {PARTITION} SET run = %s, last_run_at = {sql.later} WHERE id = %s AND run = %s",
-        [left, silence, partition, sql.uuid(run)],
+        f"UPDATE {PARTITION} SET run = %s, last_run_at = {sql.later}{moved}"
+        " WHERE id = %s AND run = %s",
+        [left, silence, *parameters, partition, sql.uuid(run)],
     )
 
 
@@ -69,15 +81,23 @@ def careful_left(run: Any) -> int | None:
 
 
 def back_off_partition(
-    connection: BaseDatabaseWrapper, partition: int, error: str, seconds: float
+    connection: BaseDatabaseWrapper,
+    partition: int,
+    error: str,
+    seconds: float,
+    positions: str | None = None,
 ) -> None:
-    """End a run with an outage: no worker tries the partition again for so many seconds."""
+    """End a run with an outage: no worker tries the partition again for so many seconds.
+
+    ``positions`` is as that of `end_run`.
+    """
     sql = dialect(connection)
+    moved, parameters = positions_change(positions)
     change_rows(
         connection,
         f"UPDATE {PARTITION} SET run = NULL, outages = outages + 1, error = %s,"
-        f" retry_at = {sql.later} WHERE id = %s",
-        [error, seconds, partition],
+        f" retry_at = {sql.later}{moved} WHERE id = %s",
+        [error, seconds, *parameters, partition],
     )
 
 

@@ -38,7 +38,7 @@ _INTO_OUTBOX = {
         columns=(*EventRow._fields, *["recorded_at"] * timed),
         types=f"{_TYPES} int timestamptz" + " timestamptz" * timed,
         constants=_PENDING if timed else {"recorded_at": "{now}", **_PENDING},
-        unique=None if fresh else "(message_id)",
+        unique=None if fresh else "",  # an id is one message of a context
         returning="recorded_at",
     )
     for timed in (False, True)
@@ -115,9 +115,11 @@ def lock_stream(connection: BaseDatabaseWrapper, context: str, stream: str, last
     return stream_version(connection, context, stream) == last
 
 
-def delete_events(connection: BaseDatabaseWrapper, message_ids: Sequence[Any]) -> int:
+def delete_events(connection: BaseDatabaseWrapper, rows: Sequence[EventRow]) -> int:
     """Take back what this transaction has just appended, to store all of it or nothing."""
     sql = dialect(connection)
     return change_rows(
-        connection, f"DELETE FROM {STREAM} WHERE message_id {sql.among}", [sql.members(message_ids)]
+        connection,
+        f"DELETE FROM {STREAM} WHERE message_id {sql.among} AND context = %s",
+        [sql.members([row.message_id for row in rows]), rows[0].context],
     )

@@ -144,7 +144,7 @@ def spill_events(
         f"INSERT INTO {OUTBOX} ({id_}{event}, recorded_at, partition, state, attempts, holds,"
         f" error) SELECT {place}{event}, recorded_at, key_hash %% %s, 'pending', 0, FALSE, ''"
         f" FROM {STREAM}"
-        f" WHERE position {sql.among} ORDER BY position ON CONFLICT (message_id) DO NOTHING",
+        f" WHERE position {sql.among} ORDER BY position ON CONFLICT DO NOTHING",
         [partitions, sql.members(positions)],
     )
 
@@ -154,7 +154,8 @@ def move_spilled_to_front(connection: BaseDatabaseWrapper, context: str) -> int:
     return change_rows(
         connection,
         f"UPDATE {OUTBOX} SET id = s.position + {_IN_FRONT} FROM {STREAM} s"
-        f" WHERE s.message_id = {OUTBOX}.message_id AND NOT s.in_outbox AND {OUTBOX}.context = %s"
+        f" WHERE s.message_id = {OUTBOX}.message_id AND s.context = {OUTBOX}.context"
+        f" AND NOT s.in_outbox AND {OUTBOX}.context = %s"
         f" AND {OUTBOX}.id > 0 AND {OUTBOX}.state IN ('pending', 'waiting', 'dead')",
         [context],
     )

@@ -15,6 +15,7 @@ from typing import Final
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.models import Queue
 from outbox_inbox.transports.base import OutgoingMessage, Published, ReceivedMessage, Transport
 
 try:
@@ -58,6 +59,13 @@ class AmqpTransport(Transport):
     def problems(self) -> Iterator[str]:
         reconnector = Reconnector(self._options, "health")
         yield from health.problems(reconnector, self._topology, self._options, self.users())
+
+    def recall(self, context: Context, queue: Queue, number: int, positions: str) -> None:
+        self._topology.recall(positions)
+
+    def positions(self, context: Context, queue: Queue, number: int) -> str | None:
+        chosen = [context] if queue == Queue.INTAKE else self._topology.subscribers(context)
+        return self._topology.positions(chosen)
 
     def has_messages(self, context: Context) -> bool:
         """See `Transport.has_messages`; one round trip.

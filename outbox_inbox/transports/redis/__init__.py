@@ -12,6 +12,7 @@ from itertools import chain
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.models import Queue
 
 from ..base import OutgoingMessage, Published, ReceivedMessage, Refusals, Transport
 from . import entries, health
@@ -19,6 +20,7 @@ from .client import Client, ResponseError, command
 from .group_reader import GroupReader
 from .groups import groups_of, id_text
 from .options import read_options
+from .positions import PublishedPositions
 from .stream_names import StreamNames
 from .trimmer import Trimmer
 from .waiter import Waiter
@@ -44,10 +46,11 @@ class RedisTransport(Transport):
     def __init__(self, settings: TransportSettings) -> None:
         super().__init__(settings)
         self.options = read_options(settings.options)
-        self.redelivers_for = self.options.max_age
+        self.redelivers_for = max(self.options.max_age, self.options.keep)
         self._client = Client(settings.location)
         self._streams = StreamNames(self._client, self.options.prefix)
-        self._trimmer = Trimmer(self._client, self._streams, self.users)
+        self._trimmer = Trimmer(self._client, self._streams, self.users, self.options.keep)
+        self._published = PublishedPositions(self._client)
         self._readers: dict[str, GroupReader] = {}
         self._of_thread = threading.local()
 
@@ -64,24 +67,38 @@ class RedisTransport(Transport):
         """
         accepted, refused = self._split_by_size(messages)
         if accepted:
+            stream = self._streams.name(source.label, accepted[0].partition)
+            self._published.compare(source.label, stream)
             pieces = chain([_MULTI], self._pieces(source, accepted), [_EXEC])
             *queued, appended = self._client.ask_in_pieces(pieces, len(accepted) + 2)
-            self._client.check(queued)
-            self._client.check([appended])
-            self._client.check(appended)
+            self._client.check(queued, stream)
+            self._client.check([appended], stream)
+            self._client.check(appended, stream)
+            self._published.note(stream, appended)
         return Published(sent=[message.row for message in accepted], refused=refused)
+
+    def recall(self, context: Context, queue: Queue, number: int, positions: str) -> None:
+        if queue == Queue.INTAKE:
+            self._reader(context).positions.recall(positions)
+        else:
+            stream = self._streams.name(context.label, number)
+            self._published.recall(stream, positions)
+
+    def positions(self, context: Context, queue: Queue, number: int) -> str | None:
+        if queue == Queue.INTAKE:
+            return self._reader(context).positions.text()
+        return self._published.text(self._streams.name(context.label, number))
 
     def has_messages(self, context: Context) -> bool:
         names = self._streams.known(context)
         if not names:
-            return False
+            return bool(context.sources)  # none can be read, which is an outage
         replies = self._client.ask(
             *self._streams.count_commands(context),
             *(command("XINFO", "GROUPS", name) for name in names),
         )
-        counts, groups = replies[: -len(names)], replies[-len(names) :]
-        self._client.check(counts)
-        if self._streams.are_incomplete(context, counts):
+        counts, groups = replies[: len(context.sources)], replies[len(context.sources) :]
+        if self._streams.are_incomplete(context, counts) or self._streams.retries(context):
             return True
         return any(
             self._has_unread(context, name, reply)

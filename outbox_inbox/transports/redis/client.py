@@ -29,7 +29,7 @@ except ImportError as error:
 
 T = TypeVar("T")
 
-__all__ = ["HIREDIS_AVAILABLE", "Client", "ResponseError", "command"]
+__all__ = ["HIREDIS_AVAILABLE", "Client", "ResponseError", "command", "error_text"]
 
 
 def command(*parts: str | bytes | int) -> bytes:
@@ -80,15 +80,21 @@ class Client:
         self.check(replies)
         return replies
 
-    def check(self, replies: Sequence[Any]) -> None:
+    def check(self, replies: Sequence[Any], place: str = "") -> None:
         """Raise `TransportUnavailable` for the first error among replies.
 
         Every error of a server (out of memory, read-only, not allowed, a key of another type) is
         about the server, not about one message: the next message would meet it as well.
+
+        Arguments:
+            place: the key that all commands were about, which the server's own text does not name.
         """
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise TransportUnavailable(f"Redis at {self.address} refuses: {_text(reply)}")
+                about = f"{place}: " if place else ""
+                raise TransportUnavailable(
+                    f"Redis at {self.address} refuses: {about}{error_text(reply)}"
+                )
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -104,7 +110,7 @@ class Client:
                 self._pool.release(connection)
         except RedisError as error:
             raise TransportUnavailable(
-                f"Redis at {self.address} cannot be reached: {_text(error)}"
+                f"Redis at {self.address} cannot be reached: {error_text(error)}"
             ) from error
 
 
@@ -155,7 +161,7 @@ def _reply(connection: Any) -> Any:
         return error
 
 
-def _text(error: RedisError) -> str:
+def error_text(error: RedisError) -> str:
     """Return the text of an error with its code, which redis-py removes."""
     code = getattr(error, "status_code", None)
     text = str(error) or type(error).__name__

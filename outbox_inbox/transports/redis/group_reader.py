@@ -10,9 +10,11 @@ from outbox_inbox.exceptions import TransportUnavailable
 
 from ..base import ReceivedMessage
 from ..batch_bound import BatchBound
-from .client import Client, ResponseError, command
+from .client import Client, ResponseError, command, error_text
 from .entries import Receipt, received_message
-from .stream_names import StreamNames
+from .group_check import compare_positions, log_late_beginning, report_lost
+from .positions import Positions
+from .stream_names import StreamNames, is_about_key
 
 GROUP_MEMBER = "receiver"
 """The name that every receiver of a group uses (Redis calls it a consumer).
@@ -43,34 +45,67 @@ class GroupReader:
         self._outstanding: set[Receipt] | None = None
         self._turn = 0
         self._grouped: set[str] = set()
+        self._told: dict[str, str] = {}
+        self.positions = Positions()
 
     def attach(self) -> None:
         """Begin as the only reader of the group."""
         context = self.context
-        counts = self._client.ask_strictly(*self._streams.count_commands(context))
+        counts = self._client.ask(*self._streams.count_commands(context))
         if self._streams.are_incomplete(context, counts):
             self._streams.discover_streams(context)
-        if not self._grouped.issuperset(self._streams.known(context)):
+        for label, count in zip(sorted(context.sources), counts, strict=True):
+            if is_about_key(count):
+                name = self._streams.name(label, 0)
+                self._report_unreadable(f"{name}:1 and further ones", error_text(count))
+        known = self._streams.known(context)
+        if not known or not self._grouped.issuperset(known) or self._streams.retries(context):
             self._create_groups()
+        compare_positions(self._client, context, self._streams.known(context), self.positions)
         # Another process may have read since: what it left pending is unknown, and comes first.
         self._outstanding = None
 
     def _create_groups(self) -> None:
         """Create the group on every stream that lacks it, from the first entry on."""
-        names, label = self._streams.known(self.context), self.context.label
+        names, label = self._streams.found(self.context), self.context.label
         replies = self._client.ask(
             *(command("XGROUP", "CREATE", name, label, "0", "MKSTREAM") for name in names)
         )
         for name, reply in zip(names, replies, strict=True):
+            if not self._can_read(name, reply):
+                continue
             if not _is_error(reply, "BUSYGROUP"):
                 self._client.check([reply])
-                if name in self._grouped:
-                    self._report_lost(
+                known = name in self._grouped or self.positions.of(name) is not None
+                self.positions.reset(name)
+                if not known:
+                    log_late_beginning(self._client, self.context, name)
+                else:
+                    report_lost(
+                        self.context,
                         f"what was not read of {name}",
                         f"its group {label} is gone: the server lost its data, or the group was "
                         "deleted; a new group begins with the entries that are left",
                     )
-        self._grouped.update(names)
+            self._grouped.add(name)
+
+    def _can_read(self, name: str, reply: Any) -> bool:
+        """Return whether a stream can be read, as a reply about it says; report one that cannot.
+
+        The other streams are read meanwhile: this one costs its own messages only.
+        """
+        if self._streams.note_reply(self.context, name, reply):
+            return True
+        self._grouped.discard(name)
+        self._report_unreadable(name, error_text(reply))
+        return False
+
+    def _report_unreadable(self, place: str, error: str) -> None:
+        """Report what cannot be read: once, until it was read or there is another reason."""
+        if self._told.get(place) != error:
+            self._told[place] = error
+            label = self.context.label
+            signals.source_unreadable.send_robust(label, context=label, place=place, error=error)
 
     def read_messages(self, limit: int) -> list[ReceivedMessage]:
         """Return up to ``limit`` messages; those that were not acknowledged come first, and again."""
@@ -121,6 +156,7 @@ class GroupReader:
         """Remove messages from the pending ones."""
         receipts = [message.receipt for message in messages]
         self._acknowledge_receipts(receipts)
+        self.positions.note_receipts(receipts)
         if self._outstanding is not None:
             self._outstanding.difference_update(receipts)
 
@@ -136,7 +172,8 @@ class GroupReader:
             ]
             messages = _messages(found)
             for stream, id_ in lost:
-                self._report_lost(
+                report_lost(
+                    self.context,
                     f"entry {id_.decode()} of {stream}",
                     "it was deleted before it was stored: another program trims the stream",
                 )
@@ -186,7 +223,15 @@ class GroupReader:
             # The stream or the group was deleted, or the server lost its data.
             self._create_groups()
             (reply,) = self._ask_for_entries(reading)
+        if is_about_key(reply):
+            if len(after) > 1:  # the reply does not say which stream it is about
+                each = [self._read_group(count, {name: begin}) for name, begin in after.items()]
+                return {name: entries for found in each for name, entries in found.items()}
+            if not self._can_read(next(iter(after)), reply):
+                return {}
         self._client.check([reply])
+        for name in self._told.keys() & after.keys():
+            del self._told[name]
         return {
             stream.decode(): [(id_, fields) for id_, fields in entries]
             for stream, entries in reply or ()
@@ -208,10 +253,6 @@ class GroupReader:
         self._client.ask_strictly(
             *(command("XACK", stream, label, *each) for stream, each in ids.items())
         )
-
-    def _report_lost(self, place: str, error: str) -> None:
-        label = self.context.label
-        signals.message_lost.send_robust(label, context=label, place=place, error=error)
 
 
 def _messages(found: _Entries) -> list[ReceivedMessage]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from outbox_inbox.contexts import Context
 
-from .client import HIREDIS_AVAILABLE, Client, ResponseError, command
+from .client import HIREDIS_AVAILABLE, Client, ResponseError, command, error_text
 from .groups import Group, Id, groups_of, id_text, oldest_pending, parse_id
 from .options import Options
-from .stream_names import StreamNames
+from .stream_names import StreamNames, is_about_key
 
 _MINIMUM = (7, 0)
 
@@ -72,7 +72,7 @@ def _server_problems(info: Mapping[str, str], save: Any, *, clustered: bool) -> 
 def _used_streams(streams: StreamNames, users: Sequence[Context]) -> list[str]:
     for user in users:
         streams.discover_streams(user)
-    read = [name for user in users for name in streams.known(user)]
+    read = [name for user in users for name in streams.found(user)]
     return list(dict.fromkeys([*(streams.name(user.label, 0) for user in users), *read]))
 
 
@@ -93,6 +93,12 @@ def _lagging_groups(client: Client, names: list[str], max_age: timedelta) -> Ite
     limit = int(clock[0]) * 1000 - max_age // timedelta(milliseconds=1)
     for stream in names:
         (groups,) = client.ask(command("XINFO", "GROUPS", stream))
+        if is_about_key(groups):
+            yield (
+                f"Redis at {client.address} does not let {stream} be read or written as a stream "
+                f"({error_text(groups)}); what others there are is read meanwhile. Delete or rename "
+                "a key of another type, grant the user this key, or choose another PREFIX"
+            )
         for group in groups_of(groups):
             oldest = _oldest_unread(client, stream, group)
             if oldest is not None and oldest[0] < limit:

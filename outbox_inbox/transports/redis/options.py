@@ -7,7 +7,7 @@ from typing import Any
 
 from outbox_inbox.conf.section import checked_section
 
-_KEYS = ("PREFIX", "MAX_ENTRY", "MAX_AGE")
+_KEYS = ("PREFIX", "MAX_ENTRY", "MAX_AGE", "KEEP")
 _CENTURY = timedelta(days=36_500)
 _BIGGEST = 512 * 1024 * 1024  # bytes; the default of proto-max-bulk-len
 
@@ -22,11 +22,14 @@ class Options:
             (``proto-max-bulk-len``).
         max_age: `problems` reports a subscriber that has not read an older entry, and an entry may
             come again for this long; default 7 days. It deletes nothing.
+        keep: no entry is deleted earlier, also if every known subscriber has it: one that has no
+            group yet may be another deployment, of which nothing here knows; default one hour.
     """
 
     prefix: str = "events"
     max_entry: int | None = None
     max_age: timedelta = timedelta(days=7)
+    keep: timedelta = timedelta(hours=1)
 
 
 def read_options(given: Mapping[str, Any]) -> Options:
@@ -39,4 +42,5 @@ def read_options(given: Mapping[str, Any]) -> Options:
                 section.integer("MAX_ENTRY", _BIGGEST, _BIGGEST) if given.get("MAX_ENTRY") else None
             ),
             max_age=section.duration("MAX_AGE", default.max_age, _CENTURY),
+            keep=section.duration("KEEP", default.keep, _CENTURY),
         )

@@ -1,7 +1,8 @@
-"""Deletes the entries that every consumer group has read, and never any other."""
+"""Deletes old entries that every consumer group has read, and never any other."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from time import monotonic
 
 from outbox_inbox.contexts import Context
@@ -19,16 +20,24 @@ MANY = 1_000
 class Trimmer:
     """Trims streams from time to time, as receivers acknowledge what they have stored.
 
+    A subscriber that has no group yet may be a deployment of which nothing here knows, and which is
+    about to start: what every group has read stays for ``keep`` all the same.
+
     Entries are deleted by whole nodes of the stream (``~``), at most ten thousand at a time, so that
     the server is not kept from other work.
     """
 
     def __init__(
-        self, client: Client, streams: StreamNames, users: Callable[[], Iterable[Context]]
+        self,
+        client: Client,
+        streams: StreamNames,
+        users: Callable[[], Iterable[Context]],
+        keep: timedelta,
     ) -> None:
         self._client = client
         self._streams = streams
         self._users = users
+        self._keep = keep // timedelta(milliseconds=1)
         self._acknowledged: Counter[str] = Counter()
         self._trimmed: dict[str, float] = {}
 
@@ -48,11 +57,16 @@ class Trimmer:
             self._trimmed[stream] = now
 
     def trim_streams(self, streams: Iterable[str]) -> None:
-        """Trim streams up to the first entry that a group still needs."""
+        """Trim streams up to the first entry that a group still needs, or that is too young."""
         expected, names = self._expected_groups(), list(streams)
-        replies = self._client.ask(*(command("XINFO", "GROUPS", name) for name in names))
+        clock, *replies = self._client.ask(
+            command("TIME"), *(command("XINFO", "GROUPS", name) for name in names)
+        )
+        if isinstance(clock, ResponseError):
+            return  # without the server's clock it is unknown how old an entry is
+        oldest: Id = (int(clock[0]) * 1000 + int(clock[1]) // 1000 - self._keep, 0)
         commands = [
-            command("XTRIM", stream, "MINID", "~", id_text(first))
+            command("XTRIM", stream, "MINID", "~", id_text(min(first, oldest)))
             for stream, groups in zip(names, map(groups_of, replies), strict=True)
             # A context of this project without a group has received nothing yet: every entry is
             # for it as well, and trimming would lose its messages.
@@ -66,7 +80,7 @@ class Trimmer:
         """Return for each stream the contexts of this project that read it."""
         expected: dict[str, set[str]] = {}
         for user in self._users():
-            for stream in self._streams.known(user):
+            for stream in self._streams.found(user):
                 expected.setdefault(stream, set()).add(user.label)
         return expected
 

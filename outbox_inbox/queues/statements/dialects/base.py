@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from ..common import DELIVERY, INBOX, PARTITION, change_rows, fetch_rows
+from ..common import DELIVERY, INBOX, PARTITION, change_rows, fetch_rows, positions_change
 
 Row = tuple[Any, ...]
 Rows = Sequence[Sequence[Any]]
@@ -283,7 +283,9 @@ class Dialect(ABC):
         # Two workers may find it free at the same moment: the lock lets one of them begin.
         where, parameters = f"WHERE id = %s AND {self.free_condition()}", [partition, -SILENCE]
         with transaction.atomic(using=connection.alias):
-            rows = self.lock_row(connection, "run", PARTITION, where, parameters, freeze_ms)
+            rows = self.lock_row(
+                connection, "run, positions", PARTITION, where, parameters, freeze_ms
+            )
             if rows:
                 self.set_run(connection, partition, run)
         return rows
@@ -292,12 +294,22 @@ class Dialect(ABC):
         """Return the condition that no run is on a partition, also not between two transactions."""
         return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {self.later})"
 
-    def set_run(self, connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-        """Write which run is on a partition, or (None) that the last one ended, under its lock."""
+    def set_run(
+        self,
+        connection: BaseDatabaseWrapper,
+        partition: int,
+        run: Any,
+        positions: str | None = None,
+    ) -> None:
+        """Write which run is on a partition, or (None) that the last one ended, under its lock.
+
+        ``positions``: how far the transport was read or published to; None: as before.
+        """
+        moved, parameters = positions_change(positions)
         change_rows(
             connection,
-            f"UPDATE {PARTITION} SET run = %s, last_run_at = {self.now} WHERE id = %s",
-            [self.uuid(run), partition],
+            f"UPDATE {PARTITION} SET run = %s, last_run_at = {self.now}{moved} WHERE id = %s",
+            [self.uuid(run), *parameters, partition],
         )
 
     def claim_delivery(

@@ -194,10 +194,13 @@ class MySQL(Dialect):
     ) -> list[Row]:
         """Return a column of those rows that are in the table."""
         place = insert.columns.index("message_id")
-        scope = "".join(f"{name} = %s AND " for name in insert.shared)
+        scope = dict(zip(insert.shared, shared, strict=True))
+        if "context" in insert.columns:  # the same for all rows of a call
+            scope["context"] = rows[0][insert.columns.index("context")]
+        which = "".join(f"{name} = %s AND " for name in scope)
         cursor.execute(
-            f"SELECT {column} FROM {insert.table} WHERE {scope}message_id IN %s {tail}",
-            [*shared, tuple(row[place] for row in rows)],
+            f"SELECT {column} FROM {insert.table} WHERE {which}message_id IN %s {tail}",
+            [*scope.values(), tuple(row[place] for row in rows)],
         )
         return list(cursor.fetchall())
 

@@ -102,9 +102,9 @@ class PostgreSQL(Dialect):
     ) -> list[Row]:
         return fetch_rows(  # one trip to the server instead of four
             connection,
-            f"WITH held AS (SELECT id, run FROM {PARTITION} WHERE id = %s AND {self.free_condition()}"
+            f"WITH held AS (SELECT id, run, positions FROM {PARTITION} WHERE id = %s AND {self.free_condition()}"
             f" {self.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {self.now}"
-            " FROM held WHERE p.id = held.id RETURNING held.run",
+            " FROM held WHERE p.id = held.id RETURNING held.run, held.positions",
             [partition, -SILENCE, run],
         )
 

@@ -6,19 +6,23 @@ again for ever without one.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from django.db import connections, transaction
 from django.utils import timezone
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
-from outbox_inbox.queues import announcements
+from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.statements.packets import packets
-from outbox_inbox.transports import ReceivedMessage
+
+from .base import OutgoingMessage, ReceivedMessage
+from .wire import attributes_of
 
 _SHORT = 200  # characters of an attribute that has a column, and of each when there are too many
 _LONG = 4_000  # characters of the error
@@ -34,7 +38,14 @@ class RefusedMessage(NamedTuple):
     error: str
 
 
-def quarantine_messages(context: Context, refused: Sequence[RefusedMessage]) -> None:
+class Place(NamedTuple):
+    """The inbox of a context that this process's code may not have; a context has both as well."""
+
+    label: str
+    database: str
+
+
+def quarantine_messages(context: Context | Place, refused: Sequence[RefusedMessage]) -> None:
     """Store messages in the caller's transaction; one that is there already stays as it is."""
     limit = settings().max_payload
     now = timezone.now()
@@ -65,10 +76,40 @@ def _large_values(row: QuarantinedMessage) -> tuple[Any, ...]:
     return row.data, row.attributes, row.error
 
 
-def announce_quarantined(context: Context, refused: Sequence[RefusedMessage]) -> None:
+def quarantine_outgoing(
+    source: Context,
+    subscriber: Place,
+    messages: Sequence[OutgoingMessage],
+    conflicts: Mapping[int, str],
+) -> None:
+    """Store messages as they would have come over a broker, and announce them after the commit.
+
+    Arguments:
+        conflicts: row of a message -> why the inbox of the subscriber does not take it.
+    """
+    if not conflicts:
+        return
+    connection, stored = connections[source.database], messages[0].stored
+    texts = statements.select_texts(connection, list(conflicts), stored=stored)
+    refused: list[RefusedMessage] = []
+    for message in messages:
+        if message.row in conflicts:
+            data, headers = texts[message.row]
+            whole = message._replace(data=data, headers=headers)
+            came = ReceivedMessage(
+                receipt=None, attributes=attributes_of(source, whole), data=data.encode()
+            )
+            error = conflicts[message.row]
+            refused.append(RefusedMessage(came, QuarantineReason.CONFLICT, error))
+    quarantine_messages(subscriber, refused)
+    announce = partial(announce_quarantined, subscriber, refused)
+    transaction.on_commit(announce, using=subscriber.database)
+
+
+def announce_quarantined(context: Context | Place, refused: Sequence[RefusedMessage]) -> None:
     """Announce messages that were quarantined, after the commit."""
     for message, reason, error in refused:
-        announcements.message_quarantined(context, message.attributes, reason, error)
+        announcements.message_quarantined(context.label, message.attributes, reason, error)
 
 
 def message_fingerprint(message: ReceivedMessage) -> str:
