@@ -41,6 +41,7 @@ class Cursor:
     """A subscription in one transaction, which holds its lock.
 
     Attributes:
+        id: of the row of its checkpoint.
         caught_up: the last page was the end of all that there was when it was read.
         paused: an operator has paused the subscription.
         resting: it failed, and the next try is not due yet.
@@ -54,7 +55,7 @@ class Cursor:
         self.caught_up = False
         self.paused, self.resting, self.failures = lock.paused, lock.resting, lock.failures
         self._context = context.label
-        self._id = lock.id
+        self.id = lock.id
         self._mark = self._saved = self._page = lock.progress
 
     def read(
@@ -101,7 +102,7 @@ class Cursor:
     def save(self) -> None:
         """Write how far the subscription is, in the open transaction: that of the effects."""
         if self._mark != self._saved:
-            checkpoints.save_progress(self.connection, self._id, self._mark)
+            checkpoints.save_progress(self.connection, self.id, self._mark)
             self._saved = self._mark
 
     def discard_progress(self) -> None:
@@ -110,7 +111,7 @@ class Cursor:
 
     def back_off(self, error: str, seconds: float) -> None:
         """Note a failure, in a transaction without effects: see `outages.back_off`."""
-        checkpoints.back_off_checkpoint(self.connection, self._id, error, seconds)
+        checkpoints.back_off_checkpoint(self.connection, self.id, error, seconds)
 
 
 def _conditions(types: Collection[str] | None, *, unsent: bool) -> list[str]:
