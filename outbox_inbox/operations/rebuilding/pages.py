@@ -31,6 +31,7 @@ from outbox_inbox.streams.subscriptions import (
     take_over_checkpoint,
 )
 
+from .kept_ids import KeptIds
 from .shadow_tables import shadow_of
 
 REBUILD_SUFFIX = " (rebuild)"
@@ -59,6 +60,7 @@ class Rebuild:
         with follow(self.context, self.name) as found:
             if (cursor := found) is None:
                 raise self._busy()
+            KeptIds(self.shadow).require()
             resumed = not restart and self.shadow.exists(cursor.id)
             if not resumed:
                 self.shadow.drop()
@@ -137,7 +139,7 @@ class Rebuild:
                 # All in one transaction: readers, and the next call after a crash, see either the
                 # old rows with the old checkpoint or the new rows with the new one.
                 replacing = True
-                self.shadow.swap()
+                self._replace_rows()
                 take_over_checkpoint(self.context, self.read_model.name, self.name)
                 self.shadow.drop()
         except Exception as error:
@@ -148,6 +150,20 @@ class Rebuild:
             raise_database_failure(self.context, error)
             return 0, False
         return handled, True
+
+    def _replace_rows(self) -> None:
+        shadow, ids = self.shadow, KeptIds(self.shadow)
+        ids.store()
+        for name in reversed(shadow.tables):
+            shadow.execute(f"DELETE FROM {shadow.quoted(name)}")
+        for name in shadow.tables:
+            columns, values, source = ids.selection(name)
+            shadow.execute(
+                f"INSERT INTO {shadow.quoted(name)} ({', '.join(columns)})"
+                f" SELECT {', '.join(values)} FROM {source}"
+            )
+        shadow.advance_sequences()
+        ids.drop()
 
     def _project_page(self, cursor: Cursor) -> int:
         with _without_gc():

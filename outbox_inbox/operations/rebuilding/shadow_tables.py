@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from django.core.management.color import no_style
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import truncate_name
@@ -72,18 +71,17 @@ class Shadow(ABC):
     def copy_of(self, name: str) -> str:
         """Return the quoted name of a table's copy."""
 
-    def swap(self) -> None:
-        """Replace the rows of the tables by those of the copies."""
-        for name in reversed(self.tables):
-            self.execute(f"DELETE FROM {self.quoted(name)}")
-        for name in self.tables:
-            columns = ", ".join(map(self.quoted, self.columns(name)))
-            self.execute(
-                f"INSERT INTO {self.quoted(name)} ({columns})"
-                f" SELECT {columns} FROM {self.copy_of(name)}"
-            )
-        for statement in self.connection.ops.sequence_reset_sql(no_style(), self.models):
-            self.execute(statement)
+    @abstractmethod
+    def last_id(self, name: str, column: str) -> int:
+        """Return the highest number that a table has ever given out or stored in a column."""
+
+    @abstractmethod
+    def advance_sequences(self) -> None:
+        """Have the tables give out ids behind those that they have."""
+
+    @abstractmethod
+    def constraints_on(self, name: str, column: str) -> list[tuple[Any, ...]]:
+        """Return the foreign keys of other tables that the database checks: table and column, quoted."""
 
     def broken_reference(self, error: Exception) -> OutboxInboxError:
         """Return the error to raise when the new rows do not fit what the database demands."""
@@ -92,11 +90,6 @@ class Shadow(ABC):
             f"{', '.join(self.tables)} that do not exist any more, or a constraint is violated "
             f"({error}). Correct the rows that refer to them, and call the command again"
         )
-
-    def columns(self, name: str) -> list[str]:
-        """Return the columns of a table, but not those that the database generates."""
-        fields: Any = self.models[self.tables.index(name)]._meta.local_concrete_fields
-        return [str(each.column) for each in fields if not each.generated]
 
     def quoted(self, name: str) -> str:
         """Return a name quoted for SQL."""
@@ -186,6 +179,40 @@ class PostgresShadow(Shadow):
             self.execute(f"CREATE TABLE {copy} (LIKE {self.quoted(name)} INCLUDING ALL)")
             self.execute(f"COMMENT ON TABLE {copy} IS '{mark}'")
 
+    def last_id(self, name: str, column: str) -> int:
+        ((highest, sequence),) = self.execute(
+            f"SELECT COALESCE(MAX({self.quoted(column)}), 0), pg_get_serial_sequence(%s, %s)"
+            f" FROM {self.quoted(name)}",
+            [self.quoted(name), column],
+        )
+        if sequence is None:
+            return int(highest)
+        ((given,),) = self.execute(
+            f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}"
+        )
+        return max(int(highest), int(given))
+
+    def advance_sequences(self) -> None:
+        for model in self.models:
+            pk: Any = model._meta.pk
+            if isinstance(pk, models.AutoField) and pk.column:
+                # Never back: an id that is given out again may still be referred to.
+                name, last = table(model), self.last_id(table(model), pk.column)
+                self.execute(
+                    "SELECT setval(pg_get_serial_sequence(%s, %s), %s) WHERE %s > 0",
+                    [self.quoted(name), pk.column, last, last],
+                )
+
+    def constraints_on(self, name: str, column: str) -> list[tuple[Any, ...]]:
+        return self.execute(
+            "SELECT c.conrelid::regclass::text, quote_ident(o.attname) FROM pg_constraint c"
+            " JOIN pg_attribute o ON o.attrelid = c.conrelid AND o.attnum = c.conkey[1]"
+            " JOIN pg_attribute t ON t.attrelid = c.confrelid AND t.attnum = c.confkey[1]"
+            " WHERE c.contype = 'f' AND c.confrelid = to_regclass(%s) AND t.attname = %s"
+            " AND c.conrelid <> ALL(ARRAY(SELECT to_regclass(n)::oid FROM unnest(%s::text[]) n))",
+            [self.quoted(name), column, [self.quoted(each) for each in self.tables]],
+        )
+
     @contextmanager
     def active(self) -> Iterator[None]:
         # Local to the transaction: an error rolls the setting back with everything else.
@@ -245,6 +272,30 @@ class SQLiteShadow(Shadow):
         begin, _, index = head.rpartition(" ")
         copy = self.copy_of(index.strip('"'))
         return f"{begin} {copy}{on}{rest.replace(self.quoted(name), self.copy_of(name), 1)}"
+
+    def last_id(self, name: str, column: str) -> int:
+        ((highest,),) = self.execute(
+            f"SELECT COALESCE(MAX({self.quoted(column)}), 0) FROM {self.quoted(name)}"
+        )
+        if not self.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
+            return int(highest)
+        given = self.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [name])
+        return max(int(highest), *(int(each) for (each,) in given), 0)
+
+    def advance_sequences(self) -> None:
+        """Do nothing: SQLite remembers the highest id that was ever stored."""
+
+    def constraints_on(self, name: str, column: str) -> list[tuple[Any, ...]]:
+        found = self.execute(
+            'SELECT m.name, f."from", f."to" FROM sqlite_master m, pragma_foreign_key_list(m.name) f'
+            " WHERE m.type = 'table' AND lower(f.\"table\") = lower(%s)",
+            [name],
+        )
+        return [
+            (self.quoted(other), self.quoted(own))
+            for other, own, target in found
+            if other not in self.tables and target in {None, column}
+        ]
 
     @contextmanager
     def active(self) -> Iterator[None]:
