@@ -84,7 +84,8 @@ class InvalidEvent(OutboxInboxError):
 class InvalidSnapshot(OutboxInboxError):
     """The state of an aggregate holds values that would not survive being stored and read again.
 
-    Change the fields that the message names, or do without snapshots until that is done
+    Loading does not raise it: the aggregate goes on without a snapshot, and the signal
+    ``snapshot_refused`` has the reason. Change the fields that the message names, or do without snapshots until that is done
     (`snapshot_every=None`): the stream has everything.
 
     Attributes:

@@ -91,11 +91,26 @@ def forget_snapshots(
     return (rows if stream is None else rows.filter(stream=stream)).delete()[0]
 
 
+def announce_refused(context: Context, stream: str, version: int, error: Exception) -> None:
+    """Announce that a snapshot was due, and that the state cannot be stored."""
+    signals.snapshot_refused.send_robust(
+        sender=context.label,
+        context=context.label,
+        stream=stream,
+        version=version,
+        error=_line(f"{type(error).__name__}: {error}"),
+    )
+
+
 def _announce_ignored(row: Snapshot, reason: str) -> None:
     signals.snapshot_ignored.send_robust(
         sender=row.context,
         context=row.context,
         stream=row.stream,
         version=row.version,
-        error=" ".join(reason.split())[:500],
+        error=_line(reason),
     )
+
+
+def _line(reason: str) -> str:
+    return " ".join(reason.split())[:500]
