@@ -95,7 +95,7 @@ class Repository(Generic[K, S]):
             NotAContext: there is no such context.
             TypeError: the id is not a str, an int or a UUID; or snapshots are wanted, and the class
                 has fields that cannot be stored.
-            UnreadableMessage: the class of a stored event is gone, or the event does not fit it.
+            UnreadableMessage: a stored event has no class in this process, or does not fit it.
         """
         context, stream = contexts.get_context(self.context), self.stream(key)
         state, taken_at = self.start(key), 0

@@ -1,4 +1,4 @@
-"""Read the events of a stream for an operator, also those that cannot be decoded any more."""
+"""Read the events of a stream for an operator, also those that cannot be decoded."""
 
 import sys
 from collections.abc import Iterator, Sequence
