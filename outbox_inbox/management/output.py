@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.management.base import OutputWrapper
 
-
 # Error handlers of a stream; in the locale C the standard output has "surrogateescape", which raises.
 _NEVER_RAISE = ("replace", "ignore", "backslashreplace", "xmlcharrefreplace", "namereplace")
 
@@ -17,13 +16,15 @@ def encodable(output: OutputWrapper, *, json: bool = False) -> OutputWrapper:
     """Return output to the same stream, which escapes what the stream cannot encode.
 
     Arguments:
-        json: the text is JSON, and stays the same value to a parser.
+        json: the text is JSON, and stays the same value to a parser, also on a stream that would
+            replace characters itself.
     """
     stream: Any = output
     while isinstance(stream, OutputWrapper):  # its own attribute ``encoding`` is always None
         stream = stream._out  # noqa: SLF001  Django has no other access to it
     encoding = getattr(stream, "encoding", None)
-    if not isinstance(encoding, str) or getattr(stream, "errors", None) in _NEVER_RAISE:
+    never_raises = getattr(stream, "errors", None) in _NEVER_RAISE
+    if not isinstance(encoding, str) or (never_raises and not json):
         return output
     escaping: Any = _Escaping(stream, encoding, json=json)
     found = OutputWrapper(escaping)

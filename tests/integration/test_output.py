@@ -82,6 +82,14 @@ def test_json_stays_the_same_document(odd, command, encoding):
         assert json.loads(_without_ages(shown)) == json.loads(_without_ages(everywhere))
 
 
+@pytest.mark.parametrize("errors", ["replace", "backslashreplace", "ignore"])
+def test_json_is_not_left_to_a_stream_that_replaces_characters(odd, errors):
+    """What the stream would write is another value, or is not JSON at all."""
+    command = ("read_stream", ODD, "--format", "json")
+    shown, _ = output("ascii", *command, errors=errors)
+    assert json.loads(shown) == json.loads(output("utf-8", *command)[0])
+
+
 def _without_ages(text):
     return re.sub(r"[0-9]+\.[0-9]+", "0.0", text)
 
