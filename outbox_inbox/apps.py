@@ -10,7 +10,7 @@ from django.db.models.signals import post_migrate
 
 
 class OutboxInboxConfig(AppConfig):
-    """Make the queues known to Django: system checks, partitions after migrate, log entries."""
+    """Make the queues known to Django: system checks, partitions and interests after migrate, log entries."""
 
     name = "outbox_inbox"
     verbose_name = "Outbox and inbox"
@@ -24,18 +24,22 @@ class OutboxInboxConfig(AppConfig):
         """
         from .checks import check_contexts, check_servers
         from .conf import faults
+        from .operations.stored_checks import check_stored
         from .signals import logging
 
         checks.register(check_contexts, "outbox_inbox")
         checks.register(check_servers, "outbox_inbox", deploy=True)
+        checks.register(check_stored, "outbox_inbox", checks.Tags.database)
         faults.arm()
         logging.connect()
-        post_migrate.connect(_ensure_partitions, sender=self, dispatch_uid="outbox_inbox")
+        post_migrate.connect(_prepare_queues, sender=self, dispatch_uid="outbox_inbox")
 
 
-def _ensure_partitions(*, using: str, apps: Apps = installed_apps, **_: Any) -> None:
+def _prepare_queues(*, using: str, apps: Apps = installed_apps, **_: Any) -> None:
     # Migrating back to zero drops the tables, and sends this signal too.
-    if "partition" in apps.all_models["outbox_inbox"]:
+    if "interest" in apps.all_models["outbox_inbox"]:
+        from .queues.interests import store_interests
         from .queues.partitions import ensure_partitions
 
         ensure_partitions(using)
+        store_interests(using)

@@ -18,6 +18,7 @@ E015    an event has a field of a type that cannot be stored
 E016    the name of a contract does not begin with the label of its context
 E017    signatures are required that cannot be verified
 E018    a projection does not name a model
+E019    functions of one consumer contradict each other
 W001    subscribed, but not handled
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry
@@ -28,6 +29,7 @@ W007    the server of a transport is not set up as it should be (``check --deplo
 W008    signatures over a transport that does not sign
 W009    MySQL or MariaDB with another isolation level than READ COMMITTED
 W010    publishes a contract, and no producer of it can be seen
+W011    unfinished deliveries of a consumer that the code does not have (``check --database`` only)
 ======  =========================================================================================
 
 All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in

@@ -10,7 +10,7 @@ from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, Literal
 from zlib import crc32
 
-from outbox_inbox.events import EventClass
+from outbox_inbox.events import EventClass, meta
 from outbox_inbox.events.marks import (
     MAX_NAME,
     HandlesMark,
@@ -74,6 +74,7 @@ class Consumer:
         functions: what is called, in the order of definition, all in one transaction.
         upcasters: of all events of its context; class -> upcasters by the version they take.
         events: stored type name -> class, of all its functions.
+        versions: stored type name -> the newest version that all its functions can read.
         mode: "message" (a transaction for each message), "batch" (many in one transaction),
             "list" (called once with all events of the transaction).
         on_dead: "park" or "skip" the key's messages behind a dead one.
@@ -86,6 +87,7 @@ class Consumer:
     functions: tuple[ConsumerFunction, ...]
     upcasters: Mapping[EventClass, Upcasters]
     events: Mapping[str, EventClass] = field(init=False)
+    versions: Mapping[str, int] = field(init=False)
     mode: ConsumerMode = field(init=False)
     on_dead: OnDead = field(init=False)
     max_attempts: int | None = field(init=False)
@@ -97,6 +99,7 @@ class Consumer:
             events |= each.events
         made = (
             ("events", MappingProxyType(events)),
+            ("versions", readable_versions(self.functions)),
             ("mode", first.mode),
             ("on_dead", first.on_dead),
             ("max_attempts", first.max_attempts),
@@ -113,6 +116,10 @@ class Consumer:
         """Whether one of its functions takes the envelope beside the event."""
         return any(each.takes_envelope for each in self.functions)
 
+    def knows(self, type_name: str, version: int) -> bool:
+        """Return whether it takes messages of this type, and can read this version."""
+        return version <= self.versions.get(type_name, 0)
+
     def functions_of(self, type_name: str) -> tuple[ConsumerFunction, ...]:
         """Return the functions that take messages with this stored type name, in their order."""
         return tuple(each for each in self.functions if type_name in each.events)
@@ -120,6 +127,15 @@ class Consumer:
     def upcasters_of(self, event: EventClass) -> Upcasters:
         """Return the upcasters of one of its events, by the version they take."""
         return self.upcasters.get(event, NO_UPCASTERS)
+
+
+def readable_versions(functions: Iterable[ConsumerFunction]) -> Mapping[str, int]:
+    """Return stored type name -> the newest version that all of the functions can read."""
+    found: dict[str, int] = {}
+    for each in functions:
+        for name, cls in each.events.items():
+            found[name] = min(meta(cls).version, found.get(name, meta(cls).version))
+    return MappingProxyType(found)
 
 
 def hash_of(consumer: str) -> int:

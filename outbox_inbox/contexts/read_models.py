@@ -11,7 +11,7 @@ from django.db import models
 from outbox_inbox.events.marks import ProjectsMark, mark_of
 from outbox_inbox.projections import Projection
 
-from .consumers import Collector, Consumer, ConsumerFunction, by_type
+from .consumers import Collector, Consumer, ConsumerFunction, by_type, readable_versions
 from .declaring import models_of
 
 
@@ -38,6 +38,11 @@ class ReadModel:
     def by_type(self) -> Mapping[str, tuple[Consumer, ...]]:
         """Stored type name -> the consumers of such events."""
         return by_type(self.consumers)
+
+    @cached_property
+    def versions(self) -> Mapping[str, int]:
+        """Stored type name -> the newest version that all its functions can read."""
+        return readable_versions(each for made in self.consumers for each in made.functions)
 
     @cached_property
     def takes_envelopes(self) -> bool:

@@ -5,6 +5,7 @@ into quarantine: in the inbox it would fail at every attempt and block the messa
 """
 
 import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from outbox_inbox.conf import settings
@@ -29,8 +30,16 @@ class Accepted(NamedTuple):
     row: statements.ReceivedRow
 
 
-def accept_message(context: Context, message: ReceivedMessage) -> Accepted | None:
+def accept_message(
+    context: Context,
+    message: ReceivedMessage,
+    stored: Callable[[], Mapping[str, int]] = dict[str, int],
+) -> Accepted | None:
     """Return a message as a row for the context's inbox; None: the context does not subscribe to it.
+
+    Arguments:
+        stored: returns what contracts the context subscribes to in the code of any process, with
+            the newest version; asked only about what this process's code does not have.
 
     Raises:
         Refusal: it is invalid, or its consumers cannot read it.
@@ -38,17 +47,35 @@ def accept_message(context: Context, message: ReceivedMessage) -> Accepted | Non
     attributes = message.attributes
     _check_size(message)
     check_attributes(attributes)
-    source = _checked_source(context, attributes["source"])
+    source = _checked_source(context, attributes["source"], stored)
     _check_signature(context, source, message)
     name, version = _contract_of(attributes["type"], source)
-    if name not in context.subscribed:
+    readable = _is_readable(context, name, version, stored)
+    if readable is None:
         return None
     try:
         data = message.data.decode()
     except UnicodeDecodeError as error:
         raise Refusal(QuarantineReason.NOT_JSON, f"its payload is not UTF-8: {error}") from None
-    _check_payload(context, name, version, data)
+    if readable:
+        _check_payload(context, name, version, data)
     return Accepted(source, received_row(context, source, (name, version), attributes, data))
+
+
+def _is_readable(
+    context: Context, name: str, version: int, stored: Callable[[], Mapping[str, int]]
+) -> bool | None:
+    """Return whether this process can read a contract; None: the context does not want it.
+
+    What only the newer code of another process subscribes to, or can read, is taken as it is: an
+    acknowledgement without it would lose it. Its consumers check it when they get it.
+    """
+    newest = meta(context.events[name]).version if name in context.subscribed else 0
+    if version <= newest:
+        return True
+    if version <= stored().get(name, 0):
+        return False
+    return True if newest else None
 
 
 def _check_size(message: ReceivedMessage) -> None:
@@ -60,9 +87,11 @@ def _check_size(message: ReceivedMessage) -> None:
         )
 
 
-def _checked_source(context: Context, given: str) -> str:
+def _checked_source(context: Context, given: str, stored: Callable[[], Mapping[str, int]]) -> str:
     label = given.removeprefix("/")
-    if label not in context.sources:
+    if label not in context.sources and not any(
+        name.partition(".")[0] == label for name in stored()
+    ):
         known = ", ".join(f"/{label}" for label in sorted(context.sources)) or "none"
         raise Refusal(
             QuarantineReason.UNKNOWN_SOURCE,

@@ -53,7 +53,7 @@ class Translations:
             if self.inbound:
                 now = time_parameter(run.connection, timezone.now())
                 rows = [ReceivedRow._make((*_received_columns(row), now)) for row in self.inbound]
-                intake.insert_messages(rows, context, context.label)
+                intake.insert_messages(rows, context.label, context.label, context.database)
 
 
 def deliver_message(run: Run, row: ReadyRow) -> None:
@@ -64,20 +64,8 @@ def deliver_message(run: Run, row: ReadyRow) -> None:
 
 
 def deliver_row(context: Context, row: ReadyRow, translations: Translations) -> None:
-    """Call the consumer of a delivery; what a translator makes is added to ``translations``.
-
-    Raises:
-        HandlerError: this process has no such consumer.
-    """
-    consumer = context.consumers.get(row.consumer)
-    if consumer is None or row.type not in consumer.events:
-        # Not dead at once: in a rolling deployment another process may have it already.
-        raise HandlerError(
-            f"the context {context.label!r} has no consumer {row.consumer!r} of {row.type!r} in "
-            "this process; was it renamed (keep the old name with name=), or is it not deployed "
-            "here yet?"
-        )
-    call_consumer(context, consumer, [row], translations)
+    """Call the consumer of a delivery; what a translator makes is added to ``translations``."""
+    call_consumer(context, context.consumers[row.consumer], [row], translations)
 
 
 def call_consumer(

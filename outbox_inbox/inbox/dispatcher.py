@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.queues import statements
+from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
 from outbox_inbox.queues.run import Run
@@ -16,6 +17,7 @@ from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.sweep import sweep_partitions
 
 from .execution import AfterCrash, OneByOne, handle_batches, handle_list
+from .unknown import leave_unknown, unknown_types
 
 
 def dispatch_inbox(
@@ -42,6 +44,7 @@ def dispatch_inbox(
         SettingsError: the inbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
+    confirm_interests(context.database)
     call = MoverCall(limit, stop, progress)
     return sweep_partitions(context, Queue.INBOX, _dispatch_partition, call, seen)
 
@@ -52,10 +55,11 @@ def _dispatch_partition(run: Run, call: MoverCall) -> None:
         if run.promotes():  # deliveries that have come due
             with run.locked():
                 run.promote(Delivery)
-        size = call.batch_size()
-        rows = statements.select_ready(run.connection, run.context.label, run.number, size)
+        size, unknown = call.batch_size(), unknown_types(run.context)
+        place = (run.connection, run.context.label, run.number)
+        rows = statements.select_ready(*place, size, unknown)
         _park_followers(run, [row.id for row in rows if row.blocked], call)
-        _handle_rows(run, [row for row in rows if not row.blocked], call)
+        _handle_rows(run, leave_unknown(run, [row for row in rows if not row.blocked]), call)
         # What came in since this read is found by the sweep, which asks again after each run.
         more = len(rows) == size
 
@@ -78,8 +82,8 @@ def _handle_rows(run: Run, rows: Sequence[ReadyRow], call: MoverCall) -> None:
     batched: list[ReadyRow] = []
     lists: dict[str, list[ReadyRow]] = {}
     for row in rows:
-        consumer = run.context.consumers.get(row.consumer)
-        if consumer is None or consumer.mode == "message":
+        consumer = run.context.consumers[row.consumer]
+        if consumer.mode == "message":
             single.append(row)
         elif consumer.mode == "batch":
             batched.append(row)

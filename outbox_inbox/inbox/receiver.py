@@ -6,6 +6,7 @@ ones by their ids (rule O7).
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import groupby
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,8 @@ from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue
-from outbox_inbox.queues import intake
+from outbox_inbox.queues import intake, statements
+from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -56,6 +58,7 @@ def receive_messages(
     call = MoverCall(limit, stop, progress)
     if source.writes_inboxes or not context.subscribed:
         return call.outcome
+    confirm_interests(context.database)
     if not _may_have_messages(context) and context.label in _without_outage.get(source, ()):
         return call.outcome
     return sweep_partitions(context, Queue.INTAKE, _receive_partition, call, seen)
@@ -124,9 +127,12 @@ def admit(
     refused: list[RefusedMessage] = []
     ignored: list[ReceivedMessage] = []
     admitted: list[tuple[ReceivedMessage, Accepted]] = []
+    connection = connections[context.database]
+    # Asked at most once a batch, and only about what this process's code does not have.
+    stored = cache(partial(statements.subscribed_versions, connection, context.label))
     for message in messages:
         try:
-            accepted = accept_message(context, message)
+            accepted = accept_message(context, message, stored)
         except Refusal as refusal:
             refused.append(RefusedMessage(message, refusal.reason, refusal.detail))
         else:
@@ -144,7 +150,7 @@ def _insert_messages(
 ) -> list[RefusedMessage]:
     """Insert messages of one source; return those whose id stands for something else."""
     rows = [accepted.row for _, accepted in pairs]
-    if intake.insert_messages(rows, context, source) == len(rows):
+    if intake.insert_messages(rows, context.label, source, context.database) == len(rows):
         return []
     conflicts = {id(row) for row in intake.conflicting_rows(rows, context, source)}
     error = "its id was received before, with another payload"

@@ -1,4 +1,4 @@
-"""The tables: the local stream, the outbox, the inbox with its deliveries, and the partitions.
+"""The tables: stream, outbox, inbox with its deliveries, partitions, and the interests of consumers.
 
 Every row names its context, so one set of tables per database serves all contexts that live there.
 ``payload`` and ``headers`` are canonical JSON **text**: written once by ``record()``, moved as they
@@ -10,6 +10,7 @@ that statement's WHERE, and a test asks the planner whether it is used.
 
 from .base import ContextTable, Kind, Message, Queue, table
 from .inbox import Delivery, DeliveryAttempt, DeliveryState, InboxMessage
+from .interests import Interest, InterestKind
 from .outbox import OutboxMessage, OutboxState
 from .partitions import Partition
 from .processes import ProcessState

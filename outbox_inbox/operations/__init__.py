@@ -3,6 +3,14 @@
 from .counting import due_count, queue_stats
 from .dead_letters import ChangedRows, discard, discard_rows, retry, retry_rows
 from .draining import MOVERS, Drained, MoverTurn, drain, mover_turns
+from .listeners import (
+    GoneConsumer,
+    Retired,
+    UnknownConsumer,
+    gone_consumers,
+    missed_by,
+    retire,
+)
 from .pausing import pause, pause_read_models, resume, resume_read_models
 from .pruning import Pruned, prune
 from .quarantine import (
@@ -16,6 +24,7 @@ from .quarantine import (
 )
 from .read_models import ReadModelStats, read_model_stats
 from .rebasing import Rebased, rebase
+from .renames import Renamed, rename_consumers
 from .repartitioning import Repartitioned, repartition
 from .selection import Selection
 from .stats import ParkedKey, PartitionState, QueueStats
@@ -25,6 +34,7 @@ __all__ = [
     "MOVERS",
     "ChangedRows",
     "Drained",
+    "GoneConsumer",
     "MoverTurn",
     "ParkedKey",
     "PartitionState",
@@ -34,9 +44,12 @@ __all__ = [
     "ReadModelStats",
     "Rebased",
     "Released",
+    "Renamed",
     "Repartitioned",
+    "Retired",
     "Selection",
     "StreamEntry",
+    "UnknownConsumer",
     "contexts_with_stream",
     "discard",
     "discard_quarantined",
@@ -44,6 +57,8 @@ __all__ = [
     "discard_rows",
     "drain",
     "due_count",
+    "gone_consumers",
+    "missed_by",
     "mover_turns",
     "pause",
     "pause_read_models",
@@ -55,9 +70,11 @@ __all__ = [
     "rebase",
     "release",
     "release_rows",
+    "rename_consumers",
     "repartition",
     "resume",
     "resume_read_models",
+    "retire",
     "retry",
     "retry_rows",
     "suggest_stream",

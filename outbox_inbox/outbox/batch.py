@@ -134,6 +134,6 @@ def _move_to_inbox(run: Run, rows: Sequence[R], confirmed: set[int], *, stored: 
             blocked.add(row.key)
     if not own:
         return set()
-    ids, types = [row.id for row in own], {row.type for row in own}
-    intake.move_messages(run.connection, ids, run.context, run.context.label, types, stored=stored)
+    ids, label = [row.id for row in own], run.context.label
+    intake.move_messages(run.connection, ids, label, label, stored=stored)
     return set(ids)

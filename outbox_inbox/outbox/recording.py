@@ -19,6 +19,7 @@ from outbox_inbox.exceptions import DuplicateMessage, HandlerError, InvalidEvent
 from outbox_inbox.projections import applied_by
 from outbox_inbox.queues import statements, wakeup
 from outbox_inbox.queues.envelopes import envelope_of
+from outbox_inbox.queues.interests import require_interests
 from outbox_inbox.queues.statements import moved
 
 from .rows import Event, Terms, prepare_rows
@@ -48,6 +49,7 @@ def record_events(
     rows = prepare_rows(context, events, terms, current.get(), connection)
     faults.point("record.before_insert")
     try:
+        require_interests(context)
         if stream is None:
             times = store_rows(context, rows, fresh=terms.message_id is None)
         elif context.source == "stream":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
+from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -45,6 +46,7 @@ def relay_outbox(
         SettingsError: the outbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
+    confirm_interests(context.database)
     call = MoverCall(limit, stop, progress)
     return sweep_partitions(context, Queue.OUTBOX, _relay_partition, call, seen)
 

@@ -4,7 +4,7 @@ The unique constraint of the inbox drops duplicates, within the statement that i
 that looked before both would find nothing, and the message be handled twice (rule O7).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,9 +18,8 @@ from . import statements
 def move_messages(
     connection: BaseDatabaseWrapper,
     rows: Sequence[int],
-    into: Context,
+    into: str,
     source: str,
-    types: Iterable[str],
     *,
     stored: bool = False,
 ) -> int:
@@ -28,22 +27,27 @@ def move_messages(
 
     Arguments:
         rows: ids of the outbox rows, or (``stored``) positions in the stream, in order.
+        into: label of the context whose inbox it is; this process's code may not have it.
         source: label of the context that recorded them.
-        types: the stored type names among them.
 
     Returns:
         How many were new; one whose id is there already is dropped (rule O7).
     """
-    new = statements.move_to_inbox(connection, rows, into.label, source, stored=stored)
-    create_deliveries(connection, new, into, types)
+    new = statements.move_to_inbox(connection, rows, into, source, stored=stored)
+    create_deliveries(connection, new)
     return len(new)
 
 
-def insert_messages(rows: Sequence[statements.ReceivedRow], into: Context, source: str) -> int:
-    """Insert messages from a transport in the open transaction; returns as `move_messages`."""
-    connection = connections[into.database]
-    new = statements.insert_inbox(connection, rows, into.label, source)
-    create_deliveries(connection, new, into, {row.type for row in rows})
+def insert_messages(
+    rows: Sequence[statements.ReceivedRow], into: str, source: str, using: str
+) -> int:
+    """Insert messages from a transport in the open transaction of a database.
+
+    ``into`` and the returned number are as those of `move_messages`.
+    """
+    connection = connections[using]
+    new = statements.insert_inbox(connection, rows, into, source)
+    create_deliveries(connection, new)
     return len(new)
 
 
@@ -57,13 +61,6 @@ def conflicting_rows(
     return [row for row in rows if known.get(row.message_id, row.payload) != row.payload]
 
 
-def create_deliveries(
-    connection: BaseDatabaseWrapper, new: Sequence[int], into: Context, types: Iterable[str]
-) -> None:
+def create_deliveries(connection: BaseDatabaseWrapper, new: Sequence[int]) -> None:
     """Create the deliveries of new inbox rows."""
-    interests = [
-        statements.InterestRow(type_name, consumer.name, consumer.hash)
-        for type_name in sorted(types)
-        for consumer in into.consumers_of(type_name)
-    ]
-    statements.insert_deliveries(connection, new, interests, settings().partitions.inbox)
+    statements.insert_deliveries(connection, new, settings().partitions.inbox)

@@ -6,6 +6,7 @@ which a projection fails is never skipped. What comes before it is committed, an
 off, longer with each failure, until the event goes through.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from time import monotonic
 from typing import Any
@@ -17,14 +18,17 @@ from outbox_inbox.contexts import Consumer, Context, ReadModel
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.projections import applying
-from outbox_inbox.queues import announcements
+from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.envelopes import envelope_of
+from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outages import back_off
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.statements import checkpoints, moved
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 
 from .subscriptions import Cursor, follow
+
+_logger = logging.getLogger("outbox_inbox.streams")
 
 
 def update_projections(
@@ -55,6 +59,7 @@ def update_projections(
         ContextMoved: the context is closed on this database.
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
+    confirm_interests(context.database)
     call = MoverCall(limit, stop, progress)
     if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
@@ -110,6 +115,9 @@ def _apply_page(
         if cursor.paused or cursor.resting:
             return False
         rows = read_page(cursor, read_model, size)
+        if cursor.left and not rows:
+            _leave_to_others(read_model, cursor.left)
+            return False
         if met is not None:
             met += rows
         faults.point("project.after_read")
@@ -127,8 +135,33 @@ def _apply_page(
 
 
 def read_page(cursor: Cursor, read_model: ReadModel, size: int) -> list[StreamRow]:
-    """Read the next events for a read model, without the columns that it does not need."""
-    return cursor.read(size, read_model.by_type, bare=not read_model.takes_envelopes)
+    """Read the next events for a read model, without the columns that it does not need.
+
+    The page ends before an event that the read model wants, by what the database knows, and this
+    process's code does not have. To pass over it would leave it out for ever (``cursor.left``).
+    """
+    also = statements.projected_condition(read_model.label, read_model.name)
+    rows = cursor.read(size, read_model.by_type, also=also, bare=not read_model.takes_envelopes)
+    known = read_model.versions
+    for place, row in enumerate(rows):
+        if row.schema_version > known.get(row.type, 0):
+            return cursor.leave_from(rows, place)
+    return rows
+
+
+_told: set[tuple[str, str, str, int]] = set()
+
+
+def _leave_to_others(read_model: ReadModel, row: StreamRow) -> None:
+    """Say once that an event waits for a process of newer code."""
+    what = (read_model.label, read_model.name, row.type, row.schema_version)
+    if what not in _told:
+        _told.add(what)
+        _logger.warning(
+            "%s: the read model %r wants %s of version %d, which the code of this process cannot "
+            "apply; it is left to a process that can. If none will, run manage.py retire_consumer",
+            *what,
+        )
 
 
 def place_of_event(row: StreamRow) -> str:

@@ -46,6 +46,7 @@ class Cursor:
         paused: an operator has paused the subscription.
         resting: it failed, and the next try is not due yet.
         failures: failed tries in a row.
+        left: the event before which the last page ended, since this process's code cannot read it.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Cursor:
     ) -> None:
         self.connection = connection
         self.caught_up = False
+        self.left: StreamRow | None = None
         self.paused, self.resting, self.failures = lock.paused, lock.resting, lock.failures
         self._context = context.label
         self.id = lock.id
@@ -63,6 +65,7 @@ class Cursor:
         size: int,
         types: Collection[str] | None = None,
         *,
+        also: str = "",
         unsent: bool = False,
         text: str = "{}",
         bare: bool = False,
@@ -72,6 +75,7 @@ class Cursor:
         Arguments:
             size: at most so many.
             types: stored type names; None (default) means all.
+            also: a condition on columns of ``s`` that lets other types through.
             unsent: only those that are not in the outbox.
             text: the SQL that reads payload and headers, with ``{}`` for the column.
             bare: only stream, version, type and payload; the rest is None.
@@ -84,7 +88,7 @@ class Cursor:
                 self.caught_up = True
                 return []
             mark = taken
-        more = _conditions(types, unsent=unsent)
+        more = _conditions(types, also, unsent=unsent)
         rows = stream_pages.select_page(
             self.connection, self._context, mark, size, more, text, bare=bare
         )
@@ -98,6 +102,15 @@ class Cursor:
         """End the page that was read last with this event: the later ones are read again."""
         self.caught_up = False
         self._mark = self._page._replace(position=row.position)
+
+    def leave_from(self, rows: list[StreamRow], place: int) -> list[StreamRow]:
+        """End the page that was read last before one of its rows; return those in front of it."""
+        self.left, front = rows[place], rows[:place]
+        if front:
+            self.end_page_at(front[-1])
+        else:
+            self.discard_progress()
+        return front
 
     def save(self) -> None:
         """Write how far the subscription is, in the open transaction: that of the effects."""
@@ -114,8 +127,12 @@ class Cursor:
         checkpoints.back_off_checkpoint(self.connection, self.id, error, seconds)
 
 
-def _conditions(types: Collection[str] | None, *, unsent: bool) -> list[str]:
+def _conditions(
+    types: Collection[str] | None, also: str = "", *, unsent: bool = False
+) -> list[str]:
     more = [stream_pages.type_condition(sorted(types))] if types is not None else []
+    if more and also:
+        more = [f"({more[0]} OR {also})"]
     return [*more, "NOT s.in_outbox"] if unsent else more
 
 

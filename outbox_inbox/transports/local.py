@@ -14,6 +14,7 @@ from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.queues import intake, statements
+from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.statements import moved
 from outbox_inbox.queues.statements.dialects import time_parameter
 
@@ -33,12 +34,12 @@ class LocalTransport(Transport):
             TransportUnavailable: another database cannot be reached, or a subscriber was moved to
                 another database than this process is configured with.
         """
-        for subscriber, wanted in _subscribers(messages):
+        for label, database, wanted in _subscribers(source, messages):
             try:
-                if subscriber.database == source.database:
-                    _move_rows(source, subscriber, wanted)
+                if database == source.database:
+                    _move_rows(source, label, wanted)
                 else:
-                    _copy_rows(source, subscriber, wanted)
+                    _copy_rows(source, label, database, wanted)
             except DatabaseError as error:
                 said = moved.refusal_text(error)
                 if said is None:
@@ -49,44 +50,63 @@ class LocalTransport(Transport):
 
 
 def _subscribers(
-    messages: Sequence[OutgoingMessage],
-) -> Iterator[tuple[Context, list[OutgoingMessage]]]:
-    for context in contexts():
-        wanted = [message for message in messages if message.type in context.subscribed]
-        if wanted:
-            yield context, wanted
+    source: Context, messages: Sequence[OutgoingMessage]
+) -> Iterator[tuple[str, str, list[OutgoingMessage]]]:
+    """Yield label, database and messages of each context that subscribes to some of them.
+
+    They are those that the database knows, since newer code may have more than this process.
+    """
+    own = {context.label: context.database for context in contexts()}
+    types = sorted({message.type for message in messages})
+    found = statements.select_subscribers(connections[source.database], types)
+    wanted: dict[str, set[str]] = {}
+    databases: dict[str, str] = {}
+    for label, alias, type_name in found:
+        wanted.setdefault(label, set()).add(type_name)
+        databases[label] = own.get(label) or alias or source.database
+    for label, database in databases.items():
+        if database not in connections:
+            raise TransportUnavailable(
+                f"the inbox of {label!r} is in the database {database!r}, which this process does "
+                "not have: a process of the new code will send the messages",
+                longest=timedelta(seconds=5),
+            )
+        yield label, database, [each for each in messages if each.type in wanted[label]]
 
 
-def _move_rows(source: Context, subscriber: Context, messages: Sequence[OutgoingMessage]) -> None:
+def _move_rows(source: Context, subscriber: str, messages: Sequence[OutgoingMessage]) -> None:
     faults.point("receive.after_read")
-    rows, types = [message.row for message in messages], {each.type for each in messages}
-    connection, stored = connections[source.database], messages[0].stored
-    intake.move_messages(connection, rows, subscriber, source.label, types, stored=stored)
+    rows, stored = [message.row for message in messages], messages[0].stored
+    intake.move_messages(
+        connections[source.database], rows, subscriber, source.label, stored=stored
+    )
     faults.point("receive.after_insert")
     transaction.on_commit(_pass_fault_points, using=source.database)
 
 
-def _copy_rows(source: Context, subscriber: Context, messages: Sequence[OutgoingMessage]) -> None:
+def _copy_rows(
+    source: Context, subscriber: str, database: str, messages: Sequence[OutgoingMessage]
+) -> None:
     connection, stored = connections[source.database], messages[0].stored
     texts = statements.select_texts(connection, [each.row for each in messages], stored=stored)
     faults.point("receive.after_read")
-    rows = [_received_row(subscriber, message, texts[message.row]) for message in messages]
+    rows = [_received_row(database, message, texts[message.row]) for message in messages]
     try:
-        with transaction.atomic(using=subscriber.database):
-            intake.insert_messages(rows, subscriber, source.label)
+        confirm_interests(database)
+        with transaction.atomic(using=database):
+            intake.insert_messages(rows, subscriber, source.label, database)
             faults.point("receive.after_insert")
     except (OperationalError, InterfaceError) as error:
         if moved.refusal_text(error) is not None:
             raise
         raise TransportUnavailable(
-            f"the database {subscriber.database!r} of {subscriber.label!r} did not accept the "
-            f"messages: {error}"
+            f"the database {database!r} of {subscriber!r} did not accept the messages: {error}"
         ) from error
     _pass_fault_points()
 
 
 def _received_row(
-    subscriber: Context, message: OutgoingMessage, texts: tuple[str, str]
+    database: str, message: OutgoingMessage, texts: tuple[str, str]
 ) -> statements.ReceivedRow:
     payload, headers = texts
     return statements.ReceivedRow(
@@ -100,7 +120,7 @@ def _received_row(
         causation_id=message.causation_id,
         hops=message.hops,
         key_hash=message.key_hash,
-        recorded_at=time_parameter(connections[subscriber.database], message.time),
+        recorded_at=time_parameter(connections[database], message.time),
     )
 
 

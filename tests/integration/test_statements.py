@@ -347,7 +347,6 @@ STATEMENTS = {
             statements.insert_deliveries,
             connection,
             [1, 2],
-            [statements.InterestRow("shop.Noted", "count", 5)],
             8,
         ],
         [],

@@ -102,7 +102,9 @@ def test_a_contract_without_a_subscriber_is_sent():
     """There is no subscriber to wait for."""
     put(*steps(Sold, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outbox_inbox.transports.local._subscribers", lambda messages: iter(()))
+        patch.setattr(
+            "outbox_inbox.transports.local._subscribers", lambda source, messages: iter(())
+        )
         relay()
     assert (states(), inbox()) == (["sent"], [])
 

@@ -5,7 +5,7 @@ from django.core import checks
 from django.core.management import call_command
 from django.core.management.sql import emit_post_migrate_signal
 
-from outbox_inbox.apps import _ensure_partitions
+from outbox_inbox.apps import _prepare_queues
 from outbox_inbox.checks import check_contexts
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import contexts
@@ -29,7 +29,7 @@ def test_partitions_after_flush():
 
 def test_tables_migrated_away():
     """A migration that takes the tables away ends without a query to them."""
-    _ensure_partitions(using="default", apps=Apps())
+    _prepare_queues(using="default", apps=Apps())
 
 
 def test_database_without_queues(settings):
@@ -40,7 +40,7 @@ def test_database_without_queues(settings):
             return app_label != "outbox_inbox"
 
     settings.DATABASE_ROUTERS = [Router()]
-    _ensure_partitions(using="default")
+    _prepare_queues(using="default")
 
 
 def test_checks_are_registered():

@@ -21,8 +21,7 @@ class AfterCrash(OneByOne):
         """Count the attempt, then handle the delivery; without attempts left it is dead."""
         run = self.run
         run.careful = max(run.careful - 1, 0)
-        consumer = run.context.consumers.get(row.consumer)
-        most = consumer.max_attempts if consumer else None
+        most = run.context.consumers[row.consumer].max_attempts
         if row.attempts >= (settings().max_attempts if most is None else most):
             self.failures.fail_delivery(row, crash_error(), row.attempts)
             return

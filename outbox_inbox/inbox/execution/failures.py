@@ -6,22 +6,32 @@ Without the memory, the followers of a failed head that were read ahead with it 
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from outbox_inbox.exceptions import NewerVersion
 from outbox_inbox.models import Delivery
 from outbox_inbox.queues import announcements, statements
-from outbox_inbox.queues.attempts import Verdict, judge_attempt, traceback_text
+from outbox_inbox.queues.attempts import Verdict, error_line, judge_attempt, traceback_text
 from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import ReadyRow
 
 from .attempt import unblock_followers
 
+LEFT = 5.0
+"""Seconds after which a process looks again at a state that only newer code can read."""
+
 
 class Failure(NamedTuple):
-    """A failed attempt as it was stored; ``blocks``: later deliveries of its key wait for it."""
+    """A failed attempt as it was stored.
+
+    Fields:
+        blocks: later deliveries of its key wait for it.
+        left: it does not count as an attempt, since newer code can handle it.
+    """
 
     row: ReadyRow
     verdict: Verdict
     blocks: bool
+    left: bool = False
 
 
 class Failures:
@@ -53,9 +63,11 @@ class Failures:
         Return what to report after the commit; None: the delivery is final already.
         """
         run = self._run
-        consumer = run.context.consumers.get(row.consumer)
-        verdict = judge_attempt(error, attempts, consumer.max_attempts if consumer else None)
-        skips = verdict.dead and consumer is not None and consumer.on_dead == "skip"
+        if isinstance(error, NewerVersion):
+            return self._leave_delivery(row, error)
+        consumer = run.context.consumers[row.consumer]
+        verdict = judge_attempt(error, attempts, consumer.max_attempts)
+        skips = verdict.dead and consumer.on_dead == "skip"
         blocks = row.key is not None and not skips
         with run.giving_way():
             # The error came after the commit (the connection broke on the answer): it is done.
@@ -68,10 +80,23 @@ class Failures:
             unblock_followers(run, [row])
         return Failure(row, verdict, blocks)
 
+    def _leave_delivery(self, row: ReadyRow, error: NewerVersion) -> Failure | None:
+        """Leave a delivery whose process has a state of newer code to a process that can read it."""
+        text = error_line(error)
+        verdict = Verdict(dead=False, attempts=row.attempts, seconds=LEFT, error=text)
+        blocks = row.key is not None
+        with self._run.giving_way():
+            if not verdict.store(self._run.connection, Delivery, row.id, holds=blocks):
+                return None
+        return Failure(row, verdict, blocks, left=True)
+
     def report_failure(self, failure: Failure) -> None:
         """Block the key, count and announce a failed attempt, after the commit that stored it."""
-        row, verdict, blocks = failure
+        row, verdict, blocks, left = failure
         if blocks:
             self._blocked.add((row.consumer, row.key))
+        if left:
+            self._call.add(Outcome(held=1))
+            return
         self._call.add(Outcome(dead=1) if verdict.dead else Outcome(failed=1))
         announcements.delivery_failed(self._run.context, row, verdict)

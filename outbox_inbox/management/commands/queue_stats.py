@@ -9,7 +9,14 @@ from outbox_inbox.management.arguments import chosen_contexts
 from outbox_inbox.management.base import ProblemFound, QueueCommand
 from outbox_inbox.management.thresholds import Threshold, exceeded, threshold
 from outbox_inbox.management.wording import age_text, counted, state_text
-from outbox_inbox.operations import QueueStats, ReadModelStats, queue_stats, read_model_stats
+from outbox_inbox.operations import (
+    GoneConsumer,
+    QueueStats,
+    ReadModelStats,
+    gone_consumers,
+    queue_stats,
+    read_model_stats,
+)
 
 _COLUMNS = ("ready", "backing off", "waiting", "dead", "scheduled")
 
@@ -42,10 +49,15 @@ class Command(QueueCommand):
         queues, read_models = queue_stats(chosen), read_model_stats(chosen)
         given = options["fail_over"] or []
         limits = [each if isinstance(each, Threshold) else threshold(str(each)) for each in given]
+        gone = gone_consumers(chosen)
         problems = list(exceeded(limits, queues, read_models))
         details = (line for stats in queues for line in _detail_lines(stats))
-        lines = (*_table(queues), *details, *map(_read_model_line, read_models))
-        self.print_document(_document(queues, read_models, problems), lines, options)
+        left = map(_gone_line, gone)
+        lines = (*_table(queues), *details, *left, *map(_read_model_line, read_models))
+        document = _document(queues, read_models, problems)
+        for label, found in document["contexts"].items():
+            found["gone_consumers"] = [asdict(each) for each in gone if each.context == label]
+        self.print_document(document, lines, options)
         if problems:
             raise ProblemFound("; ".join(problems))
 
@@ -125,6 +137,17 @@ def _detail_lines(stats: QueueStats) -> Iterator[str]:
     for each in stats.partitions:
         state = state_text(each.state, each.until) + (f": {each.reason}" if each.reason else "")
         yield f"{stats.context} {each.queue.value}: partition {each.number} is {state}"
+
+
+def _gone_line(gone: GoneConsumer) -> str:
+    count = counted(gone.unfinished, "unfinished delivery", "unfinished deliveries")
+    seen = (
+        "" if gone.confirmed is None else f"; a process last had it {age_text(gone.confirmed)} ago"
+    )
+    return (
+        f"{gone.context} inbox: {count} of {gone.consumer}, which the code does not have (was it "
+        f"renamed? see rename_consumer){seen}"
+    )
 
 
 def _read_model_line(stats: ReadModelStats) -> str:

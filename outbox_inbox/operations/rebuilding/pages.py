@@ -168,6 +168,12 @@ class Rebuild:
     def _project_page(self, cursor: Cursor) -> int:
         with _without_gc():
             rows = read_page(cursor, self.read_model, self._size)
+            if cursor.left and not rows:
+                raise OutboxInboxError(
+                    f"{self.read_model.name!r} wants {cursor.left.type} of version "
+                    f"{cursor.left.schema_version}, which the code of this process cannot apply: "
+                    "rebuild it with the newer code, or run manage.py retire_consumer if that is gone"
+                )
             faults.point("project.after_read")
             if rows:
                 self._rows = rows

@@ -9,16 +9,24 @@ What differs between the databases is in ``dialects/``.
 
 from .common import DELIVERY, INBOX, OUTBOX, STREAM
 from .dialects.base import SILENCE
-from .dispatching import ReadyRow, claim_delivery, insert_attempt, mark_done, select_ready
+from .dispatching import (
+    ReadyRow,
+    UnknownType,
+    claim_delivery,
+    hold_deliveries,
+    insert_attempt,
+    mark_done,
+    select_ready,
+)
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (
-    InterestRow,
     ReceivedRow,
     insert_deliveries,
     insert_inbox,
     move_to_inbox,
     select_payloads,
 )
+from .interests import projected_condition, select_subscribers, subscribed_versions
 from .locking import (
     back_off_partition,
     begin_run,

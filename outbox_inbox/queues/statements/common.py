@@ -10,6 +10,7 @@ from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
     InboxMessage,
+    Interest,
     OutboxMessage,
     Partition,
     StoredEvent,
@@ -23,6 +24,7 @@ ATTEMPT = table(DeliveryAttempt)
 STREAM = table(StoredEvent)
 PARTITION = table(Partition)
 CHECKPOINT = table(Checkpoint)
+INTEREST = table(Interest)
 
 
 def fetch_rows(

@@ -1,6 +1,7 @@
 """The statements of the dispatcher: what is ready in an inbox partition, its claim, its result."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -30,11 +31,27 @@ class ReadyRow(NamedTuple):
     payload: str
 
 
+class UnknownType(NamedTuple):
+    """A consumer, and a type and version of its messages, that a process cannot handle."""
+
+    consumer: str
+    type: str
+    schema_version: int
+
+
 def select_ready(
-    connection: BaseDatabaseWrapper, context: str, partition: int, size: int
+    connection: BaseDatabaseWrapper,
+    context: str,
+    partition: int,
+    size: int,
+    unknown: Sequence[UnknownType] = (),
 ) -> list[ReadyRow]:
-    """Return what is to be handled next, in order; followers of a blocked head have ``blocked``."""
+    """Return what is to be handled next, in order; followers of a blocked head have ``blocked``.
+
+    ``unknown``: without these, which this process leaves to others.
+    """
     sql = dialect(connection)
+    without = " AND NOT (d.consumer = %s AND m.type = %s AND m.schema_version = %s)" * len(unknown)
     rows = fetch_rows(
         connection,
         "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
@@ -45,10 +62,20 @@ def select_ready(
         " m.headers, m.payload"
         f" FROM {DELIVERY} d{sql.forced_index(DELIVERY)} JOIN {INBOX} m ON m.id = d.message_id"
         f" WHERE {sql.in_partition('d')} AND d.state = 'ready'"
-        f" AND d.due_at IS NULL ORDER BY {sql.partition_order('d')} LIMIT %s",
-        [*sql.partition_values(context, partition), size],
+        f" AND d.due_at IS NULL{without} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
     )
     return [ReadyRow(*row) for row in rows]
+
+
+def hold_deliveries(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
+    """Let deliveries that are not touched here hold the later ones of their keys (rule O6)."""
+    sql = dialect(connection)
+    return change_rows(
+        connection,
+        f"UPDATE {DELIVERY}{sql.by_id} SET holds = TRUE WHERE id {sql.among} AND state = 'ready'",
+        [sql.members(ids)],
+    )
 
 
 def claim_delivery(

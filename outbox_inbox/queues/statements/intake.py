@@ -1,22 +1,13 @@
 """Intake: from an outbox or from a transport into an inbox, with a delivery for each consumer."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .common import DELIVERY, INBOX, OUTBOX, STREAM, change_rows, fetch_rows
+from .common import DELIVERY, INBOX, INTEREST, OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import Insert, as_uuid, dialect
-
-
-class InterestRow(NamedTuple):
-    """One consumer of one type of event, in no table: `insert_deliveries` joins it to the inbox."""
-
-    type: str
-    consumer: str
-    hash: int
 
 
 class ReceivedRow(NamedTuple):
@@ -88,24 +79,23 @@ def select_payloads(
 
 
 def insert_deliveries(
-    connection: BaseDatabaseWrapper,
-    message_ids: Sequence[int],
-    interests: Sequence[InterestRow],
-    partitions: int,
+    connection: BaseDatabaseWrapper, message_ids: Sequence[int], partitions: int
 ) -> None:
-    """Make one delivery for each new inbox message and each consumer of its type."""
-    if not message_ids or not interests:
+    """Make one delivery for each new inbox message and each consumer that wants its type."""
+    if not message_ids:
         return
     sql = dialect(connection)
-    # The partition is (hash of the consumer XOR hash of the key) % partitions; XOR is written as
-    # (a | b) - (a & b), which every database has.
+    # For the consumers in the database, not for those of this process: it may be older than the code
+    # that records. The partition is (hash of the consumer XOR hash of the key) % partitions; XOR is
+    # written as (a | b) - (a & b), which every database has.
     change_rows(
         connection,
         f"INSERT INTO {DELIVERY} (message_id, context, consumer, {sql.partition}, {sql.key},"
         " state, attempts, holds, error)"
-        f" WITH c (type, consumer, hash) AS ({sql.consumer_rows(len(interests))})"
-        " SELECT m.id, m.context, c.consumer,"
-        " ((m.key_hash | c.hash) - (m.key_hash & c.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
-        f" FROM {INBOX} m JOIN c ON c.type = m.type WHERE m.id {sql.among} ORDER BY m.id",
-        [*chain.from_iterable(interests), partitions, sql.members(message_ids)],
+        " SELECT m.id, m.context, i.name,"
+        " ((m.key_hash | i.hash) - (m.key_hash & i.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
+        f" FROM {INBOX} m JOIN {INTEREST} i ON i.context = m.context AND i.kind = 'consumer'"
+        " AND i.type = m.type AND i.retired_at IS NULL"
+        f" WHERE m.id {sql.among} ORDER BY m.id, i.id",
+        [partitions, sql.members(message_ids)],
     )

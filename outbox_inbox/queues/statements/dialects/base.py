@@ -176,10 +176,6 @@ class Dialect(ABC):
         """Return the condition that two columns have one of so many pairs of values."""
         return f"({', '.join(names)}) IN (VALUES {', '.join(['(%s, %s)'] * count)})"
 
-    def consumer_rows(self, count: int) -> str:
-        """Return a query for so many rows of the parameters type, consumer and hash."""
-        return f"VALUES {', '.join(['(%s, %s, %s)'] * count)}"
-
     # Inserting, and who was first
 
     def insert_new(

@@ -118,11 +118,6 @@ class MySQL(Dialect):
         one, other = names  # a list of pairs would not use the index for each pair
         return f"({' OR '.join([f'({one} = %s AND {other} = %s)'] * count)})"
 
-    def consumer_rows(self, count: int) -> str:
-        # With the collation that does not take one type for another.
-        one = f"SELECT %s COLLATE {self.collation} AS type, %s AS consumer, %s AS hash"
-        return " UNION ALL ".join([one] * count)
-
     # Inserting, and who was first
 
     def insert_new(

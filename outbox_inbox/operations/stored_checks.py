@@ -1,0 +1,45 @@
+"""Checks of what is stored: ``manage.py check --database default``, and before each ``migrate``."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from django.core.checks import CheckMessage
+from django.db import connections
+
+from outbox_inbox.checks.messages import warning
+from outbox_inbox.contexts import contexts
+from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.models import Interest, table
+
+from .listeners import GoneConsumer, gone_consumers, missed_by
+
+
+def check_stored(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
+    """W011: deliveries are stored for a consumer that the code does not have."""
+    with suppress(SettingsError):  # reported by the other checks
+        for context in contexts():
+            using = context.database
+            # Before the first migration there is no table to ask.
+            if using in (databases or ()) and _is_migrated(using):
+                for gone in gone_consumers([context]):
+                    yield _warning(gone, missed_by(context, gone))
+
+
+def _is_migrated(using: str) -> bool:
+    return table(Interest) in connections[using].introspection.table_names()
+
+
+def _warning(gone: GoneConsumer, missed: int) -> CheckMessage:
+    since = f" It would have got {missed:,} more messages since it was retired." if missed else ""
+    found = warning(
+        "W011",
+        f"{gone.context} has {gone.unfinished:,} unfinished deliveries of {gone.consumer!r}, which the "
+        f"code does not have: they are never handled.{since}",
+        "If it was renamed or put together with others, run manage.py rename_consumer "
+        f"--context {gone.context} {gone.consumer} NEW. If it was removed, discard them: manage.py "
+        f"discard_messages --unfinished --consumer {gone.consumer}. In a deployment it may be one of "
+        "the newer code.",
+    )
+    found.obj = gone.context
+    return found
