@@ -25,6 +25,7 @@ from outbox_inbox.contexts.consumers import hash_of
 from outbox_inbox.events import meta
 from outbox_inbox.models import Interest, InterestKind
 
+from .schema import require_schema
 from .statements.dialects import as_datetime, database_time
 
 CONFIRM_AFTER = timedelta(seconds=30)
@@ -97,6 +98,7 @@ def confirm_interests(using: str) -> None:
 
     Called by every mover before it moves anything. It retires what no process has any more.
     """
+    require_schema(using)
     found, known = contexts(), _confirmed.get(using)
     if known and known.contexts is found and monotonic() - known.at < CONFIRM_AFTER.total_seconds():
         return
@@ -120,6 +122,7 @@ def require_interests(context: Context) -> None:
     taken for gone. In between, its interests are confirmed after a commit.
     """
     using, found = context.database, contexts()
+    require_schema(using)
     known = _confirmed.get(using)
     age = monotonic() - known.at if known and known.contexts is found else float("inf")
     if age < CONFIRM_AFTER.total_seconds():

@@ -19,6 +19,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
 from outbox_inbox.queues.run import freeze_ms
+from outbox_inbox.queues.schema import require_schema
 from outbox_inbox.queues.statements import checkpoints, stream_pages
 from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
 from outbox_inbox.queues.statements.dialects import as_datetime
@@ -163,6 +164,7 @@ def follow(
         RuntimeError: it is called within another transaction of that database.
     """
     with transaction.atomic(using=context.database, durable=True):
+        require_schema(context.database)
         yield open_cursor(connections[context.database], context, subscription, begin=begin)
 
 
