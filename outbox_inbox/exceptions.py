@@ -50,7 +50,8 @@ class ForeignCheckpoint(OutboxInboxError):
     """A subscription was restored from a dump: its checkpoint has another server's transaction ids.
 
     On this server they do not say which events were handled. Nothing was read. Run
-    `manage.py rebase_checkpoints` before anything is recorded on this database.
+    `manage.py rebase_checkpoints` before anything is recorded on this database. Where the rows were
+    copied one by one, even that is not enough: the message says what to do.
     """
 
 

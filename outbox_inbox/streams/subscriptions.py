@@ -141,7 +141,8 @@ def _after(
     mark: CheckpointProgress, rows: Sequence[StreamRow], *, ended: bool
 ) -> CheckpointProgress:
     if ended and mark.target is not None:
-        return CheckpointProgress(mark.target, None, 0, 0, 0)
+        # `save_progress` adds the transaction of this event, by which a copy of the rows is found out.
+        return CheckpointProgress(mark.target, None, 0, mark.last, 0)
     return mark._replace(position=rows[-1].position) if rows else mark
 
 
@@ -174,8 +175,13 @@ def open_cursor(
     subscription: str,
     *,
     begin: Begin = "beginning",
+    replaced: bool = False,
 ) -> Cursor | None:
-    """Do what `follow` does, in the transaction that is open."""
+    """Do what `follow` does, in the transaction that is open.
+
+    Arguments:
+        replaced: it is locked to be replaced by another checkpoint, so it may be of another server.
+    """
     checkpoints.require_subscriptions(connection)
     place = (connection, context.label, subscription)
     lock = checkpoints.lock_checkpoint(*place, freeze_ms())
@@ -184,7 +190,8 @@ def open_cursor(
         lock = checkpoints.lock_checkpoint(*place, freeze_ms())
     if lock is None:
         return None
-    _refuse_foreign(connection, context, subscription, lock)
+    if not replaced:
+        _refuse_foreign(connection, context, subscription, lock)
     return Cursor(connection, context, lock)
 
 
@@ -198,19 +205,34 @@ def _refuse_foreign(
     subscription: str,
     lock: checkpoints.LockedCheckpoint,
 ) -> None:
-    if not uses_snapshots(connection):
-        return
-    known = _trusted.setdefault(connection.connection, set())
+    # Where positions count, it costs nothing to ask each time.
+    known = (
+        _trusted.setdefault(connection.connection, set()) if uses_snapshots(connection) else set()
+    )
     name = (context.label, subscription)
     if name in known:
         return
-    if checkpoints.has_foreign_ids(connection, context.label, lock.cluster):
+    origin = checkpoints.foreign_origin(connection, context.label, lock)
+    if origin == "server":
         raise ForeignCheckpoint(
             f"the stream of {context.label!r} or the checkpoint {subscription!r} comes from another "
-            "PostgreSQL server, by a dump: run manage.py rebase_checkpoints before anything is "
+            "server, by a dump: run manage.py rebase_checkpoints before anything is "
             "recorded here"
         )
+    if origin is not None:
+        raise ForeignCheckpoint(copied_text(context.label, [subscription]))
     known.add(name)
+
+
+def copied_text(label: str, subscriptions: Sequence[str]) -> str:
+    """Return the error about checkpoints whose rows were copied without what they refer to."""
+    names = ", ".join(map(repr, subscriptions))
+    return (
+        f"the rows of {label!r} were copied one by one (dumpdata, INSERT) from a PostgreSQL database, "
+        "which does not carry the transactions that recorded its events. So it is not known "
+        f"which events {names} has handled. Either copy the database with pg_dump or transfer_context, "
+        "or run manage.py rebuild_projection for each projection"
+    )
 
 
 def behind(
@@ -251,7 +273,8 @@ def rewind_checkpoint(context: Context, subscription: str) -> None:
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
     beginning = catch_up(connections[context.database]).beginning
     start = CheckpointProgress(done=beginning, target=None, position=0, last=0, size=0)._asdict()
-    rows.filter(subscription=subscription).update(**start, **_NO_FAILURE)
+    cluster = checkpoints.own_cluster(connections[context.database])
+    rows.filter(subscription=subscription).update(**start, **_NO_FAILURE, cluster=cluster)
 
 
 def take_over_checkpoint(context: Context, subscription: str, other: str) -> None:
@@ -259,6 +282,6 @@ def take_over_checkpoint(context: Context, subscription: str, other: str) -> Non
     # In a transaction that holds the lock of both (`open_cursor`): a reader of either would otherwise
     # overwrite what is taken over.
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
-    mark = rows.filter(subscription=other).values(*CheckpointProgress._fields).get()
+    mark = rows.filter(subscription=other).values(*CheckpointProgress._fields, "cluster").get()
     rows.filter(subscription=subscription).update(**mark, **_NO_FAILURE)
     rows.filter(subscription=other).delete()

@@ -184,7 +184,9 @@ class Rebuild:
     def _lock_live(self) -> Cursor:
         """Lock the live read model in the open transaction; wait for the worker that holds the lock."""
         deadline = time.monotonic() + _PATIENCE
-        while (found := open_cursor(self.connection, self.context, self.read_model.name)) is None:
+        while (
+            found := open_cursor(self.connection, self.context, self.read_model.name, replaced=True)
+        ) is None:
             if time.monotonic() > deadline:
                 raise OutboxInboxError(
                     f"a worker has been updating {self.read_model.name!r} for {_PATIENCE:.0f} s: call "

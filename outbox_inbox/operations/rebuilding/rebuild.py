@@ -145,7 +145,8 @@ def _rebuild_in_place(
     """Empty a read model and update it from the first event; other workers may update it as well."""
     with transaction.atomic(using=context.database):
         _refuse_references(context, read_model)
-        cursor = open_cursor(connections[context.database], context, read_model.name)
+        connection = connections[context.database]
+        cursor = open_cursor(connection, context, read_model.name, replaced=True)
         if cursor is None:
             raise OutboxInboxError(f"a worker is updating {read_model.name!r}: try again")
         read_model.reset()
