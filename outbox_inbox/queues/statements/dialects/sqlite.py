@@ -38,6 +38,11 @@ class SQLite(Dialect):
     def uuid(self, value: Any) -> Any:
         return value.hex if isinstance(value, UUID) else value
 
+    def time_column(self, column: str) -> str:
+        # As text: Django's converter of times would fail while rows are fetched, and with one that was
+        # spoilt by hand all others could not be read.
+        return f"CAST({column} AS TEXT)"
+
     def lock_row(
         self,
         connection: BaseDatabaseWrapper,
