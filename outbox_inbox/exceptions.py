@@ -30,6 +30,14 @@ class NotInAtomicBlock(OutboxInboxError):
     """
 
 
+class OpenTransaction(OutboxInboxError):
+    """Messages were to be moved inside a transaction that is open, or that is never committed.
+
+    A mover commits each of its steps, and acknowledges messages after it. Call it outside of
+    `transaction.atomic()`.
+    """
+
+
 class ConcurrencyError(OutboxInboxError):
     """The stream is not at the expected version: another transaction has appended to it.
 
@@ -121,10 +129,10 @@ class UnreadableMessage(PermanentError):
 
 
 class NewerVersion(OutboxInboxError):
-    """A message has a newer version than the class that should read it.
+    """A message, or the state of a process, has a newer version than the class that should read it.
 
-    Its sender was deployed before its reader. The delivery is retried with back-off, and succeeds
-    as soon as the new class is deployed here as well.
+    Newer code has stored it, and runs beside this process. A delivery that raises this is left to
+    that code: it counts no attempt, and is looked at again after five seconds.
     """
 
 

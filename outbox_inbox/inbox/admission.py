@@ -6,12 +6,13 @@ into quarantine: in the inbox it would fail at every attempt and block the messa
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec, meta
-from outbox_inbox.exceptions import UnreadableMessage
+from outbox_inbox.exceptions import TransportUnavailable, UnreadableMessage
 from outbox_inbox.models import QuarantineReason
 from outbox_inbox.queues import statements
 from outbox_inbox.transports import ReceivedMessage, signing
@@ -43,6 +44,7 @@ def accept_message(
 
     Raises:
         Refusal: it is invalid, or its consumers cannot read it.
+        TransportUnavailable: only newer code can verify its signature.
     """
     attributes = message.attributes
     _check_size(message)
@@ -101,6 +103,14 @@ def _checked_source(context: Context, given: str, stored: Callable[[], Mapping[s
 
 
 def _check_signature(context: Context, source: str, message: ReceivedMessage) -> None:
+    if source not in context.sources and context.verifying and source not in context.verifying:
+        # Newer code subscribes to it, and may have keys for it. Taken without a check, a forged
+        # message would get in; refused, a genuine one would lose its place.
+        raise TransportUnavailable(
+            f"{context.label!r} subscribes to the source {source!r} in newer code only, which has to "
+            "verify its signatures: a process of that code will receive the messages",
+            longest=timedelta(seconds=5),
+        )
     verifying = context.verifying.get(source)
     problem = verifying and signing.signature_problem(verifying, message.attributes, message.data)
     if problem:

@@ -22,13 +22,15 @@ class _Met:
 
     context: Context
     types: set[UnknownType] = field(default_factory=set)
+    states: set[str] = field(default_factory=set)
+    """Consumers whose state, or what else they read, was too new."""
 
 
 _met: dict[str, _Met] = {}
 
 
 def unknown_types(context: Context) -> Sequence[UnknownType]:
-    """Return what this process has met and could not handle: it is not read again."""
+    """Return what this process has met and could not handle: see `statements.select_ready`."""
     met = _met.get(context.label)
     return sorted(met.types) if met and met.context is context else ()
 
@@ -39,27 +41,56 @@ def leave_unknown(run: Run, rows: Sequence[ReadyRow]) -> list[ReadyRow]:
     One that is left holds the later ones of its key, as a failed one would: they are handled after
     the process that has its consumer has handled it.
     """
-    left = [row for row in rows if not _is_known(run.context, row)]
-    if not left:
-        return list(rows)
-    heads: dict[tuple[str, str], ReadyRow] = {}
-    for row in left:
-        if row.key is not None:
-            heads.setdefault((row.consumer, row.key), row)
-    fresh = [row.id for row in heads.values() if not row.holds]
-    if fresh:
+    known, left, heads = _sort_out(run.context, rows)
+    if heads:
         # Under the lock, which fails when another worker has had the partition since.
         with run.locked() as connection:
-            statements.hold_deliveries(connection, fresh)
-    _note_met(run.context, left)
-    first = {pair: row.id for pair, row in heads.items()}
-    unknown = {row.id for row in left}
-    return [
-        row
-        for row in rows
-        if row.id not in unknown
-        and not (row.key is not None and row.id > first.get((row.consumer, row.key), row.id))
-    ]
+            statements.hold_deliveries(connection, heads)
+    if left:
+        _note_met(run.context, left)
+    return known
+
+
+def note_newer_state(context: Context, row: ReadyRow, error: Exception) -> None:
+    """Say once of each consumer that its state, or a stream that it reads, needs newer code."""
+    met = _met_of(context)
+    if row.consumer not in met.states:
+        met.states.add(row.consumer)
+        _logger.warning(
+            "%s: the code of this process is too old for what the consumer %r has to read; such "
+            "deliveries are left to a process of newer code: %s",
+            context.label,
+            row.consumer,
+            error,
+        )
+
+
+def _sort_out(
+    context: Context, rows: Sequence[ReadyRow]
+) -> tuple[list[ReadyRow], list[ReadyRow], list[int]]:
+    """Return what can be handled now, what is unknown, and the ids of what must hold its key."""
+    known: list[ReadyRow] = []
+    left: list[ReadyRow] = []
+    heads: list[int] = []
+    waiting: set[tuple[str, str]] = set()  # keys behind an unknown delivery
+    handled: set[tuple[str, str]] = set()
+    for row in rows:
+        pair = None if row.key is None else (row.consumer, row.key)
+        if _is_known(context, row):
+            if pair is None or pair not in waiting:
+                known.append(row)
+            if pair is not None and pair not in waiting:
+                handled.add(pair)
+            continue
+        left.append(row)
+        if pair is None or pair in waiting:
+            continue
+        waiting.add(pair)
+        # Behind one that may fail now, it is read again. Were both to hold the key, each would wait
+        # for the other, for ever.
+        if pair not in handled and not row.holds:
+            heads.append(row.id)
+    return known, left, heads
 
 
 def _is_known(context: Context, row: ReadyRow) -> bool:
@@ -67,10 +98,15 @@ def _is_known(context: Context, row: ReadyRow) -> bool:
     return consumer is not None and consumer.knows(row.type, row.schema_version)
 
 
-def _note_met(context: Context, rows: Sequence[ReadyRow]) -> None:
+def _met_of(context: Context) -> _Met:
     met = _met.get(context.label)
     if met is None or met.context is not context:
         met = _met[context.label] = _Met(context)
+    return met
+
+
+def _note_met(context: Context, rows: Sequence[ReadyRow]) -> None:
+    met = _met_of(context)
     for row in rows:
         found = UnknownType(row.consumer, row.type, row.schema_version)
         if found not in met.types:

@@ -1,3 +1,5 @@
+from zlib import crc32
+
 from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import StateApps
@@ -20,7 +22,7 @@ def _remember_consumers(apps: StateApps, editor: BaseDatabaseSchemaEditor) -> No
             name=consumer,
             type=type_name,
             schema_version=1,
-            hash=0,
+            hash=crc32(consumer.encode()),
             confirmed_at=now,
             retired_at=now,
         )

@@ -10,15 +10,17 @@ deliveries. What it left unfinished stays, and is reported.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import DatabaseError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.timezone import get_default_timezone, make_naive
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.consumers import hash_of
@@ -32,7 +34,12 @@ CONFIRM_AFTER = timedelta(seconds=30)
 """How often the running processes, together, say what their code has."""
 
 RETIRE_AFTER = timedelta(minutes=10)
-"""What no process has confirmed for so long is retired, by one that has run for as long."""
+"""What no process has confirmed for so long is retired, by one that has watched it for as long."""
+
+_GAP = 3 * CONFIRM_AFTER
+"""A process that has not looked for so long begins to watch anew: the others may have been cut off too."""
+
+_TRIES = 5  # to store interests while other processes store theirs
 
 _logger = logging.getLogger("outbox_inbox.interests")
 
@@ -58,8 +65,19 @@ class _Confirmed:
     """What this process has stored in a database."""
 
     contexts: Sequence[Context]
-    since: float
     at: float
+    """When it last looked, by its own clock."""
+    asked: float = float("-inf")
+    """When it last asked a transaction to confirm them after its commit."""
+    silent: dict[int, tuple[datetime, float]] = field(default_factory=dict)
+    """Interests that other code had -> when they were confirmed, and since when this process sees that."""
+
+
+class _Silent(NamedTuple):
+    """An interest as only other code has it; ``mine``: what this process has of it."""
+
+    row: Interest
+    mine: InterestRow | None
 
 
 @dataclass(slots=True)
@@ -70,19 +88,44 @@ class _Changes:
     revived: list[int] = field(default_factory=list)
     changed: list[tuple[int, InterestRow]] = field(default_factory=list)
     stale: list[int] = field(default_factory=list)
-    silent: list[Interest] = field(default_factory=list)
+    silent: list[_Silent] = field(default_factory=list)
 
     @property
     def urgent(self) -> bool:
         """Whether a message would be lost without them."""
         return bool(self.missing or self.revived or self.changed)
 
+    def compare(self, row: Interest, mine: InterestRow, age: timedelta) -> None:
+        """Note what is to be changed in a row of an interest that this process has."""
+        if row.retired_at is not None:
+            self.revived.append(row.pk)
+        if row.schema_version < mine.schema_version or row.alias != mine.alias:
+            self.changed.append((row.pk, mine))
+        if age > CONFIRM_AFTER and not _reads_less(mine, row):
+            self.stale.append(row.pk)
+
+
+@dataclass(slots=True)
+class _Stored:
+    """An on_commit hook: the interests that its transaction has written are now in the database."""
+
+    using: str
+    contexts: Sequence[Context]
+
+    def __call__(self) -> None:
+        """Note it; what is stale besides is confirmed by the next call that may."""
+        at = monotonic() - CONFIRM_AFTER.total_seconds()
+        _confirmed[self.using] = _Confirmed(self.contexts, at)
+
+    def is_pending(self) -> bool:
+        """Return whether the open transaction has written them, and has not undone it since."""
+        # Django drops the hooks of a savepoint, or of a transaction, that is rolled back.
+        hooks = [each[1] for each in connections[self.using].run_on_commit]
+        return any(isinstance(each, _Stored) and each.contexts is self.contexts for each in hooks)
+
 
 _confirmed: dict[str, _Confirmed] = {}
 """By alias of a database."""
-
-_uncommitted: dict[str, Sequence[Context]] = {}
-"""Databases to which interests were written in a transaction that may be rolled back."""
 
 
 def declared(using: str) -> Iterator[InterestRow]:
@@ -99,20 +142,12 @@ def confirm_interests(using: str) -> None:
     Called by every mover before it moves anything. It retires what no process has any more.
     """
     require_schema(using)
-    found, known = contexts(), _confirmed.get(using)
-    if known and known.contexts is found and monotonic() - known.at < CONFIRM_AFTER.total_seconds():
+    found = contexts()
+    known = _known(using, found)
+    if known and monotonic() - known.at < CONFIRM_AFTER.total_seconds():
         return
-    changes = _changes(using)
-    try:
-        _write(using, changes)
-    except DatabaseError:
-        # Nothing depends on it at once; another process may do the same at this moment.
-        if changes.urgent or connections[using].in_atomic_block:
-            raise
-    lasting = known and known.contexts is found and monotonic() - known.since
-    if lasting and lasting > RETIRE_AFTER.total_seconds():
-        _retire(using, changes.silent)
-    _note_confirmed(using, found)
+    if not _Stored(using, found).is_pending():
+        _store(using, found, known)
 
 
 def require_interests(context: Context) -> None:
@@ -121,27 +156,63 @@ def require_interests(context: Context) -> None:
     A process that only records does so with its first message, and again when it may have been
     taken for gone. In between, its interests are confirmed after a commit.
     """
-    using, found = context.database, contexts()
+    using, found, now = context.database, contexts(), monotonic()
     require_schema(using)
-    known = _confirmed.get(using)
-    age = monotonic() - known.at if known and known.contexts is found else float("inf")
+    known = _known(using, found)
+    age = now - known.at if known else float("inf")
     if age < CONFIRM_AFTER.total_seconds():
         return
-    connection = connections[using]
-    if age < RETIRE_AFTER.total_seconds() / 2 or (known and _in_test_case(connection)):
-        transaction.on_commit(partial(confirm_interests, using), using=using, robust=True)
+    # A test may count the statements and hooks of what it calls; its movers store what it needs.
+    if using in _confirmed and _in_test_case(connections[using]):
         return
-    changes = _changes(using)
-    if changes.urgent:
-        _write(using, changes)
-    _note_confirmed(using, found)
+    if known is None or age > RETIRE_AFTER.total_seconds() / 2:
+        if _Stored(using, found).is_pending():
+            return
+        changes = _changes(using, found)
+        if changes.urgent:
+            # Nothing else: other processes would wait for its locks until this transaction ends.
+            changes.stale.clear()
+            _write(using, found, changes)
+            return
+        known = _confirmed[using] = _Confirmed(found, now - CONFIRM_AFTER.total_seconds())
+    if now - known.asked >= CONFIRM_AFTER.total_seconds():
+        known.asked = now
+        transaction.on_commit(partial(confirm_interests, using), using=using, robust=True)
 
 
 def store_interests(using: str) -> None:
     """Store what this process's code has: called after ``migrate``."""
     if router.allow_migrate_model(using, Interest):
-        _write(using, _changes(using))
-        _note_confirmed(using, contexts())
+        _store(using, contexts(), None)
+
+
+def _known(using: str, found: Sequence[Context]) -> _Confirmed | None:
+    known = _confirmed.get(using)
+    return known if known and known.contexts is found else None
+
+
+def _store(using: str, found: Sequence[Context], known: _Confirmed | None) -> None:
+    """Write what the database lacks, and retire what this process has watched for long enough."""
+    # Processes that store the same at once may deadlock, or find SQLite locked: one of them commits
+    # each time, and the others find its rows at their next try.
+    connection = connections[using]
+    tries_left = _TRIES
+    while True:
+        changes, tries_left = _changes(using, found), tries_left - 1
+        try:
+            _write(using, found, changes)
+        except DatabaseError:
+            if connection.in_atomic_block or (changes.urgent and not tries_left):
+                raise
+            if changes.urgent:
+                continue
+        # Whatever is not urgent can wait until the next look.
+        break
+    if _Stored(using, found).is_pending():
+        return  # a rollback would undo it, and this process would not store them again
+    now = monotonic()
+    watched = known.silent if known and now - known.at < _GAP.total_seconds() else {}
+    _confirmed[using] = _Confirmed(found, now, silent=_watch(using, changes.silent, watched))
 
 
 def _own_interests(context: Context) -> Iterator[InterestRow]:
@@ -176,36 +247,33 @@ def _remote_subscriptions(context: Context, using: str) -> Iterator[InterestRow]
             )
 
 
-def _changes(using: str) -> _Changes:
+def _changes(using: str, found: Sequence[Context]) -> _Changes:
     wanted = {row.identity: row for row in declared(using)}
-    stored = Interest.objects.using(using).filter(context__in=[each.label for each in contexts()])
+    stored = Interest.objects.using(using).filter(context__in=[each.label for each in found])
     connection, changes = connections[using], _Changes()
     now = database_time(connection)
     for row in stored.order_by("id"):
-        age = now - as_datetime(connection, row.confirmed_at)
         mine = wanted.pop((row.context, row.kind, row.name, row.type), None)
-        if mine is None:
-            if row.retired_at is None and age > RETIRE_AFTER:
-                changes.silent.append(row)
-        elif not row.renamed_to:
-            if row.retired_at is not None:
-                changes.revived.append(row.pk)
-            if row.schema_version < mine.schema_version or row.alias != mine.alias:
-                changes.changed.append((row.pk, mine))
-            if age > CONFIRM_AFTER:
-                changes.stale.append(row.pk)
-    changes.missing += wanted.values()
+        if row.retired_at is None and (mine is None or _reads_less(mine, row)):
+            changes.silent.append(_Silent(row, mine))
+        if mine is not None and not row.renamed_to:
+            # The clock of the database may have been put back since.
+            changes.compare(row, mine, abs(now - as_datetime(connection, row.confirmed_at)))
+    # In one order in all processes, so that they do not wait for each other in a circle.
+    changes.missing += sorted(wanted.values())
     return changes
 
 
-def _write(using: str, changes: _Changes) -> None:
+def _reads_less(mine: InterestRow, row: Interest) -> bool:
+    """Return whether this code does not confirm that a contract's newest version can be read."""
+    return row.kind == InterestKind.CONTRACT and mine.schema_version < row.schema_version
+
+
+def _write(using: str, found: Sequence[Context], changes: _Changes) -> None:
     connection, rows = connections[using], Interest.objects.using(using)
-    if changes.urgent and connection.in_atomic_block:
-        _uncommitted[using] = contexts()
-        transaction.on_commit(partial(_uncommitted.pop, using, None), using=using)
     if not (changes.urgent or changes.stale):
         return
-    now = database_time(connection)
+    now = _now(connection)
     if changes.missing:
         # Another process of the same code may store them at this moment.
         rows.bulk_create(map(partial(_interest, now), changes.missing), ignore_conflicts=True)
@@ -216,36 +284,57 @@ def _write(using: str, changes: _Changes) -> None:
     if changes.revived or changes.stale:
         again = rows.filter(pk__in=sorted({*changes.revived, *changes.stale}), renamed_to="")
         again.update(confirmed_at=now, retired_at=None)
+    if changes.urgent and connection.in_atomic_block:
+        transaction.on_commit(_Stored(using, found), using=using, robust=True)
+
+
+def _now(connection: BaseDatabaseWrapper) -> datetime:
+    """Return the time of the database, as a field takes it."""
+    now = database_time(connection)
+    return now if settings.USE_TZ else make_naive(now, get_default_timezone())
 
 
 def _interest(now: datetime, row: InterestRow) -> Interest:
     return Interest(**row._asdict(), hash=hash_of(row.name), confirmed_at=now)
 
 
-def _retire(using: str, rows: Iterable[Interest]) -> None:
-    for row in rows:
-        # Another process may have confirmed it since it was read.
-        same = Interest.objects.using(using).filter(pk=row.pk, confirmed_at=row.confirmed_at)
-        if same.update(retired_at=database_time(connections[using])):
-            _logger.warning(
-                "%s: no running process has %s %r of %s any more; it gets no more messages",
-                row.context,
-                InterestKind(row.kind).label,
-                row.name or row.type,
-                row.type,
-            )
+def _watch(
+    using: str, silent: Sequence[_Silent], watched: dict[int, tuple[datetime, float]]
+) -> dict[int, tuple[datetime, float]]:
+    """Retire what no process has confirmed while this one has looked; return what it has seen.
+
+    Both clocks must say so. By that of the database alone, a process that comes back first after an
+    outage, or after the clock was set, would retire what the others have.
+    """
+    connection, seen, now = connections[using], {}, monotonic()
+    for each in silent:
+        row, since = each.row, now
+        if row.pk in watched and watched[row.pk][0] == row.confirmed_at:
+            since = watched[row.pk][1]
+        seen[row.pk] = (row.confirmed_at, since)
+        if now - since > RETIRE_AFTER.total_seconds():
+            age = database_time(connection) - as_datetime(connection, row.confirmed_at)
+            if age > RETIRE_AFTER:
+                _retire(using, each)
+    return seen
 
 
-def _note_confirmed(using: str, found: Sequence[Context]) -> None:
-    """Remember that the database knows the interests of this process."""
-    if _uncommitted.get(using) is found and connections[using].in_atomic_block:
-        return  # a rollback would undo it, and this process would not store them again
-    _uncommitted.pop(using, None)
-    known, now = _confirmed.get(using), monotonic()
-    since = known.since if known and known.contexts is found else now
-    _confirmed[using] = _Confirmed(found, since, now)
+def _retire(using: str, silent: _Silent) -> None:
+    row, mine = silent
+    now = _now(connections[using])
+    # Another process may have confirmed it since it was read.
+    same = Interest.objects.using(using).filter(pk=row.pk, confirmed_at=row.confirmed_at)
+    if mine is not None:
+        same.update(schema_version=mine.schema_version, confirmed_at=now)
+    elif same.update(retired_at=now):
+        _logger.warning(
+            "%s: no running process has %s %r of %s any more; it gets no more messages",
+            row.context,
+            InterestKind(row.kind).label,
+            row.name or row.type,
+            row.type,
+        )
 
 
 def _in_test_case(connection: BaseDatabaseWrapper) -> bool:
-    # A test may count the statements of what it calls, and runs for less time than a deployment.
     return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)

@@ -93,6 +93,7 @@ def _copy_rows(
     rows = [_received_row(database, message, texts[message.row]) for message in messages]
     try:
         confirm_interests(database)
+        _require_subscription(subscriber, database, messages)
         with transaction.atomic(using=database):
             intake.insert_messages(rows, subscriber, source.label, database)
             faults.point("receive.after_insert")
@@ -103,6 +104,27 @@ def _copy_rows(
             f"the database {database!r} of {subscriber!r} did not accept the messages: {error}"
         ) from error
     _pass_fault_points()
+
+
+def _require_subscription(
+    subscriber: str, database: str, messages: Sequence[OutgoingMessage]
+) -> None:
+    """Refuse to copy what neither this code nor the other database knows a subscription of.
+
+    Newer code has stored it in the source's database, and may not have come to the other one yet. Its
+    consumers are unknown there, so the messages would be in the inbox without a delivery.
+    """
+    own = {context.label: context.subscribed for context in contexts()}.get(subscriber, ())
+    unknown = {message.type for message in messages}.difference(own)
+    if unknown:
+        unknown -= statements.subscribed_versions(connections[database], subscriber).keys()
+    if unknown:
+        raise TransportUnavailable(
+            f"the database {database!r} does not know yet that {subscriber!r} subscribes to "
+            f"{', '.join(sorted(unknown))}: run manage.py migrate --database {database} with the newer "
+            "code, or start a worker of it",
+            longest=timedelta(seconds=5),
+        )
 
 
 def _received_row(

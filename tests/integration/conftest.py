@@ -8,7 +8,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.db import connections, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
@@ -20,6 +20,7 @@ from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
     InboxMessage,
+    Interest,
     OutboxMessage,
     Partition,
     ProcessState,
@@ -40,10 +41,14 @@ from tests.board.models import Fan, HighScore, Member, Pass, Ranking, Sheet, Tea
 from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
+from tests.support.crowd import crowd
 from tests.support.relaying import Log
 from tests.support.wire import WIRE, confirmed
 
 Made = dict[str, list[Partition]]
+
+_interests: dict[str, list[Interest]] = {}
+"""By alias, as migrate has made them."""
 
 WRITTEN = (
     DeliveryAttempt,
@@ -71,6 +76,7 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
         for alias in connections:
             _hurry(alias)
         partitions = {alias: list(Partition.objects.using(alias)) for alias in connections}
+        _interests.update({alias: list(_interest_rows(alias)) for alias in connections})
     yield partitions
     with django_db_blocker.unblock():
         for alias in connections:
@@ -167,6 +173,14 @@ def boarded(committed: None, board_context: None) -> Iterator[None]:
 def yarded(committed: None, settings: Any) -> None:
     """The context "yard" with its process."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
+    ensure_partitions("default")
+
+
+@pytest.fixture
+def border(committed: None, settings: Any) -> None:
+    """The contexts "farm" and "market"."""
+    apps = ("tests.farm.apps.FarmConfig", "tests.market.apps.MarketConfig")
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, *apps]
     ensure_partitions("default")
 
 
@@ -276,14 +290,40 @@ def unguarded(committed: None) -> Iterator[None]:
         Transfer.objects.using(alias).all().delete()
 
 
+def _interest_rows(alias: str) -> QuerySet[Interest]:
+    return Interest.objects.using(alias).order_by("id")
+
+
+def _forget_interests(alias: str) -> None:
+    """Take back what the code of a test has stored: its consumers would get the next test's messages."""
+    before = [(row.pk, row.schema_version, row.retired_at) for row in _interests[alias]]
+    columns = ("pk", "schema_version", "retired_at")
+    if list(_interest_rows(alias).values_list(*columns)) != before:
+        _interest_rows(alias).delete()
+        Interest.objects.using(alias).bulk_create(_interests[alias])
+
+
 def empty(alias: str, partitions: list[Partition]) -> None:
     """Empty the tables that the tests write to, and restore the partitions."""
     if connections[alias].vendor == "mysql" and StoredEvent.objects.using(alias).exists():
         # InnoDB keeps deleted rows for a while, and locks them for transactions that want their versions.
         with connections[alias].cursor() as cursor:
             cursor.execute(f"TRUNCATE {table(StoredEvent)}")
+    installed = [each.label for each in contexts()]
     with transaction.atomic(using=alias):
+        # A context that only this test had would get deliveries in the next one.
+        Interest.objects.using(alias).exclude(context__in=installed).delete()
         with connections[alias].cursor() as cursor:
             for model in (*WRITTEN, Partition):
                 cursor.execute(f"DELETE FROM {table(model)}")
         Partition.objects.using(alias).bulk_create(partitions)
+        _forget_interests(alias)
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    request: pytest.FixtureRequest, both_databases: Made, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Fill the tables in a shape, the parameter of a test; see `crowd`."""
+    with django_db_blocker.unblock(), crowd(getattr(request, "param", "finished")):
+        yield

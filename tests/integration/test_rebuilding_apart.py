@@ -120,7 +120,6 @@ def test_copies_are_not_taken_by_a_checkpoint_that_says_nothing_of_them(tenants)
     wanted = shown()
     execute(f"DROP TABLE {one}.board_highscore, {two}.board_highscore")
     for name in tenants:
-        execute(f"INSERT INTO {name}.{table(Checkpoint)} SELECT * FROM {table(Checkpoint)}")
         execute(
             f"INSERT INTO {name}.outbox_inbox_storedevent SELECT * FROM outbox_inbox_storedevent"
         )

@@ -12,6 +12,7 @@ from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.models import Queue
 from outbox_inbox.operations.selection import MOVER_OF
 from outbox_inbox.queues import statements
+from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, partition_count
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
@@ -35,6 +36,8 @@ def labels_by_database(chosen: Iterable[Context]) -> Mapping[str, Sequence[str]]
 
 def due_movers(alias: str, labels: Sequence[str]) -> dict[str, Due]:
     """Return for each of some contexts on a database which movers have something to do."""
+    # Also while there is nothing to do: other code would take what this process has for gone.
+    confirm_interests(alias)
     found: dict[tuple[str, str], list[statements.PartitionStatus]] = defaultdict(list)
     for label, queue, partition in statements.all_partition_statuses(connections[alias], labels):
         found[label, queue].append(partition)

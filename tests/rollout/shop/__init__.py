@@ -1,0 +1,1 @@
+"""A context of the project that is deployed anew."""
