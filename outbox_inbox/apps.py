@@ -24,22 +24,27 @@ class OutboxInboxConfig(AppConfig):
         """
         from .checks import check_contexts, check_servers
         from .conf import faults
-        from .operations.stored_checks import check_stored
+        from .operations.stored_checks import check_schema, check_stored
         from .signals import logging
 
         checks.register(check_contexts, "outbox_inbox")
         checks.register(check_servers, "outbox_inbox", deploy=True)
         checks.register(check_stored, "outbox_inbox", checks.Tags.database)
+        checks.register(check_schema, "outbox_inbox", checks.Tags.database)
         faults.arm()
         logging.connect()
         post_migrate.connect(_prepare_queues, sender=self, dispatch_uid="outbox_inbox")
 
 
 def _prepare_queues(*, using: str, apps: Apps = installed_apps, **_: Any) -> None:
-    # Migrating back to zero drops the tables, and sends this signal too.
-    if "interest" in apps.all_models["outbox_inbox"]:
-        from .queues.interests import store_interests
-        from .queues.partitions import ensure_partitions
+    # Migrating back drops tables, and sends this signal too.
+    present = apps.all_models["outbox_inbox"]
+    if not present.keys() >= installed_apps.all_models["outbox_inbox"].keys():
+        return
+    from .queues.interests import store_interests
+    from .queues.partitions import ensure_partitions
+    from .queues.schema import complete_schema
 
-        ensure_partitions(using)
-        store_interests(using)
+    complete_schema(using)
+    ensure_partitions(using)
+    store_interests(using)

@@ -58,7 +58,8 @@ class ForeignCheckpoint(OutboxInboxError):
     """A subscription was restored from a dump: its checkpoint has another server's transaction ids.
 
     On this server they do not say which events were handled. Nothing was read. Run
-    `manage.py rebase_checkpoints` before anything is recorded on this database.
+    `manage.py rebase_checkpoints` before anything is recorded on this database. Where the rows were
+    copied one by one, even that is not enough: the message says what to do.
     """
 
 
@@ -92,7 +93,8 @@ class InvalidEvent(OutboxInboxError):
 class InvalidSnapshot(OutboxInboxError):
     """The state of an aggregate holds values that would not survive being stored and read again.
 
-    Change the fields that the message names, or do without snapshots until that is done
+    Loading does not raise it: the aggregate goes on without a snapshot, and the signal
+    ``snapshot_refused`` has the reason. Change the fields that the message names, or do without snapshots until that is done
     (`snapshot_every=None`): the stream has everything.
 
     Attributes:

@@ -56,6 +56,7 @@ QUEUES = (
     "scheduling",
     "statements",
     "streams",
+    "time_zones",
     "transports",
 )
 KILL = "tests/acceptance/test_kill.py::test_a_kill_at_any_step_loses_and_repeats_nothing"

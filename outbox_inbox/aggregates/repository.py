@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 
 from outbox_inbox import contexts, streams
-from outbox_inbox.contexts import context_of
+from outbox_inbox.contexts import Context, context_of
 from outbox_inbox.events import codec
 from outbox_inbox.events.envelope import Envelope
 from outbox_inbox.exceptions import InvalidEvent, InvalidSnapshot
@@ -26,6 +26,8 @@ from . import snapshots
 
 K = TypeVar("K", bound=str | int | UUID)
 S = TypeVar("S")
+
+_REMEMBERED = 1_000  # streams whose snapshot was refused
 
 Fold = Callable[[S, Any], S | None]
 
@@ -40,7 +42,8 @@ class Repository(Generic[K, S]):
             changed the one it was given; usually a method of the class, such as ``Order.apply``.
         stream: the name of a stream with ``{}`` where the id goes, such as ``"order-{}"``.
         snapshot_every: take a snapshot when so many events have been folded since the last one;
-            the state is then a dataclass, of the types that events have, mutable or not. Default
+            the state is then a dataclass, of the types that events have, mutable or not. A state
+            that cannot be stored goes on without a snapshot, with the signal ``snapshot_refused``. Default
             None: no snapshots, which is fast enough for some hundred events.
         snapshot_version: the schema version of the snapshots, from 1. Raise it when `fold` makes
             another state of the same events: older snapshots are then ignored. After a change of
@@ -71,6 +74,7 @@ class Repository(Generic[K, S]):
         self.snapshot_every = snapshot_every
         self.snapshot_version = snapshot_version
         self._template = stream
+        self._refused: dict[str, int] = {}  # stream -> its version when a snapshot was refused
 
     def stream(self, key: K) -> str:
         """Return the name of the stream of an aggregate."""
@@ -91,8 +95,7 @@ class Repository(Generic[K, S]):
             NotAContext: there is no such context.
             TypeError: the id is not a str, an int or a UUID; or snapshots are wanted, and the class
                 has fields that cannot be stored.
-            UnreadableMessage: the class of a stored event is gone, or the event does not fit it.
-            InvalidSnapshot: a snapshot is due, and the state cannot be stored.
+            UnreadableMessage: a stored event has no class in this process, or does not fit it.
         """
         context, stream = contexts.get_context(self.context), self.stream(key)
         state, taken_at = self.start(key), 0
@@ -108,16 +111,35 @@ class Repository(Generic[K, S]):
         if last and self.snapshot_every and version - taken_at >= self.snapshot_every:
             # As text, before the caller gets the state: a decision may change it without an event,
             # and that change would come back with every load from the snapshot.
-            due = Snapshot(
-                context=context.label,
-                stream=stream,
-                version=version,
-                event_id=last,
-                schema_version=self.snapshot_version,
-                layout=codec.fingerprint(cls),
-                payload=_encode_state(cls, state),
-            )
+            payload = self._encode(context, stream, version, cls, state)
+            if payload is not None:
+                due = Snapshot(
+                    context=context.label,
+                    stream=stream,
+                    version=version,
+                    event_id=last,
+                    schema_version=self.snapshot_version,
+                    layout=codec.fingerprint(cls),
+                    payload=payload,
+                )
         return Loaded(state=state, version=version, stream=stream, _home=self, _due=due)
+
+    def _encode(
+        self, context: Context, stream: str, version: int, cls: type, state: S
+    ) -> str | None:
+        """Return a state as the text of a snapshot; None: it cannot be stored, which is announced."""
+        refused = self._refused.get(stream)
+        if refused is not None and version - refused < (self.snapshot_every or 0):
+            return None
+        try:
+            return _encode_state(cls, state)
+        except Exception as error:  # noqa: BLE001  a snapshot is a shortcut: the stream has everything
+            # Tried and announced again after as many events: not with every load.
+            while len(self._refused) >= _REMEMBERED:
+                self._refused.pop(next(iter(self._refused)), None)
+            self._refused[stream] = version
+            snapshots.announce_refused(context, stream, version, error)
+            return None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import connections
 from django.db.models import OuterRef, Subquery
-from django.db.models.functions import Now
+from django.utils import timezone
 
 from outbox_inbox import contexts, signals
 from outbox_inbox.contexts import Context
@@ -58,7 +58,8 @@ def save_snapshot(context: Context, row: Snapshot) -> None:
     The append has reserved the next version of the stream, so no other transaction saves a snapshot
     of it now, and one that comes later has more events: a newer snapshot is never overwritten.
     """
-    row.taken_at = Now()
+    # Not the function Now(): on MySQL it is in the time zone of the server, on SQLite always in UTC.
+    row.taken_at = timezone.now()
     replaced = ["version", "event_id", "schema_version", "layout", "payload", "taken_at"]
     # MySQL cannot name the constraint and takes any that is unique; here only the stream is.
     targeted = connections[context.database].features.supports_update_conflicts_with_target
@@ -91,11 +92,26 @@ def forget_snapshots(
     return (rows if stream is None else rows.filter(stream=stream)).delete()[0]
 
 
+def announce_refused(context: Context, stream: str, version: int, error: Exception) -> None:
+    """Announce that a snapshot was due, and that the state cannot be stored."""
+    signals.snapshot_refused.send_robust(
+        sender=context.label,
+        context=context.label,
+        stream=stream,
+        version=version,
+        error=_line(f"{type(error).__name__}: {error}"),
+    )
+
+
 def _announce_ignored(row: Snapshot, reason: str) -> None:
     signals.snapshot_ignored.send_robust(
         sender=row.context,
         context=row.context,
         stream=row.stream,
         version=row.version,
-        error=" ".join(reason.split())[:500],
+        error=_line(reason),
     )
+
+
+def _line(reason: str) -> str:
+    return " ".join(reason.split())[:500]

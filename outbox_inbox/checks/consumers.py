@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage
 from outbox_inbox.contexts import Consumer, ConsumerFunction, Context, ContextConfig
 from outbox_inbox.contexts.consumers import ConsumerKind, definitions, is_process, path_of
 from outbox_inbox.contexts.declaring import import_modules, label_of
-from outbox_inbox.events import EventClass, codec, meta
+from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, codec, meta
 from outbox_inbox.events.marks import UpcastsMark, mark_of
 from outbox_inbox.processes import Process, TimedOut
 
@@ -105,16 +105,42 @@ def _return_problems(
     consumer_kind: ConsumerKind, function: ConsumerFunction, context: Context
 ) -> Iterator[str]:
     returned = returned_classes(function.call)
+    if consumer_kind in _WANTED and returned == set():
+        yield f"returns nothing; expected {_WANTED[consumer_kind]}"
     for cls in sorted(returned or (), key=path_of):
-        kind = getattr(cls, "__outbox_inbox_meta__", None) and meta(cls).kind
-        if consumer_kind == "outbound" and kind != "integration":
-            yield f"returns {cls.__name__}; expected a contract"
-        elif consumer_kind == "outbound" and not context.publishes_class(cls):
-            yield f"returns {path_of(cls)}, which is not in `publishes` of the context"
-        elif consumer_kind == "inbound" and kind != "domain":
-            yield f"returns {cls.__name__}; expected a domain event of the context"
-        elif consumer_kind == "inbound" and label_of(cls.__module__) != context.label:
-            yield f"returns {path_of(cls)}, which {_owner(cls)}"
+        if consumer_kind in _WANTED:
+            yield from _translation_problems(consumer_kind, cls, context)
+        elif _kind_of(cls):
+            yield (
+                f"returns {cls.__name__}, which is dropped: record() it, or mark a translator "
+                "with @outbound or @inbound"
+            )
+
+
+def _translation_problems(
+    consumer_kind: ConsumerKind, cls: type, context: Context
+) -> Iterator[str]:
+    outbound = consumer_kind == "outbound"
+    if _kind_of(cls) != ("integration" if outbound else "domain"):
+        yield f"returns {cls.__name__}; expected {_WANTED[consumer_kind]}"
+    elif cls in _ANY_EVENT:
+        return
+    elif outbound and not context.publishes_class(cls):
+        yield f"returns {path_of(cls)}, which is not in `publishes` of the context"
+    elif not outbound and label_of(cls.__module__) != context.label:
+        yield f"returns {path_of(cls)}, which {_owner(cls)}"
+
+
+_WANTED: Mapping[str, str] = {
+    "outbound": "a contract",
+    "inbound": "a domain event of the context",
+}
+_ANY_EVENT: Mapping[type, str] = {DomainEvent: "domain", IntegrationEvent: "integration"}
+
+
+def _kind_of(cls: type) -> str:
+    """Return the kind of an event's class, also of those that all events have; empty: another class."""
+    return next((kind for base, kind in _ANY_EVENT.items() if issubclass(cls, base)), "")
 
 
 def check_consumer_names(context: Context) -> Iterator[CheckMessage]:

@@ -21,6 +21,9 @@ from outbox_inbox.exceptions import SettingsError
 
 MAX_LABEL = 50
 
+EVENTS = ("events",)
+"""Always imported: a stored event whose class no consumer imports could not be read otherwise."""
+
 
 class ContextConfig(AppConfig):
     """The AppConfig of a bounded context: subclass it in the ``apps.py`` of the app.
@@ -29,7 +32,8 @@ class ContextConfig(AppConfig):
         publishes: contracts (classes of integration events) that this context records.
         subscribes: contracts of other contexts that it wants to receive.
         modules: where its consumers are, below the app's package; missing modules are skipped;
-            default ``("acl", "handlers", "projections", "processes")``.
+            default ``("acl", "handlers", "projections", "processes")``. The module ``events`` is
+            imported in any case; name others here that have classes of events.
         database: alias of the database of its queues and models; default "default".
         transport: alias in OUTBOX_INBOX["TRANSPORTS"]; default "default".
         source: "outbox" (default), or "stream" to relay from the local stream.
@@ -61,7 +65,7 @@ class ContextConfig(AppConfig):
             SettingsError: an attribute is wrong.
         """
         raise_problems(declaration_problems(self))
-        import_modules(self.name, self.modules)
+        import_modules(self.name, (*EVENTS, *self.modules))
 
 
 def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:

@@ -24,6 +24,7 @@ from outbox_inbox.processes import Process
 from .bounded_context import Context
 from .consumers import Collector, by_type, collect_upcasters, definitions, is_process, path_of
 from .declaring import (
+    EVENTS,
     ContextConfig,
     by_stored_name,
     context_configs,
@@ -138,6 +139,9 @@ def _read_state() -> _State:
 
 
 def _context(config: ContextConfig) -> Context:
+    for app in apps.get_app_configs():
+        if label_of(app.name) == config.label:  # its own, and plain apps inside of it
+            import_modules(app.name, EVENTS)
     modules = import_modules(config.name, config.modules)
     functions, processes = definitions(modules, mark_of), definitions(modules, is_process)
     events = _events(config, functions, processes)

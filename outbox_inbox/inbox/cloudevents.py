@@ -74,17 +74,18 @@ def received_row(
     """
     message_id = _message_id(source, attributes["id"])
     key = _key(attributes.get("partitionkey") or attributes.get("subject"))
-    causation = attributes.get("causationid")
-    correlation = attributes.get("correlationid")
+    written: dict[str, str] = {}
+    correlation = _conversation_id(attributes.get("correlationid"), written)
+    causation = _cause_id(source, attributes.get("causationid"), written)
     return statements.ReceivedRow(
         message_id=message_id,
         type=contract[0],
         schema_version=contract[1],
         key=key,
         payload=data,
-        headers=_headers(attributes),
-        correlation_id=_uuid("correlationid", correlation) if correlation else message_id,
-        causation_id=_uuid("causationid", causation) if causation else None,
+        headers=_headers(attributes, written),
+        correlation_id=correlation or message_id,
+        causation_id=causation,
         hops=_hops(attributes.get("hops", "0")),
         key_hash=hash_of(key, message_id),
         recorded_at=time_parameter(connections[context.database], _time(attributes.get("time"))),
@@ -105,11 +106,26 @@ def _message_id(source: str, given: str) -> UUID:
         return uuid5(NAMESPACE_URL, f"{source}/{_storable('id', given)}")
 
 
-def _uuid(name: str, given: str) -> UUID:
+def _conversation_id(given: str | None, written: dict[str, str]) -> UUID | None:
+    """Return a correlation id; one that is not a UUID becomes one, the same from every source."""
+    if not given:
+        return None
     try:
         return UUID(given)
     except ValueError:
-        raise _malformed(f"{name} is {excerpt(given)}, which is not a UUID") from None
+        written["correlationid"] = given
+        return uuid5(NAMESPACE_URL, _storable("correlationid", given))
+
+
+def _cause_id(source: str, given: str | None, written: dict[str, str]) -> UUID | None:
+    """Return a causation id; one that is not a UUID becomes what the id of that message became."""
+    if not given:
+        return None
+    try:
+        return UUID(given)
+    except ValueError:
+        written["causationid"] = given
+        return uuid5(NAMESPACE_URL, f"{source}/{_storable('causationid', given)}")
 
 
 def _key(given: str | None) -> str | None:
@@ -149,13 +165,17 @@ def _time(given: str | None) -> datetime:
     return found.astimezone(UTC)
 
 
-def _headers(attributes: Mapping[str, str]) -> str:
+def _headers(attributes: Mapping[str, str], written: Mapping[str, str]) -> str:
+    """Return the headers as JSON, with the ids as their sender wrote them where others are derived."""
     given = attributes.get("headers")
     try:
         if given is None:
-            tracing = {name: attributes[name] for name in TRACING if attributes.get(name)}
-            return codec.encode_headers(tracing) if tracing else NO_HEADERS
-        codec.decode_headers(given)
+            found = {name: attributes[name] for name in TRACING if attributes.get(name)}
+        else:
+            found = codec.decode_headers(given)
+        if given is not None and not written:
+            return given
+        found |= written
+        return codec.encode_headers(found) if found else NO_HEADERS
     except (InvalidEvent, UnreadableMessage) as error:
         raise _malformed(f"the headers cannot be read: {error}") from None
-    return given

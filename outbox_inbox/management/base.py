@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
 
 from .arguments import add_shared
+from .output import encodable
 
 
 class WrongUsage(CommandError):
@@ -46,6 +47,9 @@ class QueueCommand(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         """Do the work, and turn errors that explain themselves into a line and an exit code."""
+        is_json = options.get("format") == "json"
+        self.stdout = encodable(self.stdout, json=is_json)
+        self.stderr = encodable(self.stderr)
         try:
             self.work(options)
         except NotAContext as error:

@@ -25,7 +25,7 @@ def event_lines(entry: StreamEntry, digits: int, width: int) -> Iterator[str]:
         digits: of the longest version.
         width: characters of a line.
     """
-    when = f"{entry.time:%Y-%m-%d %H:%M:%S}"
+    when = visible(entry.time) if isinstance(entry.time, str) else f"{entry.time:%Y-%m-%d %H:%M:%S}"
     cause = f"  caused by {_short_id(entry.causation_id)}" if entry.causation_id else ""
     key = "" if entry.key is None else f"key {_shortened(visible(entry.key))}  "
     if entry.data is not None:
@@ -50,7 +50,7 @@ def event_json(entry: StreamEntry) -> str:
     found: dict[str, Any] = {
         "version": entry.version,
         "position": entry.position,
-        "time": entry.time.isoformat(),
+        "time": entry.time if isinstance(entry.time, str) else entry.time.isoformat(),
         "id": str(entry.id),
         "type": entry.type,
         "schema_version": entry.schema_version,
@@ -76,9 +76,9 @@ def _headers(stored: str) -> dict[str, str] | str:
         return stored
 
 
-def _short_id(number: UUID | None) -> str:
+def _short_id(number: UUID | str) -> str:
     # Its end: UUIDs of the same minute begin alike.
-    return f"…{str(number)[-8:]}"
+    return f"…{visible(str(number)[-8:])}"
 
 
 def _shortened(text: str) -> str:

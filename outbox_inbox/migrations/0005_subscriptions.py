@@ -3,19 +3,13 @@ from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
+from outbox_inbox.queues.statements.schema import add_transaction_ids
 
 
 def _follow_by_transaction(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Have PostgreSQL write down the transaction of an event, whatever process inserts it."""
-    if schema_editor.connection.vendor != "postgresql":
-        return
-    name = schema_editor.quote_name(apps.get_model("outbox_inbox", "StoredEvent")._meta.db_table)
-    schema_editor.execute(
-        f"ALTER TABLE {name} ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id()"
-    )
-    schema_editor.execute(
-        f"CREATE INDEX outbox_inbox_stream_new ON {name} (context, xid, position)"
-    )
+    if schema_editor.connection.vendor == "postgresql":
+        model = apps.get_model("outbox_inbox", "StoredEvent")
+        add_transaction_ids(schema_editor, model._meta.db_table)
 
 
 def _forget_transactions(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:

@@ -30,7 +30,7 @@ from outbox_inbox.models import (
     TransferState,
 )
 from outbox_inbox.queues.outcome import never
-from outbox_inbox.queues.statements.dialects import database_time
+from outbox_inbox.queues.statements.dialects import database_time, stored_time
 
 _CHUNK = 1000  # rows read in one statement, and removed in one transaction
 
@@ -109,7 +109,7 @@ def _prunable_tables(
     using: str, age: timedelta
 ) -> Iterator[tuple[str, QuerySet[Any], str, datetime, Q]]:
     """Yield a name, the rows, the column of their age, the age to prune, and what is finished."""
-    now = database_time(connections[using])
+    now = stored_time(database_time(connections[using]))
     before, forgotten = now - age, now - settings().deduplication
     old = Q(finished_at__lte=before)
     sent = old & Q(state__in=(OutboxState.SENT, OutboxState.DISCARDED))

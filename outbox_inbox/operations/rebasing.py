@@ -18,6 +18,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
+from outbox_inbox.queues.statements.catch_up import CheckpointProgress
+from outbox_inbox.queues.statements.checkpoints import was_copied
 from outbox_inbox.queues.statements.dialects import dialect_class
 from outbox_inbox.queues.statements.rebasing import (
     mark_events_handled,
@@ -25,6 +27,7 @@ from outbox_inbox.queues.statements.rebasing import (
     rebase_checkpoint,
     unhandled_positions,
 )
+from outbox_inbox.streams.subscriptions import copied_text
 
 from .table_locks import lock_tables, retry_until_locked
 
@@ -51,14 +54,15 @@ def rebase(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) ->
     One transaction a context, which waits for the transactions that write to the stream or handle
     its events. Call it before anything is recorded on the restored database; on the server where
     the checkpoints were written it has no effect. SQLite counts positions, which mean the same
-    everywhere: nothing is done there.
+    everywhere: nothing is done there, and rows that were copied from SQLite to PostgreSQL are rebased.
 
     Arguments:
         chosen: which contexts; None (default) means all.
         dry_run: change nothing, and count.
 
     Raises:
-        OutboxInboxError: a transaction that has written to the stream stays open for a minute.
+        OutboxInboxError: a transaction that has written to the stream stays open for a minute; or
+            the rows were copied one by one, so that it is not known what was handled.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     return [each for context in wanted for each in _rebase(context, dry_run=dry_run)]
@@ -71,6 +75,7 @@ def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
     def rewrite(connection: BaseDatabaseWrapper) -> list[Rebased]:
         # Without the locks, an event recorded in between would be neither handled nor unhandled.
         lock_tables(connection, [Checkpoint, StoredEvent])
+        _refuse_copied(connection, context)
         unhandled = unhandled_events(context.label, context.database)
         if not dry_run:
             mark_events_handled(connection, context.label, _HANDLED)
@@ -78,6 +83,18 @@ def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
         return [Rebased(context.label, name, len(found)) for name, found in unhandled.items()]
 
     return retry_until_locked(context.database, rewrite)
+
+
+def _refuse_copied(connection: BaseDatabaseWrapper, context: Context) -> None:
+    rows = Checkpoint.objects.using(context.database).filter(context=context.label)
+    found = rows.order_by("subscription").values_list("subscription", *CheckpointProgress._fields)
+    copied = [
+        name
+        for name, *mark in found
+        if mark[0] and was_copied(connection, CheckpointProgress(*mark))
+    ]
+    if copied:
+        raise OutboxInboxError(copied_text(context.label, copied))
 
 
 def unhandled_events(label: str, using: str) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ from outbox_inbox.checks.messages import warning
 from outbox_inbox.contexts import contexts
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Interest, table
+from outbox_inbox.queues.schema import schema_problems
 
 from .listeners import GoneConsumer, gone_consumers, missed_by
 
@@ -24,6 +25,18 @@ def check_stored(databases: Sequence[str] | None = None, **_: Any) -> Iterator[C
             if using in (databases or ()) and _is_migrated(using):
                 for gone in gone_consumers([context]):
                     yield _warning(gone, missed_by(context, gone))
+
+
+def check_schema(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
+    """W012: the tables lack what the migrations make."""
+    for using in databases or ():
+        if lacking := schema_problems(connections[using]):
+            yield warning(
+                "W012",
+                f"The tables of outbox_inbox in the database {using!r} lack {', '.join(lacking)}.",
+                f"Run manage.py migrate --database {using}, which adds it. Until then nothing is "
+                "recorded or moved there.",
+            )
 
 
 def _is_migrated(using: str) -> bool:

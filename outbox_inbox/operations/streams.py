@@ -1,4 +1,4 @@
-"""Read the events of a stream for an operator, also those that cannot be decoded any more."""
+"""Read the events of a stream for an operator, also those that cannot be decoded."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import QuerySet, TextField
+from django.db.models.functions import Cast
 
 from outbox_inbox import streams
 from outbox_inbox.conf.section import did_you_mean
@@ -22,6 +23,14 @@ CHUNK = 500  # rows in memory at once
 
 _NEIGHBOURS = 10
 
+_PARSED = {
+    "stored_id": "message_id",
+    "stored_time": "recorded_at",
+    "stored_correlation_id": "correlation_id",
+    "stored_causation_id": "causation_id",
+}
+_SPOILT = (ValueError, TypeError, AttributeError)  # what a field raises for a value it cannot parse
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEntry:
@@ -29,7 +38,7 @@ class StreamEntry:
 
     Fields:
         version, position, id, type, schema_version, key, time, correlation_id, causation_id:
-            as it was stored.
+            as it was stored. An id or a time that cannot be parsed is the stored text.
         data: its fields as JSON text, in the newest version; None: it cannot be decoded.
         problem: why it cannot be decoded, in one line; None: it can.
         payload, headers: the texts that are stored.
@@ -37,13 +46,13 @@ class StreamEntry:
 
     version: int
     position: int
-    id: UUID
+    id: UUID | str
     type: str
     schema_version: int
     key: str | None
-    time: datetime
-    correlation_id: UUID
-    causation_id: UUID | None
+    time: datetime | str
+    correlation_id: UUID | str
+    causation_id: UUID | str | None
     data: str | None
     problem: str | None
     payload: str
@@ -80,15 +89,35 @@ def read_entries(
     left = sys.maxsize if limit is None else limit
     while left > 0:
         size = min(CHUNK, left)
-        page = list(rows.filter(version__gt=after)[:size])
-        yield from (_entry(context, row) for row in page)
-        if len(page) < size:
+        versions = list(rows.filter(version__gt=after).values_list("version", flat=True)[:size])
+        among = rows.filter(version__in=versions)
+        try:
+            page = [_entry(context, row) for row in among]
+        except _SPOILT:
+            for version in versions:  # one by one: only the spoilt ones cannot be read
+                yield _read_entry(context, rows.filter(version=version))
+        else:
+            yield from page
+        if len(versions) < size:
             return
-        after, left = page[-1].version, left - size
+        after, left = versions[-1], left - size
 
 
 def _rows(context: Context) -> QuerySet[StoredEvent]:
     return StoredEvent.objects.using(context.database).filter(context=context.label)
+
+
+def _read_entry(context: Context, rows: QuerySet[StoredEvent]) -> StreamEntry:
+    """Return one event; of one whose ids or time cannot be parsed, the texts that are stored."""
+    try:
+        return _entry(context, rows.get())
+    except _SPOILT as error:
+        plain = "version", "position", "type", "schema_version", "key", "payload", "headers"
+        texts = {name: Cast(field, TextField()) for name, field in _PARSED.items()}
+        found: dict[str, Any] = dict(rows.annotate(**texts).values(*plain, *texts).get())
+        stored = {name.removeprefix("stored_"): found.pop(name) for name in texts}
+        problem = " ".join(f"its row was spoilt: {type(error).__name__}: {error}".split())
+        return StreamEntry(**found, **stored, data=None, problem=problem)
 
 
 def _entry(context: Context, row: StoredEvent) -> StreamEntry:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.dispatch import Signal
 
@@ -70,6 +71,14 @@ def _send(signal: Signal, context: Context, **measures: Any) -> None:
     signal.send_robust(context.label, context=context.label, **measures)
 
 
+def _id_of(row: PendingRow | ReadyRow) -> UUID | str:
+    try:
+        return as_uuid(row.message_id)
+    except (ValueError, TypeError, AttributeError):
+        # Spoilt by hand: an error here would stop the mover, and with it all other messages.
+        return str(row.message_id)
+
+
 def _about(row: PendingRow | ReadyRow) -> dict[str, Any]:
-    about = {"message_id": as_uuid(row.message_id), "type": row.type, "key": row.key}
+    about = {"message_id": _id_of(row), "type": row.type, "key": row.key}
     return {**about, "consumer": row.consumer} if isinstance(row, ReadyRow) else about

@@ -27,6 +27,7 @@ from outbox_inbox.contexts.consumers import hash_of
 from outbox_inbox.events import meta
 from outbox_inbox.models import Interest, InterestKind
 
+from .schema import require_schema
 from .statements.dialects import as_datetime, database_time
 
 CONFIRM_AFTER = timedelta(seconds=30)
@@ -140,6 +141,7 @@ def confirm_interests(using: str) -> None:
 
     Called by every mover before it moves anything. It retires what no process has any more.
     """
+    require_schema(using)
     found = contexts()
     known = _known(using, found)
     if known and monotonic() - known.at < CONFIRM_AFTER.total_seconds():
@@ -155,6 +157,7 @@ def require_interests(context: Context) -> None:
     taken for gone. In between, its interests are confirmed after a commit.
     """
     using, found, now = context.database, contexts(), monotonic()
+    require_schema(using)
     known = _known(using, found)
     age = now - known.at if known else float("inf")
     if age < CONFIRM_AFTER.total_seconds():

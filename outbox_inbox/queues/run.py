@@ -115,8 +115,12 @@ class Run:
             with locked:
                 yield connection
         except (Lost, TransportUnavailable):
+            self._due = True
             raise
         except Exception as error:
+            # The rollback has undone a promotion: without another one, a message that fails in the
+            # batch which promoted it would never be met by the careful walk, and no attempt counted.
+            self._due = True
             if self.disconnected(error) or ends_worker(error):
                 raise
             raise AttemptFailed(error) from error

@@ -47,6 +47,10 @@ snapshot_ignored        a snapshot cannot   ``context: str``, ``stream: str``,
                         be used, and the    ``version: int``, ``error: str``
                         stream is read
                         from its beginning
+snapshot_refused        a snapshot is due,  ``context: str``, ``stream: str``,
+                        and the state       ``version: int``, ``error: str``
+                        cannot be stored;
+                        it goes on without
 ======================  ==================  ==================================================
 
 ``error`` is one line, ``<ExceptionClass>: <message>``; the traceback is in ``DeliveryAttempt``.
@@ -65,3 +69,4 @@ source_unreadable = Signal()
 partition_backed_off = Signal()
 projection_failed = Signal()
 snapshot_ignored = Signal()
+snapshot_refused = Signal()

@@ -92,5 +92,10 @@ _ENTRIES = MappingProxyType(
             "snapshot of %(stream)r in %(context)s: ignored at version %(version)d, the stream is "
             "read from its beginning: %(error)s",
         ),
+        signals.snapshot_refused: _Entry(
+            logging.WARNING,
+            "snapshot of %(stream)r in %(context)s: not taken at version %(version)d, the stream is "
+            "read from its last snapshot or its beginning: %(error)s",
+        ),
     }
 )

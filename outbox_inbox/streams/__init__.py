@@ -52,7 +52,7 @@ def read(context: str | Context, stream: str, after: int = 0) -> Iterator[Record
 
     Raises:
         NotAContext: there is no such context.
-        UnreadableMessage: a stored event has no class any more, or does not fit it.
+        UnreadableMessage: a stored event has no class in this process, or does not fit it.
     """
     home = _context(context)
     for row in _rows(home, stream, after).iterator(chunk_size=1000):
@@ -185,6 +185,7 @@ def _decode(
         stream, number = place
         raise UnreadableMessage(
             f"event {number} of the stream {stream!r} is a {kind!r}, and the context "
-            f"{context.label!r} has no class of that name any more"
+            f"{context.label!r} has no class of that name in this process: it was removed or renamed, "
+            "or no module of the context imports its module (add it to ContextConfig.modules)"
         )
     return codec.decode(cls, payload, version=schema_version, upcasters=context.upcasters_of(cls))

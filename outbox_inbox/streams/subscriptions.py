@@ -20,6 +20,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
 from outbox_inbox.queues.run import freeze_ms
+from outbox_inbox.queues.schema import require_schema
 from outbox_inbox.queues.statements import checkpoints, stream_pages
 from outbox_inbox.queues.statements.carried import WHOLE, Reading
 from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
@@ -43,6 +44,7 @@ class Cursor:
     """A subscription in one transaction, which holds its lock.
 
     Attributes:
+        id: of the row of its checkpoint.
         caught_up: the last page was the end of all that there was when it was read.
         paused: an operator has paused the subscription.
         resting: it failed, and the next try is not due yet.
@@ -58,7 +60,7 @@ class Cursor:
         self.left: StreamRow | None = None
         self.paused, self.resting, self.failures = lock.paused, lock.resting, lock.failures
         self._context = context.label
-        self._id = lock.id
+        self.id = lock.id
         self._mark = self._saved = self._page = lock.progress
 
     def read(
@@ -116,7 +118,7 @@ class Cursor:
     def save(self) -> None:
         """Write how far the subscription is, in the open transaction: that of the effects."""
         if self._mark != self._saved:
-            checkpoints.save_progress(self.connection, self._id, self._mark)
+            checkpoints.save_progress(self.connection, self.id, self._mark)
             self._saved = self._mark
 
     def discard_progress(self) -> None:
@@ -125,7 +127,7 @@ class Cursor:
 
     def back_off(self, error: str, seconds: float) -> None:
         """Note a failure, in a transaction without effects: see `outages.back_off`."""
-        checkpoints.back_off_checkpoint(self.connection, self._id, error, seconds)
+        checkpoints.back_off_checkpoint(self.connection, self.id, error, seconds)
 
 
 def _conditions(
@@ -141,7 +143,8 @@ def _after(
     mark: CheckpointProgress, rows: Sequence[StreamRow], *, ended: bool
 ) -> CheckpointProgress:
     if ended and mark.target is not None:
-        return CheckpointProgress(mark.target, None, 0, 0, 0)
+        # `save_progress` adds the transaction of this event, by which a copy of the rows is found out.
+        return CheckpointProgress(mark.target, None, 0, mark.last, 0)
     return mark._replace(position=rows[-1].position) if rows else mark
 
 
@@ -164,6 +167,7 @@ def follow(
         RuntimeError: it is called within another transaction of that database.
     """
     with transaction.atomic(using=context.database, durable=True):
+        require_schema(context.database)
         yield open_cursor(connections[context.database], context, subscription, begin=begin)
 
 
@@ -173,8 +177,13 @@ def open_cursor(
     subscription: str,
     *,
     begin: Begin = "beginning",
+    replaced: bool = False,
 ) -> Cursor | None:
-    """Do what `follow` does, in the transaction that is open."""
+    """Do what `follow` does, in the transaction that is open.
+
+    Arguments:
+        replaced: it is locked to be replaced by another checkpoint, so it may be of another server.
+    """
     checkpoints.require_subscriptions(connection)
     place = (connection, context.label, subscription)
     lock = checkpoints.lock_checkpoint(*place, freeze_ms())
@@ -183,7 +192,8 @@ def open_cursor(
         lock = checkpoints.lock_checkpoint(*place, freeze_ms())
     if lock is None:
         return None
-    _refuse_foreign(connection, context, subscription, lock)
+    if not replaced:
+        _refuse_foreign(connection, context, subscription, lock)
     return Cursor(connection, context, lock)
 
 
@@ -197,19 +207,34 @@ def _refuse_foreign(
     subscription: str,
     lock: checkpoints.LockedCheckpoint,
 ) -> None:
-    if not uses_snapshots(connection):
-        return
-    known = _trusted.setdefault(connection.connection, set())
+    # Where positions count, it costs nothing to ask each time.
+    known = (
+        _trusted.setdefault(connection.connection, set()) if uses_snapshots(connection) else set()
+    )
     name = (context.label, subscription)
     if name in known:
         return
-    if checkpoints.has_foreign_ids(connection, context.label, lock.cluster):
+    origin = checkpoints.foreign_origin(connection, context.label, lock)
+    if origin == "server":
         raise ForeignCheckpoint(
             f"the stream of {context.label!r} or the checkpoint {subscription!r} comes from another "
-            "PostgreSQL server, by a dump: run manage.py rebase_checkpoints before anything is "
+            "server, by a dump: run manage.py rebase_checkpoints before anything is "
             "recorded here"
         )
+    if origin is not None:
+        raise ForeignCheckpoint(copied_text(context.label, [subscription]))
     known.add(name)
+
+
+def copied_text(label: str, subscriptions: Sequence[str]) -> str:
+    """Return the error about checkpoints whose rows were copied without what they refer to."""
+    names = ", ".join(map(repr, subscriptions))
+    return (
+        f"the rows of {label!r} were copied one by one (dumpdata, INSERT) from a PostgreSQL database, "
+        "which does not carry the transactions that recorded its events. So it is not known "
+        f"which events {names} has handled. Either copy the database with pg_dump or transfer_context, "
+        "or run manage.py rebuild_projection for each projection"
+    )
 
 
 def behind(
@@ -255,7 +280,8 @@ def rewind_checkpoint(context: Context, subscription: str) -> None:
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
     beginning = catch_up(connections[context.database]).beginning
     start = CheckpointProgress(done=beginning, target=None, position=0, last=0, size=0)._asdict()
-    rows.filter(subscription=subscription).update(**start, **_NO_FAILURE)
+    cluster = checkpoints.own_cluster(connections[context.database])
+    rows.filter(subscription=subscription).update(**start, **_NO_FAILURE, cluster=cluster)
 
 
 def take_over_checkpoint(context: Context, subscription: str, other: str) -> None:
@@ -263,6 +289,6 @@ def take_over_checkpoint(context: Context, subscription: str, other: str) -> Non
     # In a transaction that holds the lock of both (`open_cursor`): a reader of either would otherwise
     # overwrite what is taken over.
     rows = Checkpoint.objects.using(context.database).filter(context=context.label)
-    mark = rows.filter(subscription=other).values(*CheckpointProgress._fields).get()
+    mark = rows.filter(subscription=other).values(*CheckpointProgress._fields, "cluster").get()
     rows.filter(subscription=subscription).update(**mark, **_NO_FAILURE)
     rows.filter(subscription=other).delete()

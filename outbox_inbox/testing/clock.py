@@ -9,6 +9,7 @@ from django.db.models import Min, Model, Q
 
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import Checkpoint, Delivery, OutboxMessage, OutboxState, Partition
+from outbox_inbox.queues.statements.dialects import stored_time
 
 _TIMES: dict[type[Model], str] = {
     OutboxMessage: "due_at",
@@ -34,7 +35,7 @@ def advance(delta: timedelta) -> None:
 
 def advance_to_next(until: datetime) -> bool:
     """Let the messages scheduled next, up to ``until``, come due; False if there are none."""
-    scheduled = Q(state=OutboxState.PENDING, attempts=0, due_at__lte=until)
+    scheduled = Q(state=OutboxState.PENDING, attempts=0, due_at__lte=stored_time(until))
     found = {
         using: OutboxMessage.objects.using(using).filter(scheduled)
         for using in sorted({context.database for context in contexts()})

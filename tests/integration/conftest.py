@@ -37,7 +37,7 @@ from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
 from outbox_inbox.queues.partitions import ensure_partitions
 from outbox_inbox.transports import transport
 from tests import services
-from tests.board.models import HighScore, Member, Ranking, Sheet, Team
+from tests.board.models import Fan, HighScore, Member, Pass, Ranking, Sheet, Team
 from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
@@ -165,7 +165,7 @@ def boarded(committed: None, board_context: None) -> Iterator[None]:
     """The context "board", whose read models are emptied after the test."""
     ensure_partitions("default")
     yield
-    for model in (HighScore, Ranking, Member, Team, Sheet):
+    for model in (Fan, Pass, HighScore, Ranking, Member, Team, Sheet):
         model.objects.all().delete()
 
 

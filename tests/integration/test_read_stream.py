@@ -134,7 +134,7 @@ def test_an_old_event_is_shown_as_it_is_read_today():
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ({"type": "shop.Gone"}, "no class of that name any more"),
+        ({"type": "shop.Gone"}, "no class of that name in this process: it was removed"),
         ({"payload": '{"order":'}, "not acceptable JSON"),
         ({"payload": '{"order":7,"number":1}'}, "the data does not fit Noted: order"),
         ({"schema_version": 9}, "NewerVersion"),

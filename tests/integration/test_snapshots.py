@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from outbox_inbox import ConcurrencyError, streams
 from outbox_inbox.aggregates import Repository, forget_snapshots, retry_on_conflict
-from outbox_inbox.exceptions import InvalidSnapshot
 from outbox_inbox.models import Snapshot, StoredEvent
-from outbox_inbox.signals import snapshot_ignored
+from outbox_inbox.signals import snapshot_ignored, snapshot_refused
 from tests.shop.events import Closed, Noted
 from tests.support.movers import PATIENCE, Worker, put, steps, together
 
@@ -100,6 +99,19 @@ def ignored():
     snapshot_ignored.disconnect(hear)
 
 
+@pytest.fixture
+def refused():
+    """What is announced of states of which no snapshot can be taken."""
+    announced = []
+
+    def hear(signal, sender, **measures):
+        announced.append(measures)
+
+    snapshot_refused.connect(hear)
+    yield announced
+    snapshot_refused.disconnect(hear)
+
+
 def loads_as_from_scratch(repository=ORDERS, key="a"):
     """Return whether the snapshot makes no difference."""
     with_snapshot, without = repository.load(key), PLAIN.load(key)
@@ -166,18 +178,67 @@ def test_the_payload_is_canonical_json():
     )
 
 
-def test_a_state_that_cannot_be_stored_is_refused_with_the_name_of_its_field():
-    """When a snapshot of it is due, and the stream has everything."""
+def spoil(order, event):
+    """Fold an event into a total that no snapshot can hold."""
+    order.total = float("nan")
 
-    def spoil(order, event):
-        order.total = float("nan")
 
+def test_a_state_that_cannot_be_stored_goes_on_without_a_snapshot(refused):
+    """The append succeeds, and the announcement names the stream and the field."""
     append_each(3)
-    with pytest.raises(
-        InvalidSnapshot, match="of Order cannot be stored: total: float where Decimal"
-    ):
-        orders(fold=spoil).load("a")
-    assert PLAIN.load("a").version == 3
+    append(Noted(order="a", number=4), repository=orders(fold=spoil))
+    assert PLAIN.load("a").version == 4
+    assert not Snapshot.objects.exists()
+    (found,) = refused
+    error = found.pop("error")
+    assert found == {"context": "shop", "stream": "order-a", "version": 3}
+    assert error.startswith(
+        "InvalidSnapshot: a snapshot of Order cannot be stored: total: float where Decimal"
+    )
+
+
+def test_a_state_that_cannot_be_stored_is_announced_once_for_so_many_events(refused):
+    """Loading an aggregate a thousand times does not fill the log."""
+    spoilt = orders(fold=spoil)
+    for event in steps(Noted, 9):
+        append(event, repository=spoilt)
+        spoilt.load("a")
+    assert [each["version"] for each in refused] == [3, 6, 9]
+
+
+def test_the_refused_streams_that_a_repository_remembers_are_limited(refused, monkeypatch):
+    """A process that loads many spoilt aggregates does not grow without end."""
+    monkeypatch.setattr("outbox_inbox.aggregates.repository._REMEMBERED", 2)
+    spoilt = orders(fold=spoil)
+    for key in "bcd":
+        append_each(3, key=key)
+    for key in "bcdb":
+        spoilt.load(key)
+    assert [each["stream"][-1] for each in refused] == ["b", "c", "d", "b"]
+
+
+@dataclass
+class Alias:
+    """A state of which two fields hold one list."""
+
+    order_id: str
+    lines: list[int] = field(default_factory=list)
+    open_lines: list[int] = field(default_factory=list)
+
+    def apply(self, event):
+        """Take in the next event: nothing is closed at first."""
+        if event.number == 1:
+            self.open_lines = self.lines
+        self.lines.append(event.number)
+
+
+def test_a_state_with_two_names_of_one_list_is_not_taken_for_one_with_two_lists(refused):
+    """An aggregate with snapshots equals one without, also when its fields share a list."""
+    shot = orders(every=2, start=Alias, fold=Alias.apply)
+    append_each(6, repository=shot)
+    plain = orders(every=None, start=Alias, fold=Alias.apply).load("a").state
+    assert shot.load("a").state == plain
+    assert "open_lines: the same list as lines" in refused[0]["error"]
 
 
 def test_a_class_that_cannot_be_stored_is_refused_before_a_snapshot_is_due():
@@ -192,11 +253,11 @@ def test_a_class_that_cannot_be_stored_is_refused_before_a_snapshot_is_due():
         orders(start=Odd, fold=lambda *_: None).load("a")
 
 
-def test_a_state_that_becomes_another_class_is_refused():
-    """Its snapshot would never be used."""
+def test_a_state_that_becomes_another_class_has_no_snapshot(refused):
+    """It would never be used."""
     put(*steps(Noted, 3), stream="order-a")
-    with pytest.raises(InvalidSnapshot, match="fold returned a dict"):
-        orders(fold=lambda *_: {}).load("a")
+    assert orders(fold=lambda *_: {}).load("a").version == 3
+    assert "fold returned a dict" in refused[0]["error"]
 
 
 # Never other than the stream

@@ -33,10 +33,13 @@ def consumer(packages, source, **settings):
     """Install a context with one consumer and return what the checks say about it."""
     packages.context("billing", **BILLING)
     preamble = """
-    from typing import Any, Sequence, TYPE_CHECKING
+    from typing import Any, Iterator, NewType, Sequence, TypeVar, TYPE_CHECKING
     from outbox_inbox import DomainEvent, Envelope, IntegrationEvent, handles, inbound, outbound
     from .contracts import InvoicePaid
     from .events import Bought, Sold
+
+    EventOf = TypeVar("EventOf", bound=DomainEvent)
+    BoughtOnly = TypeVar("BoughtOnly", bound=Bought)
 
     if TYPE_CHECKING:
         from nowhere import Later
@@ -75,7 +78,14 @@ def consumer(packages, source, **settings):
         "@handles(Sold, Bought, many=True)\ndef f(events: list[Sold | Bought]): ...",
         "@handles(Sold, many=True, takes_envelope=True)\n"
         "def f(events: list[Sold], envelopes: list[Envelope]): ...",
+        "@handles(Sold)\ndef f(*events: Sold): ...",
+        "@handles(Sold)\ndef f(event: EventOf): ...",
+        "@handles(Sold)\ndef f(event: Sold) -> bool: ...",
         "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> Sold | None: ...",
+        "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> DomainEvent: ...",
+        "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> 'Later': ...",
+        "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> Sequence[Sold]: ...",
+        "@outbound(Sold)\ndef f(event: Sold) -> IntegrationEvent: ...",
         "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> list[Sold]: ...",
     ],
 )
@@ -120,6 +130,27 @@ def test_e008_fits(packages, source):
         ("@inbound(InvoicePaid)\ndef f(event) -> InvoicePaid: ...", "expected a domain event"),
         ("@inbound(InvoicePaid)\ndef f(event) -> str: ...", "returns str; expected a domain event"),
         ("@outbound(Sold)\ndef f(event) -> Bought: ...", "returns Bought; expected a contract"),
+        ("@outbound(Sold)\ndef f(event) -> DomainEvent: ...", "returns DomainEvent; expected"),
+        (
+            "@outbound(Sold)\ndef f(event: Sold) -> None: ...",
+            "returns nothing; expected a contract",
+        ),
+        (
+            "@inbound(InvoicePaid)\ndef f(event: InvoicePaid) -> None: ...",
+            "returns nothing; expected a domain event",
+        ),
+        (
+            "@handles(Sold)\ndef f(event: Sold) -> InvoicePaid: ...",
+            "returns InvoicePaid, which is dropped: record() it, or mark a translator",
+        ),
+        ("@handles(Sold)\ndef f(event: Sold) -> list[Bought]: ...", "returns Bought, which is"),
+        ("@handles(Sold)\ndef f(event: Bought, more: 'Later' = None): ...", "event as Bought"),
+        ("@handles(Sold)\ndef f(event: Bought) -> 'Later': ...", "annotates event as Bought"),
+        ("@inbound(InvoicePaid)\ndef f(event: 'Later') -> InvoicePaid: ...", "expected a domain"),
+        ("@handles(Sold)\ndef f(*events: Bought): ...", "annotates events as Bought"),
+        ("@handles(Sold)\ndef f(event: BoughtOnly): ...", "expected Sold"),
+        ("@handles(Sold)\ndef f(event: NewType('Alias', Bought)): ...", "expected Sold"),
+        ("@inbound(InvoicePaid)\ndef f(event) -> Iterator[Sold]: ...", "returns Iterator"),
         ("@outbound(Sold)\ndef f(event) -> InvoicePaid: ...", "which is not in `publishes`"),
     ],
 )

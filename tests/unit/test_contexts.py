@@ -96,6 +96,33 @@ def test_missing_modules(packages):
     assert get_context("billing").consumers == {}
 
 
+UNIMPORTED = """
+    from outbox_inbox import DomainEvent, upcasts
+
+    class Paid(DomainEvent, version=2):
+        amount: int
+
+    @upcasts(Paid, from_version=1)
+    def old(data):
+        return data
+"""
+
+
+@pytest.mark.parametrize("where", ["events", "invoices__events"])
+@pytest.mark.parametrize("declares", ["", "modules = ['handlers']", "def ready(self): ..."])
+def test_events_that_no_module_imports_are_known(packages, where, declares):
+    """A stored event can be read in a process that has only started, with its upcasters."""
+    outer = packages.context("billing", declares, **{where: UNIMPORTED})
+    apps_within = [f"{outer}.invoices"] if "__" in where else []
+    for name in apps_within:
+        (packages.folder / name.replace(".", "/") / "__init__.py").write_text("")
+    packages.install(outer, *apps_within)
+    billing = get_context("billing")
+    paid = billing.event_class("billing.Paid")
+    assert paid is not None
+    assert set(billing.upcasters_of(paid)) == {1}
+
+
 def test_ready_without_super(packages):
     """A ContextConfig that overrides ready() and forgets super() has its consumers all the same."""
     packages.context("billing", **{**BILLING, "declares": "def ready(self): ..."})

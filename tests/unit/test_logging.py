@@ -39,6 +39,13 @@ def entries(monkeypatch, caplog):
             "beginning: no",
         ),
         (
+            signals.snapshot_refused,
+            {"context": "shop", "stream": "order-7", "version": 100, "error": "no"},
+            "WARNING",
+            "snapshot of 'order-7' in shop: not taken at version 100, the stream is read from its "
+            "last snapshot or its beginning: no",
+        ),
+        (
             signals.message_dead,
             {**ABOUT, **ERROR},
             "ERROR",

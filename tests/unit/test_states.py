@@ -119,6 +119,70 @@ def test_a_state_that_contains_itself_is_refused():
         encode_state(knot)
 
 
+@pytest.mark.parametrize(
+    ("shared", "places"),
+    [
+        (lambda part: Shelf(left=part, right=part), "right: the same list as left"),
+        (lambda part: Shelf(rows=[part, part]), "rows[1]: the same list as rows[0]"),
+        (lambda part: Shelf(named={"a": part}, left=part), "named['a']: the same list as left"),
+        (lambda part: Shelf(left=part, fixed=(part,)), "fixed[0]: the same list as left"),
+        (lambda part: Shelf(left=part, box=Box(part)), "box.books: the same list as left"),
+        (lambda part: Shelf(boxes=[box := Box(part), box]), "boxes[1].books: the same list"),
+        (lambda part: Shelf(crates=[crate := Crate(), crate]), "crates[1]: the same Crate"),
+    ],
+)
+def test_one_object_in_two_places_is_refused(shared, places):
+    """It would come back as two, which are equal until the next event changes one of them."""
+    with pytest.raises(InvalidSnapshot) as refused:
+        encode_state(shared([1]))
+    assert refused.value.errors[0].startswith(places)
+
+
+def test_what_cannot_change_may_be_in_two_places():
+    """One and the same text, tuple or frozen object stays equal to itself."""
+    pair = (1, 2)
+    shelf = Shelf(left=[1], right=[1], pairs=[pair, pair], mark=(note := Note("a")), other=note)
+    assert decode_state(Shelf, encode_state(shelf)) == shelf
+
+
+@dataclass(frozen=True)
+class Note:
+    """Cannot change."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """Cannot change, but its list can."""
+
+    books: list[int]
+
+
+@dataclass
+class Crate:
+    """Can change."""
+
+    number: int = 0
+
+
+@dataclass
+class Shelf:
+    """A state with many places for one object."""
+
+    left: list[int] = field(default_factory=list)
+    right: list[int] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
+    named: dict[str, list[int]] = field(default_factory=dict)
+    fixed: tuple[list[int], ...] = ()
+    box: Box | None = None
+    boxes: list[Box] = field(default_factory=list)
+    crates: list[Crate] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    mark: Note | None = None
+    other: Note | None = None
+
+
 @dataclass
 class Knot:
     """Has parts of its own kind."""

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import pytest
 from django.apps import apps
@@ -112,8 +112,8 @@ def test_a_payload_that_cannot_be_read_is_refused(what):
         {"type": None},
         {"specversion": None},
         {"specversion": "0.3"},
-        {"correlationid": "seven"},
-        {"causationid": "seven"},
+        {"correlationid": "a\0b"},
+        {"causationid": "\ud800"},
         {"hops": "-1"},
         {"hops": "many"},
         {"hops": "32768"},
@@ -196,6 +196,24 @@ def test_an_id_that_is_no_uuid_is_always_the_same_number():
     """So that a foreign message which comes again is known."""
     first, again, other = (judge(arriving(id=each)).row for each in ("A-1", "A-1", "A-2"))
     assert first.message_id == again.message_id != other.message_id
+
+
+@pytest.mark.parametrize("headers", [None, '{"tenant":"a"}'])
+def test_ids_of_a_foreign_conversation_are_kept_as_they_were_written(headers):
+    """Text that is not a UUID leads to one that is always the same, and stays in the headers."""
+    ids = {"correlationid": "conv-7", "causationid": "A-1"}
+    rows = [judge(arriving(number, headers=headers, **ids)).row for number in (1, 2)]
+    assert {row.correlation_id for row in rows} == {uuid5(NAMESPACE_URL, "conv-7")}
+    cause = judge(arriving(id="A-1")).row
+    assert {row.causation_id for row in rows} == {cause.message_id}
+    given = json.loads(headers or "{}")
+    assert all(json.loads(row.headers) == given | ids for row in rows)
+
+
+def test_a_conversation_has_one_id_whatever_the_form_of_its_uuid():
+    """A UUID is read as one, and headers stay as they were written."""
+    row = judge(arriving(1, correlationid=f"urn:uuid:{UUID(int=7)}", headers='{ "b":"c" }')).row
+    assert (row.correlation_id, row.headers) == (UUID(int=7), '{ "b":"c" }')
 
 
 def test_a_conversation_begins_with_a_message_that_names_none():

@@ -6,6 +6,7 @@ state may be a mutable dataclass, and so may the dataclasses in its fields.
 
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -23,7 +24,8 @@ def encode_state(state: object) -> str:
     """Return a state as canonical JSON, which `decode_state` turns into an equal one.
 
     Raises:
-        InvalidSnapshot: values that would not come back as they are; names the field of each.
+        InvalidSnapshot: values that would not come back as they are, or one mutable object in two
+            places, which would come back as two; names the field of each.
         TypeError: its class has fields of a type that cannot be stored.
     """
     layout, _ = _known_layout(type(state))
@@ -32,7 +34,7 @@ def encode_state(state: object) -> str:
         try:
             text = layout.record.dump(state)
             # A snapshot is taken so rarely that each one is read back: nothing is left to a proof.
-            if not (problems := layout.changes(state, text)):
+            if not (problems := layout.changes(state, text) or _shared(state)):
                 return text
         except (Refused, RecursionError) as error:
             problems = layout.refusals(state, error, "it is nested too deeply, or contains itself")
@@ -87,3 +89,48 @@ def _undeclared(state: object) -> list[str]:
         for name in getattr(state, "__dict__", ())
         if name not in fields and not isinstance(getattr(cls, name, None), cached_property)
     ]
+
+
+def _shared(state: object) -> list[str]:
+    """Return the places of each mutable object that is in several of them.
+
+    They are equal when they come back, and differ after the next event that changes one of them.
+    """
+    places: dict[int, str] = {}
+    problems = []
+
+    def visit(value: Any, place: str) -> None:
+        parts = _parts(value, place)
+        if parts is None:
+            return
+        if not _is_frozen(value):
+            if id(value) in places:
+                problems.append(
+                    f"{place}: the same {type(value).__name__} as {places[id(value)]}, and it would "
+                    "come back as another one"
+                )
+                return
+            places[id(value)] = place
+        for part in parts:
+            visit(*part)
+
+    visit(state, "")
+    return problems
+
+
+def _is_frozen(value: object) -> bool:
+    parameters = getattr(value, "__dataclass_params__", None)
+    return isinstance(value, tuple | frozenset) or (parameters is not None and parameters.frozen)
+
+
+def _parts(value: Any, place: str) -> Iterable[tuple[Any, str]] | None:
+    """Return what an object holds, and the place of each; None: it is a single value."""
+    if isinstance(value, Mapping):
+        return [(each, f"{place}[{key!r}]") for key, each in value.items()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [(each, f"{place}[{number}]") for number, each in enumerate(value)]
+    if dataclasses.is_dataclass(value):
+        prefix = f"{place}." if place else ""
+        fields = dataclasses.fields(value)
+        return [(getattr(value, each.name), f"{prefix}{each.name}") for each in fields]
+    return None

@@ -23,7 +23,7 @@ class Command(QueueCommand):
     shared_options = ("--format",)
     help = (
         "Show the events of a stream: version, time (UTC), type, fields, key and ids. Exit with 1 if "
-        "the stream does not exist, and with 3 if some events can no longer be read; these are "
+        "the stream does not exist, and with 3 if some events cannot be read; these are "
         "shown as stored."
     )
 

@@ -26,7 +26,7 @@ class Command(QueueCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "name", metavar="NAME", help="rebuild this projection, as named in @projects(into=…)"
+            "name", metavar="NAME", help="rebuild this projection, as named in @projects(into=NAME)"
         )
         parser.add_argument(
             "--context",

@@ -25,12 +25,13 @@ from outbox_inbox.streams.projecting import (
 )
 from outbox_inbox.streams.subscriptions import (
     Cursor,
+    delete_checkpoint,
     follow,
     open_cursor,
-    rewind_checkpoint,
     take_over_checkpoint,
 )
 
+from .kept_ids import KeptIds
 from .shadow_tables import shadow_of
 
 REBUILD_SUFFIX = " (rebuild)"
@@ -48,6 +49,7 @@ class Rebuild:
         self.connection = connections[context.database]
         self.shadow = shadow_of(self.connection, read_model.models)
         self.name = read_model.name + REBUILD_SUFFIX
+        self._checkpoint = 0  # its id, which is another one for each rebuild
         self._size = _PAGE  # events of the next page: fewer after one that failed
         self._doubtful = 0  # events of a page that failed and have not been handled since
         self._rows: list[StreamRow] = []  # the events that the projection is handling
@@ -55,13 +57,21 @@ class Rebuild:
     def begin(self, *, restart: bool) -> bool:
         """Create the copies, unless they exist; return whether they existed."""
         # The lock of the rebuild's own subscription: two processes would handle every event twice.
-        with self._locked(self.name):
-            if self.shadow.exists() and not restart:
-                return True
-            self.shadow.drop()
-            self.shadow.create()
-            rewind_checkpoint(self.context, self.name)
-            return False
+        with follow(self.context, self.name) as found:
+            if (cursor := found) is None:
+                raise self._busy()
+            KeptIds(self.shadow).require()
+            resumed = not restart and self.shadow.exists(cursor.id)
+            if not resumed:
+                self.shadow.drop()
+                # Another checkpoint: copies that were filled up to the old one are never taken for it.
+                delete_checkpoint(self.context, self.name)
+                cursor = open_cursor(self.connection, self.context, self.name)
+                if cursor is None:
+                    raise self._busy()
+                self.shadow.create(cursor.id)
+            self._checkpoint = cursor.id
+            return resumed
 
     def handle_page(self) -> tuple[int, bool]:
         """Handle one page; return how many events it had, and whether it was the last.
@@ -74,7 +84,7 @@ class Rebuild:
         """
         self._rows = []
         try:
-            with self._locked(self.name) as cursor:
+            with self._locked() as cursor:
                 handled = self._project_page(cursor)
                 cursor.save()
                 faults.point("project.before_commit")
@@ -118,7 +128,7 @@ class Rebuild:
         self._rows = []
         replacing = False
         try:
-            with self._locked(self.name) as cursor:
+            with self._locked() as cursor:
                 # Without this lock, a worker would update the old rows while they are replaced.
                 live = self._lock_live()
                 handled = self._project_page(cursor)
@@ -129,7 +139,7 @@ class Rebuild:
                 # All in one transaction: readers, and the next call after a crash, see either the
                 # old rows with the old checkpoint or the new rows with the new one.
                 replacing = True
-                self.shadow.swap()
+                self._replace_rows()
                 take_over_checkpoint(self.context, self.read_model.name, self.name)
                 self.shadow.drop()
         except Exception as error:
@@ -140,6 +150,20 @@ class Rebuild:
             raise_database_failure(self.context, error)
             return 0, False
         return handled, True
+
+    def _replace_rows(self) -> None:
+        shadow, ids = self.shadow, KeptIds(self.shadow)
+        ids.store()
+        for name in reversed(shadow.tables):
+            shadow.execute(f"DELETE FROM {shadow.quoted(name)}")
+        for name in shadow.tables:
+            columns, values, source = ids.selection(name)
+            shadow.execute(
+                f"INSERT INTO {shadow.quoted(name)} ({', '.join(columns)})"
+                f" SELECT {', '.join(values)} FROM {source}"
+            )
+        shadow.advance_sequences()
+        ids.drop()
 
     def _project_page(self, cursor: Cursor) -> int:
         with _without_gc():
@@ -160,7 +184,9 @@ class Rebuild:
     def _lock_live(self) -> Cursor:
         """Lock the live read model in the open transaction; wait for the worker that holds the lock."""
         deadline = time.monotonic() + _PATIENCE
-        while (found := open_cursor(self.connection, self.context, self.read_model.name)) is None:
+        while (
+            found := open_cursor(self.connection, self.context, self.read_model.name, replaced=True)
+        ) is None:
             if time.monotonic() > deadline:
                 raise OutboxInboxError(
                     f"a worker has been updating {self.read_model.name!r} for {_PATIENCE:.0f} s: call "
@@ -170,13 +196,22 @@ class Rebuild:
         return found
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[Cursor]:
-        with follow(self.context, name) as cursor:
+    def _locked(self) -> Iterator[Cursor]:
+        with follow(self.context, self.name) as cursor:
             if cursor is None:
+                raise self._busy()
+            # Without its copies, the projection would write to the live tables.
+            if cursor.id != self._checkpoint or not self.shadow.exists(cursor.id):
                 raise OutboxInboxError(
-                    f"another process is rebuilding {self.read_model.name!r} at the moment"
+                    f"another process has finished the rebuild of {self.read_model.name!r}, or begun "
+                    "it anew: nothing more was done here"
                 )
             yield cursor
+
+    def _busy(self) -> OutboxInboxError:
+        return OutboxInboxError(
+            f"another process is rebuilding {self.read_model.name!r} at the moment"
+        )
 
 
 @contextmanager

@@ -13,12 +13,15 @@ from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, ReadModel, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Checkpoint
+from outbox_inbox.projections import Projection
 from outbox_inbox.queues.outcome import ignore, never
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, open_cursor, rewind_checkpoint
 
 from .pages import REBUILD_SUFFIX, Rebuild
+from .references import has_rows, references_to
+from .shadow_tables import shadow_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,21 @@ def rebuild(
     return Rebuilt(context.label, read_model.name, events, resumed, finished)
 
 
+def _refuse_references(context: Context, read_model: ReadModel) -> None:
+    """Raise an error if emptying a read model would delete rows of other tables."""
+    projection = read_model.projection
+    if projection is not None and type(projection).reset is not Projection.reset:
+        return
+    shadow = shadow_of(connections[context.database], read_model.models)
+    for model in read_model.models:
+        for each in references_to(shadow, model):
+            if has_rows(shadow, each):
+                raise OutboxInboxError(
+                    f"rows of {each.table} refer to the read model {read_model.name!r}, and to empty it "
+                    "would delete them or break their references: rebuild it without --in-place"
+                )
+
+
 def _rebuild_in_place(
     context: Context,
     read_model: ReadModel,
@@ -126,7 +144,9 @@ def _rebuild_in_place(
 ) -> Rebuilt:
     """Empty a read model and update it from the first event; other workers may update it as well."""
     with transaction.atomic(using=context.database):
-        cursor = open_cursor(connections[context.database], context, read_model.name)
+        _refuse_references(context, read_model)
+        connection = connections[context.database]
+        cursor = open_cursor(connection, context, read_model.name, replaced=True)
         if cursor is None:
             raise OutboxInboxError(f"a worker is updating {read_model.name!r}: try again")
         read_model.reset()

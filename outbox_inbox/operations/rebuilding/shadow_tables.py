@@ -5,25 +5,30 @@ Writing to the tables themselves would destroy what readers see. So within the t
 rebuild, and only there, the names mean the copies:
 
 - On PostgreSQL the copies are in a schema of their own, which comes first on the search path of the
-  transaction.
+  transaction. Each schema with live tables has another one for its copies.
 - On SQLite the tables are renamed at the beginning of the transaction and back at its end: DDL is part
   of the transaction there, so no other connection ever sees it.
 
 At the end the rows are exchanged, not the tables: names of indexes, grants and references stay the
 same, and readers see either the old rows or the new ones.
+
+Copies carry a mark that names the checkpoint which says what is in them. Copies that belong to another
+checkpoint would have events twice, or lack some.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
-from django.core.management.color import no_style
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import truncate_name
 
 from outbox_inbox.exceptions import OutboxInboxError
-from outbox_inbox.models import table
+from outbox_inbox.models import Checkpoint, table
 
 
 class Shadow(ABC):
@@ -35,16 +40,19 @@ class Shadow(ABC):
         self.tables = [table(model) for model in self.models]
 
     @abstractmethod
-    def exists(self) -> bool:
+    def exists(self, checkpoint: int | None = None) -> bool:
         """Return whether all copies exist, with the columns of the tables.
+
+        Arguments:
+            checkpoint: the id of the checkpoint to which they must belong; None (default): any.
 
         Raises:
             OutboxInboxError: the role may not use the schema of the copies.
         """
 
     @abstractmethod
-    def create(self) -> None:
-        """Create the copies, empty.
+    def create(self, checkpoint: int) -> None:
+        """Create the copies, empty, for a checkpoint.
 
         Raises:
             OutboxInboxError: the role may not create the schema of the copies.
@@ -63,18 +71,17 @@ class Shadow(ABC):
     def copy_of(self, name: str) -> str:
         """Return the quoted name of a table's copy."""
 
-    def swap(self) -> None:
-        """Replace the rows of the tables by those of the copies."""
-        for name in reversed(self.tables):
-            self.execute(f"DELETE FROM {self.quoted(name)}")
-        for name in self.tables:
-            columns = ", ".join(map(self.quoted, self.columns(name)))
-            self.execute(
-                f"INSERT INTO {self.quoted(name)} ({columns})"
-                f" SELECT {columns} FROM {self.copy_of(name)}"
-            )
-        for statement in self.connection.ops.sequence_reset_sql(no_style(), self.models):
-            self.execute(statement)
+    @abstractmethod
+    def last_id(self, name: str, column: str) -> int:
+        """Return the highest number that a table has ever given out or stored in a column."""
+
+    @abstractmethod
+    def advance_sequences(self) -> None:
+        """Have the tables give out ids behind those that they have."""
+
+    @abstractmethod
+    def constraints_on(self, name: str, column: str) -> list[tuple[Any, ...]]:
+        """Return the foreign keys of other tables that the database checks: table and column, quoted."""
 
     def broken_reference(self, error: Exception) -> OutboxInboxError:
         """Return the error to raise when the new rows do not fit what the database demands."""
@@ -83,11 +90,6 @@ class Shadow(ABC):
             f"{', '.join(self.tables)} that do not exist any more, or a constraint is violated "
             f"({error}). Correct the rows that refer to them, and call the command again"
         )
-
-    def columns(self, name: str) -> list[str]:
-        """Return the columns of a table, but not those that the database generates."""
-        fields: Any = self.models[self.tables.index(name)]._meta.local_concrete_fields
-        return [str(each.column) for each in fields if not each.generated]
 
     def quoted(self, name: str) -> str:
         """Return a name quoted for SQL."""
@@ -101,11 +103,29 @@ class Shadow(ABC):
 
 
 class PostgresShadow(Shadow):
-    """Copies in the schema ``outbox_inbox_rebuild``."""
+    """Copies in the schema ``outbox_inbox_rebuild``, or ``outbox_inbox_rebuild_NAME``.
 
-    schema = "outbox_inbox_rebuild"
+    Two projects may have their tables in two schemas of one database. In one schema for the copies of
+    both, one would find the half-filled copies of the other.
+    """
 
-    def exists(self) -> bool:
+    @cached_property
+    def schema(self) -> str:
+        """The schema of the copies: that of the tables in ``public`` has no more to its name."""
+        ((live,),) = self.execute(
+            "SELECT COALESCE((SELECT n.nspname FROM pg_class c JOIN pg_namespace n"
+            " ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)), current_schema())",
+            [self.quoted(self.tables[0])],
+        )
+        name = "outbox_inbox_rebuild" if live == "public" else f"outbox_inbox_rebuild_{live}"
+        return truncate_name(name, self.connection.ops.max_name_length(), hash_len=8)
+
+    @property
+    def _schema_sql(self) -> str:
+        plain = re.fullmatch("[a-z_][a-z0-9_]*", self.schema)
+        return self.schema if plain else self.quoted(self.schema)
+
+    def exists(self, checkpoint: int | None = None) -> bool:
         refused = self.execute(
             "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT ("
             "has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
@@ -115,47 +135,95 @@ class PostgresShadow(Shadow):
             raise OutboxInboxError(
                 f"the role {role!r} may not create tables in the schema {self.schema}, in which a read "
                 "model is rebuilt. Let its owner run: GRANT USAGE, CREATE ON SCHEMA "
-                f'{self.schema} TO "{role}"'
+                f'{self._schema_sql} TO "{role}"'
             )
-        copy, live = f"'{self.schema}'", "current_schema()"
-        return all(self._columns_in(copy, name) for name in self.tables) and all(
-            self._columns_in(copy, name) == self._columns_in(live, name) for name in self.tables
-        )
+        wanted = None if checkpoint is None else self._mark(checkpoint)
+        for name in self.tables:
+            columns, mark = self._shape(self.copy_of(name))
+            live, _ = self._shape(self.quoted(name))
+            if not columns or columns != live or wanted not in {None, mark}:
+                return False
+        return True
 
-    def _columns_in(self, schema: str, name: str) -> list[tuple[Any, ...]]:
-        return self.execute(
-            "SELECT column_name, data_type FROM information_schema.columns"
-            f" WHERE table_schema = {schema} AND table_name = %s ORDER BY ordinal_position",
+    def _shape(self, name: str) -> tuple[Any, Any]:
+        """Return the columns of a table with their types, and its comment."""
+        ((columns, comment),) = self.execute(
+            "SELECT (SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)),"
+            " ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = t.oid AND attnum > 0"
+            " AND NOT attisdropped), obj_description(t.oid, 'pg_class')"
+            " FROM (SELECT to_regclass(%s)::oid AS oid) t",
             [name],
         )
+        return columns, comment
 
-    def create(self) -> None:
+    def _mark(self, checkpoint: int) -> str:
+        # With the table: the tables of checkpoints of two schemas may both have this id.
+        ((found,),) = self.execute("SELECT to_regclass(%s)::oid", [self.quoted(table(Checkpoint))])
+        return f"outbox_inbox: checkpoint {checkpoint} of table {found}"
+
+    def create(self, checkpoint: int) -> None:
         if not self.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.schema]):
             ((may,),) = self.execute("SELECT has_database_privilege(current_database(), 'CREATE')")
+            schema = self._schema_sql
             if not may:
                 ((role, database),) = self.execute("SELECT current_user, current_database()")
                 raise OutboxInboxError(
                     f"the role {role!r} may not create the schema {self.schema}, in which a read model "
-                    f"is rebuilt. Let an administrator run: CREATE SCHEMA {self.schema} "
+                    f"is rebuilt. Let an administrator run: CREATE SCHEMA {schema} "
                     f'AUTHORIZATION "{role}" (in the database {database!r})'
                 )
-            self.execute(f"CREATE SCHEMA {self.schema}")
+            self.execute(f"CREATE SCHEMA {schema}")
+        mark = self._mark(checkpoint)
         for name in self.tables:
-            self.execute(
-                f"CREATE TABLE {self.copy_of(name)} (LIKE {self.quoted(name)} INCLUDING ALL)"
-            )
+            copy = self.copy_of(name)
+            self.execute(f"CREATE TABLE {copy} (LIKE {self.quoted(name)} INCLUDING ALL)")
+            self.execute(f"COMMENT ON TABLE {copy} IS '{mark}'")
+
+    def last_id(self, name: str, column: str) -> int:
+        ((highest, sequence),) = self.execute(
+            f"SELECT COALESCE(MAX({self.quoted(column)}), 0), pg_get_serial_sequence(%s, %s)"
+            f" FROM {self.quoted(name)}",
+            [self.quoted(name), column],
+        )
+        if sequence is None:
+            return int(highest)
+        ((given,),) = self.execute(
+            f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}"
+        )
+        return max(int(highest), int(given))
+
+    def advance_sequences(self) -> None:
+        for model in self.models:
+            pk: Any = model._meta.pk
+            if isinstance(pk, models.AutoField) and pk.column:
+                # Never back: an id that is given out again may still be referred to.
+                name, last = table(model), self.last_id(table(model), pk.column)
+                self.execute(
+                    "SELECT setval(pg_get_serial_sequence(%s, %s), %s) WHERE %s > 0",
+                    [self.quoted(name), pk.column, last, last],
+                )
+
+    def constraints_on(self, name: str, column: str) -> list[tuple[Any, ...]]:
+        return self.execute(
+            "SELECT c.conrelid::regclass::text, quote_ident(o.attname) FROM pg_constraint c"
+            " JOIN pg_attribute o ON o.attrelid = c.conrelid AND o.attnum = c.conkey[1]"
+            " JOIN pg_attribute t ON t.attrelid = c.confrelid AND t.attnum = c.confkey[1]"
+            " WHERE c.contype = 'f' AND c.confrelid = to_regclass(%s) AND t.attname = %s"
+            " AND c.conrelid <> ALL(ARRAY(SELECT to_regclass(n)::oid FROM unnest(%s::text[]) n))",
+            [self.quoted(name), column, [self.quoted(each) for each in self.tables]],
+        )
 
     @contextmanager
     def active(self) -> Iterator[None]:
         # Local to the transaction: an error rolls the setting back with everything else.
         change = "SELECT set_config('search_path', %s, true)"
         ((path,),) = self.execute("SELECT current_setting('search_path')")
-        self.execute(change, [f"{self.schema}, {path}"])
+        self.execute(change, [f"{self._schema_sql}, {path}"])
         yield
         self.execute(change, [path])
 
     def copy_of(self, name: str) -> str:
-        return f"{self.schema}.{self.quoted(name)}"
+        return f"{self._schema_sql}.{self.quoted(name)}"
 
 
 class SQLiteShadow(Shadow):
@@ -164,23 +232,35 @@ class SQLiteShadow(Shadow):
     copy_suffix = "__rebuild"
     original_suffix = "__live"
 
-    def exists(self) -> bool:
+    def exists(self, checkpoint: int | None = None) -> bool:
         return all(
             self._columns_of(name + self.copy_suffix) == self._columns_of(name)
+            and (checkpoint is None or self._is_marked(name, checkpoint))
             for name in self.tables
         )
 
     def _columns_of(self, name: str) -> list[tuple[Any, ...]]:
         return self.execute("SELECT name, type FROM pragma_table_info(%s)", [name])
 
-    def create(self) -> None:
+    def _is_marked(self, name: str, checkpoint: int) -> bool:
+        query = "SELECT 1 FROM sqlite_master WHERE name = %s AND instr(sql, %s) > 0"
+        return bool(self.execute(query, [name + self.copy_suffix, self._mark(checkpoint)]))
+
+    def _mark(self, checkpoint: int) -> str:
+        """Return the comment that SQLite keeps with the statement that created a copy."""
+        return f"/* outbox_inbox: checkpoint {checkpoint} */"
+
+    def create(self, checkpoint: int) -> None:
         query = (
             "SELECT type, sql FROM sqlite_master WHERE tbl_name = %s AND sql IS NOT NULL"
             " AND type IN ('table', 'index') ORDER BY type DESC"
         )
         for name in self.tables:
             for kind, sql in self.execute(query, [name]):
-                self.execute(self._copy_statement(kind, sql, name).replace("%", "%%"))
+                copied = self._copy_statement(kind, sql, name)
+                if kind == "table":
+                    copied = copied.replace("(", f"{self._mark(checkpoint)} (", 1)
+                self.execute(copied.replace("%", "%%"))
 
     def _copy_statement(self, kind: str, sql: str, name: str) -> str:
         """Return the statement that creates a copy: with other names for the table and its indexes."""
@@ -192,6 +272,30 @@ class SQLiteShadow(Shadow):
         begin, _, index = head.rpartition(" ")
         copy = self.copy_of(index.strip('"'))
         return f"{begin} {copy}{on}{rest.replace(self.quoted(name), self.copy_of(name), 1)}"
+
+    def last_id(self, name: str, column: str) -> int:
+        ((highest,),) = self.execute(
+            f"SELECT COALESCE(MAX({self.quoted(column)}), 0) FROM {self.quoted(name)}"
+        )
+        if not self.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
+            return int(highest)
+        given = self.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [name])
+        return max(int(highest), *(int(each) for (each,) in given), 0)
+
+    def advance_sequences(self) -> None:
+        """Do nothing: SQLite remembers the highest id that was ever stored."""
+
+    def constraints_on(self, name: str, column: str) -> list[tuple[Any, ...]]:
+        found = self.execute(
+            'SELECT m.name, f."from", f."to" FROM sqlite_master m, pragma_foreign_key_list(m.name) f'
+            " WHERE m.type = 'table' AND lower(f.\"table\") = lower(%s)",
+            [name],
+        )
+        return [
+            (self.quoted(other), self.quoted(own))
+            for other, own, target in found
+            if other not in self.tables and target in {None, column}
+        ]
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -80,6 +80,8 @@ _TAKEN = (
     "NOT (c.target IS NOT NULL AND s.position <= c.position"
     " AND pg_visible_in_snapshot(s.xid, c.target::pg_snapshot))"
 )
+# A checkpoint that was copied from SQLite has no snapshot; `Cursor` refuses it with what to do.
+_DONE = "COALESCE(NULLIF(c.done, ''), '1:1:')"
 _SOME = f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context AND {{}})"
 
 CLUSTER = "(SELECT system_identifier::text FROM pg_control_system())"
@@ -98,10 +100,10 @@ class BySnapshots(ByPosition):
     """
 
     beginning = "1:1:"  # it has seen nothing: no transaction has an id below 3
-    unhandled = f"NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND {_TAKEN}"
+    unhandled = f"NOT pg_visible_in_snapshot(s.xid, {_DONE}::pg_snapshot) AND {_TAKEN}"
     waiting = (
-        f"c.target IS NOT NULL OR {_SOME.format(_BEYOND.format('c.done'))}"
-        f" OR {_SOME.format(_AMONG.format('c.done'))}"
+        f"c.target IS NOT NULL OR {_SOME.format(_BEYOND.format(_DONE))}"
+        f" OR {_SOME.format(_AMONG.format(_DONE))}"
     )
 
     def new_checkpoint(self, *, from_now: bool) -> str:

@@ -5,7 +5,7 @@ effects: saved before, a crash would lose events; saved after, it would apply th
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -109,12 +109,17 @@ def save_progress(
     connection: BaseDatabaseWrapper, checkpoint: int, progress: CheckpointProgress
 ) -> None:
     """Write how far a subscription has read, and that it works again."""
+    size, more = "%s", list[int]()
+    if progress.target is None and uses_snapshots(connection):
+        # With the set worked off, ``last`` is its last event, and ``size`` the transaction of that.
+        size = f"%s + COALESCE((SELECT xid::text::bigint FROM {STREAM} WHERE position = %s), 0)"
+        more = [progress.last]
     change_rows(
         connection,
-        f"UPDATE {CHECKPOINT} SET done = %s, target = %s, position = %s, last = %s, size = %s,"
+        f"UPDATE {CHECKPOINT} SET done = %s, target = %s, position = %s, last = %s, size = {size},"
         f" changed_at = {dialect(connection).now}, failures = 0, error = '', retry_at = NULL"
         " WHERE id = %s",
-        [*progress, checkpoint],
+        [*progress, *more, checkpoint],
     )
 
 
@@ -145,17 +150,54 @@ def subscription_statuses(
     return [SubscriptionStatus(row[0], row[1], *map(bool, row[2:])) for row in rows]
 
 
-def has_foreign_ids(connection: BaseDatabaseWrapper, context: str, cluster: str) -> bool:
-    """Return whether transaction ids in stream or checkpoint are those of another server."""
+def own_cluster(connection: BaseDatabaseWrapper) -> str:
+    """Return the server of a database as its checkpoints name it; empty where positions count."""
+    if not uses_snapshots(connection):
+        return ""
+    ((found,),) = fetch_rows(connection, f"SELECT {CLUSTER}", [])
+    return str(found)
+
+
+def foreign_origin(
+    connection: BaseDatabaseWrapper, context: str, lock: LockedCheckpoint
+) -> Literal["server", "rows"] | None:
+    """Return how the checkpoint, or the stream, came from elsewhere; None: it is at home.
+
+    "server": with a dump of another server, so all transaction ids are those of that one. "rows":
+    row by row, which gives the events the ids of the transactions that copied them.
+    """
+    if not uses_snapshots(connection):
+        # A snapshot where positions count: its position says nothing.
+        return "rows" if lock.progress.done and not dialect(connection).has_snapshots else None
+    if not lock.progress.done:
+        return "server"  # of SQLite, whose positions can be rebased
+    if was_copied(connection, lock.progress):
+        return "rows"
     # After a dump was restored: compared with the ids of this server they would hide events, or show
     # them twice.
-    if not uses_snapshots(connection):
-        return False
     ((same, known),) = fetch_rows(
         connection,
         f"SELECT {CLUSTER} = %s, COALESCE((SELECT s.xid < pg_snapshot_xmax(pg_current_snapshot())"
         " OR s.xid = pg_current_xact_id_if_assigned()"
         f" FROM {STREAM} s WHERE s.context = %s ORDER BY s.xid DESC LIMIT 1), TRUE)",
-        [cluster, context],
+        [lock.cluster, context],
     )
-    return not (same and known)
+    return None if same and known else "server"
+
+
+def was_copied(connection: BaseDatabaseWrapper, progress: CheckpointProgress) -> bool:
+    """Return whether the events have other transaction ids than when they were handled."""
+    done, target, position, last, size = progress
+    parameters: list[Any]
+    if target is None:
+        test, parameters = "s.xid <> %s::text::xid8", [size, last]
+        if not size:
+            return False  # nothing was handled, or by an older version of the app
+    else:
+        test = (
+            "NOT pg_visible_in_snapshot(s.xid, %s::pg_snapshot)"
+            " OR pg_visible_in_snapshot(s.xid, %s::pg_snapshot)"
+        )
+        parameters = [target, done, position]
+    statement = f"SELECT {test} FROM {STREAM} s WHERE s.position = %s"
+    return any(copied for (copied,) in fetch_rows(connection, statement, parameters))

@@ -6,9 +6,12 @@ declared by expressions. And neither has an index of a part of a table: plain on
 the state serve the same statements.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
+from django.apps import apps
 from django.db import models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
@@ -47,15 +50,19 @@ class AdaptToMySQL(Operation):
     ) -> None:
         """Convert the text, and create the constraints and indexes that are missing."""
         for model in self._models(app_label, schema_editor, to_state):
-            _compare_exactly(schema_editor, model)
-            there = _constraints(schema_editor, model)
-            for made in self._made(schema_editor, model):
-                if made.name not in there:
-                    schema_editor.execute(made.create_sql(model, schema_editor), params=None)
-            for index in model._meta.indexes:
-                # Django has created it on MySQL, unlike MariaDB: as an index of the whole table.
-                if index.condition is not None and index.name in there:
-                    schema_editor.execute(index.remove_sql(model, schema_editor))
+            self.adapt(schema_editor, model)
+
+    def adapt(self, editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:
+        """Adapt the table of one of the models."""
+        _compare_exactly(editor, model)
+        there = _constraints(editor, model)
+        for made in self._made(editor, model):
+            if made.name not in there:
+                editor.execute(made.create_sql(model, editor), params=None)
+        for index in model._meta.indexes:
+            # Django has created it on MySQL, unlike MariaDB: as an index of the whole table.
+            if index.condition is not None and index.name in there:
+                editor.execute(index.remove_sql(model, editor))
 
     def database_backwards(
         self,
@@ -97,6 +104,22 @@ class AdaptToMySQL(Operation):
             # On MySQL, unlike MariaDB, it creates the others at the end of the migration.
             return [*plain]
         return [*plain, *_of_plain_columns(model)]
+
+
+def adapt_tables(editor: BaseDatabaseSchemaEditor, names: Collection[str]) -> None:
+    """Adapt tables that were made without the migrations, as the migrations do."""
+    for adaptation in _adaptations():
+        for name in adaptation.indexes:
+            model = apps.get_model("outbox_inbox", name)
+            if model._meta.db_table in names:
+                adaptation.adapt(editor, model)
+
+
+def _adaptations() -> Iterator[AdaptToMySQL]:
+    package = import_module("outbox_inbox.migrations")
+    for each in sorted(module.name for module in iter_modules(package.__path__)):
+        migration = import_module(f"{package.__name__}.{each}").Migration
+        yield from (part for part in migration.operations if isinstance(part, AdaptToMySQL))
 
 
 def _compare_exactly(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:

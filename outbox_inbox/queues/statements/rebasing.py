@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .catch_up import CLUSTER, catch_up
+from .catch_up import CLUSTER, ByPosition, catch_up
 from .common import CHECKPOINT, STREAM, change_rows, fetch_rows
 
 
@@ -12,11 +12,13 @@ def unhandled_positions(
     connection: BaseDatabaseWrapper, context: str, subscription: str
 ) -> list[int]:
     """Return the positions of all events that a subscription has still to handle."""
-    # It compares transaction ids by their numbers, so it is right on any server.
+    # It compares transaction ids by their numbers, so it is right on any server. A checkpoint without
+    # a snapshot was copied from SQLite, where the position says it all.
+    unhandled = f"CASE WHEN c.done = '' THEN {ByPosition.unhandled} ELSE {{}} END"
     rows = fetch_rows(
         connection,
         f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context"
-        f" AND {catch_up(connection).unhandled}"
+        f" AND {unhandled.format(catch_up(connection).unhandled)}"
         " WHERE c.context = %s AND c.subscription = %s ORDER BY s.position",
         [context, subscription],
     )

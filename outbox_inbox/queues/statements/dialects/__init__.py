@@ -15,7 +15,7 @@ from .base import Dialect, Insert, Rows
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
-from .values import as_datetime, as_uuid, as_uuid_or_none
+from .values import as_datetime, as_uuid, as_uuid_or_none, stored_time
 
 CLASSES: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite, "mysql": MySQL}
 """Vendor of a Django connection -> its dialect."""

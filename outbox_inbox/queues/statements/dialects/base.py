@@ -125,8 +125,8 @@ class Dialect(ABC):
 
     @classmethod
     def time_parameter(cls, connection: BaseDatabaseWrapper, value: datetime | None) -> Any:
-        """Return an aware datetime as the parameter that the database stores."""
-        if value is not None and not settings.USE_TZ:
+        """Return a datetime as the parameter that the database stores; a naive one is in its zone."""
+        if value is not None and not settings.USE_TZ and timezone.is_aware(value):
             value = timezone.make_naive(value, timezone.get_default_timezone())
         return connection.ops.adapt_datetimefield_value(value)
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -19,18 +21,28 @@ class SQLite(Dialect):
     octets = "length(CAST({} AS BLOB))"  # octet_length() is newer than what Django supports
 
     def __init__(self, zone: str = "") -> None:
+        """Make a dialect for times in a zone: a modifier of SQLite's date functions; default UTC."""
         self.now = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now'{zone})"
         self.later = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', %s || ' seconds'{zone})"
 
     @classmethod
     def of(cls, connection: Any) -> Dialect:
-        return _UTC if settings.USE_TZ else _LOCAL
+        if not settings.USE_TZ:
+            return _LOCAL
+        # As in `DATABASES` under TIME_ZONE; SQLite itself has no time zones.
+        offset = connection.timezone.utcoffset(datetime.now(connection.timezone))
+        return _shifted(int(offset.total_seconds())) if offset else _UTC
 
     def members(self, values: Sequence[Any]) -> Any:
         return json.dumps([self.uuid(value) for value in values])
 
     def uuid(self, value: Any) -> Any:
         return value.hex if isinstance(value, UUID) else value
+
+    def time_column(self, column: str) -> str:
+        # As text: Django's converter of times would fail while rows are fetched, and with one that was
+        # spoilt by hand all others could not be read.
+        return f"CAST({column} AS TEXT)"
 
     def lock_row(
         self,
@@ -52,3 +64,8 @@ class SQLite(Dialect):
 _UTC = SQLite()
 # Without USE_TZ Django stores local times; SQLite knows the same zone from the environment.
 _LOCAL = SQLite(", 'localtime'")
+
+
+@cache
+def _shifted(seconds: int) -> SQLite:
+    return SQLite(f", '{seconds:+d} seconds'")

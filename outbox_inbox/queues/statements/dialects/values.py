@@ -25,6 +25,11 @@ def stored_zone(connection: BaseDatabaseWrapper) -> tzinfo:
     return zone or timezone.get_default_timezone()
 
 
+def stored_time(value: datetime) -> datetime:
+    """Return an aware datetime as Django's own rows have it: without USE_TZ it is naive."""
+    return value if settings.USE_TZ else timezone.make_naive(value, timezone.get_default_timezone())
+
+
 def as_uuid(value: Any) -> UUID:
     """Return a column of a raw row as a UUID."""
     return value if isinstance(value, UUID) else UUID(value)
