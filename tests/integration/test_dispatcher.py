@@ -269,7 +269,7 @@ def test_a_translator_may_make_nothing(nothing):
     deliver(Checked(order="a", number=1))
     with playing(announce=lambda event: nothing):
         dispatch()
-    assert delivery_states("announce") == ["done"]
+    assert delivery_states("outbound") == ["done"]
     assert not OutboxMessage.objects.filter(type="shop.sold").exists()
 
 
@@ -289,7 +289,7 @@ def test_a_translator_that_returns_something_else_has_failed(one, wrong):
     deliver(Checked(order="a", number=1), Checked(order="b", number=1))
     with playing(announce=lambda e: wrong if e.order == "a" else Sold(order="b", number=1)):
         dispatch()
-    assert delivery("announce", key="a").error.startswith("HandlerError: the outbound translator")
+    assert delivery("outbound", key="a").error.startswith("HandlerError: the outbound translator")
     assert list(OutboxMessage.objects.filter(type="shop.sold").values_list("key", flat=True)) == [
         "b"
     ]
@@ -306,7 +306,7 @@ def test_a_translator_that_speaks_for_another_context_has_failed(one):
     ):
         dispatch()
         dispatch("depot")
-    for consumer in ("announce", "want"):
+    for consumer in ("outbound", "inbound"):
         assert "expected " in delivery(consumer).error
     assert InboxMessage.objects.count() == OutboxMessage.objects.count() == 2
 
@@ -316,7 +316,7 @@ def test_an_invalid_event_of_a_translator_is_its_failed_attempt(one):
     deliver(Checked(order="a", number=1), Checked(order="b", number=1))
     with playing(announce=lambda e: Sold(order=e.order, number="1" if e.order == "a" else 1)):
         dispatch()
-    assert delivery("announce", key="a").error.startswith("InvalidEvent: Sold: number")
+    assert delivery("outbound", key="a").error.startswith("InvalidEvent: Sold: number")
     assert list(OutboxMessage.objects.filter(type="shop.sold").values_list("key", flat=True)) == [
         "b"
     ]

@@ -102,7 +102,7 @@ def test_each_consumer_of_a_message_gets_a_delivery(wired):
     """One failing consumer will not be able to stop the others."""
     bring(arriving(1))
     assert set(Delivery.objects.values_list("consumer", "key", "state")) == {
-        ("depot.acl.want", "a", "ready"),
+        ("depot.inbound", "a", "ready"),
         ("depot.handlers.watch", "a", "ready"),
     }
 
@@ -191,7 +191,7 @@ def test_two_that_insert_the_same_message_at_once_store_it_once(settings):
 
     def insert():
         with transaction.atomic():
-            return intake.insert_messages([row], get_context("depot"), "shop")
+            return intake.insert_messages([row], "depot", "shop", "default")
 
     assert sorted(together(insert, insert, insert)) == [0, 0, 1]
     assert Delivery.objects.count() == 2
