@@ -21,6 +21,7 @@ from outbox_inbox.queues.outcome import Outcome
 from .clock import advance_to_next
 
 _MOST = 10_000  # a process that sets its time-out by the real clock never finishes
+_UNTOUCHED = "another worker has locked its partition, or the code has no consumer of them: the log names those"
 _PATIENCE = timedelta(seconds=5)  # for a worker that the test itself has started
 
 
@@ -106,7 +107,7 @@ def _leftovers(stats: QueueStats) -> Iterator[str]:
             f"partition {each.number} is {each.state}" + (f": {each.reason}" if each.reason else "")
             for each in stats.partitions
         ]
-        why = "; ".join(reasons) or "another worker has locked its partition"
+        why = "; ".join(reasons) or _UNTOUCHED
         yield f"{stats.context} {stats.queue.value}: {idle} left: {why}"
     for each in stats.partitions:
         # While the intake backs off, it is unknown whether there is something to receive.
