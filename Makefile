@@ -8,7 +8,7 @@ PORT    ?= 8000
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run worker test servers mysql acceptance check lint types imports migrations system bench format clean
+.PHONY: help demo run worker test servers mysql acceptance check lint types imports migrations system bench growth format clean
 
 help: ## List all targets
 	@echo "make ..."
@@ -44,6 +44,9 @@ acceptance: .venv ## Run the long battery (workers are killed again and again), 
 
 bench: .venv ## Measure against bare loops that do the same work
 	$(PYTHON) -m benchmarks $(ARGS)
+
+growth: .venv ## Measure with a million messages waiting against ten thousand (an hour)
+	$(PYTHON) -m benchmarks --growth $(ARGS)
 
 # ----------------------------------------------------------------------------------------- checks
 check: lint types imports migrations system test ## Run every check that must pass before a commit

@@ -1,6 +1,6 @@
 """Measure the app against bare loops that do the same work.
 
-    python -m benchmarks [NAME ...] [--rounds 5] [--quick] [--format text|json]
+    python -m benchmarks [NAME ...] [--growth] [--rounds 5] [--quick] [--format text|json]
 
 Everything runs in a new database, which is dropped afterwards. Compare only figures of one run, on a
 machine that does nothing else.
@@ -35,7 +35,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which benchmarks; default: all")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="which benchmarks; default: all but those of growth",
+    )
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help="those of growth: with a million messages waiting, which takes long to prepare",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument(
         "--quick", action="store_true", help="one small round: the figures mean nothing"
@@ -72,7 +82,9 @@ def _run(options: argparse.Namespace) -> int:
     results: list[Result] = []
     if options.format == "text":
         print(report.heading(about, rounds) + "\n", flush=True)
-    wanted = options.names or list(known)
+    wanted = options.names or [
+        name for name in known if name.startswith("growth-") == options.growth
+    ]
     for name in wanted:
         if name in left_out:
             print(f"{name}: NOT MEASURED, {left_out[name]}", file=sys.stderr, flush=True)
@@ -92,6 +104,7 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
         aggregates,
         backlog,
         dispatcher,
+        growth,
         latency,
         rabbitmq,
         rebuild,
@@ -112,11 +125,12 @@ def _known(database: str) -> tuple[dict[str, "Benchmark"], dict[str, str]]:
         backlog,
         latency,
         aggregates,
+        growth,
     ]
     if database == "postgres":
         modules += [rebuild, wake_ups]
     known = {each.name: each for module in modules for each in module.BENCHMARKS}
-    return known, _left_out(redis_streams) | _left_out(rabbitmq)
+    return known, _left_out(redis_streams) | _left_out(rabbitmq) | _left_out(growth)
 
 
 def _measured(name: str, benchmark: "Benchmark", rounds: int, share: float) -> "Result":
@@ -133,7 +147,7 @@ def _delete_streams() -> None:
     from benchmarks import redis_streams
 
     if redis_streams.unavailable_reason() is None:
-        redis_streams.delete_streams()
+        redis_streams.delete_all_streams()
 
 
 def _left_out(module: ModuleType) -> dict[str, str]:

@@ -79,11 +79,12 @@ def _cleared_store(using: str) -> Context:
     if using == "default":
         tables.clear_tables()
     execute(using, f"UPDATE {DELIVERY} SET state = 'done' WHERE state = 'ready'")
-    _copy_partitions(using)
+    copy_partitions(using)
     return replace(tables.store(), database=using)
 
 
-def _copy_partitions(using: str) -> None:
+def copy_partitions(using: str) -> None:
+    """Give an alias the partitions that the default database has."""
     ensure_partitions("default")
     Partition.objects.using(using).bulk_create(
         list(Partition.objects.using("default")), ignore_conflicts=True

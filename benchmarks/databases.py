@@ -12,8 +12,8 @@ import django
 from django.conf import settings
 
 DEFAULT_URL = "postgres://postgres@127.0.0.1:5432/postgres"
-ALIASES = ("default", "parked", "finished")
-"""Three sets of the same tables: empty ones, and two with old rows (see ``backlog.py``)."""
+ALIASES = ("default", "parked", "finished", "few", "many")
+"""Sets of the same tables: empty ones, with old rows (``backlog.py``), with backlogs (``growth.py``)."""
 
 
 @contextmanager
@@ -30,9 +30,13 @@ def prepared(vendor: str, url: str, redis: str) -> Iterator[None]:
 
 def _deployment(redis: str) -> dict[str, Any]:
     """Return OUTBOX_INBOX: only the contexts of the transport benchmarks use Redis."""
-    options = {"PREFIX": f"bench-outbox-inbox-{os.getpid()}"}
+    prefix = f"bench-outbox-inbox-{os.getpid()}"
+    servers = {
+        alias: {"LOCATION": redis, "OPTIONS": {"PREFIX": f"{prefix}-{alias}"}}
+        for alias in ("redis", "growth-few", "growth-many")
+    }
     return {
-        "TRANSPORTS": {"default": "local://", "redis": {"LOCATION": redis, "OPTIONS": options}},
+        "TRANSPORTS": {"default": "local://", **servers},
         "CONTEXTS": {"mall": {"transport": "redis"}, "branch": {"transport": "redis"}},
     }
 

@@ -6,6 +6,7 @@ validation of received messages.
 """
 
 import multiprocessing
+from contextlib import suppress
 from datetime import datetime
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -18,8 +19,11 @@ from django.test import override_settings
 
 from benchmarks.bare_outbox import BATCH, connect_psycopg, locked_batch, refill_outbox
 from benchmarks.harness import Comparison, Work
+from benchmarks.mall.contracts import Sold
+from benchmarks.store.events import bought
 from benchmarks.tables import DELIVERY, INBOX
 from outbox_inbox.contexts import get_context
+from outbox_inbox.events import codec
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.outbox.relay import relay_outbox
 
@@ -27,6 +31,18 @@ _COLUMNS: Final = (
     "message_id, type, schema_version, key, payload, headers, correlation_id, causation_id, hops,"
     " key_hash, recorded_at"
 )
+
+_AT_ONCE: Final = 10_000  # entries of one script, which keeps the server for some milliseconds
+_PUT: Final = """
+for n = tonumber(ARGV[1]), tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1 do
+  local id = string.format('00000000-0000-0000-0000-%012x', n)
+  local key = string.format('order-%06d', n % 1000)
+  redis.call('XADD', KEYS[1], '*', 'ce_specversion', '1.0', 'ce_id', id, 'ce_source', '/mall',
+    'ce_type', 'mall.sold.v1', 'ce_time', '2026-01-02T03:04:05.678900Z',
+    'ce_datacontenttype', 'application/json', 'ce_correlationid', id,
+    'ce_subject', key, 'ce_partitionkey', key, 'data', ARGV[3])
+end
+"""
 
 
 def unavailable_reason() -> str | None:
@@ -46,7 +62,32 @@ def unavailable_reason() -> str | None:
 def delete_streams() -> None:
     """Delete what was written to Redis."""
     with _redis() as server:
-        server.delete(_stream(), f"{_stream()}:1")
+        server.unlink(_stream(), f"{_stream()}:1")
+
+
+def delete_all_streams() -> None:
+    """Do as `delete_streams`, for all transports that use Redis."""
+    delete_streams()
+    with _redis() as server:
+        server.unlink(*map(_stream, ("growth-few", "growth-many")))
+
+
+def fill_entries(alias: str, count: int, *, first: int) -> None:
+    """Put messages of the mall into the stream of a transport.
+
+    Arguments:
+        first: the number of the first one; the message ids are made of the numbers.
+    """
+    from redis import ResponseError
+
+    payload = codec.encode(bought(first, Sold))
+    with _redis() as server:
+        put = server.register_script(_PUT)
+        for start in range(first, first + count, _AT_ONCE):
+            most = min(_AT_ONCE, first + count - start)
+            put(keys=[_stream(alias)], args=[start, most, payload])
+        with suppress(ResponseError):  # it exists
+            server.xgroup_create(_stream(alias), "branch", id="0")
 
 
 def bare_relay(count: int) -> Work:
@@ -206,13 +247,13 @@ def _redis() -> Any:
     return redis.Redis.from_url(_entry()["LOCATION"], protocol=2)
 
 
-def _entry() -> dict[str, Any]:
-    found: dict[str, Any] = settings.OUTBOX_INBOX["TRANSPORTS"]["redis"]
+def _entry(alias: str = "redis") -> dict[str, Any]:
+    found: dict[str, Any] = settings.OUTBOX_INBOX["TRANSPORTS"][alias]
     return found
 
 
-def _stream() -> str:
-    return f"{_entry()['OPTIONS']['PREFIX']}:mall"
+def _stream(alias: str = "redis") -> str:
+    return f"{_entry(alias)['OPTIONS']['PREFIX']}:mall"
 
 
 BENCHMARKS: Final = (

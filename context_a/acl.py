@@ -10,27 +10,29 @@ from .contracts.shipping import ShipmentDispatched
 from .events import Cancelled, GoodsLeft, Overdue, Placed
 
 
-# One translator for the three events. Two would be two consumers, each at its own pace: if the first
-# failed, a cancellation could be published before its order.
-@outbound(Placed, Cancelled, Overdue)
-def announce(
-    event: Placed | Cancelled | Overdue,
-) -> OrderPlaced | OrderCancelled | OrderOverdue:
-    """Publish what happened to an order."""
-    match event:
-        case Placed():
-            return OrderPlaced(
-                order_id=event.order_id,
-                customer=event.customer,
-                country=event.country,
-                total=event.total,
-                ordered_on=event.ordered_on,
-                required_on=event.required_on,
-            )
-        case Cancelled():
-            return OrderCancelled(order_id=event.order_id, country=event.country, total=event.total)
-        case Overdue():
-            return OrderOverdue(order_id=event.order_id, required_on=event.required_on)
+@outbound(Placed)
+def announce_order(event: Placed) -> OrderPlaced:
+    """Publish that an order was placed; its lines stay private."""
+    return OrderPlaced(
+        order_id=event.order_id,
+        customer=event.customer,
+        country=event.country,
+        total=event.total,
+        ordered_on=event.ordered_on,
+        required_on=event.required_on,
+    )
+
+
+@outbound(Cancelled)
+def announce_cancellation(event: Cancelled) -> OrderCancelled:
+    """Publish that an order was cancelled."""
+    return OrderCancelled(order_id=event.order_id, country=event.country, total=event.total)
+
+
+@outbound(Overdue)
+def announce_delay(event: Overdue) -> OrderOverdue:
+    """Publish that an order was not shipped in time."""
+    return OrderOverdue(order_id=event.order_id, required_on=event.required_on)
 
 
 @inbound(ShipmentDispatched)

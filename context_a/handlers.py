@@ -7,28 +7,36 @@ from .models import OrderSummary
 from .services import OrderRefused, mark_shipped
 
 
-# One handler for the three events, not three. One consumer gets the events of an order in the order
-# in which they were recorded; of three consumers, each at its own pace, the one that updates a summary
-# could run before the one that creates it.
+# Together the three are the consumer "ordering.summaries": it gets the events of an order in the
+# order in which they were recorded, so that a summary exists before it is updated.
 # All effects are in this database, so many events may share a transaction.
-@handles(Placed, Cancelled, Shipped, transaction="batch")
-def update_summary(event: Placed | Cancelled | Shipped) -> None:
-    """Create or update the summary of an order."""
-    summary = OrderSummary.objects.filter(order_id=event.order_id)
-    match event:
-        case Placed():
-            OrderSummary.objects.create(
-                order_id=event.order_id,
-                customer=event.customer,
-                country=event.country,
-                ordered_on=event.ordered_on,
-                required_on=event.required_on,
-                total=event.total,
-            )
-        case Cancelled():
-            summary.update(status=OrderSummary.Status.CANCELLED)
-        case Shipped():
-            summary.update(status=OrderSummary.Status.SHIPPED, shipped_on=event.shipped_on)
+@handles(Placed, consumer="summaries", transaction="batch")
+def create_summary(event: Placed) -> None:
+    """Create the summary of an order."""
+    OrderSummary.objects.create(
+        order_id=event.order_id,
+        customer=event.customer,
+        country=event.country,
+        ordered_on=event.ordered_on,
+        required_on=event.required_on,
+        total=event.total,
+    )
+
+
+@handles(Cancelled, consumer="summaries", transaction="batch")
+def show_as_cancelled(event: Cancelled) -> None:
+    """Show in the summary that the order was cancelled."""
+    OrderSummary.objects.filter(order_id=event.order_id).update(
+        status=OrderSummary.Status.CANCELLED
+    )
+
+
+@handles(Shipped, consumer="summaries", transaction="batch")
+def show_as_shipped(event: Shipped) -> None:
+    """Show in the summary when the goods have left."""
+    OrderSummary.objects.filter(order_id=event.order_id).update(
+        status=OrderSummary.Status.SHIPPED, shipped_on=event.shipped_on
+    )
 
 
 @handles(GoodsLeft)

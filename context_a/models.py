@@ -4,7 +4,7 @@ from django.db import models
 
 
 class OrderSummary(models.Model):
-    """One order in one row, updated by `handlers.update_summary`."""
+    """One order in one row, updated by the consumer ``ordering.summaries``."""
 
     class Status(models.TextChoices):
         """How far an order is."""

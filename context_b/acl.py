@@ -10,22 +10,24 @@ from .contracts.ordering import OrderCancelled, OrderOverdue, OrderPlaced
 from .events import HandedToCarrier, RequestUrged, RequestWithdrawn, ShipmentRequested
 
 
-# One translator for the three contracts, so that a withdrawal never overtakes its request: each of
-# several translators would be a consumer at its own pace.
-@inbound(OrderPlaced, OrderCancelled, OrderOverdue)
-def translate_order(
-    event: OrderPlaced | OrderCancelled | OrderOverdue,
-) -> ShipmentRequested | RequestWithdrawn | RequestUrged:
+@inbound(OrderPlaced)
+def request_shipment(event: OrderPlaced) -> ShipmentRequested:
     """Translate an order into what shipping knows: goods to be sent to a country."""
-    match event:
-        case OrderPlaced():
-            return ShipmentRequested(
-                reference=event.order_id, destination=event.country, due_on=event.required_on
-            )
-        case OrderCancelled():
-            return RequestWithdrawn(reference=event.order_id)
-        case OrderOverdue():
-            return RequestUrged(reference=event.order_id)
+    return ShipmentRequested(
+        reference=event.order_id, destination=event.country, due_on=event.required_on
+    )
+
+
+@inbound(OrderCancelled)
+def withdraw_request(event: OrderCancelled) -> RequestWithdrawn:
+    """Translate a cancelled order: its goods are not to be sent any more."""
+    return RequestWithdrawn(reference=event.order_id)
+
+
+@inbound(OrderOverdue)
+def urge_request(event: OrderOverdue) -> RequestUrged:
+    """Translate a late order: its goods should be sent at once."""
+    return RequestUrged(reference=event.order_id)
 
 
 @outbound(HandedToCarrier)

@@ -12,23 +12,30 @@ from .events import RequestUrged, RequestWithdrawn, ShipmentRequested
 from .models import CountryBoard, Shipment
 
 
-# One handler for the three events, so that a withdrawal never overtakes its request.
-@handles(ShipmentRequested, RequestWithdrawn, RequestUrged, transaction="batch")
-def update_shipments(event: ShipmentRequested | RequestWithdrawn | RequestUrged) -> None:
-    """Book a requested shipment, call off a withdrawn one, mark a late one as urgent."""
-    match event:
-        case ShipmentRequested():
-            Shipment.objects.create(
-                reference=event.reference, destination=event.destination, due_on=event.due_on
-            )
-        case RequestWithdrawn():
-            # Only what has not been dispatched: a lorry on the road cannot be stopped. Ordering learns
-            # from `shipment_dispatched` that the withdrawal was too late.
-            Shipment.objects.filter(
-                reference=event.reference, status=Shipment.Status.BOOKED
-            ).update(status=Shipment.Status.CALLED_OFF)
-        case RequestUrged():
-            Shipment.objects.filter(reference=event.reference).update(urgent=True)
+# Together the three are the consumer "shipping.shipments", so that a withdrawal never overtakes its
+# request. All effects are in this database, so many events may share a transaction.
+@handles(ShipmentRequested, consumer="shipments", transaction="batch")
+def book_shipment(event: ShipmentRequested) -> None:
+    """Book a requested shipment."""
+    Shipment.objects.create(
+        reference=event.reference, destination=event.destination, due_on=event.due_on
+    )
+
+
+@handles(RequestWithdrawn, consumer="shipments", transaction="batch")
+def call_off_shipment(event: RequestWithdrawn) -> None:
+    """Call off a shipment, unless it was dispatched: a lorry on the road cannot be stopped.
+
+    Ordering learns from `shipment_dispatched` that the withdrawal was too late.
+    """
+    booked = Shipment.objects.filter(reference=event.reference, status=Shipment.Status.BOOKED)
+    booked.update(status=Shipment.Status.CALLED_OFF)
+
+
+@handles(RequestUrged, consumer="shipments", transaction="batch")
+def mark_as_urgent(event: RequestUrged) -> None:
+    """Mark a late shipment as urgent."""
+    Shipment.objects.filter(reference=event.reference).update(urgent=True)
 
 
 # It handles ordering's contracts directly, without a translator: the board counts orders as ordering

@@ -30,6 +30,14 @@ class NotInAtomicBlock(OutboxInboxError):
     """
 
 
+class OpenTransaction(OutboxInboxError):
+    """Messages were to be moved inside a transaction that is open, or that is never committed.
+
+    A mover commits each of its steps, and acknowledges messages after it. Call it outside of
+    `transaction.atomic()`.
+    """
+
+
 class ConcurrencyError(OutboxInboxError):
     """The stream is not at the expected version: another transaction has appended to it.
 

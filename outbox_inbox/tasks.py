@@ -8,17 +8,20 @@ Without it, and when it gets lost, the next tick of beat finds the messages.
 Importing this module needs Celery; no other module of the app does.
 """
 
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-from celery import shared_task
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import current_task, shared_task
 
 from . import contexts, operations
 from .contexts import Context
 from .inbox import dispatcher, receiver
 from .outbox import relay
+from .queues.run import TIME_LIMITS
 from .queues.wakeup import TASKS, debounced_nudges, nudge
 from .streams import projecting
 from .transports.routing import receivers
@@ -27,6 +30,13 @@ PRUNE = "outbox_inbox.prune_messages"
 
 _RUN_TIME = timedelta(seconds=20)
 """How long a task runs at most, and so how long a worker that is stopped waits for it."""
+
+_SHARE = 0.8
+"""How much of a time limit of Celery's a task uses, so that it ends before the limit strikes."""
+
+# It is raised at any place. Taken for a failure of the message in hand, it would cost an attempt, and the
+# task would go on until its hard limit.
+TIME_LIMITS.add(SoftTimeLimitExceeded)
 
 Stop = Callable[[], bool]
 
@@ -56,10 +66,13 @@ def beat_schedule(
     }
 
 
-def _task(name: str) -> Callable[[Callable[[Context, Stop], None]], Any]:
-    """Register a function of one context as a task for the context of a label (None: for all)."""
+def _task(name: str) -> Callable[[Callable[[Context, Stop], object]], Any]:
+    """Register a function of one context as a task for the context of a label (None: for all).
 
-    def register(function: Callable[[Context, Stop], None]) -> Any:
+    The function is called again as long as it returns something true.
+    """
+
+    def register(function: Callable[[Context, Stop], object]) -> Any:
         def task(context: str | None = None) -> None:
             _call_for_each(context, function)
 
@@ -72,30 +85,34 @@ def _task(name: str) -> Callable[[Callable[[Context, Stop], None]], Any]:
 
 
 @_task(TASKS["relay"])
-def relay_outbox(context: Context, stop: Stop) -> None:
+def relay_outbox(context: Context, stop: Stop) -> int:
     """Send what is due in the outbox, and wake up the receivers."""
-    if relay.relay_outbox(context, stop=stop).done:
+    outcome = relay.relay_outbox(context, stop=stop, once=True)
+    if outcome.done:
         for subscriber, mover in receivers(context):
             nudge(subscriber, mover)
+    return outcome.steps
 
 
 @_task(TASKS["receive"])
-def receive_messages(context: Context, stop: Stop) -> None:
+def receive_messages(context: Context, stop: Stop) -> int:
     """Receive the messages that the transport has, and wake up the dispatcher."""
-    if receiver.receive_messages(context, stop=stop).done:
+    outcome = receiver.receive_messages(context, stop=stop, once=True)
+    if outcome.done:
         nudge(context, "dispatch")
+    return outcome.steps
 
 
 @_task(TASKS["dispatch"])
-def dispatch_inbox(context: Context, stop: Stop) -> None:
+def dispatch_inbox(context: Context, stop: Stop) -> int:
     """Handle what is due in the inbox; what the handlers record wakes up the relay."""
-    dispatcher.dispatch_inbox(context, stop=stop)
+    return dispatcher.dispatch_inbox(context, stop=stop, once=True).steps
 
 
 @_task(TASKS["project"])
-def update_projections(context: Context, stop: Stop) -> None:
+def update_projections(context: Context, stop: Stop) -> int:
     """Update the read models from the stream."""
-    projecting.update_projections(context, stop=stop)
+    return projecting.update_projections(context, stop=stop, once=True).steps
 
 
 @_task(PRUNE)
@@ -104,19 +121,45 @@ def prune_messages(context: Context, stop: Stop) -> None:
     operations.prune([context], stop=stop)
 
 
-def _call_for_each(label: str | None, function: Callable[[Context, Stop], None]) -> None:
-    """Call the function for one context or for all; one that fails does not block the others."""
+def _call_for_each(label: str | None, function: Callable[[Context, Stop], object]) -> None:
+    """Call the function for one context or for all; one that fails does not block the others.
+
+    A call is one turn. Contexts that have more to do have another one, until the time is up.
+    """
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
-    deadline = monotonic() + _RUN_TIME.total_seconds()
+    # In another order each time: where some contexts use up the whole time, the others would be
+    # behind them at every tick.
+    left = random.sample(chosen, len(chosen))
+    deadline = monotonic() + _seconds_to_run()
     errors: list[Exception] = []
+
+    def has_more(context: Context) -> bool:
+        try:
+            return bool(function(context, lambda: monotonic() > deadline))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:  # noqa: BLE001  raised below
+            error.add_note(f"in the context {context.label!r}")
+            errors.append(error)
+            return False
+
     with debounced_nudges():
-        for context in chosen:
-            try:
-                function(context, lambda: monotonic() > deadline)
-            except Exception as error:  # noqa: BLE001  raised below
-                error.add_note(f"in the context {context.label!r}")
-                errors.append(error)
+        while left:
+            left = [context for context in left if has_more(context) and monotonic() <= deadline]
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise ExceptionGroup("several contexts failed", errors)
+
+
+def _seconds_to_run() -> float:
+    """Return how long this task may begin new work: less than the limits under which it runs."""
+    limits = [_RUN_TIME.total_seconds()]
+    task: Any = current_task
+    if task:  # a proxy: false outside of a task
+        given = task.request.timelimit or (None, None)
+        own = (task.time_limit, task.soft_time_limit)
+        settings = task.app.conf
+        every = (settings.task_time_limit, settings.task_soft_time_limit)
+        limits += [_SHARE * limit for limit in (*given, *own, *every) if limit]
+    return min(limits)

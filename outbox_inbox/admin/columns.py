@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from . import rendering
 from .base import QueueAdmin
-from .listing import IDLE_STATES, MOST_LISTED, as_uuid
+from .listing import IDLE_STATES, MOST_LISTED, as_uuid, bounded_count
 from .process_links import find_instance, process_of
 
 IDS = ("message_id_links", "correlation_links", "causation_links")
@@ -107,10 +107,8 @@ class KeyColumns(QueueAdmin):
             return format_html("{}", _("blocks nothing else"))
         exact = {f"{name}__exact": value for name, value in _key_of(row).items()}
         address = self.list_address(type(row), row, state__exact="waiting", **exact)
-        shown = f"{MOST_LISTED:,}+" if count > MOST_LISTED else f"{count:,}"
-        return rendering.link(
-            address, ngettext("blocks %s other", "blocks %s others", count) % shown
-        )
+        text = ngettext("blocks %s other", "blocks %s others", count)
+        return rendering.link(address, text % bounded_count(count))
 
     def _blocking_row(self, row: Any) -> SafeString:
         head = self._same_key(row).filter(holds=True).order_by("pk").first()

@@ -200,6 +200,11 @@ class ProgressFilter(StateFilter):
         return super().queryset(request, queryset)
 
 
+def bounded_count(count: int) -> str:
+    """Return a count as text; of one that goes beyond `MOST_LISTED`, that it does."""
+    return f"{MOST_LISTED:,}+" if count > MOST_LISTED else f"{count:,}"
+
+
 def as_uuid(term: str) -> UUID | None:
     """Return a term as a UUID, if it is one in any usual form (braces, no hyphens, urn:uuid:)."""
     try:

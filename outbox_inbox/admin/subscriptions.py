@@ -23,7 +23,7 @@ from outbox_inbox.streams.subscriptions import behind
 
 from . import rendering
 from .columns import column, section
-from .listing import ConditionFilter, ContextFilter
+from .listing import MOST_LISTED, ConditionFilter, ContextFilter, bounded_count
 from .stream import StreamColumns
 from .switches import SwitchAdmin
 
@@ -111,10 +111,12 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
         except NotAContext:
             return "?"
         if row.subscription == RELAY:
-            return f"{unsent(context).events:,}"
-        read_model = _read_model(row)
-        types = None if read_model is None else read_model.by_type
-        return f"{behind(context, row.subscription, types).events:,}"
+            lag = unsent(context, most=MOST_LISTED + 1)
+        else:
+            read_model = _read_model(row)
+            types = None if read_model is None else read_model.by_type
+            lag = behind(context, row.subscription, types, most=MOST_LISTED + 1)
+        return bounded_count(lag.events)
 
     @admin.display(description=_("failed event"))
     def failed_event(self, row: Checkpoint) -> SafeString:

@@ -46,7 +46,7 @@ def retry_on_conflict(
     belongs to the old state, so it has to be begun again as a whole. The dispatcher does that: it
     retries the delivery.
 
-    On MySQL and MariaDB a deadlock counts as a conflict too.
+    A deadlock counts as a conflict too, and so does a serialization failure on PostgreSQL.
 
     Arguments:
         attempts: the most tries, the first included: 1 to 1,000; default 5.

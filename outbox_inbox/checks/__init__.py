@@ -19,6 +19,7 @@ E016    the name of a contract does not begin with the label of its context
 E017    signatures are required that cannot be verified
 E018    a projection does not name a model
 E019    functions of one consumer contradict each other
+E020    a database of contexts with AUTOCOMMIT False
 W001    subscribed, but not handled
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry

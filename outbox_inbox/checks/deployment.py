@@ -20,6 +20,7 @@ from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.queues import wakeup
 from outbox_inbox.transports import transport, transport_problems
 
+from . import databases
 from .messages import error, warning
 
 _PICKLE = {"pickle", "python-serialize", "application/x-python-serialize"}
@@ -30,7 +31,8 @@ def check_project() -> Iterator[CheckMessage]:
     if contexts():
         for alias in sorted({context.database for context in contexts()}):
             yield from _check_sqlite(alias)
-            yield from _check_isolation(alias)
+            yield from databases.check_isolation(alias)
+            yield from databases.check_autocommit(alias)
         for alias in sorted({context.transport for context in contexts()}):
             yield from _check_transport(alias)
         yield from _check_wake_up()
@@ -100,26 +102,6 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
             f"{' and '.join(missing)}.",
             f'Add this to DATABASES["{alias}"]["OPTIONS"]: without it, two processes that write '
             'at once get "database is locked".',
-        )
-
-
-def _check_isolation(alias: str) -> Iterator[CheckMessage]:
-    """W009: a transaction that waited for another does not see what that one committed."""
-    connection = connections[alias]
-    if connection.vendor != "mysql":
-        return
-    # Django asks for this level on each connection by default.
-    options = connection.settings_dict.get("OPTIONS", {})
-    level = options.get("isolation_level", "read committed")
-    if str(level).lower() != "read committed":
-        named = "leave it to the server" if level is None else f"name {level!r}"
-        yield warning(
-            "W009",
-            f"The database {alias!r} has queues of contexts, and its OPTIONS {named} as the "
-            "isolation level.",
-            f'Remove "isolation_level" from DATABASES["{alias}"]["OPTIONS"]; the default is "read '
-            'committed". With another level, a transaction that has waited to append to a stream '
-            "or to lock a partition continues with the rows as they were before.",
         )
 
 

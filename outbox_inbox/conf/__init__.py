@@ -90,7 +90,7 @@ class Settings:
 
     Fields:
         transports: by alias; "default" is ``local://`` unless it is set.
-        batch_size: messages a mover takes at a time; default 500.
+        batch_size: messages a mover takes at a time, fewer if they are large; default 500.
         batch_time: a batch transaction is committed early after this time; default 250 ms.
         partitions: see Partitions.
         max_attempts: failed attempts after which a message is dead; default 10.

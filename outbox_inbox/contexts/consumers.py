@@ -95,8 +95,8 @@ class Consumer:
 
     def __post_init__(self) -> None:
         first, events = self.functions[0], dict[str, EventClass]()
-        for each in reversed(self.functions):
-            events |= each.events
+        for each in self.functions:
+            events.update((name, cls) for name, cls in each.events.items() if name not in events)
         made = (
             ("events", MappingProxyType(events)),
             ("versions", readable_versions(self.functions)),
@@ -226,10 +226,10 @@ class Collector:
                 continue
             kind = _KINDS[type(mark)]
             group = mark.consumer or ("" if isinstance(mark, HandlesMark) else kind)
-            name = self.name_of(function, mark.name if isinstance(mark, HandlesMark) else None)
+            name = (mark.name if isinstance(mark, HandlesMark) else None) or self.path_of(function)
             # Two functions of one name= are a mistake (check E011), not a group.
             id_: object = (kind, group) if group else function
-            names[id_] = (self.fitting(f"{self.label}.{group}") if group else name, kind)
+            names[id_] = (self.fitting(f"{self.label}.{group}" if group else name), kind)
             groups.setdefault(id_, []).append(self.function_of(function, name, mark))
         for id_, found in groups.items():
             name, kind = names[id_]
@@ -271,15 +271,19 @@ class Collector:
         Raises:
             SettingsError: it is too long.
         """
-        name = given or f"{self.label}.{path_of(defined).removeprefix(f'{self.package}.')}"
-        return self.fitting(name, longest)
+        return self.fitting(given or self.path_of(defined), longest)
+
+    def path_of(self, defined: FunctionType | type) -> str:
+        """Return the path of a function or class, with the label in place of the app's package."""
+        return f"{self.label}.{path_of(defined).removeprefix(f'{self.package}.')}"
 
     def fitting(self, name: str, longest: int = MAX_NAME) -> str:
         """Return the name of a consumer; raise SettingsError if it is too long."""
         if len(name) > longest:
             raise SettingsError(
                 f"the consumer name {name!r} is longer than {longest} characters; rename the "
-                "function or class, or give it a name= in @handles or in the class statement"
+                "function or class, give it a name= in @handles or in the class statement, or "
+                "shorten its consumer="
             )
         return name
 

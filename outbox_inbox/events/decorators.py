@@ -163,7 +163,9 @@ def handles(
         events: the classes of the events it takes, one or several.
         transaction: "message" (default) commits each message on its own; "batch" commits many
             together, for a handler whose effects are all in the context's database.
-        many: the handler takes a list of events instead of one, all of one transaction.
+        many: the handler takes a list of events instead of one, all of one transaction. With
+            ``consumer=`` each function gets a list of its own events, and is called again where a
+            later message of a key would otherwise be handled before an earlier one.
         takes_envelope: it takes the `Envelope` as second argument (a list of them with many).
         on_dead: "park" (default) blocks the messages of the same key behind a dead one until an
             operator decides; "skip" goes on with them.

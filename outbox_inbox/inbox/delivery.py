@@ -1,28 +1,29 @@
 """One delivery, inside its transaction: read the event, call the consumer, store translations."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from django.db import OperationalError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connections
 from django.utils import timezone
 
 from outbox_inbox.conf import faults, settings
 from outbox_inbox.contexts import Consumer, ConsumerFunction, Context, context_of
-from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, codec
+from outbox_inbox.events import DomainEvent, IntegrationEvent, codec
 from outbox_inbox.events.envelope import Envelope, Handling, current
 from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.outbox import recording
 from outbox_inbox.outbox.rows import Terms, prepare_rows
-from outbox_inbox.queues import intake, statements, wakeup
+from outbox_inbox.queues import announcements, intake, statements, wakeup
+from outbox_inbox.queues.attempts import name_function
 from outbox_inbox.queues.envelopes import envelope_of
-from outbox_inbox.queues.run import Run
+from outbox_inbox.queues.run import Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow, ReceivedRow
-from outbox_inbox.queues.statements.dialects import dialect_class, gave_way, time_parameter
+from outbox_inbox.queues.statements.dialects import time_parameter
+from outbox_inbox.queues.watch import call_watched
 
 from . import processes
 
@@ -75,30 +76,53 @@ def call_consumer(
 
     Raises:
         UnreadableMessage, NewerVersion: a payload cannot be read as the consumer's event.
-        HandlerError: the consumer left its transaction unusable without an exception.
+        HandlerError: one of its functions left the transaction unusable without an exception.
         Exception: whatever the consumer raises.
     """
     connection = connections[context.database]
     envelopes = [envelope_of(connection, row, row.source, row.recorded_at) for row in rows]
     calls = [
-        _Call(each, _decoded(consumer, each, taken), envelopes[begin : begin + len(taken)])
-        for begin, taken, functions in _in_a_row(consumer, rows)
-        for each in functions
+        _Call(
+            function,
+            [_decode_event(consumer, function, rows[place]) for place in places],
+            [envelopes[place] for place in places],
+            max([rows[place].hops for place in places]),
+        )
+        for function, places in _divide_rows(consumer, rows)
     ]
     faults.point("dispatch.before_handler")
-    # `record()` takes the cause from here; of a list it is the last message, with the most hops.
-    token = current.set(Handling(envelopes[-1], max([row.hops for row in rows])))
+    hooks = len(connection.run_on_commit)
+    token = current.set(None)
     try:
-        make_calls = partial(_make_calls, context, consumer, calls)
-        watched = dialect_class(connection).deadlocks_roll_back
-        made = _call_watched(connection, make_calls) if watched else make_calls()
+        made = _make_calls(context, consumer, calls)
         if consumer.kind in ("outbound", "inbound"):
             for call, result in zip(calls, made, strict=True):
                 _collect_translations(context, consumer, call.function, result, translations)
     finally:
         current.reset(token)
+    _guard_hooks(context, rows[-1], hooks)
     faults.point("dispatch.after_handler")
-    _refuse_broken_transaction(connection, consumer)
+
+
+def _guard_hooks(context: Context, row: ReadyRow, first: int) -> None:
+    """Report an on_commit hook that raises with its own message, and let the others run.
+
+    Django runs no further hooks after one that raised, and a transaction may have many messages.
+    """
+    hooks: list[Any] = connections[context.database].run_on_commit
+
+    def guarded(hook: Callable[[], Any]) -> None:
+        try:
+            hook()
+        except Exception as error:
+            if ends_worker(error):
+                raise
+            announcements.hook_failed(context, row, error)
+
+    for place in range(first, len(hooks)):
+        savepoints, hook, robust = hooks[place]
+        if not robust:
+            hooks[place] = (savepoints, partial(guarded, hook), robust)
 
 
 class _Call(NamedTuple):
@@ -107,27 +131,40 @@ class _Call(NamedTuple):
     function: ConsumerFunction
     events: list[Any]
     envelopes: list[Envelope]
+    hops: int
 
 
-def _in_a_row(
+def _divide_rows(
     consumer: Consumer, rows: Sequence[ReadyRow]
-) -> Iterator[tuple[int, Sequence[ReadyRow], tuple[ConsumerFunction, ...]]]:
-    """Yield index, rows and functions of messages in a row that the same functions take.
+) -> Iterator[tuple[ConsumerFunction, Sequence[int]]]:
+    """Yield the calls of a consumer's functions, each with the places of its messages in the rows.
 
-    A function never gets a message before another has had an earlier one of the same list.
+    Of a list each function gets as much at once as order allows: no function gets a message before
+    all functions of the earlier messages of its key have had those. Rounds keep that, in each of
+    which the functions are called once, in their order: a message goes into the round of the one
+    before it, unless one of its functions would then be called too early.
     """
-    begin = 0
-    for functions, found in groupby(rows, lambda row: consumer.functions_of(row.type)):
-        taken = list(found)
-        yield begin, taken, functions
-        begin += len(taken)
+    if consumer.mode != "list":
+        yield from ((function, (0,)) for function in consumer.functions_of(rows[0].type))
+        return
+    rounds: list[dict[int, list[int]]] = [defaultdict(list)]
+    latest: dict[str, tuple[int, int]] = {}  # by key: a round, and the last function called in it
+    for place, row in enumerate(rows):
+        numbers = [n for n, each in enumerate(consumer.functions) if row.type in each.events]
+        round_, last = (0, 0) if row.key is None else latest.get(row.key, (0, 0))
+        round_ += numbers[0] < last
+        if row.key is not None:
+            latest[row.key] = (round_, numbers[-1])
+        if round_ == len(rounds):
+            rounds.append(defaultdict(list))
+        for number in numbers:
+            rounds[round_][number].append(place)
+    for places in rounds:
+        yield from ((consumer.functions[number], places[number]) for number in sorted(places))
 
 
-def _decoded(consumer: Consumer, function: ConsumerFunction, rows: Sequence[ReadyRow]) -> list[Any]:
-    return [_decode_event(consumer, function.events[row.type], row) for row in rows]
-
-
-def _decode_event(consumer: Consumer, cls: EventClass, row: ReadyRow) -> Any:
+def _decode_event(consumer: Consumer, function: ConsumerFunction, row: ReadyRow) -> Any:
+    cls = function.events[row.type]
     return codec.decode(
         cls,
         row.payload,
@@ -138,49 +175,30 @@ def _decode_event(consumer: Consumer, cls: EventClass, row: ReadyRow) -> Any:
 
 
 def _make_calls(context: Context, consumer: Consumer, calls: Sequence[_Call]) -> list[Any]:
-    if consumer.kind == "process":
-        processes.take_step(context, consumer, calls[0].events[0])
-        return []
-    several = consumer.mode == "list"
-    made = []
-    for function, events, envelopes in calls:
-        given: list[Any] = [events if several else events[0]]
-        if function.takes_envelope:
-            given.append(envelopes if several else envelopes[0])
-        made.append(function.call(*given))
-    return made
-
-
-def _call_watched(
-    connection: BaseDatabaseWrapper, make_calls: Callable[[], list[Any]]
-) -> list[Any]:
-    """Call a consumer on MySQL, and raise a deadlock that the consumer has caught itself.
-
-    After a deadlock MySQL has rolled back everything, the claim of the delivery included, and
-    would commit what the consumer does afterwards: a retry would then do it twice.
-    """
-    swallowed: list[OperationalError] = []
-
-    def watch(execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
+    connection, made = connections[context.database], []
+    for call in calls:
+        # `record()` takes the cause from here; of a list it is the last message, with the most hops.
+        current.set(Handling(call.envelopes[-1], call.hops))
+        make_call = partial(_make_call, context, consumer, call)
         try:
-            return execute(sql, parameters, many, context)
-        except OperationalError as error:
-            if gave_way(connection, error, waited=False):
-                swallowed.append(error)
+            made.append(call_watched(connection, call.function.name, make_call))
+        except Exception as error:
+            if len(consumer.functions) > 1:
+                name_function(error, call.function.name)
             raise
-
-    made: list[Any] = []
-    error: Exception | None = None
-    with connection.execute_wrapper(watch):
-        try:
-            made = make_calls()
-        except Exception as raised:  # noqa: BLE001  raised below, unless a deadlock came first
-            error = raised
-    if swallowed:
-        raise swallowed[0]
-    if error is not None:
-        raise error
     return made
+
+
+def _make_call(context: Context, consumer: Consumer, call: _Call) -> Any:
+    function, events, envelopes, _ = call
+    if consumer.kind == "process":
+        processes.take_step(context, consumer, events[0])
+        return None
+    several = consumer.mode == "list"
+    given: list[Any] = [events if several else events[0]]
+    if function.takes_envelope:
+        given.append(envelopes if several else envelopes[0])
+    return function.call(*given)
 
 
 def _collect_translations(
@@ -203,19 +221,3 @@ def _collect_translations(
     target = translations.outbound if consumer.kind == "outbound" else translations.inbound
     connection = connections[context.database]
     target += prepare_rows(context, events, Terms(), current.get(), connection)
-
-
-def _refuse_broken_transaction(connection: BaseDatabaseWrapper, consumer: Consumer) -> None:
-    """Fail a consumer whose transaction will not commit, although it raised nothing.
-
-    `set_rollback(True)` ends an atomic block without an exception, and after a swallowed
-    DatabaseError PostgreSQL answers COMMIT with a ROLLBACK, without an error: the delivery would
-    count as done, with none of its effects.
-    """
-    driver: Any = connection.connection
-    lost = driver is None or dialect_class(connection).is_aborted(driver)
-    if connection.needs_rollback or lost:
-        raise HandlerError(
-            f"{consumer.name} left its transaction marked for rollback: it called set_rollback(), "
-            "or caught a database error without a savepoint (transaction.atomic()) around it"
-        )

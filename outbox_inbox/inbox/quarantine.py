@@ -17,12 +17,13 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.queues import announcements
+from outbox_inbox.queues.statements.packets import packets
 from outbox_inbox.transports import ReceivedMessage
 
 _SHORT = 200  # characters of an attribute that has a column, and of each when there are too many
 _LONG = 4_000  # characters of the error
 _MANY = 100  # attributes that are stored when they are larger than a payload may be
-_ROWS = 20  # in one statement: each may have MAX_PAYLOAD bytes, and MySQL takes 16 MB by default
+_ROWS = 500  # in one statement, if they are small
 
 
 class RefusedMessage(NamedTuple):
@@ -37,27 +38,31 @@ def quarantine_messages(context: Context, refused: Sequence[RefusedMessage]) -> 
     """Store messages in the caller's transaction; one that is there already stays as it is."""
     limit = settings().max_payload
     now = timezone.now()
-    QuarantinedMessage.objects.using(context.database).bulk_create(
-        (
-            QuarantinedMessage(
-                context=context.label,
-                reason=reason,
-                error=cut_text(error),
-                source=attribute_text(message, "source"),
-                message_id=attribute_text(message, "id"),
-                type=attribute_text(message, "type"),
-                attributes=_stored_attributes(message.attributes, limit),
-                data=message.data[:limit],
-                size=len(message.data),
-                fingerprint=message_fingerprint(message),
-                received_at=now,
-            )
-            for message, reason, error in refused
-        ),
-        # A transport that was not acknowledged delivers again: the fingerprint makes it one row.
-        ignore_conflicts=True,
-        batch_size=_ROWS,
+    rows = (
+        QuarantinedMessage(
+            context=context.label,
+            reason=reason,
+            error=cut_text(error),
+            source=attribute_text(message, "source"),
+            message_id=attribute_text(message, "id"),
+            type=attribute_text(message, "type"),
+            attributes=_stored_attributes(message.attributes, limit),
+            data=message.data[:limit],
+            size=len(message.data),
+            fingerprint=message_fingerprint(message),
+            received_at=now,
+        )
+        for message, reason, error in refused
     )
+    for packet in packets(rows, _large_values, _ROWS):
+        # A transport that was not acknowledged delivers again: the fingerprint makes it one row.
+        QuarantinedMessage.objects.using(context.database).bulk_create(
+            packet, ignore_conflicts=True
+        )
+
+
+def _large_values(row: QuarantinedMessage) -> tuple[Any, ...]:
+    return row.data, row.attributes, row.error
 
 
 def announce_quarantined(context: Context, refused: Sequence[RefusedMessage]) -> None:

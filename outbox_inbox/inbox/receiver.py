@@ -8,6 +8,7 @@ ones by their ids (rule O7).
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import groupby
+from time import monotonic
 from weakref import WeakKeyDictionary
 
 from django.db import connections
@@ -17,7 +18,8 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue
 from outbox_inbox.queues import intake, statements
-from outbox_inbox.queues.interests import confirm_interests, require_interests
+from outbox_inbox.queues.calls import begin_call
+from outbox_inbox.queues.interests import require_interests
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -42,6 +44,7 @@ def receive_messages(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     seen: PartitionStatuses | None = None,
+    once: bool = False,
 ) -> Outcome:
     """Receive until nothing is left, in a transaction of its own for each batch.
 
@@ -55,13 +58,12 @@ def receive_messages(
         TransportUnavailable: nothing was lost; call again. The partition backs off meanwhile.
     """
     source = transport(context.transport)
-    call = MoverCall(limit, stop, progress)
+    call = begin_call(context, limit, stop, progress)
     if source.writes_inboxes or not context.subscribed:
         return call.outcome
-    confirm_interests(context.database)
     if not _may_have_messages(context) and context.label in _without_outage.get(source, ()):
         return call.outcome
-    return sweep_partitions(context, Queue.INTAKE, _receive_partition, call, seen)
+    return sweep_partitions(context, Queue.INTAKE, _receive_partition, call, seen, once=once)
 
 
 def _may_have_messages(context: Context) -> bool:
@@ -94,7 +96,7 @@ def _receive_partition(run: Run, call: MoverCall) -> None:
 def _receive_batch(run: Run, call: MoverCall) -> bool:
     context, source = run.context, transport(run.context.transport)
     with run.locked():
-        messages = source.receive(context, call.batch_size())
+        messages = _take_messages(context, source, call.batch_size())
         if messages:
             faults.point("receive.after_read")
         quarantined, _ = admit(context, messages)
@@ -113,6 +115,21 @@ def _receive_batch(run: Run, call: MoverCall) -> bool:
     call.add(Outcome(done=len(messages)))
     announce_quarantined(context, quarantined)
     return True
+
+
+def _take_messages(context: Context, source: Transport, size: int) -> Sequence[ReceivedMessage]:
+    """Return a batch: what a time-out has shown to be too many is not asked for again."""
+    bound = source.bound(context.label)
+    wanted, begin = bound.rows(size), monotonic()
+    try:
+        messages = source.receive(context, wanted)
+    except TransportUnavailable:
+        bound.halve()
+        raise
+    received = sum(len(message.data) for message in messages)
+    full = len(messages) >= wanted or received > bound.max_bytes / 2
+    bound.note_batch(monotonic() - begin, full=full)
+    return messages
 
 
 def admit(

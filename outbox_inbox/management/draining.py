@@ -19,13 +19,14 @@ from outbox_inbox.operations import (
     queue_stats,
 )
 from outbox_inbox.operations.running import Interrupt
+from outbox_inbox.operations.selection import IDLE
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.queues.wakeup import MoverName
 
 from .arguments import chosen_contexts, seconds, whole_number
 from .base import QueueCommand
 from .progress import progress_display
-from .wording import counted, state_text
+from .wording import counted, figure_text, state_text
 
 
 class DrainCommand(QueueCommand):
@@ -145,7 +146,8 @@ def _remaining(
             for label, each in partitions
             if label == stats.context
         )
-        yield f"{_due(stats):,} left in {stats.context}" + (f" ({states})" if states else "")
+        due = figure_text(_due(stats), minimum=stats.is_minimum(IDLE[stats.queue]))
+        yield f"{due} left in {stats.context}" + (f" ({states})" if states else "")
     for label, each in partitions:
         if each.queue == Queue.INTAKE:
             yield f"the intake of {label} is {state_text(each.state)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from outbox_inbox.conf.section import suggestion
-from outbox_inbox.operations import QueueStats, ReadModelStats
+from outbox_inbox.operations import MOST_COUNTED, QueueStats, ReadModelStats
 
 from .arguments import duration
 from .wording import age_text
@@ -47,19 +47,28 @@ def threshold(text: str) -> Threshold:
     return Threshold(name, int(value))
 
 
+def counting_limit(thresholds: Sequence[Threshold]) -> int:
+    """Return up to which number the stats must count, to show whether a threshold is exceeded."""
+    return max(MOST_COUNTED, *(int(each.most) for each in thresholds if each.name != "age"), 0)
+
+
 def exceeded(
     thresholds: Sequence[Threshold],
     queues: Sequence[QueueStats],
     read_models: Sequence[ReadModelStats] = (),
 ) -> Iterator[str]:
-    """Yield a sentence for each threshold that a queue or a read model exceeds."""
+    """Yield a sentence for each threshold that a queue or a read model exceeds.
+
+    The stats are to be counted up to the `counting_limit` of the thresholds.
+    """
     for each in thresholds:
         attribute, sentence = _MEASURES[each.name]
         shown = age_text if each.name == "age" else "{:,.0f}".format
         for stats in read_models if each.name == "lag" else queues:
             value = getattr(stats, attribute) or 0
-            if value > each.most:
-                found = sentence.format(shown(value))
+            more = stats.is_minimum(attribute)  # and a threshold is never above what was counted
+            if more or value > each.most:
+                found = sentence.format("more than " * more + shown(value))
                 yield f"{_subject(stats)}: {found} (limit {shown(each.most)})"
 
 

@@ -8,6 +8,11 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
+def figure_text(number: int, *, minimum: bool) -> str:
+    """Return a figure: "1,203"; one that was counted up to its limit: "more than 10,000"."""
+    return f"more than {number:,}" if minimum else f"{number:,}"
+
+
 def age_text(seconds: float | None) -> str:
     """Return an age: ``0.4 s``, ``12 s``, ``3 min``, ``5.2 h``, ``4.1 d``; None: ``-``."""
     if seconds is None:

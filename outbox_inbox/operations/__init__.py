@@ -27,10 +27,13 @@ from .rebasing import Rebased, rebase
 from .renames import Renamed, rename_consumers
 from .repartitioning import Repartitioned, repartition
 from .selection import Selection
-from .stats import ParkedKey, PartitionState, QueueStats
+from .stats import MOST_COUNTED, ParkedKey, PartitionState, QueueStats
 from .streams import StreamEntry, contexts_with_stream, read_entries, suggest_stream
 
+drain_all = drain  # An older name, which scripts still import.
+
 __all__ = [
+    "MOST_COUNTED",
     "MOVERS",
     "ChangedRows",
     "Drained",

@@ -1,31 +1,27 @@
-"""Counts what is in the queues, from the partial indexes: finished rows are never read.
+"""Counts what is in the queues, each figure up to a limit: a look costs the same in every backlog.
 
-A count that reads them takes minutes on a table with millions of finished rows.
+A count that reads everything is slowest when the backlog is largest, which is when people look. The
+statements are in ``queues/statements/depths.py``.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.models import (
-    InboxMessage,
-    Partition,
-    QuarantinedMessage,
-    QuarantineReason,
-    Queue,
-    table,
-)
+from outbox_inbox.models import Partition, QuarantineReason, Queue, table
 from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues.statements import depths
 from outbox_inbox.queues.statements.common import fetch_rows
 from outbox_inbox.queues.statements.dialects import as_datetime, database_time, dialect
 
-from .selection import DEAD, DUE, IDLE, MODELS, QUARANTINED, TIMED, WAITING
-from .stats import ParkedKey, PartitionState, QueueStats
+from .selection import DUE, IDLE, MODELS, TIMED
+from .stats import MOST_COUNTED, ParkedKey, PartitionState, QueueStats
 
 _STATES = {
     Queue.OUTBOX: ("pending", "backing_off", "waiting", "dead"),
@@ -35,22 +31,26 @@ _SCHEDULED = "scheduled"  # due in the future, so it does not count as unfinishe
 _SHOWN = 5  # parked keys
 
 
-def queue_stats(chosen: Iterable[Context] | None = None) -> list[QueueStats]:
+def queue_stats(
+    chosen: Iterable[Context] | None = None, *, most: int = MOST_COUNTED
+) -> list[QueueStats]:
     """Return the state of both queues of each context.
 
-    A handful of statements a database, whatever the number of contexts; it takes no locks.
+    A few statements a database and queue, whatever the number of contexts; it takes no locks.
 
     Arguments:
         chosen: which contexts; None (default) means all.
+        most: count up to so many of each sort; default 10,000. See `QueueStats.minimums`.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
-    found = {
-        (using, queue): _count_queue(connections[using], queue)
-        for using in sorted({context.database for context in wanted})
-        for queue in MODELS
-    }
+    found: dict[tuple[str, Queue], _Counts] = {}
+    for using in sorted({context.database for context in wanted}):
+        labels = [context.label for context in wanted if context.database == using]
+        for queue in MODELS:
+            counted = _count_queue(connections[using], queue, labels, most)
+            found |= {(label, queue): counts for label, counts in counted.items()}
     return [
-        _stats(context, queue, found[context.database, queue][context.label])
+        _stats(context, queue, found[context.label, queue], most)
         for context in wanted
         for queue in MODELS
     ]
@@ -88,12 +88,15 @@ class _Counts:
         self.oldest = max(age, self.oldest or 0.0)
 
 
-_ByContext = dict[str, _Counts]
+_ByContext = Mapping[str, _Counts]
 
 
-def _stats(context: Context, queue: Queue, found: _Counts) -> QueueStats:
+def _stats(context: Context, queue: Queue, found: _Counts, most: int) -> QueueStats:
     if queue == Queue.OUTBOX:
-        _add_stream(context, found)
+        _add_stream(context, found, most)
+    figures = Counter(found.depth)
+    figures["parked_keys"] = found.parked_keys
+    figures["quarantined"] = sum(found.quarantine.values())
     # Workers create the partitions: before the first one has run, none is missing.
     stray = found.numbers - found.existing if found.existing else set[int]()
     reason = "messages name it, and it does not exist; run manage.py repartition"
@@ -101,10 +104,10 @@ def _stats(context: Context, queue: Queue, found: _Counts) -> QueueStats:
         context=context.label,
         queue=queue,
         database=context.database,
-        depth={state: found.depth[state] for state in _STATES[queue]},
-        scheduled=found.depth[_SCHEDULED],
+        depth={state: min(found.depth[state], most) for state in _STATES[queue]},
+        scheduled=min(found.depth[_SCHEDULED], most),
         oldest=found.oldest,
-        parked_keys=found.parked_keys,
+        parked_keys=min(found.parked_keys, most),
         parked=found.parked,
         partitions=[
             *found.partitions,
@@ -113,100 +116,75 @@ def _stats(context: Context, queue: Queue, found: _Counts) -> QueueStats:
                 for number in sorted(stray)
             ),
         ],
-        quarantine=found.quarantine,
+        quarantine={each: min(count, most) for each, count in found.quarantine.items()},
+        minimums=frozenset(name for name, count in figures.items() if count > most),
     )
 
 
-def _add_stream(context: Context, found: _Counts) -> None:
+def _add_stream(context: Context, found: _Counts, most: int) -> None:
     """Add what the relay has still to send from the stream, where that is the source."""
-    lag = unsent(context)
+    lag = unsent(context, most=most + 1)
     if lag.events and lag.since is not None:
         found.depth["pending"] += lag.events
         now = database_time(connections[context.database])
         found.note_age((now - lag.since).total_seconds())
 
 
-def _count_queue(connection: BaseDatabaseWrapper, queue: Queue) -> _ByContext:
-    found: _ByContext = defaultdict(_Counts)
-    _count_states(connection, queue, found)
-    _find_parked_keys(connection, queue, found)
-    _find_partitions(connection, queue, found)
+def _count_queue(
+    connection: BaseDatabaseWrapper, queue: Queue, labels: Sequence[str], most: int
+) -> _ByContext:
+    found, clock = {label: _Counts() for label in labels}, database_time(connection)
+    _find_partitions(connection, queue, found, clock)
+    _count_states(connection, queue, found, most, clock)
+    _find_parked_keys(connection, queue, found, most)
     if queue == Queue.INBOX:
-        _count_quarantine(connection, found)
+        for label, reason, count in depths.count_quarantined(connection, labels, most):
+            found[label].quarantine[QuarantineReason(reason)] = count
     return found
 
 
-def _count_states(connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext) -> None:
-    # One aggregate an index. A retry that has come due still counts as backing off; a scheduled
-    # message that has come due counts as pending, and its age from then on.
-    sql, name = dialect(connection), table(MODELS[queue])
-    timed = (
-        f"CASE WHEN attempts > 0 THEN 'backing_off' WHEN due_at > {sql.now} THEN '{_SCHEDULED}'"
-        f" ELSE '{IDLE[queue]}' END"
-    )
-    parts = (
-        (f"'{IDLE[queue]}'", DUE, "NULL"),
-        (timed, TIMED, "MIN(CASE WHEN attempts = 0 THEN due_at END)"),
-        ("'waiting'", WAITING, "NULL"),
-        ("'dead'", DEAD, "NULL"),
-    )
-    statement = " UNION ALL ".join(
-        f"SELECT context, {sql.partition}, {state} AS state, COUNT(*), MIN(id), {since}"
-        f" FROM {name} WHERE {where.format(idle=IDLE[queue])} GROUP BY context, {sql.partition}, 3"
-        for state, where, since in parts
-    )
-    rows = fetch_rows(connection, statement, [])
+def _count_states(
+    connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext, most: int, clock: datetime
+) -> None:
+    model = MODELS[queue]
+    last = {label: max(counts.existing, default=-1) for label, counts in found.items()}
+    shares = depths.find_shares(connection, model, queue, last)
     first: dict[int, str] = {}
-    clock = database_time(connection)
-    for label, number, state, count, lowest, since in rows:
-        found[label].depth[state] += count
-        found[label].numbers.add(number)
-        if since is None:
-            first[lowest] = label
-        elif state != _SCHEDULED:
-            found[label].note_age((clock - as_datetime(connection, since)).total_seconds())
-    for label, stamp in _creation_times(connection, queue, first):
-        found[label].note_age((clock - as_datetime(connection, stamp)).total_seconds())
+    for share in shares:
+        found[share.context].numbers.add(share.number)
+        if share.first is not None:
+            first[share.first] = share.context
+    times = (clock, clock + settings().backoff.maximum)
+    for row in depths.count_rows(connection, model, list(found), shares, most, times):
+        found[row.context].depth[row.state] += row.total
+        if row.since is None:
+            first[row.lowest] = row.context
+        elif row.state != _SCHEDULED:
+            found[row.context].note_age(
+                (clock - as_datetime(connection, row.since)).total_seconds()
+            )
+    # The age counts from then on when a row was created, but from its time for a scheduled one.
+    for id_, stamp in depths.creation_times(connection, model, list(first)) if first else ():
+        found[first[id_]].note_age((clock - as_datetime(connection, stamp)).total_seconds())
 
 
-def _creation_times(
-    connection: BaseDatabaseWrapper, queue: Queue, first: Mapping[int, str]
-) -> Iterator[tuple[str, Any]]:
-    """Yield the contexts of the rows with these ids, and when the rows were created."""
-    sql = dialect(connection)
-    source = (
-        f"SELECT id, recorded_at FROM {table(MODELS[queue])} WHERE id {sql.among}"
-        if queue == Queue.OUTBOX
-        else f"SELECT d.id, m.received_at FROM {table(MODELS[queue])} d"
-        f" JOIN {table(InboxMessage)} m ON m.id = d.message_id WHERE d.id {sql.among}"
-    )
-    for id_, stamp in fetch_rows(connection, source, [sql.members(list(first))]):
-        yield first[id_], stamp
+def _find_parked_keys(
+    connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext, most: int
+) -> None:
+    for label, counts in found.items():
+        if counts.depth["dead"]:
+            counts.parked_keys, heads = depths.parked_keys(
+                connection, MODELS[queue], label, most, _SHOWN
+            )
+            counts.parked = [ParkedKey(key=key, consumer=consumer) for key, consumer in heads]
 
 
-def _find_parked_keys(connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext) -> None:
-    sql = dialect(connection)
-    consumer = "consumer" if queue == Queue.INBOX else "NULL"
-    rows = fetch_rows(
-        connection,
-        f"SELECT context, consumer, {sql.key}, total FROM"
-        f" (SELECT context, {consumer} AS consumer, {sql.key},"
-        " COUNT(*) OVER (PARTITION BY context) AS total,"
-        " ROW_NUMBER() OVER (PARTITION BY context ORDER BY id) AS place"
-        f" FROM {table(MODELS[queue])} WHERE holds{sql.true} AND {DEAD} AND {sql.key} IS NOT NULL) heads"
-        f" WHERE place <= {_SHOWN} ORDER BY context, place",
-        [],
-    )
-    for label, name, key, total in rows:
-        found[label].parked_keys = total
-        found[label].parked.append(ParkedKey(key=key, consumer=name))
-
-
-def _find_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext) -> None:
+def _find_partitions(
+    connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext, clock: datetime
+) -> None:
     # The intake fills the inbox, so its partition is shown there.
     shown = [queue] if queue == Queue.OUTBOX else [queue, Queue.INTAKE]
-    clock = database_time(connection)
-    rows = Partition.objects.using(connection.alias).filter(queue__in=shown)
+    rows = Partition.objects.using(connection.alias).filter(queue__in=shown, context__in=found)
     for row in rows.order_by("context", "queue", "number"):
         if row.queue == queue:
             found[row.context].existing.add(row.number)
@@ -222,14 +200,3 @@ def _find_partitions(connection: BaseDatabaseWrapper, queue: Queue, found: _ByCo
                 until=until if backing_off else None,
             )
             found[row.context].partitions.append(state)
-
-
-def _count_quarantine(connection: BaseDatabaseWrapper, found: _ByContext) -> None:
-    rows = fetch_rows(
-        connection,
-        f"SELECT context, reason, COUNT(*) FROM {table(QuarantinedMessage)} WHERE {QUARANTINED}"
-        " GROUP BY context, reason ORDER BY context, reason",
-        [],
-    )
-    for label, reason, count in rows:
-        found[label].quarantine[QuarantineReason(reason)] = count

@@ -179,7 +179,9 @@ def _take_turn(
     outcome, unreachable = Outcome(), ""
     try:
         with debounced_nudges():
-            outcome = MOVERS[mover](context, limit=limit, stop=stop, progress=count)
+            # One turn, and then the next mover: a queue that is fed as fast as it is worked off
+            # would keep the drain for itself.
+            outcome = MOVERS[mover](context, limit=limit, stop=stop, progress=count, once=True)
     except TransportUnavailable as error:
         unreachable = str(error)
     return MoverTurn(context=context, mover=mover, outcome=outcome, unreachable=unreachable)

@@ -6,13 +6,14 @@ from datetime import datetime
 
 from django.db import connections
 
-from outbox_inbox.contexts import Context, contexts
+from outbox_inbox.contexts import Context, ReadModel, contexts
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.statements.dialects import as_datetime, database_time
-from outbox_inbox.streams.subscriptions import behind
+from outbox_inbox.streams.subscriptions import Lag, behind
 
 from .rebuilding import REBUILD_SUFFIX
+from .stats import MOST_COUNTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class ReadModelStats:
         failures: failed attempts in a row.
         until: when one that is backing off is tried again.
         rebuilding: a rebuild has begun and is not finished.
+        minimums: {"lag"} if it was counted up to its limit, while there are more events.
     """
 
     context: str
@@ -40,19 +42,27 @@ class ReadModelStats:
     failures: int = 0
     until: datetime | None = None
     rebuilding: bool = False
+    minimums: frozenset[str] = frozenset()
+
+    def is_minimum(self, figure: str) -> bool:
+        """Return whether there is more than a figure says."""
+        return figure in self.minimums
 
 
-def read_model_stats(chosen: Iterable[Context] | None = None) -> list[ReadModelStats]:
+def read_model_stats(
+    chosen: Iterable[Context] | None = None, *, most: int = MOST_COUNTED
+) -> list[ReadModelStats]:
     """Return the state of the read models of contexts; it takes no locks.
 
     Arguments:
         chosen: which contexts; None (default) means all.
+        most: count up to so many events; default 10,000.
     """
     wanted = contexts() if chosen is None else chosen
-    return [each for context in wanted for each in _stats(context)]
+    return [each for context in wanted for each in _stats(context, most)]
 
 
-def _stats(context: Context) -> Iterator[ReadModelStats]:
+def _stats(context: Context, most: int) -> Iterator[ReadModelStats]:
     connection = connections[context.database]
     if not context.read_models or not checkpoints.supports_subscriptions(connection):
         return
@@ -60,17 +70,22 @@ def _stats(context: Context) -> Iterator[ReadModelStats]:
     found = {each.subscription: each for each in rows}
     now = database_time(connection)
     for name, read_model in context.read_models.items():
-        row, lag = found.get(name, Checkpoint()), behind(context, name, read_model.by_type)
+        row, lag = found.get(name, Checkpoint()), _lag(context, name, read_model, most)
         backing_off = row.retry_at is not None and as_datetime(connection, row.retry_at) > now
         yield ReadModelStats(
             context=context.label,
             name=name,
             database=context.database,
-            lag=lag.events,
+            lag=min(lag.events, most),
             oldest=None if lag.since is None else max((now - lag.since).total_seconds(), 0.0),
             state="paused" if row.paused else "backing off" if backing_off else "working",
             error=row.error,
             failures=row.failures,
             until=row.retry_at if backing_off else None,
             rebuilding=name + REBUILD_SUFFIX in found,
+            minimums=frozenset({"lag"} if lag.events > most else ()),
         )
+
+
+def _lag(context: Context, name: str, read_model: ReadModel, most: int) -> Lag:
+    return behind(context, name, read_model.by_type, most=most + 1)

@@ -6,6 +6,9 @@ from datetime import datetime
 
 from outbox_inbox.models import QuarantineReason, Queue
 
+MOST_COUNTED = 10_000
+"""What `queue_stats` and `read_model_stats` count up to by default."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedKey:
@@ -54,6 +57,8 @@ class QueueStats:
         parked: the first few of them.
         partitions: those that are paused, backing off or missing.
         quarantine: in an inbox, how many messages are quarantined, by reason; empty in an outbox.
+        minimums: the figures that were counted up to their limit, while there are more: states,
+            "scheduled", "parked_keys", "quarantined". The age is then that of the oldest counted.
     """
 
     context: str
@@ -66,6 +71,7 @@ class QueueStats:
     parked: Sequence[ParkedKey]
     partitions: Sequence[PartitionState]
     quarantine: Mapping[QuarantineReason, int] = field(default_factory=dict)
+    minimums: frozenset[str] = frozenset()
 
     @property
     def quarantined(self) -> int:
@@ -76,6 +82,11 @@ class QueueStats:
     def unfinished(self) -> int:
         """How many should have been finished by now; dead ones count, scheduled ones do not."""
         return sum(self.depth.values())
+
+    def is_minimum(self, figure: str) -> bool:
+        """Return whether there are more than a figure says; also of "unfinished"."""
+        states = self.depth if figure == "unfinished" else (figure,)
+        return not self.minimums.isdisjoint(states)
 
     @property
     def dead(self) -> int:

@@ -3,23 +3,29 @@
 The outbox and the stream differ in where messages come from and in what is written about them: that is
 a `Source`. The order of the steps is here, once, since the rules depend on it: nothing is marked before
 the transport has confirmed it (O1), and nothing is sent past an earlier message of its key (O3).
+
+A batch is bounded in rows and in bytes, as `BatchBound` says. When a time-out ends it early, what was
+confirmed by then is kept; the others are not touched.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from time import monotonic
 from typing import ClassVar, Generic, TypeVar
 
 from outbox_inbox.conf import faults
-from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
 from outbox_inbox.models import Kind
-from outbox_inbox.queues import announcements, intake
+from outbox_inbox.queues import announcements, intake, statements
 from outbox_inbox.queues.attempts import Verdict
 from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.queues.statements.stream_pages import StreamRow
-from outbox_inbox.transports import Published, Transport
+from outbox_inbox.transports import OutgoingMessage, Published, Transport
+from outbox_inbox.transports.batch_bound import BatchBound
 from outbox_inbox.transports.outgoing import outgoing
 
 R = TypeVar("R", PendingRow, StreamRow)
@@ -41,19 +47,26 @@ class Source(ABC, Generic[R]):
     """Where the messages of one batch come from, and what is written about them.
 
     Its methods are called in this order, once each, in a transaction that holds the lock of the outbox
-    partition. `sendable` and `settle` are not called for an empty batch.
+    partition. `sendable` and `settle` are not called for an empty batch, `end_before` only for a batch
+    that was cut short.
     """
 
     stored: ClassVar[bool]
     """The ids of its rows are positions in the stream, and not ids in the outbox."""
+    exhausted = False
+    """The last batch was all that there was to be sent."""
 
     @abstractmethod
-    def read(self, size: int) -> Sequence[R]:
-        """Return the next messages in order, at most ``size``."""
+    def read(self, size: int, max_bytes: int) -> Sequence[R]:
+        """Return the next messages in order: at most ``size``, and ``max_bytes`` if it is not one."""
 
     @abstractmethod
     def sendable(self, result: BatchResult) -> Sequence[R]:
         """Return those that wait for no earlier message of their key (rule O3)."""
+
+    @abstractmethod
+    def end_before(self, row: R) -> None:
+        """Leave this one of the messages, which is not the first, and all behind it as they are."""
 
     @abstractmethod
     def settle(
@@ -86,10 +99,11 @@ def send_batch(run: Run, transport: Transport, source: Source[R], size: int) -> 
     result = BatchResult()
     with run.attempt():
         faults.point("relay.after_lock")
-        rows = source.read(size)
+        bound = transport.bound(run.context.label, run.number)
+        rows = source.read(bound.rows(size), bound.max_bytes)
         faults.point("relay.after_select")
         if rows:
-            _send(run, transport, source, result)
+            _send(run, transport, source, bound, result)
             faults.point("relay.after_mark")
         source.close()
     faults.point("relay.after_commit")
@@ -108,19 +122,93 @@ def report_batch(run: Run, call: MoverCall, result: BatchResult) -> None:
         announcements.message_failed(run.context, row, verdict)
 
 
-def _send(run: Run, transport: Transport, source: Source[R], result: BatchResult) -> None:
+def within_bytes(rows: Sequence[R], sizes: Iterable[int], max_bytes: int) -> Sequence[R]:
+    """Return the first rows, as many as do not exceed the bytes together; at least one, if any."""
+    for number, total in enumerate(accumulate(sizes)):
+        if total > max_bytes and number:
+            return rows[:number]
+    return rows
+
+
+def _send(
+    run: Run, transport: Transport, source: Source[R], bound: BatchBound, result: BatchResult
+) -> None:
     rows = source.sendable(result)
     faults.point("relay.before_publish")
-    contracts = [row for row in rows if row.kind == Kind.INTEGRATION]
+    contracts: Sequence[R] = [row for row in rows if row.kind == Kind.INTEGRATION]
+    if transport.needs_text:
+        contracts = _with_texts(run, contracts, stored=source.stored)
     messages = [outgoing(run.context, run.connection, row) for row in contracts]
-    published = transport.publish(run.context, messages) if messages else Published(sent=())
+    published = _publish(run, transport, messages, bound, full=not source.exhausted)
     confirmed = set(published.sent)
+    if published.outage is not None:
+        rows = _end_early(source, rows, published, published.outage)
+        confirmed.intersection_update(row.id for row in rows)
     moved = _move_to_inbox(run, rows, confirmed, stored=source.stored)
     faults.point("relay.after_publish")
     # A crash here sends the batch once more. The other order would lose it: marked, and never sent.
     faults.point("relay.before_mark")
     source.settle(confirmed | moved, published.refused, result)
     run.recovered()
+
+
+def _with_texts(run: Run, rows: Sequence[R], *, stored: bool) -> Sequence[R]:
+    """Return messages with the texts that were too large to be read with all others."""
+    large = [row.id for row in rows if row.payload is None]
+    if not large:
+        return rows
+    texts = statements.select_texts(run.connection, large, stored=stored)
+    return [
+        row._replace(payload=texts[row.id][0], headers=texts[row.id][1])
+        if row.payload is None
+        else row
+        for row in rows
+    ]
+
+
+def _publish(
+    run: Run,
+    transport: Transport,
+    messages: Sequence[OutgoingMessage],
+    bound: BatchBound,
+    *,
+    full: bool,
+) -> Published:
+    if not messages:
+        return Published(sent=())
+    begin = monotonic()
+    try:
+        published = transport.publish(run.context, messages)
+    except TransportUnavailable:
+        bound.halve()
+        raise
+    if published.outage is None:
+        bound.note_batch(monotonic() - begin, full=full)
+    else:
+        bound.halve()
+    return published
+
+
+def _end_early(
+    source: Source[R], rows: Sequence[R], published: Published, outage: TransportUnavailable
+) -> Sequence[R]:
+    """End a batch before the first message that an outage left open; return those before it.
+
+    What was confirmed behind it is published again. It would otherwise be sent before an earlier
+    message of its key, or, in a stream, the checkpoint would pass over that one.
+    """
+    known = {*published.sent, *published.refused}
+    blocked: set[str | None] = set()
+    for number, row in enumerate(rows):
+        if row.id in published.refused and row.key is not None:
+            blocked.add(row.key)
+        if row.kind == Kind.DOMAIN or row.id in known or row.key in blocked:
+            continue
+        if known.isdisjoint(each.id for each in rows[:number]):
+            raise outage
+        source.end_before(row)
+        return rows[:number]
+    return rows
 
 
 def _move_to_inbox(run: Run, rows: Sequence[R], confirmed: set[int], *, stored: bool) -> set[int]:

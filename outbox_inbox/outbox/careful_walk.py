@@ -8,7 +8,7 @@ from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import OutboxMessage
 from outbox_inbox.queues import statements
-from outbox_inbox.queues.attempts import crash_error
+from outbox_inbox.queues.attempts import MOST_CRASHES, crash_error
 from outbox_inbox.queues.run import AttemptFailed, GaveWay, Run
 from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.transports import Transport
@@ -29,7 +29,7 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
     """
     run.careful -= 1
     result = BatchResult()
-    row = _count_attempt(run, transport, result)
+    row = _count_attempt(run, result)
     if row is None:
         return result
     try:
@@ -46,17 +46,18 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
         return result
 
 
-def _count_attempt(run: Run, transport: Transport, result: BatchResult) -> PendingRow | None:
+def _count_attempt(run: Run, result: BatchResult) -> PendingRow | None:
     """Commit the attempt of the next message; None: it must not be sent, or the outbox is empty."""
     with run.locked() as connection:
-        rows = PendingRows(run, text=transport.needs_text).read(1)
+        run.promote(OutboxMessage)
+        rows = PendingRows(run, text=False).read(1, max_bytes=1)
         if not rows:
             run.end()
             return None
         (row,) = rows
         if row.blocked:
             result.held = statements.park_followers(connection, OutboxMessage, [row.id])
-        elif row.attempts >= settings().max_attempts:
+        elif row.attempts >= min(MOST_CRASHES, settings().max_attempts) and not row.failed:
             result.failed = store_failure(run, row, crash_error(), row.attempts)
         else:
             statements.count_attempt(connection, OutboxMessage, row.id)

@@ -5,6 +5,7 @@ ids early and commits late would be skipped by a position, for ever (rule O2).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.models import OutboxMessage
@@ -13,7 +14,7 @@ from outbox_inbox.queues.attempts import Verdict, judge_attempt
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import PendingRow
 
-from .batch import BatchResult, Source
+from .batch import BatchResult, Source, within_bytes
 
 _UNMENTIONED = MessageRefused("the transport neither confirmed nor refused it")
 
@@ -30,17 +31,19 @@ class PendingRows(Source[PendingRow]):
         self._text = text
         self._rows: Sequence[PendingRow] = ()
         self._free: Sequence[PendingRow] = ()
-        self._exhausted = False
 
-    def read(self, size: int) -> Sequence[PendingRow]:
-        self._run.promote(OutboxMessage)
-        self._rows = self._select(size)
-        self._exhausted = len(self._rows) < size
+    def read(self, size: int, max_bytes: int) -> Sequence[PendingRow]:
+        found = self._select(size, max_bytes)
+        sizes = (0 if row.blocked else row.size for row in found)
+        self._rows = within_bytes(found, sizes, max_bytes)
+        self.exhausted = len(self._rows) < size and len(self._rows) == len(found)
         return self._rows
 
-    def _select(self, size: int, only: int | None = None) -> list[PendingRow]:
+    def _select(self, size: int, max_bytes: int, only: int | None = None) -> list[PendingRow]:
         place = (self._run.connection, self._run.context.label, self._run.number)
-        return statements.select_pending(*place, size, text=self._text, only=only)
+        # The texts that come with the rows are bounded together, too.
+        largest = max_bytes // size if self._text else None
+        return statements.select_pending(*place, size, largest=largest, only=only)
 
     def sendable(self, result: BatchResult) -> Sequence[PendingRow]:
         blocked = [row.id for row in self._rows if row.blocked]
@@ -49,6 +52,10 @@ class PendingRows(Source[PendingRow]):
             result.held = statements.park_followers(self._run.connection, OutboxMessage, blocked)
         self._free = [row for row in self._rows if not row.blocked]
         return self._free
+
+    def end_before(self, row: PendingRow) -> None:
+        self._free = list(takewhile(lambda each: each.id != row.id, self._free))
+        self.exhausted = False
 
     def settle(
         self, sent: set[int], refused: Mapping[int, MessageRefused], result: BatchResult
@@ -65,7 +72,7 @@ class PendingRows(Source[PendingRow]):
             result.failed += store_failure(run, row, error, row.attempts + self.attempts_now)
 
     def close(self) -> None:
-        if self._exhausted:
+        if self.exhausted:
             self._run.end()  # with the transaction that found no further row
 
 
@@ -78,8 +85,8 @@ class CountedRow(PendingRows):
         super().__init__(run, text=text)
         self._id = row.id
 
-    def read(self, size: int) -> Sequence[PendingRow]:
-        self._rows = self._select(size, self._id)
+    def read(self, size: int, max_bytes: int) -> Sequence[PendingRow]:
+        self._rows = self._select(size, max_bytes, self._id)
         return self._rows
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
-from outbox_inbox.models import Queue
-from outbox_inbox.queues.interests import confirm_interests
+from outbox_inbox.models import OutboxMessage, Queue
+from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.outages import back_off_partition
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.partitions import PartitionStatuses
@@ -30,6 +30,7 @@ def relay_outbox(
     stop: Callable[[], bool] = never,
     progress: Callable[[int], None] = ignore,
     seen: PartitionStatuses | None = None,
+    once: bool = False,
 ) -> Outcome:
     """Send what is due in the outbox, until nothing is left to be sent now.
 
@@ -41,14 +42,14 @@ def relay_outbox(
         stop: asked between batches; true ends the call.
         progress: called with how many messages each batch has sent.
         seen: sweep these partitions, once; default: look, until there is nothing left.
+        once: look, and give each partition one turn; the caller calls again.
 
     Raises:
         SettingsError: the outbox has to be repartitioned first.
         django.db.OperationalError: the context's database is out of reach; nothing is lost.
     """
-    confirm_interests(context.database)
-    call = MoverCall(limit, stop, progress)
-    return sweep_partitions(context, Queue.OUTBOX, _relay_partition, call, seen)
+    call = begin_call(context, limit, stop, progress)
+    return sweep_partitions(context, Queue.OUTBOX, _relay_partition, call, seen, once=once)
 
 
 def _relay_partition(run: Run, call: MoverCall) -> None:
@@ -56,11 +57,16 @@ def _relay_partition(run: Run, call: MoverCall) -> None:
     carrier = transport(run.context.transport)
     try:
         send_stream(run, call, carrier)  # first: it is older than what is behind it in the outbox
-        # A careful walk is not cut off by the end of a turn: a clean end would forget the crash.
-        while not (run.ended or (call.ended() if run.careful else call.finished())):
+        while not (run.ended or call.finished()):
             if run.careful:
                 report_batch(run, call, send_carefully(run, carrier))
                 continue
+            if run.promotes():
+                # In a transaction of its own. Undone with a batch that fails, it would hide the message
+                # that is the cause from the careful walk. And a message that the transport may have
+                # must not look as if it waited for its time: cancel() would say that it is not sent.
+                with run.locked():
+                    run.promote(OutboxMessage)
             size = call.batch_size()
             source = PendingRows(run, text=carrier.needs_text)
             try:

@@ -11,7 +11,9 @@ An event itself says whether the outbox got it as well. So a context may change 
 messages are under way: neither way loses one or sends one twice.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context
@@ -26,14 +28,19 @@ from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.streams.subscriptions import Cursor, Lag, behind, open_cursor
 from outbox_inbox.transports import Transport
 
-from .batch import BatchResult, Source, report_batch, send_batch
+from .batch import BatchResult, Source, report_batch, send_batch, within_bytes
 
 
-def unsent(context: Context, kind: Kind | None = None) -> Lag:
-    """Return what the relay must still send of a context's stream; ``kind``: only such events."""
+def unsent(context: Context, kind: Kind | None = None, *, most: int | None = None) -> Lag:
+    """Return what the relay must still send of a context's stream.
+
+    Arguments:
+        kind: only such events; default: all.
+        most: stop counting at so many; default: count all.
+    """
     if not follows_stream(context):
         return Lag(events=0, since=None)
-    return behind(context, RELAY, unsent=True, kind=kind)
+    return behind(context, RELAY, unsent=True, kind=kind, most=most)
 
 
 def send_stream(run: Run, call: MoverCall, transport: Transport) -> None:
@@ -52,10 +59,11 @@ def send_stream(run: Run, call: MoverCall, transport: Transport) -> None:
 
 
 def _send_page(run: Run, call: MoverCall, transport: Transport) -> bool:
-    page, size = StreamPage(run, text=transport.needs_text), call.batch_size()
+    size = call.batch_size()
     if run.careful:
-        _leave_page_to_outbox(run, page, size)
+        _leave_page_to_outbox(run, size)
         return False
+    page = StreamPage(run, text=transport.needs_text)
     try:
         report_batch(run, call, send_batch(run, transport, page, size))
     except AttemptFailed:
@@ -65,9 +73,10 @@ def _send_page(run: Run, call: MoverCall, transport: Transport) -> bool:
     return not page.cursor.caught_up
 
 
-def _leave_page_to_outbox(run: Run, page: "StreamPage", size: int) -> None:
+def _leave_page_to_outbox(run: Run, size: int) -> None:
+    page = StreamPage(run, text=False)
     with run.locked():
-        rows = page.read(size)
+        rows = page.read(size, sys.maxsize)  # nothing is carried, only copied by the database
         faults.point("relay.after_select")
         if rows:
             page.leave_to_outbox(rows)
@@ -85,15 +94,21 @@ class StreamPage(Source[StreamRow]):
 
     def __init__(self, run: Run, *, text: bool) -> None:
         self._run = run
-        self._text = "CASE WHEN s.kind = 'integration' THEN {} END" if text else "NULL"
+        self._text = text
         self._rows: Sequence[StreamRow] = ()
 
-    def read(self, size: int) -> Sequence[StreamRow]:
+    def read(self, size: int, max_bytes: int) -> Sequence[StreamRow]:
         cursor = open_cursor(self._run.connection, self._run.context, RELAY)
         if cursor is None:  # an operator has the lock of the checkpoint
             raise Lost
         self.cursor = cursor
-        self._rows = cursor.read(size, unsent=True, text=self._text)
+        largest = max_bytes // size if self._text else None
+        reading = statements.carried(self._run.connection, "s", largest)
+        found = cursor.read(size, unsent=True, reading=reading)
+        self._rows = within_bytes(found, (row.size or 0 for row in found), max_bytes)
+        if len(self._rows) < len(found):
+            cursor.end_page_at(self._rows[-1])
+        self.exhausted = cursor.caught_up
         return self._rows
 
     def sendable(self, result: BatchResult) -> Sequence[StreamRow]:
@@ -103,6 +118,11 @@ class StreamPage(Source[StreamRow]):
         run = self._run  # earlier messages of a key may still be in the outbox
         blocked = statements.unfinished_keys(run.connection, run.context.label, run.number, keys)
         return [row for row in self._rows if row.key not in blocked]
+
+    def end_before(self, row: StreamRow) -> None:
+        self._rows = list(takewhile(lambda each: each.id != row.id, self._rows))
+        self.cursor.end_page_at(self._rows[-1])
+        self.exhausted = False
 
     def settle(
         self, sent: set[int], refused: Mapping[int, MessageRefused], result: BatchResult

@@ -1,17 +1,20 @@
 """What becomes of a failed attempt: another after a back-off, or a dead letter; alike in all queues."""
 
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
-from outbox_inbox.exceptions import PermanentError
+from outbox_inbox.exceptions import OutboxInboxError, PermanentError
 
 from . import statements
 
 _MAX_ERROR = 1_000
+_RAISED_BY = "raised by the function "
 _MAX_TRACEBACK = 20_000
 
 
@@ -48,9 +51,13 @@ class Verdict:
         return changed > 0
 
 
-def crash_error() -> PermanentError:
-    """Return the error of a message that has killed its worker at each attempt (rule O9)."""
-    return PermanentError("the worker ended without warning at each attempt")
+MOST_CRASHES = 3
+"""Counted crashes in one message after which it backs off, so that its worker can do other work."""
+
+
+def crash_error() -> OutboxInboxError:
+    """Return the error of a message in whose attempt the worker has ended (rule O9)."""
+    return OutboxInboxError("the worker ended without warning while it had this message")
 
 
 def judge_attempt(error: BaseException, attempts: int, max_attempts: int | None = None) -> Verdict:
@@ -69,10 +76,22 @@ def judge_attempt(error: BaseException, attempts: int, max_attempts: int | None 
     )
 
 
+def name_function(error: Exception, function: str) -> None:
+    """Note in an exception which function of a consumer raised it; `error_line` ends with it."""
+    others = [note for note in _notes(error) if not note.startswith(_RAISED_BY)]
+    with suppress(Exception):  # an exception that lets nothing be set: its traceback says it, too
+        error.__notes__ = [*others, f"{_RAISED_BY}{function}"]
+
+
 def error_line(error: BaseException) -> str:
     """Return an exception as one line that every database can store."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return _storable(" ".join(text.split()), _MAX_ERROR)
+    named = "".join(f" ({note})" for note in _notes(error) if note.startswith(_RAISED_BY))
+    return _storable(" ".join(text.split()), _MAX_ERROR - len(named)) + named
+
+
+def _notes(error: BaseException) -> Sequence[str]:
+    return getattr(error, "__notes__", ())
 
 
 def traceback_text(error: BaseException) -> str:

@@ -282,7 +282,7 @@ def _write(using: str, found: Sequence[Context], changes: _Changes) -> None:
         again = rows.filter(pk__in=sorted({*changes.revived, *changes.stale}), renamed_to="")
         again.update(confirmed_at=now, retired_at=None)
     if changes.urgent and connection.in_atomic_block:
-        transaction.on_commit(_Stored(using, found), using=using)
+        transaction.on_commit(_Stored(using, found), using=using, robust=True)
 
 
 def _now(connection: BaseDatabaseWrapper) -> datetime:

@@ -9,6 +9,12 @@ from outbox_inbox.conf import settings
 TURN = 0.5
 """Seconds after which a mover leaves a partition or read model for the next one, between transactions."""
 
+TURN_BATCHES = 20
+"""Batches after which it does the same: 10,000 rows by default, what the fastest mover does in about `TURN`.
+
+So a turn ends on a clock that stands still, too, and is known to look at no more rows than these.
+"""
+
 
 def never() -> bool:
     """Do not stop: the default of a mover's ``stop``."""
@@ -52,7 +58,7 @@ class Outcome:
 class MoverCall:
     """One call of a mover: counts what it does, and keeps to its limit and to its turns.
 
-    A turn is the time for one partition. Without it a mover would stay until the partition is empty:
+    A turn is what one partition may have at a time, in seconds and in rows. Without it a mover would stay until the partition is empty:
     one busy key would keep the process from all others, from the relay, and from the next try of
     an unavailable transport.
 
@@ -69,19 +75,23 @@ class MoverCall:
         self._left = limit
         self._stop = stop
         self._progress = progress
-        self._turn_ends = float("inf")
+        self._turn_ends = self._most_steps = float("inf")
         self._before_turn = 0
 
     def begin_turn(self) -> None:
         """Begin the turn of the next partition; without it, a turn has no end."""
         self._turn_ends = monotonic() + TURN
         self._before_turn = self.outcome.steps
+        self._most_steps = self._before_turn + TURN_BATCHES * settings().batch_size
 
     def finished(self) -> bool:
         """Return whether the turn should end."""
         # A turn that has changed nothing goes on: on a machine that is too slow for its length, no
         # partition would ever move.
-        over = self.outcome.steps > self._before_turn and monotonic() >= self._turn_ends
+        steps = self.outcome.steps
+        over = steps > self._before_turn and (
+            steps >= self._most_steps or monotonic() >= self._turn_ends
+        )
         return over or self.ended()
 
     def ended(self) -> bool:

@@ -8,6 +8,7 @@ away, a message that kills its worker would do so at each attempt (rule O9).
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import Error, OperationalError, connections, models, transaction
@@ -20,7 +21,13 @@ from outbox_inbox.exceptions import TransportUnavailable
 from . import statements
 from .statements.dialects import as_uuid_or_none, dialect, gave_way
 
+_TRIES = 5  # to end a run while others change the partition
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
+_PROMOTED = 1_000  # of them at a time: a million in one transaction keep the partition for a minute
+
+
+TIME_LIMITS: set[type[Exception]] = set()
+"""Exceptions by which whatever runs a mover ends it at any place; Celery's is added by ``tasks``."""
 
 
 class Lost(Exception):
@@ -34,9 +41,11 @@ class GaveWay(Lost):
 class AttemptFailed(Exception):
     """A transaction was rolled back by ``error``, and one of its messages may be the cause."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, *, raised: bool = False) -> None:
         super().__init__(error)
         self.error = error
+        self.raised = raised
+        """The consumer has raised it, and not the COMMIT."""
 
 
 class Run:
@@ -46,6 +55,7 @@ class Run:
         failures: outages in a row before this run.
         careful: how many messages must still be taken one at a time, since the run before
             this one had no clean end; 0 in an ordinary run.
+        cut_off: it ends with its turn or call. What it has to take carefully, the next run does.
     """
 
     def __init__(
@@ -57,7 +67,7 @@ class Run:
         self.failures = partition.outages
         self.careful = careful
         self.token = token
-        self.ended = False
+        self.ended = self.cut_off = False
         self._shown = self._promoted = monotonic()
         self._due = partition.due
         self.connection: BaseDatabaseWrapper = connections[context.database]
@@ -98,7 +108,7 @@ class Run:
         except (Lost, TransportUnavailable):
             raise
         except Exception as error:
-            if self.disconnected(error):
+            if self.disconnected(error) or ends_worker(error):
                 raise
             raise AttemptFailed(error) from error
 
@@ -157,10 +167,16 @@ class Run:
         return self._due or monotonic() - self._promoted > _PROMOTE
 
     def promote(self, model: type[models.Model]) -> None:
-        """Make rows available that have come due, in a transaction that holds the lock."""
+        """Make rows available that have come due, in a transaction that holds the lock.
+
+        As many as two batches at a time, so that what has been due for long does not keep the worker
+        from what is to be moved at once, nor the other way round.
+        """
         if self.promotes():
-            statements.promote_due(self.connection, model, self.context.label, self.number)
-            self._promoted, self._due = monotonic(), False
+            size = max(settings().batch_size, _PROMOTED)
+            place = (self.context.label, self.number)
+            found = statements.promote_due(self.connection, model, *place, size)
+            self._promoted, self._due = monotonic(), found >= size
 
     def back_off(self, error: str, seconds: float) -> None:
         """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""
@@ -181,26 +197,42 @@ class Run:
 
 
 @contextmanager
-def partition_run(context: Context, partition: statements.PartitionStatus) -> Iterator[Run | None]:
-    """Begin a run on a partition, and end it cleanly; None: another worker owns it."""
+def partition_run(
+    context: Context, partition: statements.PartitionStatus, suspect_batches: int = 1
+) -> Iterator[Run | None]:
+    """Begin a run on a partition, and end it cleanly; None: another worker owns it.
+
+    ``suspect_batches``: how many batches a run takes carefully after one without a clean end.
+    """
     connection, token = connections[context.database], uuid4()
-    held = statements.begin_run(connection, partition.id, token, freeze_ms())
+    try:
+        held = statements.begin_run(connection, partition.id, token, freeze_ms())
+    except OperationalError as error:
+        if not gave_way(connection, error):
+            raise
+        held = None  # at SERIALIZABLE, two workers that begin at once meet here
     if held is None:
         yield None
         return
-    # A token that is still there belongs to a run that had no clean end (kill -9, power cut, lost
-    # connection), and one message may be why.
-    run = Run(context, partition, token, settings().batch_size if held.run is not None else 0)
+    run = Run(context, partition, token, _careful(held.run, suspect_batches))
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run
-    except BaseException:
+    except BaseException as error:
         # On a new connection it is unknown what the lost one has committed: the token stays, and the
-        # next run is careful.
-        if run.connected():
+        # next run is careful. It is the same when a message may have ended this worker, by sys.exit or
+        # a time limit: after a clean end the next worker would end in the same way, without an attempt.
+        if run.connected() and not ends_worker(error):
             _end_run(run)
         raise
     _end_run(run)
+
+
+def ends_worker(error: BaseException) -> bool:
+    """Return whether an exception ends the worker, other than by an operator's Ctrl-C."""
+    if isinstance(error, KeyboardInterrupt):
+        return False
+    return not isinstance(error, Exception) or isinstance(error, tuple(TIME_LIMITS))
 
 
 def freeze_ms() -> int:
@@ -208,6 +240,27 @@ def freeze_ms() -> int:
     return int(settings().frozen_after.total_seconds() * 1000)
 
 
+def _careful(token: Any, suspect_batches: int) -> int:
+    """Return how many messages must be taken one at a time after a run that left this token."""
+    if token is None:
+        return 0
+    left = statements.careful_left(token)
+    # Any other token belongs to a run that had no clean end (kill -9, power cut, lost connection),
+    # and one message may be why.
+    return suspect_batches * settings().batch_size if left is None else left
+
+
 def _end_run(run: Run) -> None:
-    if not run.ended:
-        statements.end_run(run.connection, run.id, run.token)
+    # A walk that ends with its turn goes on in the next run. Forgotten, it would end before the
+    # message that kills its worker, at each turn.
+    careful = run.careful if run.cut_off else 0
+    for tries_left in reversed(range(_TRIES)):
+        if run.ended:
+            return
+        try:
+            statements.end_run(run.connection, run.id, run.token, careful=careful)
+            return
+        except OperationalError as error:
+            # With the token left there, the next run would take this one for a crash.
+            if not tries_left or not gave_way(run.connection, error):
+                raise

@@ -16,15 +16,17 @@ from django.db import DatabaseError, InterfaceError, connections
 from outbox_inbox.conf import faults, settings
 from outbox_inbox.contexts import Consumer, Context, ReadModel
 from outbox_inbox.events import codec
-from outbox_inbox.exceptions import HandlerError
 from outbox_inbox.projections import applying
 from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.envelopes import envelope_of
-from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.outages import back_off
 from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
+from outbox_inbox.queues.run import ends_worker
 from outbox_inbox.queues.statements import checkpoints, moved
+from outbox_inbox.queues.statements.dialects import gave_way
 from outbox_inbox.queues.statements.stream_pages import StreamRow
+from outbox_inbox.queues.watch import call_watched
 
 from .subscriptions import Cursor, follow
 
@@ -39,6 +41,7 @@ def update_projections(
     progress: Callable[[int], None] = ignore,
     only: Collection[str] | None = None,
     seen: object = None,
+    once: bool = False,
 ) -> Outcome:
     """Bring the read models of a context up to date with its stream.
 
@@ -50,7 +53,7 @@ def update_projections(
         stop: asked between pages; true ends the call.
         progress: called with how many events each page had.
         only: names of read models; None (default) means all.
-        seen: given: each read model has one turn only; the caller calls again.
+        seen, once: either given: each read model has one turn only; the caller calls again.
 
     Returns:
         What was done; ``failed`` counts the read models that back off now.
@@ -59,12 +62,11 @@ def update_projections(
         ContextMoved: the context is closed on this database.
         django.db.OperationalError: the database is out of reach; nothing is lost.
     """
-    confirm_interests(context.database)
-    call = MoverCall(limit, stop, progress)
+    call = begin_call(context, limit, stop, progress)
     if checkpoints.supports_subscriptions(connections[context.database]):
         for each in context.read_models.values():
             if not call.ended() and (only is None or each.name in only):
-                if seen is not None:
+                if once or seen is not None:
                     call.begin_turn()
                 _update_read_model(context, each, call)
     return call.outcome
@@ -76,8 +78,11 @@ def _update_read_model(context: Context, read_model: ReadModel, call: MoverCall)
         try:
             more = _apply_page(context, read_model, call, call.batch_size())
         except Exception as error:
-            raise_database_failure(context, error)
-            _stop_before_failing_event(context, read_model, call)
+            if ends_worker(error):
+                raise
+            if not _gave_way(context, error, call):
+                raise_database_failure(context, error)
+                _stop_before_failing_event(context, read_model, call)
             return
 
 
@@ -91,10 +96,21 @@ def _stop_before_failing_event(context: Context, read_model: ReadModel, call: Mo
             if not _apply_page(context, read_model, call, 1, met):
                 return
         except Exception as error:
-            raise_database_failure(context, error)
-            _back_off(context, read_model, error, met)
-            call.add(Outcome(failed=1))
+            if ends_worker(error):
+                raise
+            if not _gave_way(context, error, call):
+                raise_database_failure(context, error)
+                _back_off(context, read_model, error, met)
+                call.add(Outcome(failed=1))
             return
+
+
+def _gave_way(context: Context, error: Exception, call: MoverCall) -> bool:
+    """Return whether the database ended the page for another transaction; it is read again later."""
+    found = gave_way(connections[context.database], error, waited=False)
+    if found:
+        call.add(Outcome(busy=1))
+    return found
 
 
 def _apply_page(
@@ -208,23 +224,21 @@ def apply_projections(
         HandlerError: a projection left its transaction unusable without an exception.
         Exception: whatever a projection raises; or a payload cannot be read as its event.
     """
-    last: StreamRow | None = None
-    with applying(read_model.name):
-        for (consumer, taken), complete in _invocations(read_model, rows):
-            faults.point("project.before_apply")
-            _invoke(context, consumer, taken)
-            faults.point("project.after_apply")
-            if complete:
-                last = taken[-1]
-                if until():
-                    break
-    connection = connections[context.database]
-    if connection.needs_rollback:
-        raise HandlerError(
-            f"the projection {read_model.name} left its transaction marked for rollback: it called "
-            "set_rollback(), or caught a database error without a savepoint around it"
-        )
-    return last
+
+    def apply() -> StreamRow | None:
+        last: StreamRow | None = None
+        with applying(read_model.name):
+            for (consumer, taken), complete in _invocations(read_model, rows):
+                faults.point("project.before_apply")
+                _invoke(context, consumer, taken)
+                faults.point("project.after_apply")
+                if complete:
+                    last = taken[-1]
+                    if until():
+                        break
+        return last
+
+    return call_watched(connections[context.database], f"the projection {read_model.name}", apply)
 
 
 def _invocations(

@@ -5,6 +5,7 @@ reads it: the one that holds the row lock of the checkpoint. It gets every event
 stream in the order of their versions; ``queues/statements/catch_up.py`` says how, whatever commits late.
 """
 
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, Kind
 from outbox_inbox.queues.run import freeze_ms
 from outbox_inbox.queues.statements import checkpoints, stream_pages
+from outbox_inbox.queues.statements.carried import WHOLE, Reading
 from outbox_inbox.queues.statements.catch_up import CheckpointProgress, catch_up, uses_snapshots
 from outbox_inbox.queues.statements.dialects import as_datetime
 from outbox_inbox.queues.statements.stream_pages import StreamRow
@@ -66,7 +68,7 @@ class Cursor:
         *,
         also: str = "",
         unsent: bool = False,
-        text: str = "{}",
+        reading: Reading = WHOLE,
         bare: bool = False,
     ) -> list[StreamRow]:
         """Return the next events, in order; that they were read is not stored before `save`.
@@ -76,7 +78,7 @@ class Cursor:
             types: stored type names; None (default) means all.
             also: a condition on columns of ``s`` that lets other types through.
             unsent: only those that are not in the outbox.
-            text: the SQL that reads payload and headers, with ``{}`` for the column.
+            reading: how payload and headers are read.
             bare: only stream, version, type and payload; the rest is None.
         """
         mark = self._mark
@@ -89,7 +91,7 @@ class Cursor:
             mark = taken
         more = _conditions(types, also, unsent=unsent)
         rows = stream_pages.select_page(
-            self.connection, self._context, mark, size, more, text, bare=bare
+            self.connection, self._context, mark, size, more, reading, bare=bare
         )
         short = len(rows) < size
         # Behind an older target there may be more: what was committed after that target was taken.
@@ -217,19 +219,24 @@ def behind(
     *,
     unsent: bool = False,
     kind: Kind | None = None,
+    most: int | None = None,
 ) -> Lag:
     """Return how far a subscription is behind: by all events, if it has not begun.
 
     Arguments:
         types, unsent: as for `Cursor.read`.
         kind: only domain events, or only integration events.
+        most: stop counting at so many, without reading the others; default: count all.
     """
     connection = connections[context.database]
     more = _conditions(types, unsent=unsent)
     if kind is not None:
         more.append(f"s.kind = '{kind.value}'")
     checkpoints.require_subscriptions(connection)
-    events, since = stream_pages.count_unhandled(connection, context.label, subscription, more)
+    place = (connection, context.label, subscription)
+    events, since = stream_pages.count_unhandled(
+        *place, sys.maxsize if most is None else most, more
+    )
     return Lag(events=events, since=None if since is None else as_datetime(connection, since))
 
 

@@ -16,6 +16,7 @@ from outbox_inbox.models import (
     Queue,
 )
 from outbox_inbox.operations import MoverTurn, QueueStats, mover_turns, queue_stats
+from outbox_inbox.operations.selection import IDLE
 from outbox_inbox.queues.outcome import Outcome
 
 from .clock import advance_to_next
@@ -108,7 +109,8 @@ def _leftovers(stats: QueueStats) -> Iterator[str]:
             for each in stats.partitions
         ]
         why = "; ".join(reasons) or _UNTOUCHED
-        yield f"{stats.context} {stats.queue.value}: {idle} left: {why}"
+        more = "more than " * stats.is_minimum(IDLE[stats.queue])
+        yield f"{stats.context} {stats.queue.value}: {more}{idle} left: {why}"
     for each in stats.partitions:
         # While the intake backs off, it is unknown whether there is something to receive.
         if each.queue == Queue.INTAKE and each.state == "backing off":

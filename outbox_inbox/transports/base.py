@@ -14,7 +14,9 @@ from uuid import UUID
 
 from outbox_inbox.conf import TransportSettings, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.exceptions import MessageRefused
+from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
+
+from .batch_bound import BatchBound
 
 
 class OutgoingMessage(NamedTuple):
@@ -76,11 +78,16 @@ class Published:
     Fields:
         sent: rows of the messages that the other side has confirmed.
         refused: row -> why the transport does not take this message.
-    A message that is in neither was not sent, because an earlier one of its key was refused.
+        outage: what ended the publication before every message was confirmed; None (default): it
+            was not cut short.
+    A message that is in neither was not sent, because an earlier one of its key was refused. After an
+    outage it may also be that its confirmation is missing. The relay then counts what was confirmed
+    up to the first such message, and publishes that one and all behind it again.
     """
 
     sent: Sequence[int]
     refused: Mapping[int, MessageRefused] = field(default_factory=dict)
+    outage: TransportUnavailable | None = None
 
 
 class Refusals:
@@ -141,11 +148,21 @@ class Transport(ABC):
 
     def __init__(self, settings: TransportSettings) -> None:
         self.settings = settings
+        self._bounds: dict[tuple[str, int | None], BatchBound] = {}
 
     @property
     def timeout(self) -> float:
         """PUBLISH_TIMEOUT in seconds: the hard limit of one call of `publish` or `receive`."""
         return settings().publish_timeout.total_seconds()
+
+    def bound(self, label: str, partition: int | None = None) -> BatchBound:
+        """Return how much a batch may carry: one of the receiver of a context, by default.
+
+        ``partition``: of its outbox. The relay and the receiver bound the rows, and the relay the
+        bytes as well. A transport that cannot know the sizes before it reads uses the bound of its
+        receivers in `receive`.
+        """
+        return self._bounds.setdefault((label, partition), BatchBound(self.timeout))
 
     def users(self) -> list[Context]:
         """Return the contexts of this project that use this transport."""
@@ -169,7 +186,9 @@ class Transport(ABC):
 
         Raises:
             TransportUnavailable: the other side cannot be reached or did not confirm in time. It is
-                unknown which messages arrived; all of them will be published again.
+                unknown which messages arrived; all of them will be published again, in smaller
+                batches. Where some were confirmed before, return them with the outage instead
+                (`Published`): they will not be published again.
         """
 
     def problems(self) -> Iterator[str]:
@@ -233,6 +252,9 @@ class Transport(ABC):
         Called within `attached`, in the receiver's transaction, which holds the lock of the context's
         intake partition. Make one attempt within `timeout`, and return at once if there is nothing:
         waiting would keep the transaction open.
+
+        Return what has been read when the time is over, or when it has as many bytes as `bound`
+        allows: what a time-out throws away would be read again, for ever.
 
         Messages that were handed out and not acknowledged come again, before anything new (rule
         O4). Return a message that cannot be decoded as well: the receiver quarantines it, where an

@@ -23,15 +23,19 @@ def unfinished_queues(queues: Sequence[QueueStats]) -> Iterator[str]:
         place = f"the {stats.queue} of {stats.context}"
         if stats.dead:
             yield (
-                f"{stats.dead} dead in {place}, {stats.depth['waiting']} waiting behind them: correct "
+                f"{_shown(stats, 'dead', stats.dead)} dead in {place}, {_shown(stats, 'waiting', stats.depth['waiting'])} waiting behind them: correct "
                 f"the cause, run manage.py retry_messages --context {stats.context} --all, and this "
                 "command again"
             )
         elif stats.unfinished:
             yield (
-                f"{stats.unfinished} not finished in {place}: see manage.py queue_stats, and run "
+                f"{_shown(stats, 'unfinished', stats.unfinished)} not finished in {place}: see manage.py queue_stats, and run "
                 "the same command again"
             )
+
+
+def _shown(stats: QueueStats, figure: str, count: int) -> str:
+    return f"more than {count}" if stats.is_minimum(figure) else str(count)
 
 
 def wrong_orders(orders: Sequence[CustomerOrder]) -> Iterator[str]:

@@ -41,6 +41,7 @@ from tests.board.models import HighScore, Member, Ranking, Sheet, Team
 from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
+from tests.support.crowd import crowd
 from tests.support.relaying import Log
 from tests.support.wire import WIRE, confirmed
 
@@ -176,6 +177,14 @@ def yarded(committed: None, settings: Any) -> None:
 
 
 @pytest.fixture
+def border(committed: None, settings: Any) -> None:
+    """The contexts "farm" and "market"."""
+    apps = ("tests.farm.apps.FarmConfig", "tests.market.apps.MarketConfig")
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, *apps]
+    ensure_partitions("default")
+
+
+@pytest.fixture
 def redis_url():
     """The URL of a Redis that answers; not emptied, since each test has streams of its own."""
     return need(services.REDIS)
@@ -300,9 +309,21 @@ def empty(alias: str, partitions: list[Partition]) -> None:
         # InnoDB keeps deleted rows for a while, and locks them for transactions that want their versions.
         with connections[alias].cursor() as cursor:
             cursor.execute(f"TRUNCATE {table(StoredEvent)}")
+    installed = [each.label for each in contexts()]
     with transaction.atomic(using=alias):
+        # A context that only this test had would get deliveries in the next one.
+        Interest.objects.using(alias).exclude(context__in=installed).delete()
         with connections[alias].cursor() as cursor:
             for model in (*WRITTEN, Partition):
                 cursor.execute(f"DELETE FROM {table(model)}")
         Partition.objects.using(alias).bulk_create(partitions)
         _forget_interests(alias)
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    request: pytest.FixtureRequest, both_databases: Made, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Fill the tables in a shape, the parameter of a test; see `crowd`."""
+    with django_db_blocker.unblock(), crowd(getattr(request, "param", "finished")):
+        yield

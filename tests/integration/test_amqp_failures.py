@@ -97,6 +97,29 @@ def test_a_batch_whose_confirmation_was_lost_is_sent_again_and_stored_once(hasty
     assert numbers() == [1, 2, 3, 4, 5]
 
 
+def test_what_was_confirmed_before_the_time_out_is_not_published_again(hasty, broker):
+    """The relay marks it as sent, and publishes what is behind it only."""
+    deliver(*steps(Sold, 1))  # the first message of the channel
+    put(*steps(Sold, [2, 3, 4]))
+    with saying(hasty, method(1, spec.Basic.Ack, "Lb", 3, True)):  # up to the third message
+        relay()
+    assert states() == ["sent", "sent", "sent", "pending"]
+    come_due()
+    assert relay().done == 1
+    eventually(lambda: broker.ready() == 4 + 1, "the batch, and its last message once more")
+
+
+def test_a_message_that_the_server_could_not_store_ends_what_was_confirmed(hasty):
+    """It is published again, and so is what is behind it, although that was confirmed."""
+    first = outgoing(1)
+    publish(first)
+    negative = method(1, spec.Basic.Nack, "Lb", 3, False)
+    with saying(hasty, negative + method(1, spec.Basic.Ack, "Lb", 4, True)):
+        published = publish_numbers(2, 4)
+    assert (published.sent, published.refused) == ([2, 4], {})
+    assert "could not store" in str(published.outage)
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_server_that_hangs_is_given_up_in_time(hasty, begun):
     """Within PUBLISH_TIMEOUT, whether the connection was there before or not."""

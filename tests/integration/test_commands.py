@@ -271,7 +271,8 @@ def test_show_contexts_lists_contexts_and_arrows():
     )
     assert "  publishes shop.sold v1" in lines
     assert "  subscribes to shop.sold v1" in lines
-    assert "  outbound translator shop.acl.announce (batch) <- shop.Checked" in lines
+    assert "  outbound translator shop.outbound (batch) <- shop.Checked" in lines
+    assert "    calls tests.shop.acl.announce" in lines
     assert "shop --> depot: shop.sold v1" in lines
 
 
@@ -283,6 +284,7 @@ def test_show_contexts_prints_one_json_document():
     assert {"from": "shop", "to": "depot", "type": "shop.sold", "version": 1} in document["arrows"]
     assert {
         "name": "shop.handlers.enlist", "kind": "handler", "events": ["shop.Listed"], "mode": "list",
+        "functions": ["tests.shop.handlers.enlist"],
     } in shop["consumers"]  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import partition_statuses
 from outbox_inbox.queues.run import partition_run
 from outbox_inbox.queues.statements import ReceivedRow
-from outbox_inbox.queues.statements.dialects import as_datetime, dialect, mysql
+from outbox_inbox.queues.statements.dialects import as_datetime, dialect
 from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.streams.subscriptions import follow
 from tests.shop.events import Counted, Listed, Noted
@@ -261,13 +261,6 @@ def test_an_error_that_is_no_duplicate_is_raised(either_way):
     with pytest.raises(DatabaseError, match="too long"), transaction.atomic():
         insert(received(type="x" * 201))
     assert not InboxMessage.objects.exists()
-
-
-def test_rows_are_inserted_in_packets_that_a_server_takes():
-    """At most five hundred rows, and about a million characters."""
-    big, small = ["x" * 400_000], ["x"]
-    chunks = list(mysql._chunks([big, big, big, *[small] * 600]))
-    assert [len(chunk) for chunk in chunks] == [2, 500, 101]
 
 
 # Locks

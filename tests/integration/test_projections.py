@@ -10,6 +10,7 @@ from outbox_inbox import record, signals
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations import drain
+from outbox_inbox.operations.running import run
 from outbox_inbox.operations.running.due import due_movers
 from outbox_inbox.queues import outcome
 from outbox_inbox.streams.projecting import update_projections
@@ -274,3 +275,20 @@ def test_a_read_model_leaves_the_process_to_others_after_a_turn(settings, monkey
     score("ann", *range(1, 9))
     assert update(only=["high_score"], seen=[]).done == 2
     assert update(only=["high_score"]).done == 6
+
+
+def test_a_running_process_gives_a_read_model_one_turn_at_a_time(settings, monkeypatch):
+    """The movers beside it do not wait until it has caught up."""
+    settings.OUTBOX_INBOX = {"BATCH_SIZE": 2}
+    times = count()
+    monkeypatch.setattr(outcome, "monotonic", lambda: next(times) * outcome.TURN)
+    score("ann", *range(1, 9))
+    pauses, turns = [], []
+    run(
+        [get_context(BOARD)],
+        stop=lambda: bool(pauses),
+        wait=pauses.append,
+        report=lambda turn: turns.append(turn.mover),
+    )
+    assert shown() == {"ann": 36}
+    assert turns.count("project") >= 4

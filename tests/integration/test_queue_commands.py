@@ -13,13 +13,14 @@ from django.utils import timezone
 from outbox_inbox import PermanentError
 from outbox_inbox.contexts import get_context
 from outbox_inbox.inbox.quarantine import RefusedMessage, quarantine_messages
+from outbox_inbox.management import thresholds
 from outbox_inbox.models import Delivery, InboxMessage, QuarantinedMessage, QuarantineReason, Queue
 from outbox_inbox.operations import pause
 from outbox_inbox.testing import advance, drain
 from tests.shop.events import Noted
 from tests.support.arriving import arriving
 from tests.support.commands import Result
-from tests.support.movers import failing, put, steps
+from tests.support.movers import dead, failing, put, steps
 from tests.support.script import playing
 
 pytestmark = pytest.mark.django_db
@@ -117,6 +118,37 @@ def test_json_is_complete_also_when_a_limit_is_exceeded(parked):
 def test_a_limit_that_is_none_is_refused(limit):
     """The error shows what is expected."""
     assert "--fail-over" in Result("queue_stats", "--fail-over", limit).error
+
+
+@pytest.fixture
+def up_to_one(monkeypatch):
+    """Let the statistics count one of each."""
+    monkeypatch.setattr(thresholds, "MOST_COUNTED", 1)
+
+
+def test_queue_stats_says_where_it_has_stopped_counting(up_to_one, quarantined):
+    """In the table, in the lines below it, and in the document by names that scripts can look for."""
+    dead(*[Noted(order=each, number=1) for each in ("a", "b")])
+    lines = Result("queue_stats").out.splitlines()
+    document = json.loads(Result("queue_stats", "--format=json").out)
+    (shop,) = [line.split() for line in lines if line.startswith("shop   ")][1:]
+    assert shop[2:7] == ["0", "0", "0", ">1", "0"]
+    named = "a (shop.handlers.note), b (shop.handlers.note)"
+    assert f"shop inbox: more than 1 parked key: {named}, …" in lines
+    assert any(line.startswith("depot inbox: more than 1 quarantined: ") for line in lines)
+    found = document["contexts"]["shop"]["inbox"]
+    assert (found["dead"], found["minimums"]) == (1, ["unfinished", "dead", "parked_keys"])
+    assert document["contexts"]["shop"]["outbox"]["minimums"] == []
+    assert document["minimums"] == ["unfinished", "dead", "quarantined"]
+
+
+@pytest.mark.parametrize(("limit", "code"), [("depth=2", 3), ("depth=3", 0), ("dead=2", 3)])
+def test_a_limit_above_what_is_counted_is_checked_all_the_same(up_to_one, limit, code):
+    """The statistics count up to the limit then."""
+    dead(*[Noted(order=each, number=1) for each in ("a", "b", "c")])
+    result = Result("queue_stats", "--fail-over", limit)
+    assert result.code == code
+    assert ("more than 2" in result.error) == (code == 3)
 
 
 def test_queue_stats_tells_what_is_quarantined(quarantined):

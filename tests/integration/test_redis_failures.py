@@ -11,6 +11,7 @@ import pytest
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Partition, QuarantinedMessage, Queue
+from outbox_inbox.transports import transport
 from tests.shop.contracts import Sold
 from tests.support.movers import (
     come_due,
@@ -134,6 +135,20 @@ def test_an_answer_lost_after_arrival_is_an_outage_and_nothing_else(proxy, redis
     assert (redis.xlen(stream), states()) == (6, ["sent"] * 3)
     receive()
     assert numbers() == [1, 2, 3]
+
+
+def test_what_was_read_is_stored_although_the_rest_of_a_read_is_lost(proxy, redis, stream):
+    """It does not come again; what the server had handed out with the rest comes first then."""
+    deliver(*steps(Sold, 20))
+    receive()
+    deliver(*steps(Sold, range(21, 41)))
+    transport.cache_clear()  # a new process, which reads two messages to learn how large they are
+    kept = []
+    with proxy.losing_answers(b"$3\r\n498\r\n"):
+        receive(progress=kept.append)
+    assert kept[0] == 2
+    assert (proxy.lost, numbers()) == (1, [*range(1, 41)])
+    assert redis.xpending(stream, "depot")["pending"] == 0
 
 
 def test_a_server_that_says_nothing_is_given_up(proxy):

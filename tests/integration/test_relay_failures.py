@@ -25,6 +25,7 @@ from tests.support.movers import (
     heard,
     leave_token,
     put,
+    raising,
     relay,
     session,
     states,
@@ -138,6 +139,37 @@ def test_a_message_is_dead_after_its_last_attempt(log, settings):
     assert states() == ["dead", "waiting"]
     assert (row(1).attempts, row(1).error) == (3, "MessageRefused: not this one")
     assert [(each["key"], each["attempts"]) for each in told] == [("a", 3)]
+
+
+def test_a_scheduled_message_on_which_the_transport_fails_is_dead_after_its_last_attempt(
+    log, settings
+):
+    """Its time has come, and that is not undone with the batch: each attempt is counted."""
+    settings.OUTBOX_INBOX = {**WIRE, "MAX_ATTEMPTS": 3}
+    moment = timezone.now() + timedelta(hours=1)
+    put(Sold(order="a", number=1), at=moment)
+    come_due()
+    with playing(publish=raising(ValueError)):
+        for _ in range(5):
+            relay()
+            come_due()
+    assert states() == ["dead"]
+
+
+def test_messages_that_come_due_with_one_that_fails_are_sent(log, settings):
+    """The careful walk finds the one that is the cause."""
+    moment = timezone.now() + timedelta(hours=1)
+    put(*(Sold(order=str(number), number=number) for number in range(1, 4)), at=moment)
+    come_due()
+
+    def fail_for_two(messages):
+        if any(number_of(each) == 2 for each in messages):
+            raise ValueError
+        return take_all(messages)
+
+    with playing(publish=fail_for_two):
+        relay()
+    assert sorted(states()) == ["pending", "sent", "sent"]
 
 
 def test_a_dead_message_that_is_retried_goes_before_its_followers(log, settings):
@@ -281,15 +313,14 @@ def test_after_an_unexpected_error_the_rest_goes_in_batches_again(log, settings)
     assert sizes == [3, 1, 1, 1, 3, 3]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_leaves_the_partition_with_a_clean_end(log, error):
+def test_an_interruption_leaves_the_partition_with_a_clean_end(log):
     """Nothing is marked, no attempt counted, and the next run is an ordinary one."""
 
     def publish(messages):
-        raise error
+        raise KeyboardInterrupt
 
     sold(1, 2)
-    with playing(publish=publish), pytest.raises(error):
+    with playing(publish=publish), pytest.raises(KeyboardInterrupt):
         relay()
     assert partition().run is None
     assert set(OutboxMessage.objects.values_list("state", "attempts")) == {("pending", 0)}

@@ -426,7 +426,7 @@ def behind(type_name: str, consumer: str | None) -> tuple[str, ...]:
     """Return which consumers will not handle what is discarded here."""
     if consumer is not None:
         name = consumer.split(".")[-1]
-        beyond = {"announce": ("pick", "watch"), "want": ("pick",), "witness": (), "survey": ()}
+        beyond = {"outbound": ("pick", "watch"), "inbound": ("pick",), "witness": (), "survey": ()}
         return beyond.get(name, (name,))
     reach = {f"shop.{event.__name__}": consumers for event, consumers in REACH.items()}
     return {**reach, "shop.sold": ("pick", "watch")}[type_name]

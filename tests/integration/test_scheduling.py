@@ -20,6 +20,8 @@ from tests.support.movers import (
     Broken,
     Worker,
     come_due,
+    crash,
+    crashing,
     dispatch,
     entries,
     eventually,
@@ -251,3 +253,12 @@ def test_the_relay_comes_while_a_cancellation_is_open(commits: bool) -> None:
         moved.result(60)
     relay()
     assert states() == ["discarded" if commits else "sent"]
+
+
+def test_a_message_that_a_relay_was_sending_when_it_was_killed_cannot_be_cancelled():
+    """The transport may have it: the answer is never that it is not sent."""
+    message = later()
+    come_due()
+    with crashing(), striking("relay.before_mark", crash):
+        relay()
+    assert not cancelled(message)

@@ -160,6 +160,18 @@ def test_lag_is_what_is_still_to_be_handled():
     assert (lag().events, lag().since) == (0, None)
 
 
+def test_lag_is_counted_up_to_a_limit():
+    """What is left of what a subscription works on, and what came after that."""
+
+    def lag(most=None):
+        return behind(get_context("shop"), "board", most=most).events
+
+    put(*steps(Noted, 3), stream="a")
+    read(size=1)
+    put(*steps(Noted, 2), stream="b")
+    assert [lag(), lag(5), lag(4), lag(3), lag(1)] == [4, 4, 4, 3, 1]
+
+
 def test_what_is_forgotten_begins_anew():
     """Without its checkpoint a subscription reads everything again."""
     put(*steps(Noted, 2), stream="a")

@@ -1,4 +1,4 @@
-"""A wire that a test can cut: it stands between a client and a server on this machine."""
+"""A wire that a test can cut or slow down, between a client and a server on this machine."""
 
 import select
 import socket
@@ -14,13 +14,18 @@ QUIET = 0.1  # seconds without a byte, after which a request is taken for comple
 class Proxy:
     """Forwards TCP connections to a port of this machine, until a test wants otherwise.
 
+    Arguments:
+        target: the port.
+        rate: bytes a second that each connection carries; default: as many as come.
+
     Attributes:
         port: where it listens, on the loopback interface.
         lost: how many times an answer was swallowed.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, rate: int | None = None) -> None:
         self.target = target
+        self.rate = rate
         self.lost = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -92,7 +97,7 @@ class Proxy:
             if self._refusing.is_set():
                 return
             with socket.create_connection(("127.0.0.1", self.target)) as server:
-                self._carry(_Link(client, server))
+                self._carry(_Link(client, server, self.rate))
 
     def _carry(self, link: "_Link") -> None:
         """Forward both ways until one side ends, or the test does."""
@@ -113,9 +118,11 @@ class Proxy:
 class _Link:
     """One connection, to both sides."""
 
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, rate: int | None) -> None:
         self.client = client
         self.server = server
+        self._rate = rate
+        self._chunk = int(rate * TICK) if rate else 65_536
         self._losing = False
         self._tail = b""
         self._quiet = 0.0
@@ -133,7 +140,9 @@ class _Link:
 
     def carry(self, side: socket.socket, marker: bytes) -> bool:
         """Carry what has come from a side to the other; false: it has ended."""
-        chunk = side.recv(65_536)
+        chunk = side.recv(self._chunk)
+        if self._rate:
+            threading.Event().wait(len(chunk) / self._rate)
         if side is self.server:
             if not self._losing:
                 self.client.sendall(chunk)

@@ -36,7 +36,7 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         channel = self.connection.channel()
-        for label in ("shop", "depot"):
+        for label in ("shop", "depot", "farm", "market"):
             channel.queue_delete(self.queue(label))
             channel.exchange_delete(self.exchange(label))
         self.connection.release()

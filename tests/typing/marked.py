@@ -107,6 +107,18 @@ def with_envelopes(events: list[Placed | Cancelled], envelopes: list[Envelope]) 
 def with_option(event: Placed, again: bool = False) -> None: ...
 
 
+@handles(Placed, Cancelled, consumer="shipments")
+def grouped(event: Placed | Cancelled) -> None: ...
+
+
+@handles(Shipped, many=True, takes_envelope=True, consumer="board")
+def grouped_lists(events: list[Shipped], envelopes: list[Envelope]) -> None: ...
+
+
+@handles(Placed, Cancelled, Shipped, Paid, Packed, Returned, Lost, consumer="shipments")
+def seven_grouped(event: DomainEvent) -> None: ...
+
+
 # The function keeps its own types, and the names of its arguments.
 one(event=Placed(order="1"))
 stacked(event=Shipped())
@@ -127,6 +139,18 @@ def published_together(event: Placed | Cancelled) -> list[OrderPlaced | OrderCan
 @outbound(Placed)
 @outbound(Cancelled)
 def published_as_tuple(event: Placed | Cancelled) -> tuple[OrderPlaced, OrderCancelled]: ...
+
+
+@outbound(Placed, consumer="statistics")
+def published_apart(event: Placed) -> OrderPlaced: ...
+
+
+@outbound(Placed, Cancelled, Shipped, Paid, Packed, Returned, Lost, consumer="statistics")
+def seven_published_apart(event: DomainEvent) -> OrderPlaced: ...
+
+
+@inbound(OrderPlaced, consumer="statistics")
+def understood_apart(event: OrderPlaced) -> Placed: ...
 
 
 @inbound(OrderPlaced, OrderCancelled)
@@ -200,6 +224,10 @@ async def later(event: Placed) -> None: ...
 def with_a_result(event: Placed) -> int: ...
 
 
+@handles(Placed, consumer="shipments")  # E: arg-type / reportArgumentType
+def grouped_of_another_event(event: Cancelled) -> None: ...
+
+
 @handles(Decimal)  # E: type-var / reportArgumentType
 def of_no_event(event: Decimal) -> None: ...
 
@@ -220,6 +248,14 @@ def translates_one_of_two(event: Placed) -> OrderPlaced: ...
 def translates_a_contract(event: OrderPlaced) -> OrderCancelled: ...
 
 
+@outbound(Placed, consumer="statistics")  # E: arg-type / reportArgumentType
+def leaks_apart(event: Placed) -> Cancelled: ...
+
+
+@inbound(OrderPlaced, consumer="statistics")  # E: arg-type / reportArgumentType
+def returns_a_contract_apart(event: OrderPlaced) -> OrderCancelled: ...
+
+
 @inbound(OrderPlaced)  # E: arg-type / reportArgumentType
 def returns_a_contract(event: OrderPlaced) -> OrderCancelled: ...
 
@@ -237,4 +273,7 @@ def upcasts_text(data: str) -> str: ...
 
 
 handles(Placed, transaction="mesage")  # E: call-overload / reportArgumentType
+handles(Placed, consumer=1)  # E: call-overload / reportArgumentType
+outbound(Placed, consumer=1)  # E: call-overload / reportArgumentType
+inbound(OrderPlaced, consumer=1)  # E: call-overload / reportArgumentType
 one(Cancelled(order="1"))  # E: arg-type / reportArgumentType

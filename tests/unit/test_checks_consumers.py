@@ -155,6 +155,110 @@ def test_e011_one_name(packages):
     assert "acl.f and" in single("E011", found).msg
 
 
+@pytest.mark.parametrize(
+    ("named", "translator"),
+    [
+        ("outbound", "@outbound(Sold)\ndef t(event): ..."),
+        ("inbound", "@inbound(InvoicePaid)\ndef t(event): ..."),
+        ("apart", '@outbound(Sold, consumer="apart")\ndef t(event): ...'),
+    ],
+)
+def test_e011_handlers_named_as_translators(packages, named, translator):
+    """Handlers and translators cannot be one consumer, whatever its name."""
+    source = f"{translator}\n@handles(Bought, consumer={named!r})\ndef f(event): ..."
+    message = single("E011", consumer(packages, source))
+    assert "acl.t and " in message.msg
+    assert f"'shop.{named}'" in message.msg
+
+
+def test_e011_translators_of_both_directions(packages):
+    """Nor can translators of both directions."""
+    source = (
+        '@outbound(Sold, consumer="apart")\ndef f(event): ...\n'
+        '@inbound(InvoicePaid, consumer="apart")\ndef g(event): ...'
+    )
+    assert "'shop.apart'" in single("E011", consumer(packages, source)).msg
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ('transaction="batch"', "", "differ in transaction= or many= ('batch', 'message')"),
+        ("", "many=True", "differ in transaction= or many= ('message', 'list')"),
+        ('on_dead="skip"', "", "differ in on_dead= ('skip', 'park')"),
+        ("max_attempts=2", "max_attempts=3", "differ in max_attempts= (2, 3)"),
+    ],
+)
+def test_e019_options_that_differ(packages, first, second, text):
+    """Functions of one consumer that ask for different options are an error, which names both."""
+    source = (
+        f'@handles(Sold, consumer="goods", {first})\ndef f(event): ...\n'
+        f'@handles(Bought, consumer="goods", {second})\ndef g(event): ...'
+    )
+    message = single("E019", consumer(packages, source))
+    assert text in message.msg
+    assert "acl.f and " in message.msg
+    assert "acl.g are one consumer, 'shop.goods'" in message.msg
+
+
+def test_e019_each_option_is_reported(packages):
+    """Two options that differ are two errors."""
+    source = (
+        '@handles(Sold, consumer="goods", on_dead="skip", max_attempts=2)\ndef f(event): ...\n'
+        '@handles(Bought, consumer="goods")\ndef g(event): ...'
+    )
+    found = consumer(packages, source)
+    assert [message.id for message in found] == ["outbox_inbox.E019"] * 2
+
+
+def test_functions_of_one_consumer_that_agree(packages):
+    """Functions with the same options are fine, also when one of them takes the envelope."""
+    source = (
+        '@handles(Sold, consumer="goods", transaction="batch", max_attempts=2)\n'
+        "def f(event): ...\n"
+        '@handles(Sold, Bought, consumer="goods", transaction="batch", max_attempts=2, '
+        "takes_envelope=True)\ndef g(event, envelope): ..."
+    )
+    assert consumer(packages, source) == []
+
+
+def test_e008_of_one_function_of_several(packages):
+    """A function that does not fit is named, not the consumer that it belongs to."""
+    source = (
+        '@handles(Sold, consumer="goods")\ndef f(event): ...\n'
+        '@handles(Sold, consumer="goods")\ndef g(): ...'
+    )
+    assert single("E008", consumer(packages, source)).msg.startswith("shop.acl.g cannot be called")
+
+
+def test_e002_of_one_function_of_several(packages):
+    """So is a function that takes what its context does not subscribe to."""
+    handlers = HANDLERS.replace(
+        "@handles(InvoicePaid)\n    def book(event): ...",
+        """
+    from .events import Paid
+
+    @handles(Paid, consumer="money")
+    def count(event): ...
+
+    @handles(InvoicePaid, consumer="money")
+    def book(event): ...
+    """,
+    )
+    packages.context("shop", contracts=CONTRACTS, events=EVENTS, handlers=handlers)
+    assert single("E002", run(packages)).msg.startswith("shop.handlers.book takes the contract")
+
+
+def test_w004_of_a_function_in_no_group(packages):
+    """A function elsewhere is not in the group whose name it has, and is reported."""
+    here = HANDLERS.replace("@handles(InvoicePaid)", '@handles(Paid, consumer="money")')
+    here = here.replace(".contracts import InvoicePaid", ".events import Paid")
+    reports = here.replace("def book", "def count")
+    handlers = f"    from . import reports{here}"
+    name = packages.context("shop", events=EVENTS, reports=reports, handlers=handlers)
+    assert f"{name}.reports.count is marked" in single("W004", run(packages)).msg
+
+
 def test_w004_elsewhere(packages):
     """A marked function in a module that the context does not search is reported."""
     handlers = HANDLERS.replace(".contracts", ".events").replace("InvoicePaid", "Paid")

@@ -173,6 +173,13 @@ def test_w003_no_wake_up(packages, celery_apps):
 
 
 @pytest.mark.sqlite
+def test_e020(packages, monkeypatch):
+    """With AUTOCOMMIT False nothing would ever be marked as sent or handled."""
+    monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+    packages.context("shop")
+    assert "AUTOCOMMIT" in single("E020", run(packages)).msg
+
+
 def test_e013_notify_needs_postgresql(packages):
     """A database that cannot notify is reported at start, with the context that is stored there."""
     packages.context("shop")

@@ -218,3 +218,25 @@ def test_options_agree():
     """A function marked for several events is one consumer, with one set of options."""
     with pytest.raises(ValueError, match="on_dead= must be the same"):
         handles(Refunded)(handles(Paid, on_dead="skip")(fresh()))
+
+
+def test_one_name_of_a_consumer():
+    """A function is not given both a name of its own and that of a group."""
+    with pytest.raises(ValueError, match="both name the consumer"):
+        handles(Paid, name="billing.money", consumer="money")
+
+
+@pytest.mark.parametrize("decorator", [handles, outbound, inbound])
+@pytest.mark.parametrize("name", ["", "two words", "a/b", "x" * 201, 5, True])
+def test_wrong_consumers(decorator, name):
+    """A name of a consumer that cannot be stored is refused at once."""
+    event = InvoicePaid if decorator is inbound else Paid
+    with pytest.raises(ValueError, match=r"^consumer=.*; expected 1 to 200"):
+        decorator(event, consumer=name)
+
+
+@pytest.mark.parametrize("consumer", [None, "refunds"])
+def test_consumers_agree(consumer):
+    """A function belongs to one consumer, with all of its events."""
+    with pytest.raises(ValueError, match="consumer= must be the same"):
+        outbound(Refunded, consumer=consumer)(outbound(Paid, consumer="payments")(fresh()))

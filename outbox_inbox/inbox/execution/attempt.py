@@ -10,7 +10,7 @@ from django.db import transaction
 
 from outbox_inbox.conf import faults
 from outbox_inbox.queues import announcements, statements
-from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run
+from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.statements.dialects import gave_way
 
@@ -37,10 +37,12 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
         opened = opening.pop_all()
     # An error before this line ("database is locked") is raised as it is: counted as an attempt,
     # it would bury messages that no consumer has seen.
+    raised = True
     try:
         with opened:
             faults.point("dispatch.after_claim")
             yield
+            raised = False
             run.show_life()
             faults.point("dispatch.before_commit")
         faults.point("dispatch.after_commit")
@@ -49,10 +51,10 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
             announcements.hook_failed(run.context, row, error)
         elif gave_way(run.connection, error, waited=False):
             raise GaveWay from error
-        elif isinstance(error, Lost) or run.disconnected(error):
+        elif isinstance(error, Lost) or run.disconnected(error) or ends_worker(error):
             raise
         else:
-            raise AttemptFailed(error) from error
+            raise AttemptFailed(error, raised=raised) from error
 
 
 def mark_done(run: Run, rows: Sequence[ReadyRow]) -> None:

@@ -9,7 +9,7 @@ from django.db import transaction
 from outbox_inbox.conf import settings
 from outbox_inbox.inbox.delivery import Translations, deliver_message, deliver_row
 from outbox_inbox.queues.outcome import Outcome
-from outbox_inbox.queues.run import AttemptFailed, Lost, Run
+from outbox_inbox.queues.run import AttemptFailed, Lost, Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow
 
 from .attempt import attempt, mark_done
@@ -46,7 +46,9 @@ def _try_batch(
     deadline = monotonic() + settings().batch_time.total_seconds()
     batch = _Batch(run, one_by_one.failures, deadline, savepoints)
     try:
-        with attempt(run, rows[-1], run.lock):
+        with attempt(run, rows[-1], run.lock), transaction.atomic(using=run.context.database):
+            # The savepoint: it is gone when a consumer has ended the transaction by itself, and with it the
+            # effects of the deliveries before, which must not be marked.
             batch.handle_rows(rows)
     except AttemptFailed:
         return None
@@ -92,7 +94,7 @@ class _Batch:
         except Lost:
             raise
         except Exception as error:
-            if self.run.disconnected(error):
+            if self.run.disconnected(error) or ends_worker(error):
                 raise
             failure = self.failures.store_failure(row, error, row.attempts + 1)
             if failure is None:  # an operator has discarded it since it was read

@@ -6,7 +6,7 @@ Without the memory, the followers of a failed head that were read ahead with it 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from outbox_inbox.exceptions import NewerVersion
+from outbox_inbox.exceptions import HandlerError, NewerVersion
 from outbox_inbox.inbox.unknown import note_newer_state
 from outbox_inbox.models import Delivery
 from outbox_inbox.queues import announcements, statements
@@ -51,10 +51,21 @@ class Failures:
         """Return the deliveries that do not have to wait."""
         return [row for row in rows if not self.blocks(row)]
 
-    def fail_delivery(self, row: ReadyRow, error: Exception, attempts: int) -> None:
-        """Store a failed attempt in a transaction of its own, and report it."""
-        with self._run.locked():
+    def fail_delivery(
+        self, row: ReadyRow, error: Exception, attempts: int, *, raised: bool = False
+    ) -> None:
+        """Store a failed attempt in a transaction of its own, and report it.
+
+        ``raised``: the consumer has raised the error. If the delivery is done all the same, the consumer
+        has committed that by itself, and has failed afterwards.
+        """
+        with self._run.locked() as connection:
             failure = self.store_failure(row, error, attempts)
+            if failure is None and raised and statements.reopen_delivery(connection, row.id):
+                text = (
+                    f"it committed its transaction by itself, and failed then: {error_line(error)}"
+                )
+                failure = self.store_failure(row, HandlerError(text), attempts)
         if failure is not None:
             self.report_failure(failure)
 

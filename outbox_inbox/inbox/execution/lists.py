@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from django.db import transaction
+
 from outbox_inbox.contexts import Consumer
 from outbox_inbox.inbox.delivery import Translations, call_consumer
 from outbox_inbox.queues.outcome import Outcome
@@ -26,7 +28,8 @@ def handle_list(one_by_one: OneByOne, consumer: Consumer, rows: Sequence[ReadyRo
         (doubtful if row.attempts or row.key in doubtful_keys else fresh).append(row)
     if fresh and not call.finished():
         try:
-            with attempt(run, fresh[-1], run.lock):
+            # The savepoint is gone when the consumer has ended the transaction by itself.
+            with attempt(run, fresh[-1], run.lock), transaction.atomic(using=run.context.database):
                 call_consumer(run.context, consumer, fresh, Translations())
                 mark_done(run, fresh)
         except AttemptFailed:

@@ -35,6 +35,7 @@ class OneByOne:
                 deliver_message(self.run, row)
                 unblock_followers(self.run, [row])
         except AttemptFailed as failed:
-            self.failures.fail_delivery(row, failed.error, row.attempts + 1)
+            attempts = row.attempts + 1
+            self.failures.fail_delivery(row, failed.error, attempts, raised=failed.raised)
         else:
             self.call.add(Outcome(done=1))

@@ -7,8 +7,8 @@ from typing import Any
 
 from outbox_inbox.management.arguments import chosen_contexts
 from outbox_inbox.management.base import ProblemFound, QueueCommand
-from outbox_inbox.management.thresholds import Threshold, exceeded, threshold
-from outbox_inbox.management.wording import age_text, counted, state_text
+from outbox_inbox.management.thresholds import Threshold, counting_limit, exceeded, threshold
+from outbox_inbox.management.wording import age_text, counted, figure_text, state_text
 from outbox_inbox.operations import (
     GoneConsumer,
     QueueStats,
@@ -26,7 +26,8 @@ class Command(QueueCommand):
     help = (
         "Show the queues of each context: messages by state, the age of the oldest, parked keys, "
         "partitions that are paused or back off, and quarantined messages; and how far each "
-        "projection is behind. With --fail-over, exit with 3 if a limit is exceeded."
+        "projection is behind. It counts up to 10,000 of each, or up to the highest limit given. With "
+        "--fail-over, exit with 3 if a limit is exceeded."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -46,9 +47,10 @@ class Command(QueueCommand):
 
     def work(self, options: dict[str, Any]) -> None:
         chosen = chosen_contexts(options)
-        queues, read_models = queue_stats(chosen), read_model_stats(chosen)
         given = options["fail_over"] or []
         limits = [each if isinstance(each, Threshold) else threshold(str(each)) for each in given]
+        most = counting_limit(limits)
+        queues, read_models = queue_stats(chosen, most=most), read_model_stats(chosen, most=most)
         gone = gone_consumers(chosen)
         problems = list(exceeded(limits, queues, read_models))
         details = (line for stats in queues for line in _detail_lines(stats))
@@ -74,6 +76,7 @@ def _document(
     totals = ("unfinished", "scheduled", "dead", "quarantined")
     return {
         **{name: sum(getattr(stats, name) for stats in queues) for name in totals},
+        "minimums": [name for name in totals if any(each.is_minimum(name) for each in queues)],
         "exceeded": list(problems),
         "contexts": contexts,
     }
@@ -91,6 +94,10 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
         "partitions": [asdict(each) for each in stats.partitions],
         "quarantined": stats.quarantined,
         "quarantined_reasons": {each.value: count for each, count in stats.quarantine.items()},
+        "minimums": [
+            *(["unfinished"] if stats.is_minimum("unfinished") else []),
+            *sorted(stats.minimums),
+        ],
     }
 
 
@@ -101,6 +108,7 @@ def _read_model(stats: ReadModelStats) -> dict[str, Any]:
         "lag": stats.lag,
         "oldest_seconds": _rounded(stats.oldest),
         **{name: getattr(stats, name) for name in names},
+        "minimums": sorted(stats.minimums),
     }
 
 
@@ -111,9 +119,8 @@ def _rounded(seconds: float | None) -> float | None:
 def _table(queues: Sequence[QueueStats]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("context", "queue", *_COLUMNS, "oldest")]
     for stats in queues:
-        ready = stats.depth.get("pending", 0)
-        depth = {"ready": ready, **stats.depth, "scheduled": stats.scheduled}
-        figures = [f"{depth[name.replace(' ', '_')]:,}" for name in _COLUMNS]
+        depth = {**stats.depth, "scheduled": stats.scheduled}
+        figures = [f"{'>' * stats.is_minimum(state)}{count:,}" for state, count in depth.items()]
         rows.append((stats.context, stats.queue.value, *figures, age_text(stats.oldest)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -130,10 +137,14 @@ def _detail_lines(stats: QueueStats) -> Iterator[str]:
         unnamed = stats.parked_keys - len(names)
         more = f" and {unnamed:,} more" if unnamed else ""
         keys = counted(stats.parked_keys, "parked key")
+        if stats.is_minimum("parked_keys"):
+            keys, more = f"more than {keys}", ", …"
         yield f"{stats.context} {stats.queue.value}: {keys}: {', '.join(names)}{more}"
     if stats.quarantined:
         reasons = ", ".join(f"{count:,} {each.label}" for each, count in stats.quarantine.items())
-        yield f"{stats.context} inbox: {stats.quarantined:,} quarantined: {reasons}"
+        minimum = stats.is_minimum("quarantined")
+        count = figure_text(stats.quarantined, minimum=minimum)
+        yield f"{stats.context} inbox: {count} quarantined: {reasons}" + ", …" * minimum
     for each in stats.partitions:
         state = state_text(each.state, each.until) + (f": {each.reason}" if each.reason else "")
         yield f"{stats.context} {each.queue.value}: partition {each.number} is {state}"
@@ -153,7 +164,8 @@ def _gone_line(gone: GoneConsumer) -> str:
 def _read_model_line(stats: ReadModelStats) -> str:
     lag = "up to date"
     if stats.lag:
-        lag = f"{counted(stats.lag, 'event')} behind, the oldest for {age_text(stats.oldest)}"
+        more = "more than " * stats.is_minimum("lag")
+        lag = f"{more}{counted(stats.lag, 'event')} behind, the oldest for {age_text(stats.oldest)}"
     state = "" if stats.state == "working" else f"; {state_text(stats.state, stats.until)}"
     error = f": {stats.error}" if stats.error else ""
     rebuilding = "; a rebuild is unfinished" if stats.rebuilding else ""

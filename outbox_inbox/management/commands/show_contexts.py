@@ -108,10 +108,16 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             what = f"{kind} translator" if kind in ("outbound", "inbound") else kind
             events = ", ".join(consumer["events"])
             yield f"  {what} {consumer['name']} ({consumer['mode']}) <- {events}"
-            if len(consumer["functions"]) > 1:
+            if not _is_named_after(consumer):
                 yield f"    calls {', '.join(consumer['functions'])}"
     labels = [each["label"] for each in document["contexts"]]
     for arrow in (*document["arrows"], *document["outside"]):
         source = arrow["from"] if arrow["from"] in labels else f"{arrow['from']} (elsewhere)"
         target = arrow["to"] or "(elsewhere)"
         yield f"{source} --> {target}: {arrow['type']} v{arrow['version']}"
+
+
+def _is_named_after(consumer: dict[str, Any]) -> bool:
+    """Return whether the name of a consumer says which function it calls, and that it calls one."""
+    path = consumer["name"].partition(".")[2]
+    return [each.endswith(f".{path}") for each in consumer["functions"]] == [True]

@@ -105,7 +105,8 @@ class _Rounds:
                 due |= self._find_due(context.database, [context.label])
             if name not in due[context.label]:
                 continue
-            outcome = mover(context, stop=self._stop, seen=due[context.label][name])
+            seen = due[context.label][name]
+            outcome = mover(context, stop=self._stop, seen=seen, once=True)
             if outcome is not None and outcome.steps:
                 due.clear()  # what has moved may be due for the next mover
                 moved.append(MoverTurn(context=context, mover=name, outcome=outcome))

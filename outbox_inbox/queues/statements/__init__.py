@@ -7,6 +7,7 @@ object a row halves the speed of the relay; everything that is not hot uses the 
 What differs between the databases is in ``dialects/``.
 """
 
+from .carried import carried
 from .common import DELIVERY, INBOX, OUTBOX, STREAM
 from .dialects.base import SILENCE
 from .dispatching import (
@@ -16,7 +17,10 @@ from .dispatching import (
     hold_deliveries,
     insert_attempt,
     mark_done,
+    reopen_delivery,
+    select_groups,
     select_ready,
+    select_ready_among,
 )
 from .due import PartitionStatus, all_partition_statuses, partition_statuses
 from .intake import (
@@ -30,6 +34,7 @@ from .interests import projected_condition, select_subscribers, subscribed_versi
 from .locking import (
     back_off_partition,
     begin_run,
+    careful_left,
     clear_outage,
     end_run,
     lock_partition,

@@ -12,6 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .common import STREAM, fetch_rows
 from .dialects import dialect_class
 
+Query = tuple[str, list[Any]]
+"""A statement and its parameters."""
+
 _FEW = 10_000  # new events that are looked up one by one rather than met on a walk
 
 
@@ -34,13 +37,12 @@ class ByPosition:
     Attributes:
         beginning: what ``done`` is before the first event.
         waiting: the condition that there are new events for the checkpoint ``c``.
-        unhandled: the condition that the checkpoint ``c`` has the event ``s`` still before it.
-        unhandled_at_all: the same, for a walk over all events.
+        unhandled: the condition that the checkpoint ``c`` has the event ``s`` still before it, for a
+            walk over all events.
     """
 
     beginning = ""
     unhandled = "s.position > c.position"
-    unhandled_at_all = unhandled
     waiting = f"EXISTS (SELECT 1 FROM {STREAM} s WHERE s.context = c.context AND {unhandled})"
 
     def new_checkpoint(self, *, from_now: bool) -> str:
@@ -54,23 +56,24 @@ class ByPosition:
         """Return the progress as it is: every page is the whole of a set."""
         return progress
 
-    def select_page(
-        self,
-        connection: BaseDatabaseWrapper,
-        columns: str,
-        context: str,
-        progress: CheckpointProgress,
-        tail: str,
-        size: int,
-    ) -> list[tuple[Any, ...]]:
-        """Return the next events behind the position."""
-        return fetch_rows(
-            connection,
-            f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s{tail}",
-            [context, progress.position, size],
+    def page(
+        self, columns: str, context: str, progress: CheckpointProgress, more: str, size: int
+    ) -> Query:
+        """Return the query for the next events behind the position, with more conditions."""
+        statement = (
+            f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s{more}"
+            f"{_PAGE}"
         )
+        return statement, [context, progress.position, size]
+
+    def rest(
+        self, columns: str, context: str, progress: CheckpointProgress, more: str, size: int
+    ) -> list[Query]:
+        """Return the queries for all events that are not handled, up to so many of each."""
+        return [self.page(columns, context, progress, more, size)]
 
 
+_PAGE = " ORDER BY s.position LIMIT %s"
 _BEYOND = "s.xid >= pg_snapshot_xmax({0}::pg_snapshot)"
 _AMONG = "s.xid = ANY(ARRAY(SELECT pg_snapshot_xip({0}::pg_snapshot)))"
 _TAKEN = (
@@ -95,8 +98,7 @@ class BySnapshots(ByPosition):
     """
 
     beginning = "1:1:"  # it has seen nothing: no transaction has an id below 3
-    unhandled = f"({_BEYOND.format('c.done')} OR {_AMONG.format('c.done')}) AND {_TAKEN}"
-    unhandled_at_all = f"NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND {_TAKEN}"
+    unhandled = f"NOT pg_visible_in_snapshot(s.xid, c.done::pg_snapshot) AND {_TAKEN}"
     waiting = (
         f"c.target IS NOT NULL OR {_SOME.format(_BEYOND.format('c.done'))}"
         f" OR {_SOME.format(_AMONG.format('c.done'))}"
@@ -129,34 +131,40 @@ class BySnapshots(ByPosition):
         ((target, before, last, size),) = fetch_rows(connection, statement, parameters)
         return CheckpointProgress(done, target, before, last, size) if size else None
 
-    def select_page(
-        self,
-        connection: BaseDatabaseWrapper,
-        columns: str,
-        context: str,
-        progress: CheckpointProgress,
-        tail: str,
-        size: int,
-    ) -> list[tuple[Any, ...]]:
-        """Return the next events of the target behind the position."""
+    def page(
+        self, columns: str, context: str, progress: CheckpointProgress, more: str, size: int
+    ) -> Query:
+        """Return the query for the next events of the target behind the position."""
         done, target, position, last, count = progress
         if count > _FEW:  # walk along the primary key, up to the last one of the target
             statement = (
                 f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND s.position > %s"
                 " AND s.position <= %s AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot)"
-                f" AND NOT pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
+                f" AND NOT pg_visible_in_snapshot(s.xid, %s::pg_snapshot){more}{_PAGE}"
             )
-            return fetch_rows(connection, statement, [context, position, last, target, done, size])
+            return statement, [context, position, last, target, done, size]
         # Between few new events there may be millions of others: look them up by transaction.
         statement = (
             f"WITH new AS MATERIALIZED ({_NEW_POSITIONS})"
             f" SELECT {columns} FROM new JOIN {STREAM} s ON s.position = new.position"
             " WHERE s.position > %s AND s.position <= %s"
-            f" AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot){tail}"
+            f" AND pg_visible_in_snapshot(s.xid, %s::pg_snapshot){more}{_PAGE}"
         )
-        return fetch_rows(
-            connection, statement, [context, done, context, done, position, last, target, size]
-        )
+        return statement, [context, done, context, done, position, last, target, size]
+
+    def rest(
+        self, columns: str, context: str, progress: CheckpointProgress, more: str, size: int
+    ) -> list[Query]:
+        """Return the queries for what is left of the target, and for what no snapshot has seen."""
+        events = f"SELECT {columns} FROM {STREAM} s WHERE s.context = %s AND {{}}{more}"
+        seen = progress.done if progress.target is None else progress.target
+        newer = [
+            (f"{events.format(condition)} ORDER BY s.xid LIMIT %s", [context, seen, size])
+            for condition in (_BEYOND.format("%s"), _AMONG.format("%s"))
+        ]
+        if progress.target is None:
+            return newer
+        return [self.page(columns, context, progress, more, size), *newer]
 
 
 _POSITION = f"SELECT position FROM {STREAM} s WHERE s.context = %s AND "

@@ -89,8 +89,20 @@ def create_checkpoint(
 
 def checkpoint_exists(connection: BaseDatabaseWrapper, context: str, subscription: str) -> bool:
     """Return whether a subscription has a checkpoint."""
-    statement = f"SELECT 1 FROM {CHECKPOINT} WHERE context = %s AND subscription = %s"
-    return bool(fetch_rows(connection, statement, [context, subscription]))
+    return checkpoint_progress(connection, context, subscription) is not None
+
+
+def checkpoint_progress(
+    connection: BaseDatabaseWrapper, context: str, subscription: str
+) -> CheckpointProgress | None:
+    """Return how far a subscription has read, without its lock; None: it has no checkpoint."""
+    rows = fetch_rows(
+        connection,
+        f"SELECT done, target, position, last, size FROM {CHECKPOINT}"
+        " WHERE context = %s AND subscription = %s",
+        [context, subscription],
+    )
+    return CheckpointProgress(*rows[0]) if rows else None
 
 
 def save_progress(

@@ -13,6 +13,7 @@ from outbox_inbox.models import (
     Interest,
     OutboxMessage,
     Partition,
+    QuarantinedMessage,
     StoredEvent,
     table,
 )
@@ -24,6 +25,7 @@ ATTEMPT = table(DeliveryAttempt)
 STREAM = table(StoredEvent)
 PARTITION = table(Partition)
 CHECKPOINT = table(Checkpoint)
+QUARANTINE = table(QuarantinedMessage)
 INTEREST = table(Interest)
 
 

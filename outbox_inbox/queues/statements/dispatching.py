@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .common import ATTEMPT, DELIVERY, INBOX, change_rows, fetch_rows
-from .dialects import dialect
+from .dialects import Dialect, dialect
 
 
 class ReadyRow(NamedTuple):
@@ -16,6 +16,8 @@ class ReadyRow(NamedTuple):
     id: int
     consumer: str
     attempts: int
+    failed: bool
+    """Its last attempt has failed, and did not end its worker."""
     holds: bool
     blocked: bool
     message_id: Any
@@ -52,25 +54,72 @@ def select_ready(
     later ones of their key, and do not yet.
     """
     sql = dialect(connection)
-    # One that does not hold must be read: the others of its key would be handled before it.
-    without = (
-        f" AND NOT ((d.holds{sql.true} OR d.key IS NULL)"
-        " AND d.consumer = %s AND m.type = %s AND m.schema_version = %s)"
-    ) * len(unknown)
+    return _ready_rows(
+        connection,
+        sql.forced_index(DELIVERY),
+        f"{_is_ready(sql)}{_without(sql, unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
+    )
+
+
+def select_groups(
+    connection: BaseDatabaseWrapper,
+    context: str,
+    partition: int,
+    size: int,
+    unknown: Sequence[UnknownType] = (),
+) -> list[tuple[int, str, str | None]]:
+    """Return id, consumer and key of what is to be handled next, in order.
+
+    To read them in the database and rank them here takes a fifth of the time of a window function,
+    which sorts by text.
+    """
+    sql = dialect(connection)
+    message = f" JOIN {INBOX} m ON m.id = d.message_id" if unknown else ""
     rows = fetch_rows(
         connection,
-        "SELECT d.id, d.consumer, d.attempts, d.holds, EXISTS ("
+        f"SELECT d.id, d.consumer, d.key FROM {DELIVERY} d{sql.forced_index(DELIVERY)}{message}"
+        f" WHERE {_is_ready(sql)}{_without(sql, unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
+        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
+    )
+    return [(id_, consumer, key) for id_, consumer, key in rows]
+
+
+def select_ready_among(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> list[ReadyRow]:
+    """Return those of some deliveries that are ready, in order, as `select_ready` does."""
+    sql = dialect(connection)
+    chosen = f"d.id {sql.among} AND d.state = 'ready' AND d.due_at IS NULL ORDER BY d.id"
+    return _ready_rows(connection, sql.by_id, chosen, [sql.members(ids)])
+
+
+def _ready_rows(
+    connection: BaseDatabaseWrapper, hint: str, where: str, values: Sequence[Any]
+) -> list[ReadyRow]:
+    sql = dialect(connection)
+    rows = fetch_rows(
+        connection,
+        "SELECT d.id, d.consumer, d.attempts, d.error <> '', d.holds, EXISTS ("
         f" SELECT 1 FROM {DELIVERY} h WHERE h.context = d.context AND h.partition = d.partition"
         f" AND h.consumer = d.consumer AND h.key = d.key AND h.holds{sql.true} AND h.id <> d.id),"
         " m.message_id, m.type, m.schema_version, m.source, m.key,"
         f" {sql.time_column('m.recorded_at')}, m.correlation_id, m.causation_id, m.hops,"
         " m.headers, m.payload"
-        f" FROM {DELIVERY} d{sql.forced_index(DELIVERY)} JOIN {INBOX} m ON m.id = d.message_id"
-        f" WHERE {sql.in_partition('d')} AND d.state = 'ready'"
-        f" AND d.due_at IS NULL{without} ORDER BY {sql.partition_order('d')} LIMIT %s",
-        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
+        f" FROM {DELIVERY} d{hint} JOIN {INBOX} m ON m.id = d.message_id WHERE {where}",
+        values,
     )
     return [ReadyRow(*row) for row in rows]
+
+
+def _is_ready(sql: Dialect) -> str:
+    return f"{sql.in_partition('d')} AND d.state = 'ready' AND d.due_at IS NULL"
+
+
+def _without(sql: Dialect, unknown: Sequence[UnknownType]) -> str:
+    # One that does not hold must be read: the others of its key would be handled before it.
+    return (
+        f" AND NOT ((d.holds{sql.true} OR d.key IS NULL)"
+        " AND d.consumer = %s AND m.type = %s AND m.schema_version = %s)"
+    ) * len(unknown)
 
 
 def hold_deliveries(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
@@ -104,6 +153,15 @@ def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
         f"UPDATE {DELIVERY}{sql.by_id} SET state = 'done', holds = FALSE, finished_at = {sql.now}"
         f" WHERE id {sql.among} AND state = 'ready'",
         [sql.members(ids)],
+    )
+
+
+def reopen_delivery(connection: BaseDatabaseWrapper, delivery: int) -> int:
+    """Make a delivery ready again that its consumer has committed as done, and has failed at."""
+    return change_rows(
+        connection,
+        f"UPDATE {DELIVERY} SET state = 'ready', finished_at = NULL WHERE id = %s AND state = 'done'",
+        [delivery],
     )
 
 

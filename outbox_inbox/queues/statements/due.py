@@ -16,6 +16,8 @@ from .dialects import Dialect, dialect
 from .dialects.base import SILENCE
 from .states import idle_state
 
+_SWEEP_ORDER = "p.run IS NOT NULL, p.last_run_at IS NOT NULL, p.last_run_at, p.number"
+
 
 class PartitionStatus(NamedTuple):
     """A row of the table of partitions, and whether there is something to do in it now."""
@@ -37,7 +39,11 @@ class PartitionStatus(NamedTuple):
 def partition_statuses(
     connection: BaseDatabaseWrapper, context: str, queue: str, model: type[models.Model] | None
 ) -> list[PartitionStatus]:
-    """Return for each partition of a queue whether there is work, those with a run last."""
+    """Return for each partition of a queue whether there is work, in the order for a sweep.
+
+    Those with a run are last. Before, the one that has waited longest for a run is first: a sweep
+    that is cut off, by a limit or by the time of a task, would reach none but the first ones.
+    """
     sql = dialect(connection)
     # Without a model only the transport knows, so there may be work.
     waits, due = ("TRUE", "FALSE") if model is None else (_waits(sql, model), _is_due(sql, model))
@@ -45,7 +51,7 @@ def partition_statuses(
         connection,
         f"SELECT {_partition_columns(sql)}, {waits}, {due}"
         f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
-        " ORDER BY p.run IS NOT NULL, p.number",
+        f" ORDER BY {_SWEEP_ORDER}",
         [-SILENCE, context, queue],
     )
     return [_status(row) for row in found]
@@ -66,7 +72,7 @@ def all_partition_statuses(
         connection,
         f"SELECT p.context, p.queue, {_partition_columns(sql)}, {', '.join(both)}"
         f" FROM {PARTITION} p WHERE p.context {sql.among}"
-        " ORDER BY p.run IS NOT NULL, p.number",
+        f" ORDER BY {_SWEEP_ORDER}",
         [-SILENCE, sql.members(contexts)],
     )
     return [(context, queue, _status(row)) for context, queue, *row in found]
@@ -87,24 +93,14 @@ def _status(row: Sequence[Any]) -> PartitionStatus:
 
 
 def _waits(sql: Dialect, model: type[models.Model]) -> str:
-    return _has_row(sql, model, "m.due_at IS NULL", "id")
+    # Not "IS NULL OR": each half is the condition of one partial index.
+    condition = f"m.state = '{idle_state(model)}' AND m.due_at IS NULL"
+    first = sql.first_row(table(model), "id", condition, "p.context", "p.number")
+    return f"{first} IS NOT NULL"
 
 
 def _is_due(sql: Dialect, model: type[models.Model]) -> str:
-    # Not "IS NULL OR": each half is the condition of one partial index.
-    return _has_row(sql, model, f"m.due_at IS NOT NULL AND m.due_at <= {sql.now}", "due_at")
-
-
-def _has_row(sql: Dialect, model: type[models.Model], condition: str, order: str) -> str:
-    """Return whether there is such a row, as one probe of the index that yields them in order.
-
-    EXISTS would leave the way to the planner: in a backlog it reads the table until it meets a row
-    of the partition, which takes seconds where there is none.
-    """
-    name = table(model)
-    return (
-        f"(SELECT m.id FROM {name} m{sql.forced_index(name)}"
-        f" WHERE {sql.in_partition('m', 'p.context', 'p.number')}"
-        f" AND m.state = '{idle_state(model)}' AND {condition}"
-        f" ORDER BY {sql.partition_order('m', order)} LIMIT 1) IS NOT NULL"
-    )
+    # The clock is compared with the first time of all. Within the probe it would be compared with one
+    # after the other, until one has come: with all of them, where a million rows are for tomorrow.
+    first = sql.first_due(table(model), idle_state(model), "p.context", "p.number")
+    return f"COALESCE({first} <= {sql.now}, FALSE)"

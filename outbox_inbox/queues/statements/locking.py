@@ -5,11 +5,15 @@ the token a worker could not know, after its commit, that another has been on th
 """
 
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .common import PARTITION, change_rows
-from .dialects import dialect
+from .dialects import as_uuid, dialect
+from .dialects.base import SILENCE
+
+_TOKENS = 2**64  # the tokens of runs are random UUIDs, which have a version and so are all greater
 
 
 class LockedPartition(NamedTuple):
@@ -40,16 +44,28 @@ def begin_run(
     return LockedPartition(paused=False, run=rows[0][0]) if rows else None
 
 
-def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any) -> None:
-    """Remove the token of a run, without its lock; waits for the transaction that has it."""
+def end_run(connection: BaseDatabaseWrapper, partition: int, run: Any, *, careful: int = 0) -> None:
+    """Remove the token of a run, without its lock; waits for the transaction that has it.
+
+    ``careful``: leave in its place, for the next run, how many messages are still to be taken one at
+    a time (`careful_left`); that run may begin at once.
+    """
     sql = dialect(connection)
+    left = sql.uuid(UUID(int=careful)) if careful else None
+    silence = -SILENCE if careful else 0.0
     # Another worker may have taken this run for crashed and written its own token, which must stay:
     # without it that worker would give up, and a crash of it would not be noticed.
     change_rows(
         connection,
-        f"UPDATE {PARTITION} SET run = NULL, last_run_at = {sql.now} WHERE id = %s AND run = %s",
-        [partition, sql.uuid(run)],
+        f"UPDATE {PARTITION} SET run = %s, last_run_at = {sql.later} WHERE id = %s AND run = %s",
+        [left, silence, partition, sql.uuid(run)],
     )
+
+
+def careful_left(run: Any) -> int | None:
+    """Return how many messages an ended run left to be taken one at a time; None: it was not ended."""
+    left = as_uuid(run).int
+    return left if left < _TOKENS else None
 
 
 def back_off_partition(

@@ -16,7 +16,7 @@ def unhandled_positions(
     rows = fetch_rows(
         connection,
         f"SELECT s.position FROM {CHECKPOINT} c JOIN {STREAM} s ON s.context = c.context"
-        f" AND {catch_up(connection).unhandled_at_all}"
+        f" AND {catch_up(connection).unhandled}"
         " WHERE c.context = %s AND c.subscription = %s ORDER BY s.position",
         [context, subscription],
     )

@@ -9,18 +9,24 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .carried import carried
 from .common import OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import dialect
 
 
 class PendingRow(NamedTuple):
-    """A row of the table of outbox messages that the relay is to send, with its text if needed."""
+    """A row of the table of outbox messages that the relay is to send, with its text if needed.
+
+    ``size``: the bytes that a transport carries, of payload and headers; 0 for a domain event.
+    """
 
     id: int
     kind: str
     type: str
     key: str | None
     attempts: int
+    failed: bool
+    """Its last attempt has failed, and did not end its worker."""
     holds: bool
     blocked: bool
     message_id: Any
@@ -30,6 +36,7 @@ class PendingRow(NamedTuple):
     hops: int
     key_hash: int
     recorded_at: Any
+    size: int
     payload: str | None
     headers: str | None
 
@@ -40,7 +47,7 @@ def select_pending(
     partition: int,
     size: int,
     *,
-    text: bool,
+    largest: int | None,
     only: int | None = None,
 ) -> list[PendingRow]:
     """Return what is to be sent next, in order; followers of a blocked head have ``blocked``.
@@ -49,20 +56,21 @@ def select_pending(
     ids early may commit late, and its messages would never be sent (rule O2).
 
     Arguments:
-        text: with the payload and headers of integration events.
+        largest: without payload and headers of an integration event if these have more bytes, which
+            `select_texts` reads; None: without any.
         only: the row of this id, if it is still to be sent.
     """
     sql = dialect(connection)
     one = "" if only is None else f" AND m.id = {only:d}"
-    part = "CASE WHEN m.kind = 'integration' THEN m.{0} END" if text else "NULL"
+    text, carried_bytes = carried(connection, "m", largest)
     rows = fetch_rows(
         connection,
-        "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.holds, EXISTS ("
+        "SELECT m.id, m.kind, m.type, m.key, m.attempts, m.error <> '', m.holds, EXISTS ("
         f" SELECT 1 FROM {OUTBOX} h WHERE h.context = m.context AND h.partition = m.partition"
         f" AND h.key = m.key AND h.holds{sql.true} AND h.id <> m.id), m.message_id,"
         " m.schema_version, m.correlation_id, m.causation_id, m.hops, m.key_hash,"
-        f" {sql.time_column('m.recorded_at')},"
-        f" {part.format('payload')}, {part.format('headers')}"
+        f" {sql.time_column('m.recorded_at')}, {carried_bytes},"
+        f" {text.format('m.payload')}, {text.format('m.headers')}"
         f" FROM {OUTBOX} m{sql.forced_index(OUTBOX) if only is None else ''}"
         f" WHERE {sql.in_partition('m')} AND m.state = 'pending'"
         f" AND m.due_at IS NULL{one} ORDER BY {sql.partition_order('m')} LIMIT %s",

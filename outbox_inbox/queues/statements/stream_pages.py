@@ -5,23 +5,28 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .carried import WHOLE, Reading
 from .catch_up import CheckpointProgress, catch_up
-from .checkpoints import checkpoint_exists
-from .common import CHECKPOINT, STREAM, fetch_rows
+from .checkpoints import checkpoint_progress
+from .common import fetch_rows
 from .dialects import dialect
 
 _COLUMNS = (
     "s.position, s.stream, s.version, s.message_id, s.type, s.schema_version, s.key, {payload},"
-    " {headers}, s.correlation_id, s.causation_id, s.hops, s.key_hash, s.kind, {recorded_at}"
+    " {headers}, s.correlation_id, s.causation_id, s.hops, s.key_hash, s.kind, {recorded_at},"
+    " {size}"
 )
 _BARE = (
     "s.position, s.stream, s.version, NULL, s.type, s.schema_version, NULL, {payload}, NULL, NULL,"
-    " NULL, NULL, NULL, NULL, NULL"
+    " NULL, NULL, NULL, NULL, NULL, NULL"
 )
 
 
 class StreamRow(NamedTuple):
-    """A row of the table of stored events; its text is not parsed. A bare page has few columns."""
+    """A row of the table of stored events; its text is not parsed. A bare page has few columns.
+
+    ``size``: the bytes that a transport carries, of payload and headers, where the relay reads it.
+    """
 
     position: int
     stream: str
@@ -38,6 +43,7 @@ class StreamRow(NamedTuple):
     key_hash: int
     kind: str
     recorded_at: Any
+    size: int | None
 
     @property
     def id(self) -> int:
@@ -51,7 +57,7 @@ def select_page(
     progress: CheckpointProgress,
     size: int,
     more: Sequence[str] = (),
-    text: str = "{}",
+    reading: Reading = WHOLE,
     *,
     bare: bool = False,
 ) -> list[StreamRow]:
@@ -59,36 +65,44 @@ def select_page(
 
     Arguments:
         more: further conditions on columns of ``s``, without parameters.
-        text: what payload and headers are read by, in place of ``{}``.
+        reading: how payload and headers are read.
         bare: without what only an envelope or the relay needs, which takes most of the time.
     """
     columns = (_BARE if bare else _COLUMNS).format(
-        payload=text.format("s.payload"),
-        headers=text.format("s.headers"),
+        payload=reading.text.format("s.payload"),
+        headers=reading.text.format("s.headers"),
         recorded_at=dialect(connection).time_column("s.recorded_at"),
+        size=reading.size,
     )
-    tail = f"{_conditions(more)} ORDER BY s.position LIMIT %s"
-    rows = catch_up(connection).select_page(connection, columns, context, progress, tail, size)
+    page = catch_up(connection).page(columns, context, progress, _conditions(more), size)
+    rows = fetch_rows(connection, *page)
     return list(map(StreamRow._make, rows))
 
 
 def count_unhandled(
-    connection: BaseDatabaseWrapper, context: str, subscription: str, more: Sequence[str] = ()
+    connection: BaseDatabaseWrapper,
+    context: str,
+    subscription: str,
+    most: int,
+    more: Sequence[str] = (),
 ) -> tuple[int, Any]:
     """Return how many events a subscription has still to handle, and when the first was recorded.
 
-    ``more`` as for `select_page`.
+    Arguments:
+        most: stop counting at so many, without reading the others.
+        more: as for `select_page`.
     """
-    figures, parameters = "SELECT COUNT(*), MIN(s.recorded_at) FROM", [context]
-    statement = f"{figures} {STREAM} s WHERE s.context = %s{_conditions(more)}"
-    if checkpoint_exists(connection, context, subscription):
-        statement = (
-            f"{figures} {CHECKPOINT} c JOIN {STREAM} s"
-            f" ON s.context = c.context AND {catch_up(connection).unhandled}{_conditions(more)}"
-            " WHERE c.context = %s AND c.subscription = %s"
-        )
-        parameters.append(subscription)
-    ((count, oldest),) = fetch_rows(connection, statement, parameters)
+    way = catch_up(connection)
+    progress = checkpoint_progress(connection, context, subscription)
+    if progress is None:
+        progress = CheckpointProgress(way.beginning, None, 0, 0, 0)
+    rest = way.rest("s.recorded_at", context, progress, _conditions(more), most)
+    rows = " UNION ALL ".join(f"SELECT * FROM ({statement}) r" for statement, _ in rest)
+    ((count, oldest),) = fetch_rows(
+        connection,
+        f"SELECT COUNT(*), MIN(n.recorded_at) FROM ({rows} LIMIT %s) n",
+        [*(value for _, parameters in rest for value in parameters), most],
+    )
     return count, oldest
 
 

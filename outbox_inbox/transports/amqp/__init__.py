@@ -83,7 +83,8 @@ class AmqpTransport(Transport):
     @contextmanager
     def attached(self, context: Context) -> Iterator[None]:
         """See `Transport.attached`; the server is first asked by `receive`."""
-        reader = QueueReader(self._receiving, self._topology, context)
+        bound = self.bound(context.label)
+        reader = QueueReader(self._receiving, self._topology, context, bound)
         self._readers[context.label] = reader
         try:
             yield

@@ -112,6 +112,7 @@ class Connection(pyamqp.Connection):
     def __init__(self, *, deadline: float, **options: Any) -> None:
         self.deadline = deadline
         self.blocked = False
+        self._frames_read = 0
         super().__init__(
             on_blocked=lambda _reason: self._set_blocked(state=True),
             on_unblocked=lambda: self._set_blocked(state=False),
@@ -163,6 +164,7 @@ class Connection(pyamqp.Connection):
         left = self.time_left()
         with self.transport.having_timeout(left if timeout is None else min(timeout, left)):
             frame = self.transport.read_frame()
+        self._frames_read += 1
         try:
             return self.on_inbound_frame(frame)
         except Exception as error:
@@ -170,11 +172,18 @@ class Connection(pyamqp.Connection):
                 raise
             return self.on_inbound_frame(_without_properties(frame, error))
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What has been read: whole frames, and bytes of the next one."""
+        return self._frames_read, len(getattr(self.transport, "_read_buffer"))  # noqa: B009  private
+
     def read_available(self) -> None:
         """Read the frames that have arrived; half a frame is left for later."""
+        # A link that is busy with deliveries always has the beginning of the next one.
+        until = monotonic() + _MOMENT
         # Not with a time-out of 0: py-amqp would then spin until the other half arrives.
         with suppress(TimeoutError):
-            while self._can_read():
+            while self._can_read() and monotonic() < until:
                 self.blocking_read(_MOMENT)
 
     def _can_read(self) -> bool:

@@ -2,7 +2,8 @@
 
 RabbitMQ confirms each message on its own, in any order, or many at once. One confirmation costs a round
 trip and a sync of the disk; many together cost little more. A message counts as sent only after its
-confirmation (rule O1); what is open, and the routes that are known, end with the connection.
+confirmation (rule O1); what is open, and the routes that are known, end with the connection. What
+was confirmed before that is reported with the outage, so that it is not published again.
 """
 
 import re
@@ -40,6 +41,20 @@ class Publisher:
         self._largest = inf
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
+        """See `Transport.publish`."""
+        begun: list[_Batch] = []
+        try:
+            return self._publish(source, messages, begun)
+        except TransportUnavailable as outage:
+            for batch in begun:
+                published = batch.published_before(outage)
+                if published.sent:
+                    return published
+            raise
+
+    def _publish(
+        self, source: Context, messages: Sequence[OutgoingMessage], begun: list["_Batch"]
+    ) -> Published:
         with self._reconnector.connection() as connection:
             session = self._session
             if session is None or session.connection is not connection:
@@ -47,6 +62,7 @@ class Publisher:
             session.declare_source(self._topology, source)
             exchange = self._topology.exchange(source.label)
             batch = _Batch(session, source, exchange, self._largest, self._mandatory)
+            begun.append(batch)
             try:
                 return batch.publish(messages)
             except PreconditionFailed as error:
@@ -66,6 +82,7 @@ class _Batch:
     _mandatory: bool
     _unroutable: dict[str, MessageRefused] = field(default_factory=dict)
     _refusals: Refusals = field(default_factory=Refusals)
+    _numbers: dict[int, OutgoingMessage] = field(default_factory=dict)
 
     def publish(self, messages: Sequence[OutgoingMessage]) -> Published:
         returned = self._session.confirmations.returned
@@ -77,6 +94,17 @@ class _Batch:
             sent = self._without_returned(sent, returned)
         return Published(sent=[each.row for each in sent], refused=self._refusals.by_row)
 
+    def published_before(self, outage: TransportUnavailable) -> Published:
+        """Return what was confirmed before an outage ended the batch."""
+        confirmations = self._session.confirmations
+        missing = confirmations.open.keys() | confirmations.nacked
+        sent = [
+            message.row
+            for number, message in self._numbers.items()
+            if number not in missing and str(message.id) not in confirmations.returned
+        ]
+        return Published(sent=sent, refused=self._refusals.by_row, outage=outage)
+
     def _publish_message(self, message: OutgoingMessage) -> bool:
         """Publish a message; False if it was refused."""
         attributes = wire.attributes_of(self._source, message)
@@ -84,7 +112,7 @@ class _Batch:
         kind = attributes["type"]
         refusal = self._unroutable.get(kind) or self._too_large(message, attributes, data)
         if refusal is None:
-            self._send_message(attributes, data)
+            self._send_message(message, attributes, data)
             if self._mandatory and kind not in self._session.routed:
                 refusal = self._find_route(message, kind)
         if refusal is not None:
@@ -106,12 +134,14 @@ class _Batch:
         self._unroutable[kind] = _unroutable(kind, reason)
         return self._unroutable[kind]
 
-    def _send_message(self, attributes: dict[str, str], data: bytes) -> None:
+    def _send_message(
+        self, message: OutgoingMessage, attributes: dict[str, str], data: bytes
+    ) -> None:
         session = self._session
-        session.confirmations.count_message()
+        self._numbers[session.confirmations.count_message()] = message
         session.connection.frames.begin_batch()
-        message, key = headers.amqp_message(attributes, data), attributes["type"]
-        session.channel.publish(message, self._exchange, key, mandatory=self._mandatory)
+        content, key = headers.amqp_message(attributes, data), attributes["type"]
+        session.channel.publish(content, self._exchange, key, mandatory=self._mandatory)
 
     def _without_returned(
         self, published: Sequence[OutgoingMessage], returned: Mapping[str, str]
@@ -167,7 +197,7 @@ class Confirmations:
         self.published = 0  # how many were, and the number of the last one
         self.open: dict[int, None] = {}  # numbers of the messages without an answer, in order
         self.returned: dict[str, str] = {}  # message id -> why the server returned the message
-        self.nacked = False  # the server could not store a message
+        self.nacked: set[int] = set()  # numbers of the messages that the server could not store
 
     def enable(self, channel: QuietChannel) -> None:
         """Ask the server for confirmations on a channel, and collect them."""
@@ -176,10 +206,11 @@ class Confirmations:
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
 
-    def count_message(self) -> None:
+    def count_message(self) -> int:
         """Number a message that is about to be published; the server numbers them the same way."""
         self.published += 1
         self.open[self.published] = None
+        return self.published
 
     def _on_ack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
         if not multiple:
@@ -190,8 +221,9 @@ class Confirmations:
             del self.open[number]
 
     def _on_nack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001  py-amqp's call
-        self.nacked = True
+        before = set(self.open)
         self._on_ack(tag, multiple)
+        self.nacked |= before - self.open.keys()
 
     def _on_return(self, error: Exception, _exchange: str, _key: str, message: object) -> None:
         # Arrives before the confirmation of the same message.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import accumulate, islice
 from math import inf
 from time import monotonic, sleep
 from typing import Final, cast
@@ -12,6 +12,7 @@ from amqp.basic_message import Message
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.transports.base import ReceivedMessage
+from outbox_inbox.transports.batch_bound import BatchBound
 
 from . import headers
 from .connection import Connection, QuietChannel
@@ -28,7 +29,7 @@ them, and so leaves them in order if it crashes as well.
 
 _PAUSE: Final = 0.1  # seconds between two polls
 _GRACE: Final = 0.5
-"""Seconds to wait for a message that is known to be in the queue.
+"""Seconds to wait for the next bytes of a message that is known to be in the queue.
 
 The server delivers it within milliseconds, unless the connection of a frozen process still consumes
 the queue.
@@ -42,13 +43,17 @@ class QueueReader:
         opened: when it declared the queue, on the monotonic clock.
     """
 
-    def __init__(self, reconnector: Reconnector, topology: Topology, context: Context) -> None:
+    def __init__(
+        self, reconnector: Reconnector, topology: Topology, context: Context, bound: BatchBound
+    ) -> None:
         self._reconnector = reconnector
         self._topology = topology
         self._context = context
+        self._bound = bound
         self._channel: QuietChannel | None = None
         self._connection: Connection | None = None
         self._arrived: list[Message] = []
+        self._bytes = 0  # of what has arrived
         self.opened = -inf
         self._acknowledged = 0
         self._expected = 0  # known to have arrived or to be in the queue
@@ -59,7 +64,17 @@ class QueueReader:
         with self._reconnector.connection() as connection:
             channel = self._open_channel(connection)
             self._await_messages(connection, channel, wanted)
-        return [headers.received_message(message) for message in islice(self._arrived, wanted)]
+        found = islice(self._arrived, self._fitting(wanted))
+        return [headers.received_message(message) for message in found]
+
+    def _fitting(self, wanted: int) -> int:
+        """Return how many of the messages that have arrived fit into a batch; at least one, if any."""
+        totals = accumulate(len(message.body) for message in islice(self._arrived, wanted))
+        return max(1, sum(total <= self._bound.max_bytes for total in totals))
+
+    def _arrive(self, message: Message) -> None:
+        self._arrived.append(message)
+        self._bytes += len(message.body)
 
     @property
     def has_more(self) -> bool:
@@ -75,7 +90,8 @@ class QueueReader:
             self._open_channel(connection).basic_ack(last, multiple=True)
         unacknowledged = [each for each in self._arrived if cast(int, each.delivery_tag) > last]
         self._acknowledged += len(self._arrived) - len(unacknowledged)
-        self._arrived[:] = unacknowledged
+        self._arrived = unacknowledged
+        self._bytes = sum(len(each.body) for each in unacknowledged)
 
     def close(self) -> None:
         """Return what was not acknowledged to the queue, and free it for the next reader."""
@@ -87,6 +103,9 @@ class QueueReader:
             if connection is self._connection:
                 # Not cancelled first: the next reader would get the messages behind ours, out of
                 # order (rule O4).
+                if self._arrived or self._underway:
+                    # They would all arrive before the answer does.
+                    connection.deadline = min(connection.deadline, monotonic() + _GRACE)
                 channel.close()
                 if self._arrived or self._underway:
                     self._await_return(connection)
@@ -102,7 +121,7 @@ class QueueReader:
             self._expected = self._topology.declare_subscriber(channel, self._context)
             channel.basic_qos(0, PREFETCH, a_global=False)
             queue = self._topology.queue(self._context)
-            channel.basic_consume(queue, callback=self._arrived.append)
+            channel.basic_consume(queue, callback=self._arrive)
             self._channel, self._connection = channel, connection
             self.opened = monotonic()
         if connection is not self._connection:
@@ -111,8 +130,15 @@ class QueueReader:
         return self._channel
 
     def _await_messages(self, connection: Connection, channel: QuietChannel, wanted: int) -> None:
-        """Read until as many messages have arrived as wanted, or the queue is empty."""
-        while len(self._arrived) < wanted:
+        """Read until there is a batch, half of the time is over, or the queue is empty.
+
+        The messages that have arrived are kept when the next one takes too long: with the connection
+        they would all return to the queue, and come again.
+        """
+        enough = monotonic() + connection.time_left() / 2
+        while len(self._arrived) < wanted and self._bytes <= self._bound.max_bytes:
+            if self._arrived and monotonic() > enough:
+                return
             if self._underway > 0:
                 if not self._read_one(connection):
                     self._expected = 0
@@ -127,15 +153,23 @@ class QueueReader:
         return self._underway > 0 or bool(self._arrived)
 
     def _read_one(self, connection: Connection) -> bool:
-        """Read until one more message has arrived; False if none did in time."""
+        """Read until one more message has arrived; False if nothing came for a while.
+
+        Raises:
+            TimeoutError: the deadline has passed in the middle of the first message.
+        """
         before = len(self._arrived)
         until = monotonic() + _GRACE
         while len(self._arrived) == before:
             left = until - monotonic()
-            if left <= 0:
+            if left <= 0 or (before and connection.deadline <= monotonic()):
                 return False
+            connection.time_left()
+            progress = connection.progress
             with suppress(TimeoutError):
                 connection.blocking_read(left)
+            if connection.progress != progress:  # a large message on a slow link takes longer
+                until = monotonic() + _GRACE
         return True
 
     def _await_return(self, connection: Connection) -> None:

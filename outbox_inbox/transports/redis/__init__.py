@@ -118,7 +118,8 @@ class RedisTransport(Transport):
     def _reader(self, context: Context) -> GroupReader:
         reader = self._readers.get(context.label)
         if reader is None or reader.context is not context:
-            reader = GroupReader(self._client, self._streams, context)
+            bound = self.bound(context.label)
+            reader = GroupReader(self._client, self._streams, context, bound)
             self._readers[context.label] = reader
         return reader
 

@@ -71,7 +71,8 @@ class Client:
             connection.send_packed_command(_until(deadline, pieces), check_health=False)
             if wait and not connection.can_read(wait + self._timeout):
                 raise ReplyTimeout("Timeout reading from socket")
-            return list(_until(deadline, (_reply(connection) for _ in range(count))))
+            # A reply that came late is there, and would only be asked for again.
+            return [_reply(connection) for _ in _until(deadline, range(count))]
 
     def ask_strictly(self, *commands: bytes) -> list[Any]:
         """Send commands in one piece; return their replies, of which none is an error."""

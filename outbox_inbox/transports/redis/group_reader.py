@@ -4,9 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from outbox_inbox import signals
+from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
+from outbox_inbox.exceptions import TransportUnavailable
 
 from ..base import ReceivedMessage
+from ..batch_bound import BatchBound
 from .client import Client, ResponseError, command
 from .entries import Receipt, received_message
 from .stream_names import StreamNames
@@ -18,16 +21,25 @@ Redis keeps the pending entries of each name apart. With one name for all, a rec
 crashed one had read. Only one is active at a time: it holds the lock of the context's intake
 partition.
 """
+_ATTRIBUTES = 500  # bytes of an entry beside its payload and headers, more or less
 _Entries = dict[str, list[tuple[bytes, Sequence[bytes] | None]]]
 
 
 class GroupReader:
-    """Reads the entries of one consumer group, oldest first, pending ones before new ones."""
+    """Reads the entries of one consumer group, oldest first, pending ones before new ones.
 
-    def __init__(self, client: Client, streams: StreamNames, context: Context) -> None:
+    Redis does not say how large entries are before it sends them. So the reader asks for as many as fit
+    into the bound by the size of those that came last, and before any came, by the largest size.
+    """
+
+    def __init__(
+        self, client: Client, streams: StreamNames, context: Context, bound: BatchBound
+    ) -> None:
         self._client = client
         self._streams = streams
         self.context = context
+        self._bound = bound
+        self._usual_size = settings().max_payload
         self._outstanding: set[Receipt] | None = None
         self._turn = 0
         self._grouped: set[str] = set()
@@ -64,13 +76,46 @@ class GroupReader:
         """Return up to ``limit`` messages; those that were not acknowledged come first, and again."""
         # New entries while older ones are pending would overtake them (rule O4).
         if self._outstanding is None or self._outstanding:
-            pending = self._read_pending(limit)
+            self._outstanding = None
+            pending = self._read_pending(self._fitting(limit))
             if pending:
-                self._outstanding = None
+                self._note_size(pending)
                 return pending
-        messages = _messages(self._read_entries(limit, b">"))
+        return self._read_new(limit)
+
+    def _read_new(self, limit: int) -> list[ReceivedMessage]:
+        """Return new messages, read in pieces until the limit or the bound is reached."""
+        messages: list[ReceivedMessage] = []
+        left, wanted = self._bound.max_bytes, self._fitting(limit)
+        while wanted:
+            try:
+                piece = _messages(self._read_entries(wanted, b">"))
+            except TransportUnavailable:
+                # The server may have handed out entries that did not arrive: they are pending now.
+                self._outstanding = None
+                if not messages:
+                    raise
+                self._bound.halve()
+                return messages
+            messages += piece
+            left -= self._note_size(piece)
+            room = min(limit - len(messages), left // self._usual_size)
+            wanted = max(0, room) if len(piece) == wanted else 0
         self._outstanding = {message.receipt for message in messages}
         return messages
+
+    def _fitting(self, limit: int) -> int:
+        return min(limit, max(1, self._bound.max_bytes // self._usual_size))
+
+    def _note_size(self, messages: Sequence[ReceivedMessage]) -> int:
+        """Remember the mean size of messages; return their bytes."""
+        size = sum(
+            len(message.data) + len(message.attributes.get("headers", "")) + _ATTRIBUTES
+            for message in messages
+        )
+        if messages:
+            self._usual_size = size // len(messages)
+        return size
 
     def acknowledge(self, messages: Iterable[ReceivedMessage]) -> None:
         """Remove messages from the pending ones."""
@@ -136,16 +181,24 @@ class GroupReader:
             *after,
             *after.values(),
         )
-        (reply,) = self._client.ask(reading)
+        (reply,) = self._ask_for_entries(reading)
         if _is_error(reply, "NOGROUP"):
             # The stream or the group was deleted, or the server lost its data.
             self._create_groups()
-            (reply,) = self._client.ask(reading)
+            (reply,) = self._ask_for_entries(reading)
         self._client.check([reply])
         return {
             stream.decode(): [(id_, fields) for id_, fields in entries]
             for stream, entries in reply or ()
         }
+
+    def _ask_for_entries(self, reading: bytes) -> list[Any]:
+        try:
+            return self._client.ask(reading)
+        except TransportUnavailable:
+            # They may be larger than those before: with the same number it would be late again.
+            self._usual_size = settings().max_payload
+            raise
 
     def _acknowledge_receipts(self, receipts: Iterable[Receipt]) -> None:
         ids: dict[str, list[bytes]] = {}

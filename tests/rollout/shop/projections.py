@@ -6,7 +6,6 @@ from tests.rollout import NEW, PROJECTS
 from . import events
 from .models import Line
 
-
 if PROJECTS:
 
     @projects(events.Placed, into="line")

@@ -3,6 +3,7 @@
 A statement that was written for one vendor fails on the next, or is slow there without an error.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ from .values import as_datetime, as_uuid, as_uuid_or_none
 
 CLASSES: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite, "mysql": MySQL}
 """Vendor of a Django connection -> its dialect."""
+
+_LONGEST_CHAIN = 10  # of errors that were raised from each other
 
 
 def dialect(connection: BaseDatabaseWrapper) -> Dialect:
@@ -39,11 +42,24 @@ def dialect_class(connection: BaseDatabaseWrapper) -> type[Dialect]:
 def gave_way(connection: BaseDatabaseWrapper, error: BaseException, *, waited: bool = True) -> bool:
     """Return whether the database ended a statement so that another transaction could go on.
 
-    After a deadlock the whole transaction is rolled back, savepoints included. ``waited``: count a
-    statement that waited too long for a lock, too; only that one is undone.
+    That is a deadlock, or a serialization failure. Code in between may have raised an error of its
+    own from it. ``waited``: count a statement that waited too long for a lock, too; on MySQL only
+    that one is undone.
     """
     vendor = CLASSES.get(connection.vendor)  # other vendors may be connected, too
-    return vendor is not None and vendor.gave_way(error, waited=waited)
+    return vendor is not None and any(
+        vendor.gave_way(each, waited=waited) for each in _chain(error)
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and those that it was raised from."""
+    left: BaseException | None = error
+    for _ in range(_LONGEST_CHAIN):
+        if left is None:
+            return
+        yield left
+        left = left.__cause__ or (None if left.__suppress_context__ else left.__context__)
 
 
 def time_parameter(connection: BaseDatabaseWrapper, value: datetime | None) -> Any:

@@ -79,6 +79,7 @@ class Dialect(ABC):
             milliseconds within this transaction; a constant where the server has no such limit.
         event_columns: those that every table of messages has, in the order of `EventRow`.
         key, partition: the columns of these names, which MySQL wants quoted.
+        octets: the number of bytes of the text ``{}``, without reading all of it where possible.
         true: what follows a boolean column in a condition that an index is to serve.
         by_id: follows the table of an UPDATE that names its rows by id and state.
     """
@@ -99,6 +100,7 @@ class Dialect(ABC):
     )
     key = "key"
     partition = "partition"
+    octets = "octet_length({})"
     true = ""
     by_id = ""
 
@@ -169,8 +171,28 @@ class Dialect(ABC):
         return f"{alias}.{column}"
 
     def forced_index(self, table: str) -> str:
-        """Return what follows a queue's table so that its rows are found by their state."""
+        """Return what follows the table of a queue, or of the quarantine, to find rows by state."""
         return ""
+
+    def first_row(
+        self, table: str, column: str, condition: str, context: str = "%s", number: str = "%s"
+    ) -> str:
+        """Return a column of the first such row of a partition, by one probe of an index.
+
+        The column is the one by which that index has the rows in order. EXISTS would leave the way to
+        the planner: in a backlog it reads the table until it meets a row of the partition, which takes
+        seconds where there is none.
+        """
+        return (
+            f"(SELECT m.{column} FROM {table} m{self.forced_index(table)}"
+            f" WHERE {self.in_partition('m', context, number)} AND {condition}"
+            f" ORDER BY {self.partition_order('m', column)} LIMIT 1)"
+        )
+
+    def first_due(self, table: str, state: str, context: str, number: str) -> str:
+        """Return when the first row of a partition that has to wait for its time comes due."""
+        condition = f"m.state = '{state}' AND m.due_at IS NOT NULL"
+        return self.first_row(table, "due_at", condition, context, number)
 
     def pair_condition(self, names: tuple[str, str], count: int) -> str:
         """Return the condition that two columns have one of so many pairs of values."""
@@ -300,6 +322,16 @@ class Dialect(ABC):
     @classmethod
     def gave_way(cls, error: BaseException, *, waited: bool) -> bool:
         """Return whether the database ended a statement for the sake of another transaction."""
+        return False
+
+    @classmethod
+    def commits_implicitly(cls, statement: str) -> bool:
+        """Return whether a statement commits the transaction in which it is executed."""
+        return False
+
+    @classmethod
+    def is_ended(cls, driver: Any) -> bool:
+        """Return whether a driver's connection is known to be in no transaction any more."""
         return False
 
     @classmethod

@@ -8,6 +8,7 @@ rows are inserted again. They are read with a lock, so that the newest committed
 not the snapshot of this transaction.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,15 +21,20 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import SettingsError
 
-from ..common import DELIVERY, INBOX, OUTBOX, PARTITION, STREAM, fetch_rows
+from ..common import DELIVERY, INBOX, OUTBOX, PARTITION, QUARANTINE, STREAM, fetch_rows
+from ..packets import packets
 from .base import ROWS, SILENCE, Dialect, Insert, Row, Rows, insert_text
 from .values import as_uuid, stored_zone
 
-_CHARACTERS = 1_000_000  # in one INSERT; by default a server takes packets of 16 MB
 _DUPLICATE = 1062
 _DEADLOCK = {1213, 1020}  # 1020: the row has changed since this transaction's snapshot
 _WAITED_TOO_LONG = 1205
 _TRIES = 100
+_COMMITS = re.compile(
+    r"\s*(CREATE|DROP)\s+(?!TEMPORARY)|\s*(ALTER|TRUNCATE|RENAME|LOCK|UNLOCK|GRANT|REVOKE|ANALYZE"
+    r"|OPTIMIZE|REPAIR|FLUSH|LOAD\s+INDEX|CACHE\s+INDEX|SET\s+PASSWORD)\b",
+    re.IGNORECASE,
+)
 
 
 class MySQL(Dialect):
@@ -90,8 +96,7 @@ class MySQL(Dialect):
     # Statements
 
     def forced_index(self, table: str) -> str:
-        name = {OUTBOX: "outbox_inbox_out_state", DELIVERY: "outbox_inbox_del_state"}[table]
-        return f" FORCE INDEX ({name})"
+        return f" FORCE INDEX (outbox_inbox_{_BY_STATE[table]})"
 
     def update_rows(
         self,
@@ -114,11 +119,24 @@ class MySQL(Dialect):
                 changed += cursor.rowcount
         return changed
 
+    def first_due(self, table: str, state: str, context: str, number: str) -> str:
+        # In the index the rows that may be moved now come first, and a probe for an outer row reads
+        # all of them: in a backlog, at every poll. This skips from one partition to the next.
+        share = f"m.context, m.{self.partition}"
+        return (
+            f"(SELECT f.due FROM (SELECT {share} AS number, MIN(m.due_at) AS due FROM {table} m"
+            f"{self.forced_index(table)} WHERE m.state = '{state}' GROUP BY m.state, {share}) f"
+            f" WHERE f.context = {context} AND f.number = {number})"
+        )
+
     def pair_condition(self, names: tuple[str, str], count: int) -> str:
         one, other = names  # a list of pairs would not use the index for each pair
         return f"({' OR '.join([f'({one} = %s AND {other} = %s)'] * count)})"
 
     # Inserting, and who was first
+
+    def _values(self, rows: Rows) -> Iterator[Row]:
+        return (tuple(map(self.uuid, row)) for row in rows)
 
     def insert_new(
         self, connection: BaseDatabaseWrapper, insert: Insert, rows: Rows, shared: Row = ()
@@ -126,7 +144,7 @@ class MySQL(Dialect):
         place = insert.columns.index("message_id")
         returned: list[Row] = []
         with connection.cursor() as cursor:
-            for chunk in _chunks([tuple(map(self.uuid, row)) for row in rows]):
+            for chunk in packets(self._values(rows), tuple, ROWS):
                 # One id twice in a statement would be refused for ever: the first one stands.
                 first = {row[place]: row for row in reversed(chunk)}
                 left = [row for row in chunk if first[row[place]] is row]
@@ -148,7 +166,7 @@ class MySQL(Dialect):
     ) -> list[Row]:
         returned: list[Row] = []
         with connection.cursor() as cursor:
-            for chunk in _chunks([tuple(map(self.uuid, row)) for row in rows]):
+            for chunk in packets(self._values(rows), tuple, ROWS):
                 try:
                     returned += self._insert(cursor, insert, chunk)
                 except IntegrityError as error:
@@ -278,6 +296,10 @@ class MySQL(Dialect):
                     cursor.execute(f"SET {limit} = @outbox_inbox_idle")
 
     @classmethod
+    def commits_implicitly(cls, statement: str) -> bool:
+        return _COMMITS.match(statement) is not None
+
+    @classmethod
     def gave_way(cls, error: BaseException, *, waited: bool) -> bool:
         number = error.args[0] if isinstance(error, OperationalError) and error.args else None
         return number in _DEADLOCK or (waited and number == _WAITED_TOO_LONG)
@@ -293,6 +315,7 @@ class MariaDB(MySQL):
 
 
 _LOCKED = "LOCK IN SHARE MODE"
+_BY_STATE = {OUTBOX: "out_state", DELIVERY: "del_state", QUARANTINE: "quarantine_state"}
 
 
 @cache
@@ -304,18 +327,3 @@ def _raise_unless_duplicate(error: IntegrityError, tries_left: int = 1) -> None:
     """Raise an error again, unless it is a duplicate and another try is left."""
     if error.args[:1] != (_DUPLICATE,) or not tries_left:
         raise error
-
-
-def _chunks(rows: Rows) -> Iterator[list[Sequence[Any]]]:
-    """Yield as many rows at a time as a server takes in one packet."""
-    chunk: list[Sequence[Any]] = []
-    size = 0
-    for row in rows:
-        length = sum(len(value) for value in row if isinstance(value, str))
-        if chunk and (len(chunk) == ROWS or size + length > _CHARACTERS):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += length
-    if chunk:
-        yield chunk

@@ -12,6 +12,9 @@ from .base import SILENCE, Dialect, Insert, Row, Rows, constant_expressions, ins
 
 FEW = 8  # rows that are sent faster one by one than as arrays
 _CURSOR = "_outbox_inbox_cursor"  # an attribute of Django's connection
+_GAVE_WAY = {"40P01", "40001"}  # deadlock detected, serialization failure
+_WAITED_TOO_LONG = "55P03"
+_IDLE = 0  # libpq's PQTRANS_IDLE
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
 
@@ -25,6 +28,12 @@ class PostgreSQL(Dialect):
     among = "= ANY(%s)"
     skip_locked = "FOR UPDATE SKIP LOCKED"
     freeze_guard = "set_config('idle_in_transaction_session_timeout', %s, true)"
+
+    @classmethod
+    def gave_way(cls, error: BaseException, *, waited: bool) -> bool:
+        # psycopg 3 and 2 name it differently; Django's error is raised from theirs.
+        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        return state in _GAVE_WAY or (waited and state == _WAITED_TOO_LONG)
 
     @classmethod
     def of(cls, connection: Any) -> Dialect:
@@ -98,6 +107,10 @@ class PostgreSQL(Dialect):
             " FROM held WHERE p.id = held.id RETURNING held.run",
             [partition, -SILENCE, run],
         )
+
+    @classmethod
+    def is_ended(cls, driver: Any) -> bool:
+        return bool(driver.pgconn.transaction_status == _IDLE)
 
     @classmethod
     def is_aborted(cls, driver: Any) -> bool:

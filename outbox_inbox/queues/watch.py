@@ -1,0 +1,100 @@
+"""Watches what a consumer does to its transaction, which has the mark that its delivery is done.
+
+Its effects and the mark are committed together. A consumer that ended the transaction by itself would
+commit the mark before its effects, or lose effects that were marked, in silence.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox_inbox.exceptions import HandlerError
+
+from .statements.dialects import dialect_class, gave_way
+
+T = TypeVar("T")
+
+_ENDS = re.compile(
+    r"\s*(COMMIT|END|ABORT|ROLLBACK(?!\s+(WORK\s+)?TO)|BEGIN|START)\b", re.IGNORECASE
+)
+
+
+def call_watched(connection: BaseDatabaseWrapper, title: str, function: Callable[[], T]) -> T:
+    """Call a consumer, and return what it returned.
+
+    Arguments:
+        title: how an error names the consumer.
+
+    Raises:
+        HandlerError: it has ended its transaction, or marked it for a rollback.
+        django.db.OperationalError: a deadlock that the consumer has caught itself, on MySQL. It has
+            undone everything, the claim of the delivery included, and what the consumer did
+            afterwards would be committed.
+        Exception: whatever it raises.
+    """
+    watch = _Watch(connection, title)
+    try:
+        with connection.execute_wrapper(watch):
+            made = function()
+    except Exception:
+        watch.raise_first()
+        raise
+    watch.raise_first()
+    _refuse_broken_transaction(connection, title)
+    return made
+
+
+class _Watch:
+    """Sees each statement of a consumer that goes through Django."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, title: str) -> None:
+        self._connection, self._title = connection, title
+        self._dialect = dialect_class(connection)
+        self._error: Exception | None = None
+
+    def __call__(self, execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
+        # Refused, not reported afterwards: what a rollback has undone cannot be brought back.
+        if isinstance(sql, str) and (_ENDS.match(sql) or self._dialect.commits_implicitly(sql)):
+            first = " ".join(sql.split()[:2])
+            self._error = HandlerError(
+                f"{self._title} executes {first}, which ends the transaction that its delivery is "
+                "marked in: its effects could be lost, or happen twice"
+            )
+            raise self._error
+        try:
+            return execute(sql, parameters, many, context)
+        except OperationalError as error:
+            if self._dialect.deadlocks_roll_back and gave_way(
+                self._connection, error, waited=False
+            ):
+                self._error = self._error or error
+            raise
+
+    def raise_first(self) -> None:
+        """Raise the error that counts, even if the consumer has caught it."""
+        if self._error is not None:
+            raise self._error
+
+
+def _refuse_broken_transaction(connection: BaseDatabaseWrapper, title: str) -> None:
+    """Fail a consumer whose transaction will not commit, although it raised nothing.
+
+    `set_rollback(True)` ends an atomic block without an exception, and after a swallowed
+    DatabaseError PostgreSQL answers COMMIT with a ROLLBACK, without an error: the delivery would
+    count as done, with none of its effects.
+    """
+    driver: Any = connection.connection
+    kind = dialect_class(connection)
+    if driver is not None and kind.is_ended(driver):
+        raise HandlerError(
+            f"{title} ended its transaction by itself, with a method of the database driver: its "
+            "effects could be lost, or happen twice"
+        )
+    if connection.needs_rollback or driver is None or kind.is_aborted(driver):
+        raise HandlerError(
+            f"{title} left its transaction marked for rollback: it called set_rollback(), "
+            "or caught a database error without a savepoint (transaction.atomic()) around it"
+        )
