@@ -32,7 +32,12 @@ _met: dict[str, _Met] = {}
 def unknown_types(context: Context) -> Sequence[UnknownType]:
     """Return what this process has met and could not handle: see `statements.select_ready`."""
     met = _met.get(context.label)
-    return sorted(met.types) if met and met.context is context else ()
+    if met is None or met.context is not context:
+        return ()
+    # A consumer that is lacking is one condition, for which no message has to be read.
+    lacking = {each.consumer for each in met.types}.difference(context.consumers)
+    types = [each for each in met.types if each.consumer not in lacking]
+    return sorted([*map(UnknownType, lacking), *types])
 
 
 def leave_unknown(run: Run, rows: Sequence[ReadyRow]) -> list[ReadyRow]:

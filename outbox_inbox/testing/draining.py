@@ -22,6 +22,7 @@ from outbox_inbox.queues.outcome import Outcome
 from .clock import advance_to_next
 
 _MOST = 10_000  # a process that sets its time-out by the real clock never finishes
+_UNTOUCHED = "another worker has locked its partition, or the code has no consumer of them: the log names those"
 _PATIENCE = timedelta(seconds=5)  # for a worker that the test itself has started
 
 
@@ -107,7 +108,7 @@ def _leftovers(stats: QueueStats) -> Iterator[str]:
             f"partition {each.number} is {each.state}" + (f": {each.reason}" if each.reason else "")
             for each in stats.partitions
         ]
-        why = "; ".join(reasons) or "another worker has locked its partition"
+        why = "; ".join(reasons) or _UNTOUCHED
         more = "more than " * stats.is_minimum(IDLE[stats.queue])
         yield f"{stats.context} {stats.queue.value}: {more}{idle} left: {why}"
     for each in stats.partitions:

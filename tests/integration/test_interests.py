@@ -395,6 +395,16 @@ def test_processes_that_store_the_same_at_once_do_not_fail(clock, left):
 
 
 @committed
+def test_processes_that_record_their_first_message_at_once_do_not_fail(clock):
+    """The later ones wait for the first commit, and find its rows."""
+    with patch.object(interests, "_known", lambda using, found: None):
+        for number in range(1, 4):
+            Interest.objects.all().delete()
+            writers = [partial(put, Noted(order=key, number=number)) for key in "abcd"]
+            assert [len(each) for each in together(*writers)] == [1, 1, 1, 1]
+
+
+@committed
 def test_names_are_compared_exactly():
     """Neither case nor accents nor trailing spaces make two types one."""
     names = ["shop.Noted", "shop.noted", "shop.Nötéd", "shop.Noted "]

@@ -7,6 +7,7 @@ import pytest
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, DeliveryAttempt, InboxMessage, Partition, Queue
 from outbox_inbox.operations import running
+from outbox_inbox.testing import DrainFailed, drain
 from tests.shop.events import Closed, Counted, Listed, Loose, Noted, Opened
 from tests.support.deployments import OlderCode
 from tests.support.handling import each_way
@@ -210,6 +211,14 @@ def test_a_failure_in_front_of_a_left_message_blocks_nothing_for_ever(settings, 
         dispatch()
     dispatch()
     assert entries("follow") == [1, 2, 3]
+
+
+def test_a_drain_in_a_test_reports_what_it_has_left():
+    """There is no other process that would handle it."""
+    deliver(*steps(Noted, 1))
+    newer("note", 1)
+    with pytest.raises(DrainFailed, match="no consumer of them"):
+        drain()
 
 
 def test_without_a_key_the_others_go_on():

@@ -20,6 +20,7 @@ from outbox_inbox.models import (
     ProcessState,
     QuarantinedMessage,
 )
+from outbox_inbox.operations import running
 from outbox_inbox.operations.rebuilding import rebuild
 from outbox_inbox.queues import interests
 from outbox_inbox.queues.interests import confirm_interests
@@ -269,6 +270,26 @@ def test_an_older_projection_stops_before_what_the_read_model_wants(older, caplo
     assert Checkpoint.objects.get(subscription="high_score").failures == 0
     update_projections(get_context("board"), only=["high_score"])
     assert dict(HighScore.objects.values_list("player", "points")) == {"ann": 7}
+
+
+@pytest.mark.catch_up
+@pytest.mark.usefixtures("boarded")
+def test_a_process_whose_read_models_wait_for_newer_code_pauses():
+    """It looks once between two pauses, and does not spin."""
+    confirm_interests("default")
+    put(Annulled(player="ann", points=1), Scored(player="ann", points=5), stream="ann")
+    pauses: list[float] = []
+    with OlderCode(types=["board.Annulled"]).running():
+        while relay("board").steps + dispatch("board").steps:
+            pass
+        update_projections(get_context("board"))
+        running.run(
+            [get_context("board")],
+            stop=lambda: len(pauses) >= 4,
+            wait=pauses.append,
+            report=lambda turn: pytest.fail(f"{turn} has moved something"),
+        )
+    assert pauses == sorted(pauses)
 
 
 @pytest.mark.catch_up

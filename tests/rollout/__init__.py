@@ -2,4 +2,7 @@
 
 import os
 
+PROJECTS = not os.environ.get("DATABASE_URL", "").startswith("mysql")
+"""MariaDB and MySQL keep no read models."""
+
 NEW = os.environ.get("ROLLOUT_CODE") == "new"

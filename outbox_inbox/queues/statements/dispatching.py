@@ -1,6 +1,6 @@
 """The statements of the dispatcher: what is ready in an inbox partition, its claim, its result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -34,11 +34,14 @@ class ReadyRow(NamedTuple):
 
 
 class UnknownType(NamedTuple):
-    """A consumer, and a type and version of its messages, that a process cannot handle."""
+    """A consumer, and a type and version of its messages, that a process cannot handle.
+
+    Without a type it is the consumer as a whole.
+    """
 
     consumer: str
-    type: str
-    schema_version: int
+    type: str = ""
+    schema_version: int = 0
 
 
 def select_ready(
@@ -58,7 +61,7 @@ def select_ready(
         connection,
         sql.forced_index(DELIVERY),
         f"{_is_ready(sql)}{_without(sql, unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
-        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
+        [*sql.partition_values(context, partition), *_values(unknown), size],
     )
 
 
@@ -75,12 +78,14 @@ def select_groups(
     which sorts by text.
     """
     sql = dialect(connection)
-    message = f" JOIN {INBOX} m ON m.id = d.message_id" if unknown else ""
+    message = (
+        f" JOIN {INBOX} m ON m.id = d.message_id" if any(each.type for each in unknown) else ""
+    )
     rows = fetch_rows(
         connection,
         f"SELECT d.id, d.consumer, d.key FROM {DELIVERY} d{sql.forced_index(DELIVERY)}{message}"
         f" WHERE {_is_ready(sql)}{_without(sql, unknown)} ORDER BY {sql.partition_order('d')} LIMIT %s",
-        [*sql.partition_values(context, partition), *chain.from_iterable(unknown), size],
+        [*sql.partition_values(context, partition), *_values(unknown), size],
     )
     return [(id_, consumer, key) for id_, consumer, key in rows]
 
@@ -116,10 +121,16 @@ def _is_ready(sql: Dialect) -> str:
 
 def _without(sql: Dialect, unknown: Sequence[UnknownType]) -> str:
     # One that does not hold must be read: the others of its key would be handled before it.
-    return (
-        f" AND NOT ((d.holds{sql.true} OR d.key IS NULL)"
-        " AND d.consumer = %s AND m.type = %s AND m.schema_version = %s)"
-    ) * len(unknown)
+    passed = f" AND NOT ((d.holds{sql.true} OR d.key IS NULL) AND d.consumer = %s"
+    return "".join(
+        f"{passed} AND m.type = %s AND m.schema_version = %s)" if each.type else f"{passed})"
+        for each in unknown
+    )
+
+
+def _values(unknown: Sequence[UnknownType]) -> Iterator[str | int]:
+    """Return the parameters of `_without`."""
+    return chain.from_iterable(each if each.type else each[:1] for each in unknown)
 
 
 def hold_deliveries(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> int:
