@@ -4,10 +4,11 @@ They lack it where they were made from the models alone, as tests do with ``MIGR
 this, a process would store a message twice or fail later, far from the cause.
 """
 
-from django.db import connections
+from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import SettingsError
+from outbox_inbox.models import Interest
 
 from .statements.dialects import CLASSES
 from .statements.schema import add_missing_parts, missing_parts
@@ -49,6 +50,8 @@ def complete_schema(using: str) -> None:
         django.db.IntegrityError: rows violate a constraint that is missing.
     """
     connection = connections[using]
+    if not router.allow_migrate_model(using, Interest):
+        return
     if _place(connection) not in _complete and schema_problems(connection):
         add_missing_parts(connection)
 

@@ -36,15 +36,18 @@ def call_watched(connection: BaseDatabaseWrapper, title: str, function: Callable
         Exception: whatever it raises.
     """
     watch = _Watch(connection, title)
-    try:
-        with connection.execute_wrapper(watch):
-            made = function()
-    except Exception:
-        watch.raise_first()
-        raise
+    made: list[T] = []
+    error: Exception | None = None
+    with connection.execute_wrapper(watch):
+        try:
+            made.append(function())
+        except Exception as raised:  # noqa: BLE001  raised below, unless another came first
+            error = raised
     watch.raise_first()
+    if error is not None:
+        raise error
     _refuse_broken_transaction(connection, title)
-    return made
+    return made[0]
 
 
 class _Watch:

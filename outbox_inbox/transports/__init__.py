@@ -103,6 +103,7 @@ def forget_transports() -> None:
     with _Process.lock:
         _Process.by_alias.clear()
         _Process.generation += 1
+    _of_thread.by_alias = {}  # so that connections are closed at once; those of other threads follow
 
 
 def _clear_transports(*, setting: str, **_: object) -> None:

@@ -119,7 +119,7 @@ def test_a_queue_that_comes_too_late_is_told(rabbit, caplog):
     receive()
     assert f"its queue {rabbit.queue()} is new" in caplog.text
     caplog.clear()
-    transport.cache_clear()
+    forget_transports()
     receive()
     assert not caplog.text
 

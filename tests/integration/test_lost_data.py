@@ -7,7 +7,7 @@ from django.db import connection
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import InboxMessage, Partition, Queue
-from outbox_inbox.transports import transport
+from outbox_inbox.transports import forget_transports
 from tests.shop.contracts import Sold
 from tests.shop.events import Noted
 from tests.support.movers import deliver, put, receive, relay, states, steps
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("committed")
 
 def restart():
     """Have the next call made by a process that remembers nothing."""
-    transport.cache_clear()
+    forget_transports()
 
 
 def intake():

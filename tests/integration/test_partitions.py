@@ -73,12 +73,20 @@ def test_a_run_writes_its_token_and_takes_it_away():
     assert partition().run is None
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_whatever_is_raised_a_run_ends_cleanly(error):
-    """Only an end without clean-up leaves the token behind."""
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_after_an_error_or_ctrl_c_a_run_ends_cleanly(error):
+    """Its token is gone."""
     with pytest.raises(error), staying():
         raise error
     assert partition().run is None
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
+def test_what_ends_the_worker_leaves_the_token(error):
+    """As a crash does: a message may be why."""
+    with pytest.raises(error), staying():
+        raise error
+    assert partition().run is not None
 
 
 def test_a_run_after_a_clean_end_is_an_ordinary_one():
