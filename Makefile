@@ -38,8 +38,9 @@ mysql: .venv ## Start a MySQL server (Debian amd64), and run on it all tests tha
 	bash tests/mysql.sh
 	$(PYTHON) -m tests --on=mysql $(ARGS)
 
-acceptance: .venv ## Run the long battery (workers are killed again and again), and all tests on MariaDB
+acceptance: .venv ## Run the long battery (workers are killed again and again), and all tests on PostgreSQL and MariaDB
 	$(PYTHON) -m tests --in-turn -m slow $(ARGS)
+	$(PYTHON) -m tests --on=postgres $(ARGS)
 	$(PYTHON) -m tests --on=mariadb $(ARGS)
 
 bench: .venv ## Measure against bare loops that do the same work

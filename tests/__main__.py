@@ -69,9 +69,17 @@ ON_MARIADB = (
 )
 NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "mysql": "MySQL"}
 
+# Where the database makes a difference: kills and locks, but not what crosses a broker, nor orders that
+# run through several processes. All of it runs on SQLite, and with `make acceptance` on PostgreSQL.
+ON_POSTGRES = (
+    "tests/integration",
+    "tests/conformance/test_local.py",
+    *(f"tests/acceptance/test_{name}.py" for name in ("chaos", "kill", "rebuild_kill", "transfer")),
+)
+
 PATHS = {
     "sqlite": ("tests",),
-    "postgres": TOUCH_A_DATABASE,
+    "postgres": ON_POSTGRES,
     "mariadb": ON_MARIADB,
     "mysql": (*TOUCH_A_DATABASE, FAULTS),
 }
@@ -123,7 +131,8 @@ def run(
     named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
     places = [] if in_turn or named else [f"--numprocesses={PLACES}", "--dist=worksteal"]
     for vendor in vendors:
-        paths = [] if named else PATHS["mysql" if only == "mariadb" else vendor]
+        whole = vendor == only != "sqlite" or (vendor == "postgres" and "slow" in arguments)
+        paths = [] if named else PATHS["mysql" if whole else vendor]
         print(f"\n=== {NAMES[vendor]} ===", flush=True)
         cache = f"cache_dir=.pytest_cache/{vendor}"  # --last-failed is a list for each database
         status = subprocess.call(
