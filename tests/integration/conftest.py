@@ -34,6 +34,7 @@ from outbox_inbox.models import (
 from outbox_inbox.operations.transfer.guards import remove_guards
 from outbox_inbox.operations.transfer.sequences import set_last_id
 from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
+from outbox_inbox.queues.interests import store_interests
 from outbox_inbox.queues.partitions import ensure_partitions
 from outbox_inbox.transports import transport
 from tests import services
@@ -164,6 +165,7 @@ def board_context(settings: Any) -> None:
 def boarded(committed: None, board_context: None) -> Iterator[None]:
     """The context "board", whose read models are emptied after the test."""
     ensure_partitions("default")
+    store_interests("default")
     yield
     for model in (Fan, Pass, HighScore, Ranking, Member, Team, Sheet):
         model.objects.all().delete()
@@ -174,6 +176,7 @@ def yarded(committed: None, settings: Any) -> None:
     """The context "yard" with its process."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.yard.apps.YardConfig"]
     ensure_partitions("default")
+    store_interests("default")
 
 
 @pytest.fixture
@@ -182,6 +185,7 @@ def border(committed: None, settings: Any) -> None:
     apps = ("tests.farm.apps.FarmConfig", "tests.market.apps.MarketConfig")
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, *apps]
     ensure_partitions("default")
+    store_interests("default")
 
 
 @pytest.fixture
