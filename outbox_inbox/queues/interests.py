@@ -28,7 +28,7 @@ from outbox_inbox.events import meta
 from outbox_inbox.models import Interest, InterestKind
 
 from .schema import require_schema
-from .statements.dialects import as_datetime, database_time
+from .statements.dialects import as_datetime, database_time, dialect, gave_way
 
 CONFIRM_AFTER = timedelta(seconds=30)
 """How often the running processes, together, say what their code has."""
@@ -39,6 +39,7 @@ RETIRE_AFTER = timedelta(minutes=10)
 _GAP = 3 * CONFIRM_AFTER
 """A process that has not looked for so long begins to watch anew: the others may have been cut off too."""
 
+_WAIT = 0.5  # seconds for the transaction of another process that stores the same
 _TRIES = 5  # to store interests while other processes store theirs
 
 _logger = logging.getLogger("outbox_inbox.interests")
@@ -200,8 +201,10 @@ def _store(using: str, found: Sequence[Context], known: _Confirmed | None) -> No
     while True:
         changes, tries_left = _changes(using, found), tries_left - 1
         try:
-            _write(using, found, changes)
-        except DatabaseError:
+            _write_soon(using, found, changes)
+        except DatabaseError as error:
+            if not connection.in_atomic_block and _has_waited(connection, error):
+                return  # a use case is storing the same: they are there when its messages are
             if connection.in_atomic_block or (changes.urgent and not tries_left):
                 raise
             if changes.urgent:
@@ -213,6 +216,21 @@ def _store(using: str, found: Sequence[Context], known: _Confirmed | None) -> No
     now = monotonic()
     watched = known.silent if known and now - known.at < _GAP.total_seconds() else {}
     _confirmed[using] = _Confirmed(found, now, silent=_watch(using, changes.silent, watched))
+
+
+def _write_soon(using: str, found: Sequence[Context], changes: _Changes) -> None:
+    """Write changes without waiting for long: a use case that stores the same may take its time."""
+    connection = connections[using]
+    if connection.in_atomic_block or not changes.urgent:
+        _write(using, found, changes)
+        return
+    with transaction.atomic(using=using):
+        dialect(connection).limit_lock_wait(connection, _WAIT)
+        _write(using, found, changes)
+
+
+def _has_waited(connection: BaseDatabaseWrapper, error: DatabaseError) -> bool:
+    return gave_way(connection, error) and not gave_way(connection, error, waited=False)
 
 
 def _own_interests(context: Context) -> Iterator[InterestRow]:

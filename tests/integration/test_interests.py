@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from outbox_inbox import record
 from outbox_inbox.contexts import contexts, get_context
@@ -25,7 +26,7 @@ from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.statements.dialects import database_time
 from tests.shop.events import Noted
 from tests.support.deployments import OlderCode
-from tests.support.movers import deliver, dispatch, put, receive, relay, steps, together
+from tests.support.movers import Worker, deliver, dispatch, put, receive, relay, steps, together
 
 WITHOUT_NOTE = OlderCode(consumers=["note"])
 committed = pytest.mark.usefixtures("committed")
@@ -443,3 +444,25 @@ def test_every_sort_of_interest_is_declared():
         (InterestKind.CONSUMER, "ordering.watch.TimedOut"),
     } <= found
     assert get_context("shop") in contexts()
+
+
+@pytest.mark.postgres
+def test_a_mover_does_not_wait_for_a_use_case_that_stores_the_same(committed):
+    """Its transaction may be long, and what it has stored is there with its messages."""
+    Interest.objects.filter(context="shop").delete()
+    interests._confirmed.clear()
+    with Worker() as other:
+        other.do(transaction.set_autocommit, False)
+        other.do(Interest.objects.bulk_create, [_unconfirmed(interests)])
+        interests.confirm_interests("default")
+        assert not Interest.objects.filter(context="shop").exists()
+        other.do(transaction.rollback)
+        other.do(transaction.set_autocommit, True)
+    interests.confirm_interests("default")
+    assert Interest.objects.filter(context="shop").exists()
+
+
+def _unconfirmed(module):
+    """Return the first interest of the shop, as a row that is not stored yet."""
+    row = next(each for each in module.declared("default") if each.context == "shop")
+    return Interest(**row._asdict(), hash=1, confirmed_at=timezone.now())
