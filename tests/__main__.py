@@ -27,17 +27,13 @@ TOUCH_A_DATABASE = ("tests/integration", "tests/conformance", "tests/acceptance"
 # What the queues say to the database; what is above them says nothing else on MariaDB.
 QUEUES = (
     "admin_actions",
-    "border",
     "concurrency",
-    "consumer_groups",
     "depths",
     "dispatcher",
     "dispatcher_failures",
     "dispatcher_transactions",
     "ended_transactions",
-    "fair_order",
     "interests",
-    "left_deliveries",
     "mysql",
     "operations",
     "operators",
