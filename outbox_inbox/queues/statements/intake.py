@@ -39,6 +39,9 @@ _INTO_INBOX = Insert(
 )
 
 
+_MOST_MESSAGES = 1_000_000  # more than a batch ever has
+
+
 def move_to_inbox(
     connection: BaseDatabaseWrapper,
     ids: Sequence[int],
@@ -120,8 +123,11 @@ def insert_deliveries(
         " state, attempts, holds, error)"
         " SELECT m.id, m.context, i.name,"
         " ((m.key_hash | i.hash) - (m.key_hash & i.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
-        f" FROM {INBOX} m JOIN {INTEREST} i ON i.context = m.context AND i.kind = 'consumer'"
-        " AND i.type = m.type AND i.retired_at IS NULL"
-        f" WHERE m.id {sql.among} ORDER BY m.id, i.id",
+        # With a LIMIT the messages are found once. Without statistics a planner would otherwise look
+        # all of them up again for each interest.
+        f" FROM (SELECT id, context, type, {sql.key}, key_hash FROM {INBOX}"
+        f" WHERE id {sql.among} ORDER BY id LIMIT {_MOST_MESSAGES}) m"
+        f" JOIN {INTEREST} i ON i.context = m.context AND i.kind = 'consumer'"
+        " AND i.type = m.type AND i.retired_at IS NULL ORDER BY m.id, i.id",
         [partitions, sql.members(message_ids)],
     )
