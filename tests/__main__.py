@@ -48,7 +48,6 @@ QUEUES = (
     "relay",
     "relay_failures",
     "renaming",
-    "rules",
     "scheduling",
     "statements",
     "streams",
