@@ -7,6 +7,7 @@ had unfinished deliveries, no process handles these: they are reported until an 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connections
 from django.db.models import QuerySet
@@ -16,12 +17,10 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, InboxMessage, Interest, InterestKind, Queue
 from outbox_inbox.queues.interests import declared
-from outbox_inbox.queues.statements.dialects import as_datetime, database_time
+from outbox_inbox.queues.statements.dialects import as_datetime, database_time, stored_time
 
 from .selection import has_state
-
-MOST = 10_000
-"""A greater number is reported as this one and "or more"."""
+from .stats import MOST_COUNTED
 
 
 class UnknownConsumer(OutboxInboxError):
@@ -33,15 +32,17 @@ class GoneConsumer:
     """A consumer with unfinished deliveries that the code of this process does not have.
 
     Fields:
-        unfinished: how many deliveries it has left, at most `MOST`.
-        confirmed: seconds since a process last said that it has it; None: none ever did.
+        unfinished: how many deliveries it has left, counted up to `MOST_COUNTED`.
+        minimum: it has left more than that.
+        confirmed: seconds since a process last said that it has it.
         retired_at: since when it gets no more deliveries; None: it still gets them.
     """
 
     context: str
     consumer: str
     unfinished: int
-    confirmed: float | None
+    minimum: bool
+    confirmed: float
     retired_at: datetime | None
 
 
@@ -51,7 +52,8 @@ class Retired:
 
     Fields:
         types: how many types of events it wanted.
-        unfinished: the deliveries that it leaves, at most `MOST`.
+        unfinished: the deliveries that it leaves, counted up to `MOST_COUNTED`.
+        minimum: it leaves more than that.
         confirmed: seconds since a process last said that it has it.
     """
 
@@ -59,6 +61,7 @@ class Retired:
     name: str
     types: int
     unfinished: int
+    minimum: bool
     confirmed: float
 
 
@@ -81,14 +84,14 @@ def unfinished_of(context: Context, consumers: Sequence[str]) -> QuerySet[Delive
 
 
 def missed_by(context: Context, gone: GoneConsumer) -> int:
-    """Return how many messages a retired consumer would have got since, at most `MOST`."""
+    """Return how many messages a retired consumer would have got since, at most `MOST_COUNTED` + 1."""
     if gone.retired_at is None:
         return 0
     types = _stored(context, InterestKind.CONSUMER).filter(name=gone.consumer).values_list("type")
     rows = InboxMessage.objects.using(context.database).filter(
         context=context.label, type__in=types, received_at__gte=gone.retired_at
     )
-    return rows.order_by()[:MOST].count()
+    return rows.order_by()[: MOST_COUNTED + 1].count()
 
 
 def retire(context: Context, names: Sequence[str], only_type: str | None = None) -> list[Retired]:
@@ -142,13 +145,16 @@ def _retire_rows(context: Context, name: str, interests: Sequence[Interest]) -> 
     connection = connections[context.database]
     now = database_time(connection)
     rows = Interest.objects.using(context.database)
-    rows.filter(pk__in=[row.pk for row in interests], retired_at=None).update(retired_at=now)
+    left = rows.filter(pk__in=[row.pk for row in interests], retired_at=None)
+    left.update(retired_at=stored_time(now))
     last = max(as_datetime(connection, row.confirmed_at) for row in interests)
+    unfinished, minimum = _count(unfinished_of(context, [name]))
     return Retired(
         context=context.label,
         name=name,
         types=len(interests),
-        unfinished=unfinished_of(context, [name])[:MOST].count(),
+        unfinished=unfinished,
+        minimum=minimum,
         confirmed=(now - last).total_seconds(),
     )
 
@@ -160,7 +166,7 @@ def _gone_of(context: Context) -> Iterator[GoneConsumer]:
         found.setdefault(row.name, []).append(row)
     for name, rows in sorted(found.items()):
         # By its name: the partial indexes have the unfinished deliveries of all consumers.
-        unfinished = unfinished_of(context, [name])[:MOST].count()
+        unfinished, minimum = _count(unfinished_of(context, [name]))
         if unfinished:
             last = max(as_datetime(connection, row.confirmed_at) for row in rows)
             retired = [row.retired_at for row in rows if row.retired_at is not None]
@@ -168,11 +174,18 @@ def _gone_of(context: Context) -> Iterator[GoneConsumer]:
                 context=context.label,
                 consumer=name,
                 unfinished=unfinished,
+                minimum=minimum,
                 confirmed=(database_time(connection) - last).total_seconds(),
                 retired_at=as_datetime(connection, max(retired))
                 if len(retired) == len(rows)
                 else None,
             )
+
+
+def _count(rows: QuerySet[Any]) -> tuple[int, bool]:
+    """Return how many rows there are, up to `MOST_COUNTED`, and whether there are more."""
+    found = rows.order_by()[: MOST_COUNTED + 1].count()
+    return min(found, MOST_COUNTED), found > MOST_COUNTED
 
 
 def _stored(context: Context, kind: InterestKind) -> QuerySet[Interest]:

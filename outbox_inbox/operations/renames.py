@@ -4,12 +4,13 @@ The old names get no more deliveries from then on, also from processes that stil
 in a deployment a message would otherwise have effects under both names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, Min, OuterRef
+from django.db.models import Exists, Min, OuterRef, QuerySet
 
 from outbox_inbox.conf import settings
 from outbox_inbox.conf.section import suggestion
@@ -26,7 +27,7 @@ from outbox_inbox.models import (
 from outbox_inbox.queues.interests import store_interests
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.common import DELIVERY, INBOX
-from outbox_inbox.queues.statements.dialects import database_time, dialect
+from outbox_inbox.queues.statements.dialects import database_time, dialect, stored_time
 from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.wakeup import nudge
 
@@ -34,7 +35,9 @@ from .listeners import UnknownConsumer, unfinished_of
 from .selection import state_sql
 from .table_locks import lock_tables, retry_until_locked
 
-_CHUNK = 500  # keys in one statement
+T = TypeVar("T")
+
+_CHUNK = 500  # ids or keys in one statement: SQLite takes no list of a million
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +145,18 @@ def _rename_interests(context: Context, old: Sequence[str], new: str) -> None:
     )
     # The new name may be an old one that has come back.
     rows.filter(name=new, renamed_to__gt="").update(renamed_to="", retired_at=None)
-    now = database_time(connections[context.database])
+    now = stored_time(database_time(connections[context.database]))
     rows.filter(name__in=old, retired_at=None).update(retired_at=now)
     rows.filter(name__in=old).update(renamed_to=new)
+
+
+def _ids(rows: QuerySet[Delivery]) -> list[int]:
+    return list(rows.values_list("pk", flat=True))
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 class _Rename:
@@ -161,8 +173,8 @@ class _Rename:
         repeated = self._count_repeated()
         if repeated and not repeat:
             raise OutboxInboxError(
-                f"{repeated:,} messages were handled by some of the old consumers and not by others, "
-                f"and {self._new.name!r} would handle them as a whole: let processes of the old code "
+                f"some of the old consumers have handled messages that others have not ({repeated:,}), "
+                f"and {self._new.name!r} would handle these as a whole: let processes of the old code "
                 "finish them, discard them, or say --repeat"
             )
         handled = self._finish_handled()
@@ -171,7 +183,7 @@ class _Rename:
         self._restore_order()
         return Renamed(moved=moved, merged=merged, handled=handled, repeated=repeated)
 
-    def _others(self, names: Sequence[str]) -> "Exists":
+    def _others(self, names: Sequence[str]) -> Exists:
         same = self._rows.filter(message=OuterRef("message"), consumer__in=names)
         return Exists(same.filter(state=DeliveryState.DONE))
 
@@ -184,11 +196,12 @@ class _Rename:
         unfinished = unfinished_of(self._context, [self._new.name])
         left = unfinished_of(self._context, self._old).filter(message=OuterRef("message"))
         handled = unfinished.filter(self._others(self._old)).exclude(Exists(left))
-        ids = list(handled.values_list("pk", flat=True))
-        now = database_time(self._connection)
-        for start in range(0, len(ids), _CHUNK):
-            chunk = self._rows.filter(pk__in=ids[start : start + _CHUNK])
-            chunk.update(state=DeliveryState.DONE, holds=False, finished_at=now, due_at=None)
+        ids = _ids(handled)
+        now = stored_time(database_time(self._connection))
+        for chunk in _chunks(ids):
+            self._rows.filter(pk__in=chunk).update(
+                state=DeliveryState.DONE, holds=False, finished_at=now, due_at=None
+            )
         return len(ids)
 
     def _remove_repeated(self) -> int:
@@ -199,10 +212,9 @@ class _Rename:
             message=OuterRef("message"), pk__lt=OuterRef("pk")
         )
         twice = left.filter(Exists(same.filter(consumer=self._new.name)))
-        ids = [*twice.values_list("pk", flat=True)]
-        ids += left.filter(Exists(earlier)).exclude(pk__in=ids).values_list("pk", flat=True)
-        for start in range(0, len(ids), _CHUNK):
-            self._rows.filter(pk__in=ids[start : start + _CHUNK]).delete()
+        ids = {*_ids(twice), *_ids(left.filter(Exists(earlier)))}
+        for chunk in _chunks(sorted(ids)):
+            self._rows.filter(pk__in=chunk).delete()
         return len(ids)
 
     def _move(self) -> int:
@@ -237,16 +249,16 @@ class _Rename:
         )
         troubled = open_.exclude(state=DeliveryState.READY, holds=False)
         keys = list(troubled.order_by().values_list("key", flat=True).distinct())
-        for start in range(0, len(keys), _CHUNK):
-            some = open_.filter(key__in=keys[start : start + _CHUNK])
+        for some_keys in _chunks(keys):
+            some = open_.filter(key__in=some_keys)
             heads = list(
                 some.order_by().values("key").annotate(m=Min("pk")).values_list("m", flat=True)
             )
-            followers = list(some.exclude(pk__in=heads).values_list("pk", flat=True))
             # A dead one that is not the head is tried again in its turn.
-            self._rows.filter(pk__in=followers).update(
-                state=DeliveryState.READY, holds=False, due_at=None, finished_at=None
-            )
+            for followers in _chunks(_ids(some.exclude(pk__in=heads))):
+                self._rows.filter(pk__in=followers).update(
+                    state=DeliveryState.READY, holds=False, due_at=None, finished_at=None
+                )
             self._rows.filter(pk__in=heads, state=DeliveryState.WAITING).update(
                 state=DeliveryState.READY
             )

@@ -14,6 +14,7 @@ from outbox_inbox.models import Interest, table
 from outbox_inbox.queues.schema import schema_problems
 
 from .listeners import GoneConsumer, gone_consumers, missed_by
+from .stats import MOST_COUNTED
 
 
 def check_stored(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
@@ -44,15 +45,18 @@ def _is_migrated(using: str) -> bool:
 
 
 def _warning(gone: GoneConsumer, missed: int) -> CheckMessage:
-    since = f" It would have got {missed:,} more messages since it was retired." if missed else ""
+    since, more = "", "more than " * gone.minimum
+    if missed:
+        number = f"more than {MOST_COUNTED:,}" if missed > MOST_COUNTED else f"{missed:,}"
+        since = f" Since it was retired, it would have got {number} messages."
     found = warning(
         "W011",
-        f"{gone.context} has {gone.unfinished:,} unfinished deliveries of {gone.consumer!r}, which the "
+        f"{gone.context} has {more}{gone.unfinished:,} unfinished deliveries of {gone.consumer!r}, which the "
         f"code does not have: they are never handled.{since}",
         "If it was renamed or put together with others, run manage.py rename_consumer "
         f"--context {gone.context} {gone.consumer} NEW. If it was removed, discard them: manage.py "
-        f"discard_messages --unfinished --consumer {gone.consumer}. In a deployment it may be one of "
-        "the newer code.",
+        f"discard_messages --context {gone.context} --consumer {gone.consumer} --unfinished "
+        '--reason "removed". In a deployment it may be one of the newer code.',
     )
     found.obj = gone.context
     return found

@@ -42,7 +42,7 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
         # the partition's lock, which an operator or another worker may have by now: their error
         # would take the place of this one, and the number alone is changed.
         with transaction.atomic(using=run.context.database):
-            statements.count_attempt(run.connection, OutboxMessage, row.id, by=-1)
+            statements.uncount_attempt(run.connection, OutboxMessage, row.id)
         raise
     except AttemptFailed as failure:
         with run.locked():

@@ -17,10 +17,8 @@ from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
-from django.conf import settings
 from django.db import DatabaseError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils.timezone import get_default_timezone, make_naive
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.consumers import hash_of
@@ -28,7 +26,7 @@ from outbox_inbox.events import meta
 from outbox_inbox.models import Interest, InterestKind
 
 from .schema import require_schema
-from .statements.dialects import as_datetime, database_time, dialect, gave_way
+from .statements.dialects import as_datetime, database_time, dialect, gave_way, stored_time
 
 CONFIRM_AFTER = timedelta(seconds=30)
 """How often the running processes, together, say what their code has."""
@@ -57,7 +55,7 @@ class InterestRow(NamedTuple):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Return what there is once."""
+        """Return the columns by which the database knows it."""
         return self[:4]
 
 
@@ -291,7 +289,7 @@ def _write(using: str, found: Sequence[Context], changes: _Changes) -> None:
     connection, rows = connections[using], Interest.objects.using(using)
     if not (changes.urgent or changes.stale):
         return
-    now = _now(connection)
+    now = stored_time(database_time(connection))
     if changes.missing:
         # Another process of the same code may store them at this moment.
         rows.bulk_create(map(partial(_interest, now), changes.missing), ignore_conflicts=True)
@@ -304,12 +302,6 @@ def _write(using: str, found: Sequence[Context], changes: _Changes) -> None:
         again.update(confirmed_at=now, retired_at=None)
     if changes.urgent and connection.in_atomic_block:
         transaction.on_commit(_Stored(using, found), using=using, robust=True)
-
-
-def _now(connection: BaseDatabaseWrapper) -> datetime:
-    """Return the time of the database, as a field takes it."""
-    now = database_time(connection)
-    return now if settings.USE_TZ else make_naive(now, get_default_timezone())
 
 
 def _interest(now: datetime, row: InterestRow) -> Interest:
@@ -339,7 +331,7 @@ def _watch(
 
 def _retire(using: str, silent: _Silent) -> None:
     row, mine = silent
-    now = _now(connections[using])
+    now = stored_time(database_time(connections[using]))
     # Another process may have confirmed it since it was read.
     same = Interest.objects.using(using).filter(pk=row.pk, confirmed_at=row.confirmed_at)
     if mine is not None:

@@ -12,16 +12,21 @@ from outbox_inbox.contexts.consumers import hash_of
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import Delivery, DeliveryState, Interest, InterestKind
 from outbox_inbox.operations import (
+    Selection,
     UnknownConsumer,
     gone_consumers,
+    listeners,
     missed_by,
     rename_consumers,
+    renames,
     retire,
+    retry,
 )
 from outbox_inbox.queues import interests
 from tests.shop.events import Closed, Noted, Opened
 from tests.support.commands import Result
 from tests.support.movers import (
+    dead,
     deliver,
     delivery_states,
     dispatch,
@@ -205,7 +210,7 @@ def half_handled():
 def test_a_message_that_some_old_consumers_have_handled_is_not_repeated_unasked():
     """The new consumer handles messages as a whole, so an operator decides."""
     half_handled()
-    with pytest.raises(OutboxInboxError, match=r"1 messages were handled by some of the old"):
+    with pytest.raises(OutboxInboxError, match=r"handled messages that others have not \(1\)"):
         rename(OPENED, CLOSED, FOLLOW)
     assert Delivery.objects.filter(consumer=OPENED).count() == 1
 
@@ -216,6 +221,29 @@ def test_a_message_that_some_old_consumers_have_handled_is_repeated_when_asked()
     assert rename(OPENED, CLOSED, FOLLOW, repeat=True).repeated == 1
     dispatch()
     assert entries("follow") == [1]
+
+
+def test_many_deliveries_of_a_parked_key_are_renamed(monkeypatch):
+    """More than one statement takes: they keep their order, and wait for the operator."""
+    monkeypatch.setattr(renames, "_CHUNK", 2)
+    dead(*steps(Noted, 7))
+    known_as("shop.handlers.old", NOTE, "shop.Noted")
+    rename("shop.handlers.old", NOTE)
+    retry(Selection(context="shop"))
+    dispatch()
+    assert entries() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_project_without_time_zones_renames_and_retires(settings):
+    """The times are stored as its fields take them."""
+    settings.USE_TZ = False
+    deliver(*steps(Noted, 2))
+    known_as("shop.handlers.old", NOTE, "shop.Noted")
+    known_as("shop.handlers.older", "shop.handlers.none", "shop.Noted")
+    retire(shop(), ["shop.handlers.older"])
+    rename("shop.handlers.old", NOTE)
+    dispatch()
+    assert entries() == [1, 2]
 
 
 def test_a_dry_run_changes_nothing(renamed):
@@ -310,6 +338,13 @@ def test_what_a_retired_consumer_would_have_got_is_counted(renamed):
     deliver(*steps(Noted, [4, 5]))
     (gone,) = gone_consumers([shop()])
     assert (gone.unfinished, missed_by(shop(), gone)) == (3, 2)
+
+
+def test_a_great_number_is_a_minimum(renamed, monkeypatch):
+    """Counting stops at a limit, as it does for the depths of queues."""
+    monkeypatch.setattr(listeners, "MOST_COUNTED", 2)
+    out = Result("queue_stats", "--context", "shop").out
+    assert "more than 2 unfinished deliveries of shop.handlers.old" in out
 
 
 # Retiring

@@ -53,5 +53,5 @@ class AfterCrash(OneByOne):
             # them would make a healthy message dead. Without the partition's lock, which another
             # worker may have by now: the number alone is changed.
             with transaction.atomic(using=run.context.database):
-                statements.count_attempt(run.connection, Delivery, row.id, by=-1)
+                statements.uncount_attempt(run.connection, Delivery, row.id)
             raise

@@ -152,11 +152,10 @@ def _detail_lines(stats: QueueStats) -> Iterator[str]:
 
 def _gone_line(gone: GoneConsumer) -> str:
     count = counted(gone.unfinished, "unfinished delivery", "unfinished deliveries")
-    seen = (
-        "" if gone.confirmed is None else f"; a process last had it {age_text(gone.confirmed)} ago"
-    )
+    more = "more than " * gone.minimum
+    seen = f"; a process last had it {age_text(gone.confirmed)} ago"
     return (
-        f"{gone.context} inbox: {count} of {gone.consumer}, which the code does not have (was it "
+        f"{gone.context} inbox: {more}{count} of {gone.consumer}, which the code does not have (was it "
         f"renamed? see rename_consumer){seen}"
     )
 

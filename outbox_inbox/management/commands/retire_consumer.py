@@ -44,9 +44,8 @@ class Command(QueueCommand):
 def _lines(retired: Retired) -> list[str]:
     lines = [f"{retired.context}: {retired.name} gets no more messages."]
     if retired.unfinished:
-        lines.append(
-            f"It leaves {counted(retired.unfinished, 'unfinished delivery', 'unfinished deliveries')}."
-        )
+        count = counted(retired.unfinished, "unfinished delivery", "unfinished deliveries")
+        lines.append(f"It leaves {'more than ' * retired.minimum}{count}.")
     if retired.confirmed < 2 * CONFIRM_AFTER.total_seconds():
         lines.append(
             f"A running process had it {age_text(retired.confirmed)} ago: if it still runs, it "

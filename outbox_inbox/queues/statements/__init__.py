@@ -70,4 +70,5 @@ from .states import (
     promote_due,
     unblock_deliveries,
     unblock_messages,
+    uncount_attempt,
 )

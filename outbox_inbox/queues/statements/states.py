@@ -78,18 +78,29 @@ def park_followers(
     )
 
 
-def count_attempt(
-    connection: BaseDatabaseWrapper, model: type[models.Model], row: int, by: int = 1
-) -> int:
-    """Change the number of attempts of one row that is not finished.
+def count_attempt(connection: BaseDatabaseWrapper, model: type[models.Model], row: int) -> int:
+    """Count an attempt of one row that is not finished, before it is made.
 
-    It has no error then: an attempt that is counted and has none was ended by a crash.
+    The row has no error then: an attempt that is counted and has none was ended by a crash.
     """
     return change_rows(
         connection,
-        f"UPDATE {table(model)} SET attempts = attempts + %s, error = ''"
+        f"UPDATE {table(model)} SET attempts = attempts + 1, error = ''"
         f" WHERE id = %s AND state = '{idle_state(model)}'",
-        [by, row],
+        [row],
+    )
+
+
+def uncount_attempt(connection: BaseDatabaseWrapper, model: type[models.Model], row: int) -> int:
+    """Take back an attempt that an outage or a conflict has ended.
+
+    The row has an error then: without one it would look as if its worker had ended in it.
+    """
+    return change_rows(
+        connection,
+        f"UPDATE {table(model)} SET attempts = attempts - 1, error = %s"
+        f" WHERE id = %s AND state = '{idle_state(model)}'",
+        ["an outage or a conflict ended the last attempt, which is not counted", row],
     )
 
 
