@@ -6,7 +6,7 @@ from django.db import OperationalError, connection, transaction
 
 from outbox_inbox.aggregates import retry_on_conflict
 from outbox_inbox.contexts import get_context
-from outbox_inbox.models import Delivery, DeliveryAttempt, OutboxMessage
+from outbox_inbox.models import Delivery, DeliveryAttempt, OutboxMessage, Queue
 from outbox_inbox.queues.statements.dialects import gave_way
 from outbox_inbox.streams.projecting import update_projections
 from tests.board.events import Scored
@@ -14,7 +14,17 @@ from tests.board.models import HighScore
 from tests.shop.contracts import Sold
 from tests.shop.events import Counted, Listed, Noted
 from tests.shop.models import Entry
-from tests.support.movers import deliver, dispatch, put, relay, states, steps, together
+from tests.support.movers import (
+    deliver,
+    dispatch,
+    entries,
+    leave_token,
+    put,
+    relay,
+    states,
+    steps,
+    together,
+)
 from tests.support.script import playing
 from tests.support.wire import WIRE
 
@@ -54,6 +64,19 @@ def test_a_conflict_in_a_handler_is_no_attempt(part, event, cause):
         dispatch()
     assert not DeliveryAttempt.objects.exists()
     assert set(Delivery.objects.values_list("state", flat=True)) == {"done"}
+
+
+@ERRORS
+def test_a_conflict_in_a_careful_walk_is_not_taken_for_the_end_of_a_worker(cause):
+    """A delivery that had failed before is handled by the next careful walk."""
+    deliver(*steps(Noted, 1))
+    Delivery.objects.update(attempts=3, error="ValueError: of another day")
+    leave_token(Queue.INBOX)
+    with playing(note=once(cause)):
+        dispatch()
+    leave_token(Queue.INBOX)
+    dispatch()
+    assert entries() == [1]
 
 
 @ERRORS

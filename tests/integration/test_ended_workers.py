@@ -9,7 +9,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 
 from outbox_inbox import signals, tasks
-from outbox_inbox.models import Delivery, DeliveryAttempt
+from outbox_inbox.models import Delivery, DeliveryAttempt, OutboxMessage, Partition, Queue
 from tests.shop.contracts import Sold
 from tests.shop.events import Counted, Noted
 from tests.support.handling import delivery, each_way, has_second_of_a
@@ -23,11 +23,13 @@ from tests.support.movers import (
     entries,
     fall_silent,
     heard,
+    leave_token,
     put,
     relay,
     states,
     steps,
 )
+from tests.support.relaying import out_of_reach
 from tests.support.script import playing
 from tests.support.wire import WIRE
 
@@ -140,6 +142,20 @@ def test_a_message_that_backed_off_after_crashes_is_tried_again():
     come_due()
     dispatch()
     assert entries() == [1, 2]
+
+
+def test_an_outage_in_a_careful_walk_is_not_taken_for_the_end_of_a_worker(settings):
+    """What had failed before is sent by the next careful walk, and is not blamed for a crash."""
+    settings.OUTBOX_INBOX = WIRE
+    put(*steps(Sold, 1))
+    OutboxMessage.objects.update(attempts=3, error="ValueError: of another day")
+    leave_token(Queue.OUTBOX)
+    with playing(publish=out_of_reach):
+        relay()
+    Partition.objects.update(retry_at=None)
+    leave_token(Queue.OUTBOX)
+    relay()
+    assert states() == ["sent"]
 
 
 # Hooks
