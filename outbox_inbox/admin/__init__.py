@@ -2,6 +2,7 @@
 
 from .deliveries import DeliveryAdmin, DeliveryAttemptAdmin
 from .inbox import InboxMessageAdmin
+from .interests import InterestAdmin
 from .outbox import OutboxMessageAdmin
 from .partitions import PartitionAdmin
 from .processes import ProcessStateAdmin
@@ -14,6 +15,7 @@ __all__ = [
     "DeliveryAdmin",
     "DeliveryAttemptAdmin",
     "InboxMessageAdmin",
+    "InterestAdmin",
     "OutboxMessageAdmin",
     "PartitionAdmin",
     "ProcessStateAdmin",

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from outbox_inbox.models import Checkpoint, DeliveryState, OutboxState
+from outbox_inbox.models import Checkpoint, DeliveryState, Interest, OutboxState
 from outbox_inbox.transports import ReceivedMessage
 from tests import services
 from tests.support import rows
@@ -189,6 +189,7 @@ LONG = "PermanentError: the calendar service said 410 Gone for " + "x" * 200
         "quarantinedmessage",
         "snapshot",
         "partition",
+        "interest",
     ],
 )
 def test_a_list_shows_all_its_columns_on_a_small_screen(page, table):
@@ -216,6 +217,17 @@ def fill() -> None:
         context="ordering", subscription="country_board", retry_at=now, failures=7, error=LONG
     )
     rows.process(key=key)
+    Interest.objects.create(
+        context="ordering",
+        kind="consumer",
+        name="ordering.handlers.keep_shipments_of_partners",
+        type="ordering.shipment_dispatched_late",
+        schema_version=1,
+        hash=1,
+        confirmed_at=now,
+        retired_at=now,
+        renamed_to="ordering.shipments_of_partners",
+    )
 
 
 def test_an_operator_finds_out_what_keeps_a_process(page):

@@ -106,7 +106,7 @@ def watch(clock: Clock, minutes: int, between: Callable[[], object] = lambda: No
 
 
 @committed
-def test_a_process_that_nobody_has_told_of_stores_its_consumers_with_its_first_message(clock):
+def test_a_process_without_a_migrate_stores_its_consumers_with_its_first_message(clock):
     """`migrate` of its code has not run: an older relay makes their deliveries all the same."""
     Interest.objects.all().delete()
     put(*steps(Noted, 1))
@@ -269,7 +269,7 @@ def test_what_another_process_confirms_is_not_retired(clock):
 
 @committed
 def test_a_process_that_was_cut_off_retires_nothing_when_it_is_back(clock):
-    """During an outage of the database nobody could confirm."""
+    """During an outage of the database no process could confirm."""
     watch(clock, 5)
     clock.move(30)
     watch(clock, 5)

@@ -146,7 +146,7 @@ def test_a_relay_leaves_what_goes_to_a_database_that_it_does_not_have():
     assert "'elsewhere'" in outage()
 
 
-def test_a_contract_that_nobody_subscribes_to_goes_nowhere():
+def test_a_contract_without_a_subscription_goes_nowhere():
     """The relay does not take what it does not know for wanted."""
     confirm_interests("default")
     Interest.objects.filter(context="depot", kind=InterestKind.CONTRACT).delete()

@@ -49,7 +49,7 @@ def waste_ids(model, **values):
 @pytest.fixture
 def played():
     """Four players, whose rows have other ids than a rebuild would give them."""
-    waste_ids(HighScore, player="nobody")
+    waste_ids(HighScore, player="unused")
     waste_ids(Team, name="no team")
     play("ann", "bob", "cid", "dan")
     HighScore.objects.filter(player="ann").update(points=-1)
@@ -146,7 +146,7 @@ def test_an_id_that_the_model_makes_up_is_kept(played, monkeypatch):
 def bets(played, monkeypatch):
     """Bets refer to sheets, which have no unique field, and whose projection now says its model."""
     monkeypatch.setitem(read_model("sheets").__dict__, "models", (Sheet,))
-    waste_ids(Sheet, player="nobody", points=0)
+    waste_ids(Sheet, player="unused", points=0)
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE board_bet (id integer PRIMARY KEY, sheet_id bigint NOT NULL"
