@@ -1,7 +1,7 @@
 """The partition lock: one worker at a time, and a crash is noticed."""
 
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -151,6 +151,15 @@ def test_a_run_of_which_nobody_heard_for_a_while_is_taken_over():
         with pytest.raises(Lost), sleeper.locked():
             pass
     assert partition().run is None
+
+
+def test_a_run_that_was_taken_over_leaves_the_token_of_the_next_one():
+    """Without it the next worker would give up, and its crash would go unnoticed."""
+    with ExitStack() as later:
+        with staying():
+            fall_silent()
+            following = later.enter_context(staying())
+        assert partition().run == following.token
 
 
 def test_a_long_run_shows_life_now_and_then(monkeypatch):
