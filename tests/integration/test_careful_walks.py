@@ -6,6 +6,7 @@ from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from tests.shop.events import Twice
 from tests.support.handling import delivery, each_way
 from tests.support.movers import (
+    come_due,
     crash,
     crashing,
     deliver,
@@ -73,7 +74,40 @@ def test_a_message_in_which_several_relays_have_ended_backs_off(settings, log):
     assert row(1).due_at is not None
 
 
+def test_a_message_that_was_refused_before_it_kills_its_relays_is_dead_in_the_end(settings, log):
+    """What the refusal has left must not look as if the last attempt had ended well."""
+    settings.OUTBOX_INBOX = {**WIRE, "MAX_ATTEMPTS": 3}
+    sold(1)
+    with playing(publish=not_number(1)):
+        relay()
+    come_due()
+    with playing(publish=lambda _: crash()):
+        for _ in range(1 + 2):
+            with crashing():
+                relay()
+        relay()
+    assert states() == ["dead"]
+
+
 # The dispatcher
+
+
+@each_way
+def test_a_message_that_failed_before_it_kills_its_worker_is_dead_in_the_end(
+    settings, one, consumer, event
+):
+    """What the failure has left must not look as if the last attempt had ended well."""
+    settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "MAX_ATTEMPTS": 3}
+    deliver(*steps(event, 1))
+    with playing(**{consumer: failing(1)}):
+        dispatch()
+    come_due()
+    with playing(**{consumer: lambda _: crash()}):
+        for _ in range(1 + 2):
+            with crashing():
+                dispatch()
+        dispatch()
+    assert delivery_states(consumer) == ["dead"]
 
 
 @each_way

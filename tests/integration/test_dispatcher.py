@@ -144,6 +144,15 @@ def test_what_a_list_handler_records_is_behind_the_longest_chain_of_its_list(one
     assert made.hops == 6
 
 
+@each_way
+def test_what_is_recorded_after_a_message_was_handled_has_no_cause(consumer, event):
+    """The thread goes on with other work, which that message has not caused."""
+    deliver(*steps(event, 1))
+    dispatch()
+    (envelope,) = put(Loose(order="a", number=1))
+    assert envelope.causation_id is None
+
+
 # Limits
 
 

@@ -247,6 +247,22 @@ def test_a_paused_partition_is_given_to_nobody():
         assert run is None
 
 
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [(Partition, {"paused": True}), (Delivery, {"due_at": timezone.now() + timedelta(days=1)})],
+    ids=["paused", "backing off"],
+)
+def test_a_delivery_that_was_read_ahead_is_not_claimed_any_more(model, change):
+    """The claim asks again for what the look has found."""
+    deliver(*steps(Noted, 1))
+    row = next(each for each in partition_statuses(get_context("shop"), Queue.INBOX) if each.ready)
+    claimed = Delivery.objects.filter(partition=row.number).first()
+    with partition_run(get_context("shop"), row) as run:
+        model.objects.update(**change)
+        with pytest.raises(Lost), transaction.atomic():
+            run.claim(claimed.pk)
+
+
 @pytest.mark.server
 def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
     """Its session is ended after FROZEN_AFTER, and somebody else goes on."""

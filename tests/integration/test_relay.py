@@ -107,6 +107,15 @@ def test_a_domain_event_without_a_key_waits_behind_no_refused_contract_without_o
     assert states() == ["pending", "sent"]
 
 
+def test_refused_messages_without_a_key_fail_each_by_itself(log):
+    """None of them is behind another, so the attempt of each is counted."""
+    sold(1, 2)
+    OutboxMessage.objects.update(key=None)
+    with playing(publish=not_number(1, 2, key=None)):
+        assert relay().failed == 2
+    assert set(OutboxMessage.objects.values_list("attempts", flat=True)) == {1}
+
+
 def test_what_nobody_consumes_is_done_when_it_is_sent():
     """It is kept in the inbox, with no delivery."""
     put(Unheard(order="a", number=1))
