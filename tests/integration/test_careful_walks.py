@@ -1,9 +1,10 @@
 """After a crash: one message at a time, each counted before it is tried, and none counted twice."""
 
 import pytest
+from django.db import OperationalError
 
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
-from tests.shop.events import Twice
+from tests.shop.events import Noted, Twice
 from tests.support.handling import delivery, each_way
 from tests.support.movers import (
     come_due,
@@ -27,6 +28,11 @@ from tests.support.wire import WIRE
 pytestmark = pytest.mark.usefixtures("committed")
 
 
+def deadlock(*_):
+    """Fail as MariaDB lets a statement fail for the sake of another transaction."""
+    raise OperationalError(1213, "Deadlock found when trying to get lock")
+
+
 # The relay
 
 
@@ -48,6 +54,17 @@ def test_an_outage_after_a_crash_leaves_an_earlier_failure_counted(log):
     with playing(publish=out_of_reach):
         relay()
     assert row(1).attempts == 2
+
+
+@pytest.mark.mariadb
+@pytest.mark.mysql
+def test_a_deadlock_in_a_careful_walk_of_the_relay_is_no_attempt(log):
+    """The attempt that was counted before is taken back: no worker has ended in it."""
+    sold(1)
+    leave_token(Queue.OUTBOX)
+    with playing(publish=deadlock):
+        relay()
+    assert (states(), row(1).attempts) == (["pending"], 0)
 
 
 def test_a_follower_of_a_refused_message_is_parked_after_a_crash_without_an_attempt(log):
@@ -118,6 +135,17 @@ def test_the_followers_of_a_suspect_wait_until_it_was_handled(one, consumer, eve
     leave_token(Queue.INBOX)
     dispatch()
     assert entries(consumer) == [1, 2, 3]
+
+
+@pytest.mark.mariadb
+@pytest.mark.mysql
+def test_a_deadlock_in_a_careful_walk_of_the_dispatcher_is_no_attempt(one):
+    """The attempt that was counted before is taken back: no worker has ended in it."""
+    deliver(*steps(Noted, 1))
+    leave_token(Queue.INBOX)
+    with playing(note=deadlock):
+        dispatch()
+    assert (delivery_states(), delivery("note").attempts) == (["ready"], 0)
 
 
 def test_a_consumer_with_attempts_of_its_own_uses_them_up_by_crashes(one):
