@@ -96,7 +96,7 @@ def test_a_young_row_among_old_ones_does_not_end_the_walk():
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_prune_stops_between_two_transactions_when_it_is_told_to(monkeypatch, dry_run):
+def test_prune_stops_between_two_transactions_when_it_is_asked_to(monkeypatch, dry_run):
     """What it has removed by then is counted, and the rest is left to the next call."""
     monkeypatch.setattr("outbox_inbox.operations.pruning._CHUNK", 1)
     for _ in range(3):
