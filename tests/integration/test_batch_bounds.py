@@ -221,6 +221,15 @@ def test_a_message_before_a_refused_one_of_its_key_may_be_open(source):
     assert set(OutboxMessage.objects.values_list("attempts", flat=True)) <= {0}
 
 
+def test_a_domain_event_in_front_takes_back_no_confirmation(source):
+    """No transport confirms it, and it is not what the outage has left open."""
+    put(*steps(Noted, [9], "b"))
+    sold(1, 2)
+    relay_batches(confirming(1))
+    come_due()
+    assert relay_batches() == [[2]]
+
+
 def test_domain_events_behind_an_open_message_stay(source):
     """The batch ends there; they are moved with the next one, once."""
     sold(1, 2)
