@@ -149,6 +149,18 @@ def test_a_finished_process_cancels_its_time_outs_and_ignores_what_comes() -> No
     assert instance().finished_at is not None
 
 
+@pytest.mark.parametrize("order", ["a", "b"], ids=["taken", "kept for later"])
+def test_an_event_moves_the_time_of_the_last_change(order: str) -> None:
+    """The admin shows by it which instance has been silent for long."""
+    begin("a")
+    put(Moved(order="b", place="gate"))
+    drain()
+    ProcessState.objects.update(changed_at=SOME_DAY)
+    put(Moved(order=order, place="hall"))
+    drain()
+    assert instance(order).changed_at != SOME_DAY
+
+
 def test_a_second_start_is_ignored() -> None:
     """An instance begins once."""
     begin()
