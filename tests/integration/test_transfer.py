@@ -15,7 +15,15 @@ from django.db import DatabaseError, connections, transaction
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox.aggregates import Repository
 from outbox_inbox.contexts import get_context
-from outbox_inbox.models import Checkpoint, Delivery, OutboxMessage, Partition, Queue, Snapshot, table
+from outbox_inbox.models import (
+    Checkpoint,
+    Delivery,
+    OutboxMessage,
+    Partition,
+    Queue,
+    Snapshot,
+    table,
+)
 from outbox_inbox.operations import pause, resume, transfer
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last_id

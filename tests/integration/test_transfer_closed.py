@@ -100,7 +100,9 @@ CLOSED_MODELS = [each for each in QUEUE_MODELS if each is not DeliveryAttempt] +
     ids=["update", "insert"],
 )
 @pytest.mark.parametrize("model", CLOSED_MODELS, ids=table)
-def test_no_table_of_the_queues_accepts_a_write_for_a_closed_context(model: Any, write: Any) -> None:
+def test_no_table_of_the_queues_accepts_a_write_for_a_closed_context(
+    model: Any, write: Any
+) -> None:
     """Whatever program writes there, the database refuses a new row and a change of an old one."""
     unfinished_business()
     with follow(get_context("shop"), "board"):
