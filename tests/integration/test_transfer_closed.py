@@ -204,7 +204,11 @@ def test_an_operator_cannot_solve_what_has_gone() -> None:
     assert everything("default", QUEUE_MODELS) == before
 
 
-@pytest.mark.parametrize("solve", [lambda each: discard_quarantined(each, "not needed"), release])
+@pytest.mark.parametrize(
+    "solve",
+    [release, lambda each: discard_quarantined(each, "not needed")],
+    ids=["release", "discard"],
+)
 def test_an_operator_cannot_solve_the_quarantine_that_has_gone(solve: Any) -> None:
     """A message that is given up or checked again on the old side would be quarantined on the new."""
     unfinished_business()
