@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -94,23 +95,30 @@ def insert_again(row: Any) -> None:
 CLOSED_MODELS = [each for each in QUEUE_MODELS if each is not DeliveryAttempt] + [Checkpoint]
 
 
+def is_refused(write: Callable[[Any], None], row: Any) -> bool:
+    """Return whether a guard refuses a write."""
+    try:
+        write(row)
+    except DatabaseError as error:
+        return "'shop' is closed on this database" in str(error)
+    return False
+
+
 @pytest.mark.parametrize(
     "write",
     [lambda row: row.save(using="default", force_update=True), insert_again],
     ids=["update", "insert"],
 )
-@pytest.mark.parametrize("model", CLOSED_MODELS, ids=table)
 def test_no_table_of_the_queues_accepts_a_write_for_a_closed_context(
-    model: Any, write: Any
+    write: Callable[[Any], None],
 ) -> None:
     """Whatever program writes there, the database refuses a new row and a change of an old one."""
     unfinished_business()
     with follow(get_context("shop"), "board"):
         pass
     transfer.transfer("shop", "other")
-    row = model.objects.filter(context="shop").earliest("pk")
-    with pytest.raises(DatabaseError, match="'shop' is closed on this database"):
-        write(row)
+    found = {each: each.objects.filter(context="shop").earliest("pk") for each in CLOSED_MODELS}
+    assert [table(each) for each, row in found.items() if not is_refused(write, row)] == []
 
 
 def test_an_old_process_cannot_change_the_business_tables() -> None:
