@@ -19,6 +19,7 @@ from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.statements import depths
 from outbox_inbox.queues.statements.common import fetch_rows
 from outbox_inbox.queues.statements.dialects import as_datetime, database_time, dialect
+from outbox_inbox.queues.statements.times import is_resting
 
 from .selection import DUE, IDLE, MODELS, TIMED
 from .stats import MOST_COUNTED, ParkedKey, PartitionState, QueueStats
@@ -189,7 +190,8 @@ def _find_partitions(
         if row.queue == queue:
             found[row.context].existing.add(row.number)
         until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
-        backing_off = until is not None and until > clock
+        left = None if until is None else (until - clock).total_seconds()
+        backing_off = is_resting(left, row.outages)
         if row.paused or backing_off:
             state = PartitionState(
                 queue=Queue(row.queue),

@@ -324,7 +324,9 @@ def _watch(
         seen[row.pk] = (row.confirmed_at, since)
         if now - since > RETIRE_AFTER.total_seconds():
             age = database_time(connection) - as_datetime(connection, row.confirmed_at)
-            if age > RETIRE_AFTER:
+            # Confirmed in the future: the clock was put back since. A process that has it would have
+            # confirmed it again, and one that has gone would stay until the clock has come up to it.
+            if age > RETIRE_AFTER or age < -CONFIRM_AFTER:
                 _retire(using, each)
     return seen
 

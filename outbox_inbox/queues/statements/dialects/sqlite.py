@@ -36,6 +36,9 @@ class SQLite(Dialect):
     def members(self, values: Sequence[Any]) -> Any:
         return json.dumps([self.uuid(value) for value in values])
 
+    def seconds_until(self, column: str) -> str:
+        return f"(julianday({column}) - julianday({self.now})) * 86400"
+
     def uuid(self, value: Any) -> Any:
         return value.hex if isinstance(value, UUID) else value
 
