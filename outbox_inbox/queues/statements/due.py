@@ -37,6 +37,8 @@ class PartitionStatus(NamedTuple):
     """Some of the work has waited for its time."""
     astray: bool = False
     """Times in it may lie too far ahead: the clock was put back."""
+    read_only: bool = False
+    """The server refuses to write; it is the same for all partitions of a look."""
 
 
 def partition_statuses(
@@ -86,7 +88,7 @@ def all_partition_statuses(
 def _partition_columns(sql: Dialect) -> str:
     return (
         f"p.id, p.number, p.paused, p.run, p.outages, {sql.seconds_until('p.retry_at')},"
-        f" p.run IS NOT NULL AND {sql.shows_life('p.last_run_at')}, {sql.was_put_back('p.last_run_at')}"
+        f" p.run IS NOT NULL AND {sql.shows_life('p.last_run_at')}, {sql.was_put_back('p.last_run_at')}, {sql.read_only}"
     )
 
 
@@ -98,9 +100,10 @@ def _sweep_order(sql: Dialect) -> str:
 
 
 def _status(row: Sequence[Any]) -> PartitionStatus:
-    id_, number, paused, run, outages, left, live, put_back, waits, due, far = row
+    id_, number, paused, run, outages, left, live, put_back, read_only, waits, due, far = row
     astray = put_back or far
-    flags = map(bool, (is_resting(left, outages), live, waits or due or astray, due, astray))
+    resting, ready = is_resting(left, outages), waits or due or astray
+    flags = map(bool, (resting, live, ready, due, astray, read_only))
     return PartitionStatus(id_, number, bool(paused), run, outages, *flags)
 
 

@@ -81,6 +81,7 @@ class Dialect(ABC):
         key, partition: the columns of these names, which MySQL wants quoted.
         octets: the number of bytes of the text ``{}``, without reading all of it where possible.
         true: what follows a boolean column in a condition that an index is to serve.
+        read_only: the condition that the server refuses to write; see also `refuses_writes`.
         by_id: follows the table of an UPDATE that names its rows by id and state.
     """
 
@@ -102,6 +103,7 @@ class Dialect(ABC):
     partition = "partition"
     octets = "octet_length({})"
     true = ""
+    read_only = "FALSE"
     by_id = ""
 
     @classmethod
@@ -397,6 +399,11 @@ class Dialect(ABC):
     def is_aborted(cls, driver: Any) -> bool:
         """Return whether the transaction of a driver's connection can only be rolled back."""
         return False
+
+    def refuses_writes(self, connection: BaseDatabaseWrapper) -> bool:
+        """Return whether the database can be read, but not written; one statement."""
+        ((refused,),) = fetch_rows(connection, f"SELECT {self.read_only}", [])
+        return bool(refused)
 
     def lock_tables(self, connection: BaseDatabaseWrapper, names: Sequence[str]) -> None:
         """Keep writers away from tables in the open transaction, where that is possible."""

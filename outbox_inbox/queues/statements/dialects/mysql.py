@@ -63,6 +63,7 @@ class MySQL(Dialect):
     key = "`key`"
     partition = "`partition`"
     true = " = TRUE"
+    read_only = "CAST(@@GLOBAL.read_only AS CHAR) NOT IN ('0', 'OFF')"
     by_id = " FORCE INDEX (PRIMARY)"
 
     def __init__(self, *, uuids: bool, offset: int) -> None:

@@ -27,6 +27,7 @@ class PostgreSQL(Dialect):
     later = "(clock_timestamp() + %s * interval '1 second')"
     among = "= ANY(%s)"
     skip_locked = "FOR UPDATE SKIP LOCKED"
+    read_only = "(pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on')"
     freeze_guard = "set_config('idle_in_transaction_session_timeout', %s, true)"
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..common import fetch_rows
@@ -46,6 +47,18 @@ class SQLite(Dialect):
         # As text: Django's converter of times would fail while rows are fetched, and with one that was
         # spoilt by hand all others could not be read.
         return f"CAST({column} AS TEXT)"
+
+    def refuses_writes(self, connection: BaseDatabaseWrapper) -> bool:
+        # No expression tells it: a file may be opened for reading, or lie where nothing can be written.
+        if connection.in_atomic_block:
+            return False
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("BEGIN IMMEDIATE")
+                cursor.execute("ROLLBACK")
+        except OperationalError as error:
+            return "readonly" in str(error)  # otherwise another process is writing
+        return False
 
     def lock_row(
         self,
