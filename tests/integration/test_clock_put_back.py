@@ -4,25 +4,22 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
-from outbox_inbox import record
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.operations import queue_stats
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import partition_statuses
-from outbox_inbox.queues.run import Lost, partition_run
+from outbox_inbox.queues.run import partition_run
 from outbox_inbox.queues.statements import due, times
 from tests.shop.contracts import Sold
 from tests.shop.events import Noted
 from tests.support.clocks import put_back, put_forward
 from tests.support.movers import (
-    Broken,
     Worker,
     come_due,
-    crash,
     deliver,
     dispatch,
     entries,
@@ -159,16 +156,9 @@ def test_a_run_that_ends_after_the_clock_was_put_back_leaves_that_to_be_seen():
     deliver(*steps(Noted, 1))
     with playing(note=failing(1)):
         dispatch()
-    (status,) = [
-        each
-        for each in partition_statuses(get_context("shop"), Queue.INBOX)
-        if each.number == Delivery.objects.get(consumer="shop.handlers.note").partition
-    ]
-    with partition_run(get_context("shop"), status) as run:
-        put_back(minutes=5)
-        with pytest.raises(Lost), run.locked():
-            statements.end_run(run.connection, run.id, run.token)
-            run.lock()
+    for status in partition_statuses(get_context("shop"), Queue.INBOX):
+        with partition_run(get_context("shop"), status):
+            put_back(minutes=1)
     dispatch()
     assert entries() == [1]
 
@@ -227,8 +217,10 @@ def test_a_back_off_that_can_be_as_long_is_not_shortened(settings):
 def test_what_was_left_to_newer_code_is_looked_at_again_soon():
     """It has no failed attempt, and is not scheduled either."""
     deliver(*steps(Noted, 1))
+    with playing(note=failing(1)):
+        dispatch()
     later = timezone.now() + timedelta(seconds=times.LEFT)
-    Delivery.objects.update(due_at=later, error="NewerVersion: …", holds=True)
+    Delivery.objects.update(due_at=later, attempts=0, error="NewerVersion: no")
     put_back(minutes=5)
     dispatch()
     assert entries() == [1]
