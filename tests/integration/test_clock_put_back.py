@@ -5,11 +5,12 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
-from outbox_inbox.operations import queue_stats
+from outbox_inbox.operations import prune, pruning, queue_stats
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import partition_statuses
 from outbox_inbox.queues.run import partition_run
@@ -44,6 +45,17 @@ def leave(queue, **life):
     stamp = timezone.now() + timedelta(**life)
     rows = Partition.objects.filter(context="shop", queue=queue)
     assert rows.update(run=uuid4(), last_run_at=stamp)
+
+
+class Leaping:
+    """The clock of this process, ahead by so much."""
+
+    def __init__(self, lead):
+        self.lead = lead
+
+    def now(self, zone):
+        """Return its time."""
+        return timezone.now().astimezone(zone) + self.lead
 
 
 # Signs of life
@@ -202,6 +214,16 @@ def test_a_back_off_is_found_behind_messages_that_are_scheduled_for_far_ahead(se
     assert log == [("a", 2)]
 
 
+def test_messages_that_are_scheduled_for_far_ahead_cost_an_idle_round_nothing(settings, log):
+    """A run looks among them every ten seconds, whatever the number of processes."""
+    settings.OUTBOX_INBOX = WIRE
+    put(*steps(Sold, 3), at=timezone.now() + timedelta(days=30))
+    relay()
+    with CaptureQueriesContext(connection) as queries:
+        relay()
+    assert len(queries) == 1
+
+
 def test_a_back_off_that_can_be_as_long_is_not_shortened(settings):
     """After many attempts the pause is an hour."""
     settings.OUTBOX_INBOX = {"BACKOFF": {"first": timedelta(minutes=20), "jitter": 0}}
@@ -285,3 +307,21 @@ def test_a_partition_rests_as_long_as_its_failures_say(settings, log):
     Partition.objects.filter(queue=Queue.OUTBOX).update(retry_at=rests, outages=20)
     relay()
     assert (log.all(), partition().outages) == ([], 20)
+
+
+# Ids that are remembered
+
+
+def test_a_clock_that_leaps_ahead_has_no_ids_forgotten(monkeypatch):
+    """Rule O8: one clock alone does not say that a duplicate cannot come any more."""
+    deliver(*steps(Noted, 1))
+    dispatch()
+    for leap in (timedelta(days=60), timedelta()):
+        ahead = timezone.now() + leap
+        monkeypatch.setattr(pruning, "database_time", lambda _, ahead=ahead: ahead)
+        monkeypatch.setattr(pruning, "datetime", Leaping(timedelta(days=60) - leap))
+        assert [each.total for each in prune([get_context("shop")])] == [0]
+    monkeypatch.setattr(pruning, "datetime", Leaping(timedelta(days=60)))
+    monkeypatch.setattr(pruning, "database_time", lambda _: timezone.now() + timedelta(days=60))
+    (found,) = prune([get_context("shop")])
+    assert found.inbox == 1
