@@ -122,7 +122,7 @@ def _is_due(sql: Dialect, model: type[models.Model]) -> str:
 
 
 def _is_far(sql: Dialect, model: type[models.Model]) -> str:
-    # The time that is furthest ahead tells it by one probe. A delivery is never scheduled. In an outbox
+    # The time that is furthest ahead is found by one probe. A delivery is never scheduled. In an outbox
     # it may be a message for next year, behind which a back-off can hide: a run looks now and then.
     last = sql.last_due(table(model), idle_state(model), "p.context", "p.number")
     far = f"COALESCE({last} > {sql.shifted(longest_pause())}, FALSE)"

@@ -32,7 +32,7 @@ def missing_driver() -> str | None:
 
 
 def refuse_standby(connection: "Connection", alias: str) -> None:
-    """Raise `ReadOnlyDatabase` if the server refuses to write: it is told of no new work."""
+    """Raise `ReadOnlyDatabase` if the server refuses to write: no new work is announced there."""
     found = connection.execute(f"SELECT {PostgreSQL.read_only}").fetchone()
     if found is not None and found[0]:
         raise ReadOnlyDatabase(f"the database {alias!r} can be read, but not written")

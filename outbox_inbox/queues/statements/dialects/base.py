@@ -226,17 +226,20 @@ class Dialect(ABC):
 
     def first_due(self, table: str, state: str, context: str, number: str) -> str:
         """Return when the first row of a partition that has to wait for its time comes due."""
-        condition = f"m.state = '{state}' AND m.due_at IS NOT NULL"
-        return self.first_row(table, "due_at", condition, context, number)
+        return self.outermost_due("MIN", table, state, context, number)
 
     def last_due(self, table: str, state: str, context: str, number: str) -> str:
-        """Return when the last row of a partition that has to wait for its time comes due."""
-        order = self.partition_order("m", "due_at").replace(",", " DESC,")
-        return (
-            f"(SELECT m.due_at FROM {table} m{self.forced_index(table)}"
-            f" WHERE {self.in_partition('m', context, number)}"
-            f" AND m.state = '{state}' AND m.due_at IS NOT NULL ORDER BY {order} DESC LIMIT 1)"
-        )
+        """Return when the last one does."""
+        return self.outermost_due("MAX", table, state, context, number)
+
+    def outermost_due(self, which: str, table: str, state: str, context: str, number: str) -> str:
+        """Return the first (MIN) or the last (MAX) of these times, by one probe of an index."""
+        condition = f"m.state = '{state}' AND m.due_at IS NOT NULL"
+        first = self.first_row(table, "due_at", condition, context, number)
+        if which == "MIN":
+            return first
+        order = f"ORDER BY {self.partition_order('m', 'due_at')}"
+        return first.replace(order, f"{order.replace(',', ' DESC,')} DESC")
 
     def pair_condition(self, names: tuple[str, str], count: int) -> str:
         """Return the condition that two columns have one of so many pairs of values."""

@@ -123,13 +123,7 @@ class MySQL(Dialect):
                 changed += cursor.rowcount
         return changed
 
-    def first_due(self, table: str, state: str, context: str, number: str) -> str:
-        return self._due("MIN", table, state, context, number)
-
-    def last_due(self, table: str, state: str, context: str, number: str) -> str:
-        return self._due("MAX", table, state, context, number)
-
-    def _due(self, which: str, table: str, state: str, context: str, number: str) -> str:
+    def outermost_due(self, which: str, table: str, state: str, context: str, number: str) -> str:
         # In the index the rows that may be moved now come first, and a probe for an outer row reads
         # all of them: in a backlog, at every poll. This skips from one partition to the next.
         share = f"m.context, m.{self.partition}"

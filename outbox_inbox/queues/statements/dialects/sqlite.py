@@ -49,7 +49,7 @@ class SQLite(Dialect):
         return f"CAST({column} AS TEXT)"
 
     def refuses_writes(self, connection: BaseDatabaseWrapper) -> bool:
-        # No expression tells it: a file may be opened for reading, or lie where nothing can be written.
+        # No expression says it: a file may be opened for reading, or lie where nothing can be written.
         if connection.in_atomic_block:
             return False
         try:  # it changes no row, and so writes nothing
