@@ -198,6 +198,7 @@ def test_connections_are_renewed_by_their_age(monkeypatch, clock, given, seconds
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", given)
     run_once()
     first = connection.connection
+    assert first is not None
     clock(seconds)
     run_once()
     run_once()
