@@ -10,7 +10,7 @@ from django.db import transaction
 from outbox_inbox import record, signals
 from outbox_inbox.contexts import ReadModel, get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.operations import drain
+from outbox_inbox.operations import drain, read_model_stats
 from outbox_inbox.operations.running import run
 from outbox_inbox.operations.running.due import due_movers
 from outbox_inbox.queues import outcome
@@ -19,6 +19,7 @@ from outbox_inbox.streams.subscriptions import behind, follow
 from outbox_inbox.testing import advance
 from tests.board.events import Annulled, Cheered, Scored
 from tests.board.models import HighScore, Member, Ranking, Sheet
+from tests.support.clocks import put_back
 from tests.support.handling import as_list
 from tests.support.movers import Broken, Worker, crash, crashing, heard, put, striking, together
 from tests.support.script import playing
@@ -222,6 +223,21 @@ def test_a_read_model_that_rests_is_left_alone_until_its_time():
     update()
     assert shown() == {"ann": 4}
     assert (checkpoint().failures, checkpoint().error, checkpoint().retry_at) == (0, "", None)
+
+
+@pytest.mark.parametrize("back", [{"minutes": 5}, {"hours": 6}], ids=["minutes", "hours"])
+def test_a_read_model_rests_no_longer_when_the_clock_is_put_back(back):
+    """Its pause was one of a second; a runner sees so, too."""
+    score("ann", 1, 3)
+    with playing(add=failing_on(3)):
+        update()
+    assert "project" not in due_movers("default", [BOARD])[BOARD]
+    put_back(**back)
+    assert "project" in due_movers("default", [BOARD])[BOARD]
+    (found,) = [each for each in read_model_stats() if each.name == "high_score"]
+    assert found.state == "working"
+    update()
+    assert shown() == {"ann": 4}
 
 
 def test_a_failure_is_announced():
