@@ -36,9 +36,11 @@ source_unreadable       a source of an      ``context: str``, ``place: str``,
                         intake cannot be    ``error: str``
                         read; the others
                         are
-partition_backed_off    a transport cannot  ``context: str``, ``queue: str``,
-                        be reached; no      ``partition: int``, ``error: str``,
-                        message is lost     ``delay: timedelta`` (until the next try)
+partition_backed_off    an outage: the      ``context: str``, ``queue: str``,
+                        transport or the    ``partition: int``, ``error: str``,
+                        database cannot     ``delay: timedelta`` (until the next try)
+                        take messages; no
+                        message is lost
 projection_failed       a projection failed ``context: str``, ``projection: str``,
                         on an event and     ``error: str``, ``delay: timedelta``
                         backs off; no event (until the next try)

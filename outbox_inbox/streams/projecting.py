@@ -109,9 +109,7 @@ def _stop_before_failing_event(context: Context, read_model: ReadModel, call: Mo
             return
 
 
-def _is_outage(
-    context: Context, read_model: ReadModel, error: Exception, call: MoverCall
-) -> bool:
+def _is_outage(context: Context, read_model: ReadModel, error: Exception, call: MoverCall) -> bool:
     """Back off without blaming an event, if the context's database refuses what every event needs.
 
     Raises:

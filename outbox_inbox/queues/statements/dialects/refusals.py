@@ -32,6 +32,10 @@ class _Signs:
     server: tuple[str, ...]
 
 
+def _codes(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 _SIGNS: Final = {
     "postgresql": _Signs(
         values=("22", "23", "54"),
@@ -41,15 +45,15 @@ _SIGNS: Final = {
         server=("08", "28", "3D000", "25006", "53", "57P", "58"),
     ),
     "mysql": _Signs(
-        values=tuple("1118 1153 1264 1292 1300 1301 1366 1406 3988".split()),
-        tables=tuple("1054 1142 1143 1146".split()),
+        values=_codes("1118 1153 1264 1292 1300 1301 1366 1406 3988"),
+        tables=_codes("1054 1142 1143 1146"),
         # Connections and logins (1040 to 1053, 1130 to 1161, 1203, 1226, 2002 to 2055, 3032, 3168,
         # 3169); files, disk and memory (1015 to 1041, 1114, 1180); read-only (1290, 1792, 1836);
         # replication and clusters (1047, 3100).
-        server=tuple(
+        server=_codes(
             "1015 1016 1017 1021 1026 1030 1037 1040 1041 1044 1045 1047 1049 1053 1114 1129 1130"
             " 1152 1158 1159 1160 1161 1180 1203 1226 1290 1698 1792 1836 2002 2003 2005 2006 2013"
-            " 2026 2055 3032 3100 3168 3169".split()
+            " 2026 2055 3032 3100 3168 3169"
         ),
     ),
     "sqlite": _Signs(
@@ -99,10 +103,7 @@ def _shows(connection: BaseDatabaseWrapper, error: Exception, signs: tuple[str, 
         return any(sign in str(error) for sign in signs)
     codes = (_code(connection.vendor, each) for each in error_chain(error))
     code = next(filter(None, codes), "")
-    if connection.vendor == "mysql":
-        return code in signs
-    # A connection that is refused has no code, and no statement has.
-    return code.startswith(signs) if code else False
+    return code in signs if connection.vendor == "mysql" else code.startswith(signs)
 
 
 def _code(vendor: str, error: Any) -> str:
