@@ -88,7 +88,7 @@ class Reconnector:
             self.drop()
         try:
             return self._open(deadline)
-        except _FAILURES:
+        except (*_FAILURES, OutboxInboxError):
             raise
         except Exception as error:
             # No message is sent yet, so none is the cause, whatever it is. Not all of it is an error of
@@ -115,6 +115,9 @@ class Reconnector:
     def _open(self, deadline: float) -> Connection:
         left = max(deadline - monotonic(), 0.001)
         options = self._options
+        # Before a socket is opened, which py-amqp would leave open; and it names the option.
+        for problem in local_problems(options):
+            raise TransportUnavailable(f"RabbitMQ at {options.shown}: {problem}")
         client = kombu.Connection(
             options.location,
             transport=Driver,

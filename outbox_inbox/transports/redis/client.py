@@ -56,6 +56,7 @@ class Client:
     def __init__(self, location: str) -> None:
         self._timeout = settings().publish_timeout.total_seconds()
         self._pool, self.address = _pool(location, self._timeout)
+        self._tried = False
 
     def ask(self, *commands: bytes, wait: float = 0) -> list[Any]:
         """Send commands in one piece; return for each its reply or its `ResponseError`.
@@ -116,6 +117,11 @@ class Client:
             raise self._outage(error) from error
 
     def _connect(self) -> Any:
+        if not self._tried:
+            # Before a socket is opened, which redis-py would leave open; and it names the option.
+            for problem in self.local_problems():
+                raise TransportUnavailable(f"Redis at {self.address} cannot be reached: {problem}")
+            self._tried = True
         try:
             return self._pool.get_connection()
         except Exception as error:

@@ -5,16 +5,16 @@ classes do not say it: "read-only" is an InternalError, an OperationalError or a
 depending on the server.
 """
 
+import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
+from django.apps import apps
 from django.db import DataError, Error, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import error_chain, gave_way
-
-_OURS: Final = "outbox_inbox_"
-"""What the name of each of our tables begins with; every server quotes the table that it misses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,18 @@ def blames_server(connection: BaseDatabaseWrapper, error: Exception) -> bool:
 def blames_our_tables(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     """Return whether one of our own tables is missing, is of other code, or may not be used."""
     signs = _SIGNS.get(connection.vendor)
-    return signs is not None and _OURS in str(error) and _shows(connection, error, signs.tables)
+    # Every server quotes the table. By its whole name: that of the database may begin like ours.
+    return (
+        signs is not None
+        and _shows(connection, error, signs.tables)
+        and _our_tables().search(str(error)) is not None
+    )
+
+
+@cache
+def _our_tables() -> re.Pattern[str]:
+    models = apps.get_app_config("outbox_inbox").get_models()
+    return re.compile(rf"\b({'|'.join(re.escape(each._meta.db_table) for each in models)})\b")
 
 
 def is_contention(connection: BaseDatabaseWrapper, error: Exception) -> bool:
