@@ -1,10 +1,18 @@
 """A database that takes nothing: read-only, without our tables or rights. It costs no attempt."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
 import pytest
-from django.db import DataError, InternalError, ProgrammingError, connection, connections
+from django.db import (
+    DatabaseError,
+    DataError,
+    InternalError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
 
 from outbox_inbox import record, signals
 from outbox_inbox.contexts import get_context
@@ -268,6 +276,22 @@ def test_an_outage_within_a_handler_is_no_attempt_of_its_message(
     assert [each.outages for each in resting(Queue.INBOX)] == [TRIES]
     back(dispatch)
     assert entries(consumer) == [1, 2]
+
+
+def catching(*_):
+    """Go on after an outage, in a transaction that cannot be committed: a part for a handler."""
+    with suppress(DatabaseError), transaction.atomic(savepoint=False):
+        writing_in_vain()()
+
+
+def test_an_outage_that_a_handler_catches_is_no_attempt_either(alone):
+    """Without a savepoint its transaction cannot be committed, and that is not the handler's fault."""
+    deliver(*steps(Noted, 1))
+    with playing(note=catching):
+        try_often(dispatch)
+    assert (entries(), attempts()) == ([], 0)
+    back(dispatch)
+    assert entries() == [1]
 
 
 @each_way
