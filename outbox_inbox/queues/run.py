@@ -6,7 +6,7 @@ away, a message that kills its worker would do so at each attempt (rule O9).
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 
 from . import statements
+from .blame import outage_behind
 from .statements.dialects import as_uuid_or_none, dialect, gave_way
 
 _TRIES = 5  # to end a run while others change the partition
@@ -108,8 +109,8 @@ class Run:
             Lost: as `locked`.
             TransportUnavailable: as it is.
             AttemptFailed: anything else that was raised within it, or by its COMMIT.
-            django.db.Error: the database's own failure, before the lock was taken or with the
-                connection. No message has caused it.
+            django.db.Error: the database's own failure, before the lock was taken or afterwards. No
+                message has caused it.
         """
         locked = ExitStack()
         connection = locked.enter_context(self.locked())
@@ -118,7 +119,7 @@ class Run:
         try:
             with locked:
                 yield connection
-        except (Lost, TransportUnavailable):
+        except (Lost, TransportUnavailable, AttemptFailed):
             self._due = True
             raise
         except Exception as error:
@@ -126,6 +127,8 @@ class Run:
             # batch which promoted it would never be met by the careful walk, and no attempt counted.
             self._due = True
             if self.disconnected(error) or ends_worker(error):
+                raise
+            if outage_behind(self.connection, error):
                 raise
             raise AttemptFailed(error) from error
 
@@ -178,6 +181,13 @@ class Run:
 
     def _write_token(self, token: UUID | None) -> None:
         dialect(self.connection).set_run(self.connection, self.id, token, self.reached)
+
+    def uncount_attempt(self, model: type[models.Model], row: int) -> None:
+        """Take back an attempt that was committed before it was made, since no message is to blame."""
+        # Without the partition's lock, which an operator or another worker may have by now: the number
+        # alone is changed. What refuses this too must not take the place of the error in hand.
+        with suppress(Error), transaction.atomic(using=self.context.database):
+            statements.uncount_attempt(self.connection, model, row)
 
     def promotes(self) -> bool:
         """Return whether rows may have come due: some had at the look before, or it was a while ago."""

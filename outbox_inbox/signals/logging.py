@@ -84,7 +84,7 @@ _ENTRIES = MappingProxyType(
         ),
         signals.partition_backed_off: _Entry(
             logging.WARNING,
-            "%(queue)s partition %(partition)d of %(context)s: transport unavailable, "
+            "%(queue)s partition %(partition)d of %(context)s: an outage, "
             "next try in %(seconds).1f s (no attempt counted): %(error)s",
         ),
         signals.database_read_only: _Entry(
