@@ -36,23 +36,17 @@ source_unreadable       a source of an      ``context: str``, ``place: str``,
                         intake cannot be    ``error: str``
                         read; the others
                         are
-<<<<<<< HEAD
-partition_backed_off    a transport cannot  ``context: str``, ``queue: str``,
-                        be reached; no      ``partition: int``, ``error: str``,
-                        message is lost     ``delay: timedelta`` (until the next try)
+partition_backed_off    an outage: the      ``context: str``, ``queue: str``,
+                        transport or the    ``partition: int``, ``error: str``,
+                        database cannot     ``delay: timedelta`` (until the next try)
+                        take messages; no
+                        message is lost
 database_read_only      a context's         ``context: str``, ``database: str`` (alias),
                         database can be     ``error: str``
                         read, but not
                         written; sent once,
                         until it can be
                         written again
-=======
-partition_backed_off    an outage: the      ``context: str``, ``queue: str``,
-                        transport or the    ``partition: int``, ``error: str``,
-                        database cannot     ``delay: timedelta`` (until the next try)
-                        take messages; no
-                        message is lost
->>>>>>> outages
 projection_failed       a projection failed ``context: str``, ``projection: str``,
                         on an event and     ``error: str``, ``delay: timedelta``
                         backs off; no event (until the next try)
