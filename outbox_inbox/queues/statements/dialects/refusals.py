@@ -20,7 +20,7 @@ from . import error_chain, gave_way
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signs:
-    """How one vendor's errors are told apart: beginnings of a code, or for SQLite parts of the text.
+    """What distinguishes the errors of one vendor: beginnings of a code, or for SQLite parts of the text.
 
     Fields:
         values: one row does not fit, and another one may.
