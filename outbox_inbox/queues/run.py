@@ -59,6 +59,7 @@ class Run:
         cut_off: it ends with its turn or call. What it has to take carefully, the next run does.
         positions: how far the transport was read or published to before this run.
         reached: the same, now: written with the next change of the partition; None: no change.
+        astray: back-offs in the partition may end too far ahead, since the clock was put back.
     """
 
     def __init__(
@@ -68,7 +69,10 @@ class Run:
         token: UUID,
         careful: int,
         positions: str = "",
+        *,
+        put_back: bool = False,
     ) -> None:
+        self.astray, self._put_back = partition.astray or put_back, put_back
         self.positions = positions
         self.reached: str | None = None
         self.context = context
@@ -201,6 +205,21 @@ class Run:
             found = statements.promote_due(self.connection, model, *place, size)
             self._promoted, self._due = monotonic(), found >= size
 
+    def bring_back(self, model: type[models.Model] | None) -> None:
+        """Make rows available whose back-off ends too far ahead, in a transaction of its own.
+
+        Raises:
+            Lost: as `locked`.
+        """
+        with self.locked() as connection:
+            if model is not None:
+                place = (self.context.label, self.number)
+                statements.bring_back(connection, model, *place, put_back=self._put_back)
+            # Last: by a time of the future the next run knows that this one did not come so far.
+            if self._put_back:
+                statements.restart(connection, self.id)
+        self.astray = False
+
     def back_off(self, error: str, seconds: float) -> None:
         """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""
         with self.locked() as connection:
@@ -238,7 +257,7 @@ def partition_run(
         yield None
         return
     careful = _careful(held.run, suspect_batches)
-    run = Run(context, partition, token, careful, held.positions)
+    run = Run(context, partition, token, careful, held.positions, put_back=held.put_back)
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run

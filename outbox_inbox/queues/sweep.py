@@ -71,6 +71,8 @@ def _move_partition(
             call.add(Outcome(busy=1))
             return
         try:
+            if run.astray:
+                run.bring_back(ROW_MODELS[queue])
             mover(run, call)
             run.cut_off = call.finished()
         except Lost:

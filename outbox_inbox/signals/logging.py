@@ -87,6 +87,10 @@ _ENTRIES = MappingProxyType(
             "%(queue)s partition %(partition)d of %(context)s: an outage, "
             "next try in %(seconds).1f s (no attempt counted): %(error)s",
         ),
+        signals.database_read_only: _Entry(
+            logging.ERROR,
+            "%(context)s: nothing can be recorded or moved: %(error)s",
+        ),
         signals.snapshot_ignored: _Entry(
             logging.WARNING,
             "snapshot of %(stream)r in %(context)s: ignored at version %(version)d, the stream is "
