@@ -129,7 +129,7 @@ class Runner:
         ran = self._in_tree(lambda tree: self._run_edit(tree, mutant, edit))
         states = {test: ran.state(test) for test in mutant.tests}
         return Verdict(
-            mutant, _outcome(states), states, ran.reason(mutant.tests[0]), round(ran.seconds, 1)
+            mutant, outcome_of(states), states, ran.reason(mutant.tests[0]), round(ran.seconds, 1)
         )
 
     def _run_edit(self, tree: Tree, mutant: Mutant, edit: Edit) -> Ran:
@@ -155,7 +155,7 @@ class Runner:
             self._free.put(tree)
 
 
-def _outcome(states: dict[str, str]) -> str:
+def outcome_of(states: dict[str, str]) -> str:
     """Return what the states of the named tests come to: one that passes is enough to survive."""
     found = set(states.values())
     for state, outcome in (
