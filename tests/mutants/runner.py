@@ -98,8 +98,11 @@ class Runner:
     def run(self, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
         """Make each edit and run its tests; yield what became of it, the slowest first."""
         ordered = sorted(mutants, key=self._expected, reverse=True)
+        edits = [edit_of(each) for each in ordered]  # before somebody changes the tree meanwhile
         with self._pool() as pool:
-            futures = [pool.submit(self._edited, each) for each in ordered]
+            futures = [
+                pool.submit(self._edited, *each) for each in zip(ordered, edits, strict=True)
+            ]
             for done, future in enumerate(as_completed(futures), 1):
                 verdict = future.result()
                 self._tell(
@@ -124,8 +127,7 @@ class Runner:
         size = -(-len(tests) // self._jobs) or 1
         return [tests[start : start + size] for start in range(0, len(tests), size)]
 
-    def _edited(self, mutant: Mutant) -> Verdict:
-        edit = edit_of(mutant)
+    def _edited(self, mutant: Mutant, edit: Edit) -> Verdict:
         ran = self._in_tree(lambda tree: self._run_edit(tree, mutant, edit))
         states = {test: ran.state(test) for test in mutant.tests}
         return Verdict(
