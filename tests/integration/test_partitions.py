@@ -294,12 +294,12 @@ def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
 @pytest.mark.parametrize("way", ["lock", "claim"])
 def test_the_guard_against_freezing_ends_with_the_transaction(settings, way):
     """The connection belongs to the project; only our transactions are watched."""
+    before = guard()
     settings.OUTBOX_INBOX = {"FROZEN_AFTER": timedelta(seconds=77)}
     deliver(*steps(Noted, 1))
     row = next(each for each in partition_statuses(get_context("shop"), Queue.INBOX) if each.ready)
     delivery = Delivery.objects.filter(partition=row.number).first()
     with partition_run(get_context("shop"), row) as run:
-        before = guard()
         with transaction.atomic():
             run.lock() if way == "lock" else run.claim(delivery.pk)
             assert guard() == "77s"

@@ -219,6 +219,17 @@ def test_a_message_that_is_refused_for_ever_is_dead(sent, settings):
     assert sent == [("a", number) for number in range(1, 5)]
 
 
+def test_a_dead_message_holds_what_comes_later_in_the_stream(sent, settings):
+    """Although nothing of its key waits in the outbox yet."""
+    settings.OUTBOX_INBOX = {**WIRE, **STREAM, "MAX_ATTEMPTS": 1}
+    put(*steps(Sold, [1]), stream="a")
+    with playing(publish=not_number(1)):
+        relay()
+    put(*steps(Sold, [2]), stream="a")
+    relay()
+    assert (count_states(OutboxMessage), sent) == ({"dead": 1, "waiting": 1}, [])
+
+
 def test_an_outage_costs_no_attempt(sent):
     """The partition rests, the stream keeps the messages, and all are sent afterwards."""
     put(*steps(Sold, 3), stream="a")
@@ -392,6 +403,20 @@ def test_what_is_left_in_the_stream_stays_in_front(sent, settings):
     put(*steps(Sold, [4, 5]), stream="a")
     relay()
     assert sent == []
+    come_due()
+    relay()
+    assert sent == [("a", number) for number in range(1, 6)]
+
+
+def test_what_is_refused_of_the_rest_of_a_stream_goes_into_the_outbox_in_front(sent, settings):
+    """Behind what was recorded in the outbox since, it would be sent too late."""
+    put(*steps(Sold, [1]), stream="a")
+    relay()
+    put(*steps(Sold, [2, 3]), stream="a")
+    settings.OUTBOX_INBOX = WIRE
+    put(*steps(Sold, [4, 5]), stream="a")
+    with playing(publish=not_number(2)):
+        relay()
     come_due()
     relay()
     assert sent == [("a", number) for number in range(1, 6)]
