@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.conf import Source
 from outbox_inbox.models import Delivery, OutboxMessage, table
 
 from .common import PARTITION, fetch_rows
 from .dialects import Dialect, dialect
 from .dialects.base import SILENCE
+from .layouts import partition_columns
 from .states import idle_state
 
 _SWEEP_ORDER = "p.run IS NOT NULL, p.last_run_at IS NOT NULL, p.last_run_at, p.number"
@@ -34,6 +36,10 @@ class PartitionStatus(NamedTuple):
     ready: bool
     due: bool
     """Some of the work has waited for its time."""
+    source: Source | None
+    """What is in force in its context; None: no layout of the context is stored."""
+    follows: bool
+    """Of an outbox: there may be events for the relay in the stream."""
 
 
 def partition_statuses(
@@ -82,14 +88,18 @@ def _partition_columns(sql: Dialect) -> str:
     return (
         "p.id, p.number, p.paused, p.run, p.outages,"
         f" p.retry_at IS NOT NULL AND p.retry_at > {sql.now},"
-        f" p.run IS NOT NULL AND p.last_run_at > {sql.later}"
+        f" p.run IS NOT NULL AND p.last_run_at > {sql.later}, {partition_columns(sql)}"
     )
 
 
 def _status(row: Sequence[Any]) -> PartitionStatus:
-    id_, number, paused, run, outages, resting, live, waits, due = row
-    flags = map(bool, (resting, live, waits or due, due))
-    return PartitionStatus(id_, number, bool(paused), run, outages, *flags)
+    id_, number, paused, run, outages, resting, live, source, left, waits, due = row
+    flags = map(bool, (paused, resting, live, waits or due, due))
+    paused, resting, live, ready, due = flags
+    follows = bool(left) or source == "stream"
+    return PartitionStatus(
+        id_, number, paused, run, outages, resting, live, ready, due, source, follows
+    )
 
 
 def _waits(sql: Dialect, model: type[models.Model]) -> str:
