@@ -116,8 +116,9 @@ def _put_in_force(
         _shut_out_writers(connection, queue, wanted, held)
     after = partition_count(wanted, queue)
     before = _change_partitions(context, queue, after)
-    rows = QueueLayout.objects.using(context.database).filter(context=context.label)
-    rows.update(**wanted._asdict())
+    if wanted != held:
+        rows = QueueLayout.objects.using(context.database).filter(context=context.label)
+        rows.update(**wanted._asdict())
     moved = _move_stream(connection, context, wanted, held, dry_run=dry_run)
     moved += _reassign_rows(connection, context, queue, after)
     source = wanted.source if wanted.source != held.source else None

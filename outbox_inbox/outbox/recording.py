@@ -20,7 +20,7 @@ from outbox_inbox.projections import applied_by
 from outbox_inbox.queues import statements, wakeup
 from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.interests import require_interests
-from outbox_inbox.queues.layouts import declared_layout, likely_source, note_source
+from outbox_inbox.queues.layouts import declared_layout, likely_source, note_source, require_layout
 from outbox_inbox.queues.statements import moved
 
 from .rows import Event, Terms, prepare_rows
@@ -51,6 +51,7 @@ def record_events(
     faults.point("record.before_insert")
     try:
         require_interests(context)
+        require_layout(context)
         if stream is None:
             times = store_rows(context, rows, fresh=terms.message_id is None)
         else:

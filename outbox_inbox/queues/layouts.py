@@ -14,10 +14,11 @@ from django.db import connections
 
 from outbox_inbox.conf import Source, settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.models import Partition, Queue, QueueLayout
+from outbox_inbox.models import Checkpoint, Partition, Queue, QueueLayout, StoredEvent
 
 from .statements import Layout, fetch_layout
 from .statements.dialects import dialect_class
+from .statements.layouts import RELAY
 
 _logger = logging.getLogger("outbox_inbox.queues")
 _told: set[tuple[Layout, Layout]] = set()
@@ -25,10 +26,14 @@ _told: set[tuple[Layout, Layout]] = set()
 _seen: dict[tuple[str, str], Source] = {}
 """Database and label -> the source that was in force when this process recorded something."""
 
+_stored: set[tuple[str, str]] = set()
+"""Database and label of the contexts that have a layout, as this process has seen."""
+
 
 def _forget(*, setting: str, **_: object) -> None:
     if setting in ("OUTBOX_INBOX", "INSTALLED_APPS", "DATABASES"):
         _seen.clear()
+        _told.clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="outbox_inbox.queues.layouts")
@@ -70,20 +75,31 @@ def stored_layout(context: Context) -> Layout:
     return found or declared_layout(context)
 
 
-def ensure_layouts(using: str) -> Mapping[str, Layout]:
-    """Store what is in force for the contexts of a database that have no layout; return all by label.
+def require_layout(context: Context) -> None:
+    """Store what is in force in a context, if nothing is; in the transaction that is about to record.
 
-    They get what the settings say, but as many partitions as there are.
+    Otherwise processes with other settings would each record by their own until the first mover comes.
     """
-    rows = QueueLayout.objects.using(using)
-    columns = Layout._fields
+    name = (context.database, context.label)
+    if name not in _stored and context.label in ensure_layouts(context.database, context):
+        _stored.add(name)
+
+
+def ensure_layouts(using: str, only: Context | None = None) -> Mapping[str, Layout]:
+    """Store what is in force for the contexts of a database that have no layout; return what there was.
+
+    ``only``: for this one of them; default: for all, and what is returned is complete. They get what the settings say, but as many partitions as there are, and the source that has been
+    at work.
+    """
+    rows, columns = QueueLayout.objects.using(using), Layout._fields
     found = {row[0]: Layout(*row) for row in rows.values_list(*columns)}
-    missing = [each for each in contexts() if each.database == using and each.label not in found]
+    mine = contexts() if only is None else [only]
+    missing = [each for each in mine if each.database == using and each.label not in found]
     if missing:
         made = _first_layouts(using, missing)
         rows.bulk_create((QueueLayout(**each._asdict()) for each in made), ignore_conflicts=True)
-        # Another process may have been first.
-        found = {row[0]: Layout(*row) for row in rows.values_list(*columns)}
+        if only is None:  # another process may have been first
+            found = {row[0]: Layout(*row) for row in rows.values_list(*columns)}
     return found
 
 
@@ -98,7 +114,18 @@ def _first_layouts(using: str, missing: Iterable[Context]) -> Iterable[Layout]:
         )
         if found.outbox != 1 or not dialect_class(connections[using]).follows_streams:
             found = found._replace(source="outbox")
+        elif found.source == "outbox" and _records_to_stream(using, context.label):
+            found = found._replace(source="stream")
         yield found
+
+
+def _records_to_stream(using: str, label: str) -> bool:
+    """Return whether processes with other settings have recorded, and no relay has come since."""
+    # It would not follow the stream, where the outbox is the source and was it always.
+    if Checkpoint.objects.using(using).filter(context=label, subscription=RELAY).exists():
+        return False
+    events = StoredEvent.objects.using(using).filter(context=label).order_by("-position")
+    return events.values_list("in_outbox", flat=True).first() is False
 
 
 def report_difference(wanted: Layout, found: Layout) -> None:

@@ -78,6 +78,8 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
         for alias in connections:
             _hurry(alias)
         partitions = {alias: list(Partition.objects.using(alias)) for alias in connections}
+        for alias in connections:
+            QueueLayout.objects.using(alias).all().delete()
         _interests.update({alias: list(_interest_rows(alias)) for alias in connections})
     yield partitions
     with django_db_blocker.unblock():
