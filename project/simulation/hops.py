@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import (
+from outbox_inbox.queues.layouts import stored_layout
     Delivery,
     DeliveryState,
     InboxMessage,
@@ -44,7 +45,7 @@ def _own_events_name(label: str) -> str:
 
     Where the stream is the source, what is scheduled for later still passes the outbox.
     """
-    source = get_context(label).source if is_deployed(label) else "outbox"
+    source = stored_layout(get_context(label)).source if is_deployed(label) else "outbox"
     return f"own events, {source} to own inbox"
 
 
