@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import (
-from outbox_inbox.queues.layouts import stored_layout
     Delivery,
     DeliveryState,
     InboxMessage,
@@ -18,6 +17,7 @@ from outbox_inbox.queues.layouts import stored_layout
     StoredEvent,
 )
 from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues.layouts import stored_layout
 
 from .deployment import ORDERING, SHIPPING, is_deployed
 

@@ -465,7 +465,7 @@ def test_a_subscription_is_refused_with_the_reason():
         pass
 
 
-def test_a_stream_is_not_put_in_force_as_the_source(settings):
+def test_a_relay_refuses_a_stream_as_the_source(settings):
     """The outbox stays it: what is recorded there is sent, whatever the settings say."""
     settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}
     put(Noted(order="a", number=1), stream="a")

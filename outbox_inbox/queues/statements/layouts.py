@@ -57,11 +57,18 @@ def fetch_layout(
     """
     sql = dialect(connection)
     statement = f"SELECT context, source, outbox, inbox FROM {LAYOUT} WHERE context = %s"
-    if not lock:
-        rows = fetch_rows(connection, statement, [context])
-    else:
-        with sql.short_lock_wait(connection):
-            rows = fetch_rows(connection, f"{statement}{sql.layout_lock}", [context])
+    # Where no share of its lock is taken, the tables are locked instead.
+    shared = lock and bool(sql.layout_share)
+    limited = shared and bool(sql.short_wait)
+    with connection.cursor() as cursor:
+        if limited:  # what wants a share later waits behind this one
+            cursor.execute(sql.short_wait)
+        try:
+            cursor.execute(f"{statement} FOR UPDATE" if shared else statement, [context])
+            rows = cursor.fetchall()
+        finally:
+            if limited:
+                cursor.execute(sql.usual_wait)
     return Layout(*rows[0]) if rows else None
 
 

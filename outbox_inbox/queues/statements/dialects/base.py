@@ -84,7 +84,8 @@ class Dialect(ABC):
         octets: the number of bytes of the text ``{}``, without reading all of it where possible.
         layout_share: what follows a SELECT of the layout within an INSERT that places messages, so that
             ``repartition`` waits for the transaction, and the newest layout counts.
-        layout_lock: what follows the SELECT of a layout that waits for all who have that share.
+        short_wait, usual_wait: statements before and after one that is to wait for a lock for a second
+            at most, where `limit_lock_wait` does nothing.
         true: what follows a boolean column in a condition that an index is to serve.
         by_id: follows the table of an UPDATE that names its rows by id and state.
     """
@@ -107,7 +108,8 @@ class Dialect(ABC):
     partition = "partition"
     octets = "octet_length({})"
     layout_share = ""
-    layout_lock = ""
+    short_wait = ""
+    usual_wait = ""
     true = ""
     by_id = ""
 
@@ -364,11 +366,6 @@ class Dialect(ABC):
 
     def limit_lock_wait(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
         """Let no statement of the open transaction wait longer for a lock, where it would."""
-
-    @contextmanager
-    def short_lock_wait(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
-        """Let a statement within the block wait for a lock for a second at most."""
-        yield  # only MySQL needs it: elsewhere `limit_lock_wait` does it for the whole transaction
 
 
 @cache

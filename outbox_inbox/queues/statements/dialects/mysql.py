@@ -63,7 +63,8 @@ class MySQL(Dialect):
     key = "`key`"
     partition = "`partition`"
     layout_share = " LOCK IN SHARE MODE"  # nothing is written for it, unlike on PostgreSQL
-    layout_lock = " FOR UPDATE"
+    short_wait = "SET @outbox_inbox = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = 1"
+    usual_wait = "SET innodb_lock_wait_timeout = @outbox_inbox"
     true = " = TRUE"
     by_id = " FORCE INDEX (PRIMARY)"
 
@@ -299,17 +300,6 @@ class MySQL(Dialect):
             if connection.connection is session and connection.is_usable():
                 with connection.cursor() as cursor:
                     cursor.execute(f"SET {limit} = @outbox_inbox_idle")
-
-    @contextmanager
-    def short_lock_wait(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
-        # Whoever wants a share of the lock later waits behind this one.
-        limit = "SESSION innodb_lock_wait_timeout"
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET @outbox_inbox_wait = @@{limit.replace(' ', '.')}, {limit} = 1")
-            try:
-                yield
-            finally:
-                cursor.execute(f"SET {limit} = @outbox_inbox_wait")
 
     @classmethod
     def commits_implicitly(cls, statement: str) -> bool:
