@@ -23,6 +23,7 @@ from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from . import statements
 from .layouts import declared_layout, ensure_layouts, report_difference
 from .relay_source import stream_is_waiting
+from .servers import refuse_read_only
 from .statements.dialects import gave_way
 
 ROW_MODELS: dict[Queue, type[models.Model] | None] = {
@@ -42,9 +43,13 @@ def partition_statuses(context: Context, queue: Queue) -> list[statements.Partit
     """Return the partitions of a queue with whether there is work: one cheap statement.
 
     They are those that are in force, whatever the settings of this process say.
+
+    Raises:
+        ReadOnlyDatabase: the database can be read, but not written.
     """
     connection, model = connections[context.database], ROW_MODELS[queue]
     found = statements.partition_statuses(connection, context.label, queue, model)
+    refuse_read_only(context.database, found)
     if not found or found[0].source is None:
         ensure_partitions(context.database)
         found = statements.partition_statuses(connection, context.label, queue, model)

@@ -11,6 +11,7 @@ from outbox_inbox import record, signals
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import InboxMessage, OutboxMessage, Queue
 from outbox_inbox.operations import pause, repartition, resume
+from outbox_inbox.queues import outcome
 from outbox_inbox.queues import run as run_module
 from outbox_inbox.testing import advance
 from tests.shop.contracts import Sold
@@ -94,6 +95,31 @@ def test_domain_events_go_to_the_own_inbox_and_not_to_the_transport(log):
         list(InboxMessage.objects.order_by("id").values_list("context", "source", "type"))
         == [("shop", "shop", "shop.Noted")] * 2
     )
+
+
+def test_a_domain_event_without_a_key_waits_behind_no_refused_contract_without_one(log):
+    """What has no order does not wait, whatever kind of message it is."""
+    put(*steps(Sold, 1))
+    OutboxMessage.objects.update(key=None)
+    put(*steps(Loose, 1))
+    with playing(publish=not_number(1, key=None)):
+        relay()
+    assert states() == ["pending", "sent"]
+
+
+def test_refused_messages_without_a_key_fail_each_by_itself(log):
+    """None of them is behind another, so none is tried again at once to find out."""
+    sold(1, 2)
+    OutboxMessage.objects.update(key=None)
+    sizes = []
+
+    def refuse_all(messages):
+        sizes.append(len(messages))
+        return not_number(1, 2, key=None)(messages)
+
+    with playing(publish=refuse_all):
+        assert relay().failed == 2
+    assert sizes == [2]
 
 
 def test_what_nobody_consumes_is_done_when_it_is_sent():
@@ -261,8 +287,13 @@ def test_relays_at_once_send_each_message_once_and_in_order(log, settings):
 
 
 @pytest.mark.server
-def test_a_message_costs_a_fiftieth_of_a_statement():
+def test_a_message_costs_a_fiftieth_of_a_statement(monkeypatch):
     """Domain events with one consumer, from the outbox to the inbox."""
+    for module in (
+        outcome,
+        run_module,
+    ):  # a busy machine would need several turns, and signs of life
+        monkeypatch.setattr(module, "monotonic", lambda: 0.0)
     relay()
     put(*(Loose(order=str(number), number=number) for number in range(3_000)))
     with CaptureQueriesContext(connection) as queries:
