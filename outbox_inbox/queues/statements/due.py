@@ -111,10 +111,22 @@ def _status(row: Sequence[Any]) -> PartitionStatus:
     source, has_read, waits, due, far = more
     astray = put_back or far
     resting, ready = is_resting(left, outages), waits or due or astray
-    flags = map(bool, (resting, live, ready, due, astray, read_only))
     follows = bool(has_read) or source == "stream"
-    found = PartitionStatus(id_, number, bool(paused), run, outages, *flags)
-    return found._replace(source=source, follows=follows)
+    return PartitionStatus(
+        id=id_,
+        number=number,
+        paused=bool(paused),
+        run=run,
+        outages=outages,
+        resting=bool(resting),
+        live=bool(live),
+        ready=bool(ready),
+        due=bool(due),
+        astray=bool(astray),
+        read_only=bool(read_only),
+        source=source,
+        follows=follows,
+    )
 
 
 def _waits(sql: Dialect, model: type[models.Model]) -> str:
