@@ -14,6 +14,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import Context, get_context
+from outbox_inbox.escaping import visible
 from outbox_inbox.inbox import receiver
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason, QuarantineState, Queue
 from outbox_inbox.queues.partitions import operator_lock
@@ -187,7 +188,7 @@ def _admit(
         name = quarantine.attribute_text(message, "type")
         refused[id(message)] = (
             QuarantineReason.UNKNOWN_TYPE,
-            f"{context.label!r} does not subscribe to {name}",
+            f"{context.label!r} does not subscribe to {visible(name)}",
         )
     return refused
 

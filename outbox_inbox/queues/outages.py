@@ -12,6 +12,7 @@ from typing import Protocol
 from django.db import Error as DatabaseError
 
 from outbox_inbox.conf import Backoff, settings
+from outbox_inbox.escaping import visible
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
 
@@ -43,7 +44,7 @@ def back_off(
     delay = (policy or settings().backoff).delay(failing.failures + 1)
     if isinstance(error, TransportUnavailable) and error.longest is not None:
         delay = min(delay, error.longest)
-    failing.back_off(error_line(error) + detail, delay.total_seconds())
+    failing.back_off(error_line(error) + visible(detail, None), delay.total_seconds())
     return delay
 
 

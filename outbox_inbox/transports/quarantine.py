@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
+from outbox_inbox.escaping import visible
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.statements.packets import packets
@@ -53,7 +54,7 @@ def quarantine_messages(context: Context | Place, refused: Sequence[RefusedMessa
         QuarantinedMessage(
             context=context.label,
             reason=reason,
-            error=cut_text(error),
+            error=cut_text(visible(error, _LONG)),
             source=attribute_text(message, "source"),
             message_id=attribute_text(message, "id"),
             type=attribute_text(message, "type"),

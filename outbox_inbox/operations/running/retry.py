@@ -7,8 +7,9 @@ from typing import Any, Generic, TypeVar
 
 from outbox_inbox.conf import Backoff
 from outbox_inbox.queues.outages import Outage
+from outbox_inbox.signals.logging import get_logger
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__package__)
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 Without it a worker would find out by polling, up to a second later.
 """
 
-import logging
 import selectors
 import socket
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from outbox_inbox.queues.outages import RECONNECT, Outage
+from outbox_inbox.signals.logging import get_logger
 
 from .connection import connect
 from .notifier import CHANNEL, own_pids
@@ -19,7 +19,7 @@ from .notifier import CHANNEL, own_pids
 if TYPE_CHECKING:
     from psycopg import Connection
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__package__)
 
 
 class Listener:
