@@ -10,9 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
+
+from .options import Options
 
 try:
     from redis.backoff import NoBackoff
@@ -49,9 +54,9 @@ class Client:
     decoding is ignored.
     """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, options: Options) -> None:
         self._timeout = settings().publish_timeout.total_seconds()
-        self._pool, self.address = _pool(location, self._timeout)
+        self._pool, self.address = _pool(location, options, self._timeout)
 
     def ask(self, *commands: bytes, wait: float = 0) -> list[Any]:
         """Send commands in one piece; return for each its reply or its `ResponseError`.
@@ -96,10 +101,14 @@ class Client:
                     f"Redis at {self.address} refuses: {about}{error_text(reply)}"
                 )
 
+    @sensitive_variables()  # the drivers have the password in variables, which error pages show
+    def _open_connection(self) -> Any:
+        return self._pool.get_connection()
+
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         try:
-            connection = self._pool.get_connection()
+            connection = self._open_connection()
             try:
                 yield connection
             except BaseException:
@@ -114,12 +123,14 @@ class Client:
             ) from error
 
 
-def _pool(location: str, timeout: float) -> tuple[Any, str]:
+def _pool(location: str, given: Options, timeout: float) -> tuple[Any, str]:
+    user = {"username": given.username, "password": given.password}
     try:
         options = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-            **parse_url(location),  # type: ignore[no-untyped-call]  # redis-py has no types
+            **_parsed(location),
+            **{name: value for name, value in user.items() if value is not None},
             # A retry of redis-py's would append an entry twice.
             "retry": Retry(NoBackoff(), 0),
             "retry_on_timeout": False,
@@ -134,12 +145,22 @@ def _pool(location: str, timeout: float) -> tuple[Any, str]:
         # Without its text: it may quote the URL, and so the password.
         raise SettingsError(
             "the URL of a Redis transport cannot be read (it is not shown, since it may contain a "
-            "password); expected redis://[[user]:password@]host[:port][/database][?option=value]"
+            "password); expected redis://[[user]:password@]host[:port][/database][?option=value], "
+            "with special characters of the password percent-encoded"
         ) from None
     address = (
         options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     )
     return pool, f"{address}/{options.get('db', 0)}"
+
+
+def _parsed(location: str) -> dict[str, Any]:
+    parts = urlsplit(location)
+    # Of a password with one of these, redis-py would take the beginning for a port.
+    if parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
+        raise ValueError("the URL has unencoded characters")
+    found: dict[str, Any] = parse_url(location)  # type: ignore[no-untyped-call]  # it has no types
+    return found
 
 
 def _until(deadline: float, parts: Iterable[T]) -> Iterator[T]:
