@@ -156,7 +156,9 @@ def _read_once() -> Settings:
             given = getattr(django_settings, "OUTBOX_INBOX", {})
             known = [each.name.upper() for each in fields(Settings)]
             with checked_section("OUTBOX_INBOX", given, known) as section:
-                _Read.settings = _read_settings(section)
+                read = _read_settings(section)
+            # After the block, which refuses them: the next call must not find what is wrong in them.
+            _Read.settings = read
         return _Read.settings
 
 

@@ -55,4 +55,4 @@ class Interest(ContextTable):
         ]
 
     def __str__(self) -> str:
-        return f"{self.context} {self.kind} {self.name} <- {visible(self.type)}"
+        return f"{self.context} {self.kind} {visible(self.name)} <- {visible(self.type)}"

@@ -183,7 +183,10 @@ def _admit(
 ) -> dict[int, tuple[QuarantineReason, str]]:
     """Admit the messages that pass; return the reasons of the others, by the message's identity."""
     kept, ignored = receiver.admit(context, messages)
-    refused = {id(each.message): (each.reason, quarantine.cut_text(each.error)) for each in kept}
+    refused = {
+        id(each.message): (each.reason, quarantine.cut_text(visible(each.error, None)))
+        for each in kept
+    }
     for message in ignored:
         name = quarantine.attribute_text(message, "type")
         refused[id(message)] = (

@@ -12,7 +12,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.escaping import MOST
 from outbox_inbox.models import Queue
 
-from .attempts import Verdict, error_line, line_of
+from .attempts import Verdict, cut, error_line, line_of
 from .statements import PendingRow, ReadyRow
 from .statements.dialects import as_uuid
 
@@ -59,7 +59,7 @@ def message_quarantined(label: str, attributes: Mapping[str, str], reason: str, 
     """Announce a message that was quarantined."""
     names = {"source": "source", "type": "type", "message_id": "id"}
     # A receiver may count by type, or log it: its sender must not choose how much that is.
-    measures = {name: str(attributes.get(its, ""))[:MOST] for name, its in names.items()}
+    measures = {name: cut(str(attributes.get(its, "")), MOST) for name, its in names.items()}
     measures |= {"reason": str(reason), "context": label, "error": line_of(error)}
     signals.message_quarantined.send_robust(label, **measures)
 

@@ -1,10 +1,12 @@
 """What becomes of a failed attempt: another after a back-off, or a dead letter; alike in all queues."""
 
+import re
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from django.db import Error as DatabaseError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -15,6 +17,7 @@ from outbox_inbox.exceptions import OutboxInboxError, PermanentError
 from . import statements
 
 _MAX_ERROR = 1_000
+_MYSQL_VALUE = re.compile(r"(Duplicate entry|value:) '.*' (for (?:key|column))", re.DOTALL)
 _RAISED_BY = "raised by the function "
 _MAX_TRACEBACK = 20_000
 
@@ -85,8 +88,13 @@ def name_function(error: Exception, function: str) -> None:
 
 
 def error_line(error: BaseException) -> str:
-    """Return an exception as one visible line that every database can store."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return an exception as one visible line that every database can store.
+
+    What a database refuses is told without the values of the row, which its traceback has: the line
+    goes into the log.
+    """
+    said = _without_values(error) if isinstance(error, DatabaseError) else str(error)
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     named = "".join(f" ({note})" for note in _notes(error) if note.startswith(_RAISED_BY))
     return line_of(text, _MAX_ERROR - len(named)) + named
 
@@ -98,7 +106,7 @@ def line_of(text: str, most: int = _MAX_ERROR) -> str:
     failure could not be stored then, and the message would fail for ever without an attempt.
     """
     # Cut before the words are joined: the text may have megabytes.
-    return _cut(visible(" ".join(text[: 4 * most].split()), None), most)
+    return cut(visible(" ".join(text[: 4 * most].split()), None), most)
 
 
 def _notes(error: BaseException) -> Sequence[str]:
@@ -108,8 +116,15 @@ def _notes(error: BaseException) -> Sequence[str]:
 def traceback_text(error: BaseException) -> str:
     """Return the traceback of an exception; of a very long one the end, where the error was raised."""
     text = "".join(traceback.format_exception(error))
-    return _cut(visible_lines(text[-_MAX_TRACEBACK:]), _MAX_TRACEBACK)
+    return cut(visible_lines(text[-_MAX_TRACEBACK:]), _MAX_TRACEBACK)
 
 
-def _cut(text: str, limit: int) -> str:
+def _without_values(error: DatabaseError) -> str:
+    """Return the text of a database without values: PostgreSQL has them on the lines behind the first."""
+    first = str(error).partition("\n")[0]
+    return _MYSQL_VALUE.sub(r"\1 (not shown) \2", first)
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text as at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -4,8 +4,9 @@ The relay, receiver and dispatcher only send signals. A project that wants other
 `disconnect` and connects receivers of its own.
 
 What a message brings with it, and the text of an exception, may be anything: each entry makes it
-visible, on one line and in bounded length (`get_logger`). No entry contains the payload of an event.
-The text of an exception may quote some of it, as a database does with a value that is there already.
+visible, on one line and in bounded length (`get_logger`). No entry contains the payload of an event,
+and none the values that a database quotes in an error. An exception of a handler is logged with its
+text, so it should not quote what must not be in a log; its traceback is in `DeliveryAttempt`.
 """
 
 import logging

@@ -1,0 +1,130 @@
+"""What an address of the admin may ask for: the look-ups of its filters and links, and no other."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+
+from outbox_inbox.admin.base import QueueAdmin
+from outbox_inbox.models import OutboxMessage
+from tests.support import rows
+from tests.support.pages import act, address, listed, path, state
+
+pytestmark = pytest.mark.django_db
+
+PAGES = [
+    model._meta.model_name
+    for model, page in admin.site._registry.items()
+    if isinstance(page, QueueAdmin)
+]
+FORBIDDEN = [
+    ("payload__regex", "("),
+    ("payload__contains", "a"),
+    ("payload__startswith", "a"),
+    ("message__payload__contains", "a"),
+    ("delivery__message__payload__contains", "a"),
+    ("headers__contains", "a"),
+    ("traceback__icontains", "a"),
+    ("state__regex", "("),
+    ("key__regex", "("),
+    ("key__gt", "a"),
+    ("context__iregex", "["),
+    ("id__in", "a"),
+    ("pk__range", "1"),
+    ("partition__range", ""),
+    ("partition__in", "x"),
+    ("number__range", "1"),
+    ("attempts__gte", "9" * 400),
+    ("recorded_at__year", "-1"),
+    ("recorded_at__week_day", "x"),
+    ("finished_at__isnull", "maybe"),
+    ("nothing__exact", "1"),
+]  # fmt: skip
+NUL = "\0"
+
+
+@pytest.mark.parametrize(("lookup", "value"), FORBIDDEN, ids=lambda each: each[:30])
+@pytest.mark.parametrize("model", PAGES)
+def test_another_lookup_is_refused(admin_client, model, lookup, value):
+    """It is a bad request, and never an error of the server."""
+    MODELS.get(model, rows.outbox_message)()
+    assert admin_client.get(address(model), {lookup: value}).status_code == 400
+
+
+MODELS = {"delivery": rows.delivery, "quarantinedmessage": rows.quarantined}
+
+
+@pytest.mark.parametrize("name", ["q", "p", "o", "e", "all", "database", "context__exact", "type__exact", "state__exact", "consumer__exact", "key__exact", "kind__exact", "queue__exact", "paused__exact", "reason__exact", "stream__exact", "delivery__id__exact", "standing", "process__exact"])  # fmt: skip
+@pytest.mark.parametrize("model", PAGES)
+def test_nul_in_an_address_is_no_error_of_the_server(admin_client, model, name):
+    """PostgreSQL's text cannot contain it, and its driver refuses to look for one."""
+    response = admin_client.get(address(model), {name: NUL})
+    assert response.status_code in (200, 302, 400)
+
+
+@pytest.mark.parametrize(
+    "value", [NUL, "x", "-1", "9" * 400, "1,2", ""], ids=lambda each: ascii(each[:5])
+)
+@pytest.mark.parametrize("name", ["delivery__id__exact", "paused__exact", "p", "q", "standing"])
+@pytest.mark.parametrize("model", ["deliveryattempt", "partition", "delivery", "checkpoint"])
+def test_a_value_that_fits_no_column_is_no_error_of_the_server(admin_client, model, name, value):
+    """An address is typed by people."""
+    response = admin_client.get(address(model), {name: value})
+    assert response.status_code in (200, 302, 400)
+
+
+@pytest.mark.parametrize("term", [f"a{NUL}b", f"key:{NUL}", f"#{NUL}", "#" + "9" * 400, "\x1b[2J", "😀"], ids=lambda each: ascii(each[:9]))  # fmt: skip
+@pytest.mark.parametrize("model", PAGES)
+def test_a_search_for_anything_is_no_error_of_the_server(admin_client, model, term):
+    """NUL, numbers that no column holds, escapes, and characters of four bytes."""
+    assert admin_client.get(address(model), {"q": term}).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["_00", "x", "9" * 400, "-1", "%F0%9F%98%80"])
+@pytest.mark.parametrize("model", PAGES)
+def test_a_page_of_a_key_that_no_row_has_is_no_error_of_the_server(admin_client, model, key):
+    """The key is part of the address."""
+    response = admin_client.get(f"{address(model)}{key}/change/")
+    assert response.status_code in (302, 404)
+
+
+@pytest.mark.parametrize(
+    "key", [NUL, "x", "9" * 400, "-1", "1 OR 1=1"], ids=lambda each: ascii(each[:5])
+)
+@pytest.mark.parametrize("inspect", [{}, {"inspect": "1"}], ids=["list", "page"])
+def test_an_action_on_a_key_that_no_page_has_is_refused(admin_client, key, inspect):
+    """It is a bad request, and changes nothing."""
+    row = rows.dead_message()
+    data = {"action": "retry", "_selected_action": [str(row.pk), key], **inspect}
+    assert admin_client.post(address("outboxmessage"), data).status_code == 400
+    assert state(row) == "dead"
+
+
+def test_who_may_not_see_a_payload_cannot_find_it_out(client):
+    """By deliveries whose messages have something in their payload."""
+    user = User.objects.create_user("narrow", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_delivery"))
+    client.force_login(user)
+    rows.delivery(rows.inbox_message(payload='{"card":"4111"}'))
+    found = {"message__payload__contains": "4111"}
+    assert client.get(address("delivery"), found).status_code == 400
+
+
+def test_the_lookups_of_links_are_allowed(admin_client):
+    """Those that lead from one page to another."""
+    head = rows.dead_message(key="a")
+    follower = rows.outbox_message(key="a", state="waiting")
+    same = {"context__exact": "shop", "key__exact": "a"}
+    assert listed(admin_client, "outboxmessage", state__exact="waiting", **same) == {follower.pk}
+    shown = admin_client.get(path(head)).content.decode()
+    assert "key__exact=a" in shown
+    assert OutboxMessage.objects.count() == 2
+
+
+def test_an_action_is_logged_with_its_reason_made_visible(admin_client):
+    """A reason is a text, too."""
+    row = rows.dead_message()
+    act(admin_client, "discard", row, reason="a\u202eb", total=1)
+    assert state(row) == "discarded"
+    assert (
+        "\\u202e" in admin_client.get(address("outboxmessage", "history", row.pk)).content.decode()
+    )
