@@ -73,7 +73,7 @@ DEAD = {
 
 
 @pytest.mark.parametrize("model", DEAD, ids=lambda each: each.__name__)
-def test_the_history_names_the_one_who_discarded_a_message(operators, model):
+def test_the_history_names_the_operator_that_discarded_a_message(operators, model):
     """The reason that is stored with it is that of the operator in its history."""
     for number in range(MANY):
         DEAD[model](number)
@@ -87,7 +87,7 @@ def test_the_history_names_the_one_who_discarded_a_message(operators, model):
 
 
 @pytest.mark.parametrize("model", [OutboxMessage, Delivery], ids=lambda each: each.__name__)
-def test_the_history_has_one_who_retried_a_message(operators, model):
+def test_the_history_has_one_operator_for_each_retried_message(operators, model):
     """The other one finds it retried already."""
     for number in range(MANY):
         DEAD[model](number)
@@ -95,7 +95,7 @@ def test_the_history_has_one_who_retried_a_message(operators, model):
     assert {len(names) for names in recorded(model).values()} == {1}
 
 
-def test_the_history_has_one_who_paused_a_partition(operators):
+def test_the_history_has_one_operator_for_each_paused_partition(operators):
     """The other one finds it paused already."""
     Partition.objects.filter(context="depot").delete()  # its quarantine is not in this test
     together(operators, Partition, action="pause")
