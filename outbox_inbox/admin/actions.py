@@ -21,10 +21,10 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox import operations
-from outbox_inbox.escaping import visible, visible_lines
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import DeliveryState, OutboxState
 from outbox_inbox.operations import rows_locked
+from outbox_inbox.signals.escaping import visible, visible_lines
 
 from . import rendering
 from .base import QueueAdmin, is_permitted

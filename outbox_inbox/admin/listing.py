@@ -19,9 +19,9 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import contexts
-from outbox_inbox.escaping import visible
 from outbox_inbox.models import OutboxMessage, QuarantineReason
 from outbox_inbox.queues.statements import idle_state
+from outbox_inbox.signals.escaping import visible
 
 from .databases import database_query
 

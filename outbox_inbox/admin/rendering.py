@@ -17,7 +17,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from outbox_inbox.escaping import visible, visible_json, visible_lines
+from outbox_inbox.signals.escaping import visible, visible_json, visible_lines
 
 MOST_INDENTED = 262_144
 """Characters of the longest JSON text that is indented."""

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from outbox_inbox.escaping import has_invisible, visible
+from outbox_inbox.signals.escaping import has_invisible, visible
 
 from . import rendering
 

@@ -3,7 +3,7 @@
 from django.core.checks import Error
 from django.core.checks import Warning as CheckWarning
 
-from outbox_inbox.escaping import visible_lines
+from outbox_inbox.signals.escaping import visible_lines
 
 
 def error(number: str, text: str, hint: str) -> Error:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
-from outbox_inbox.escaping import json_text, visible, visible_lines
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
+from outbox_inbox.signals.escaping import json_text, visible, visible_lines
 
 from .arguments import add_shared
 from .output import encodable

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from outbox_inbox.escaping import json_text, visible
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import UnreadableMessage
 from outbox_inbox.operations import StreamEntry
+from outbox_inbox.signals.escaping import json_text, visible
 
 MOST_OF_VALUE = 2_000
 """Characters of one value in a line for people; the JSON document has all of them."""

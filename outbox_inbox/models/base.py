@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from outbox_inbox.escaping import visible
+from outbox_inbox.signals.escaping import visible
 
 _MADE_OTHERWISE = {"models.W037", "models.W043", "models.W044"}  # partial indexes, …
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from outbox_inbox.escaping import visible
+from outbox_inbox.signals.escaping import visible
 
 from .base import ContextTable, Kind, Message
 

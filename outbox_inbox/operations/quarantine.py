@@ -14,12 +14,12 @@ from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import Context, get_context
-from outbox_inbox.escaping import visible
 from outbox_inbox.inbox import receiver
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason, QuarantineState, Queue
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.wakeup import nudge
+from outbox_inbox.signals.escaping import visible
 from outbox_inbox.transports import ReceivedMessage, quarantine
 
 from .selection import QUARANTINED, checked_reason, raw_condition, rows_by_context

@@ -9,8 +9,8 @@ from django.dispatch import Signal
 
 from outbox_inbox import signals
 from outbox_inbox.contexts import Context
-from outbox_inbox.escaping import MOST
 from outbox_inbox.models import Queue
+from outbox_inbox.signals.escaping import MOST
 
 from .attempts import Verdict, cut, error_line, line_of
 from .statements import PendingRow, ReadyRow

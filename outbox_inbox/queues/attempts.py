@@ -11,8 +11,8 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
-from outbox_inbox.escaping import visible, visible_lines
 from outbox_inbox.exceptions import OutboxInboxError, PermanentError
+from outbox_inbox.signals.escaping import visible, visible_lines
 
 from . import statements
 
@@ -90,7 +90,7 @@ def name_function(error: Exception, function: str) -> None:
 def error_line(error: BaseException) -> str:
     """Return an exception as one visible line that every database can store.
 
-    What a database refuses is told without the values of the row, which its traceback has: the line
+    What a database says is shown without the values of the row, which its traceback has: the line
     goes into the log.
     """
     said = _without_values(error) if isinstance(error, DatabaseError) else str(error)

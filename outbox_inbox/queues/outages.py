@@ -12,9 +12,9 @@ from typing import Protocol
 from django.db import Error as DatabaseError
 
 from outbox_inbox.conf import Backoff, settings
-from outbox_inbox.escaping import visible
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
+from outbox_inbox.signals.escaping import visible
 
 from . import announcements
 from .attempts import error_line

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from outbox_inbox import signals
-from outbox_inbox.escaping import MOST, visible, visible_lines
+from outbox_inbox.signals.escaping import MOST, visible, visible_lines
 
 MOST_OF_ERROR = 1_000
 """Characters of an error that an entry shows; of any other text `MOST`."""

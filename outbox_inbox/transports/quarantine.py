@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
-from outbox_inbox.escaping import visible
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.statements.packets import packets
+from outbox_inbox.signals.escaping import visible
 
 from .base import OutgoingMessage, ReceivedMessage
 from .wire import attributes_of

@@ -13,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-from outbox_inbox.escaping import visible
+from outbox_inbox.signals.escaping import visible
 
 MAX_TEXT = 100
 _SHOWN = 40

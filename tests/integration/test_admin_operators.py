@@ -97,6 +97,5 @@ def test_the_history_has_one_operator_for_each_retried_message(operators, model)
 
 def test_the_history_has_one_operator_for_each_paused_partition(operators):
     """The other one finds it paused already."""
-    Partition.objects.filter(context="depot").delete()  # its quarantine is not in this test
     together(operators, Partition, action="pause")
     assert {len(names) for names in recorded(Partition).values()} == {1}

@@ -15,9 +15,9 @@ from django.utils.http import urlencode
 
 import outbox_inbox
 from outbox_inbox.admin.base import QueueAdmin
-from outbox_inbox.escaping import has_invisible
 from outbox_inbox.management.commands import run_contexts
 from outbox_inbox.models import Checkpoint, Interest, InterestKind
+from outbox_inbox.signals.escaping import has_invisible
 from outbox_inbox.transports import ReceivedMessage
 from tests.support import rows
 from tests.support.commands import Result

@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from outbox_inbox.admin import rendering, untrusted
 from outbox_inbox.admin.base import QueueAdmin
-from outbox_inbox.escaping import has_invisible
+from outbox_inbox.signals.escaping import has_invisible
 
 PAGES = [each for each in admin.site._registry.values() if isinstance(each, QueueAdmin)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import outbox_inbox
-from outbox_inbox.escaping import (
+from outbox_inbox.signals.escaping import (
     has_invisible,
     json_text,
     quoted,

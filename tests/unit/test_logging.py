@@ -7,9 +7,9 @@ import pytest
 from django.db import IntegrityError
 
 from outbox_inbox import signals
-from outbox_inbox.escaping import has_invisible
 from outbox_inbox.queues.attempts import error_line
 from outbox_inbox.signals import logging
+from outbox_inbox.signals.escaping import has_invisible
 
 MESSAGE = UUID("01890000-0000-7000-8000-000000000001")
 ABOUT = {"context": "shop", "message_id": MESSAGE, "type": "shop.Sold", "key": "7"}

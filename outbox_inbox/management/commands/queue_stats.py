@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from outbox_inbox.escaping import visible
 from outbox_inbox.management.arguments import chosen_contexts
 from outbox_inbox.management.base import ProblemFound, QueueCommand
 from outbox_inbox.management.thresholds import Threshold, counting_limit, exceeded, threshold
@@ -18,6 +17,7 @@ from outbox_inbox.operations import (
     queue_stats,
     read_model_stats,
 )
+from outbox_inbox.signals.escaping import visible
 
 _COLUMNS = ("ready", "backing off", "waiting", "dead", "scheduled")
 

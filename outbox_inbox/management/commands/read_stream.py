@@ -11,12 +11,12 @@ from django.core.management import CommandError
 
 from outbox_inbox import streams
 from outbox_inbox.contexts import Context, contexts, get_context
-from outbox_inbox.escaping import json_text, quoted, visible
 from outbox_inbox.management import stream_lines
 from outbox_inbox.management.arguments import whole_number
 from outbox_inbox.management.base import ProblemFound, QueueCommand, WrongUsage
 from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import StreamEntry, contexts_with_stream, read_entries, suggest_stream
+from outbox_inbox.signals.escaping import json_text, quoted, visible
 
 
 class Command(QueueCommand):

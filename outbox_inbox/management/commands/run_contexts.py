@@ -3,11 +3,11 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from outbox_inbox.escaping import visible
 from outbox_inbox.management.arguments import chosen_contexts, seconds
 from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.operations import MoverTurn
 from outbox_inbox.operations.running import INTERVAL, Interrupt, WakeUps, run
+from outbox_inbox.signals.escaping import visible
 from outbox_inbox.transports import transport_problems
 
 

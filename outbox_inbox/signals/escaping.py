@@ -47,7 +47,7 @@ def quoted(value: object) -> str:
 
 
 def has_invisible(text: str) -> bool:
-    """Return whether a text has a character that is not visible, new lines and tabs aside."""
+    """Return whether a text has a character that is not visible; new lines and tabs are."""
     return _INVISIBLE_IN_LINES.search(text) is not None
 
 
@@ -61,7 +61,7 @@ def json_text(value: object, **options: object) -> str:
 
 
 def visible_json(text: str) -> str:
-    """Return a JSON text with every invisible character as an escape of JSON, its lines aside."""
+    """Return a JSON text with every invisible character as an escape of JSON, except new lines."""
     return _INVISIBLE_IN_LINES.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
