@@ -22,6 +22,7 @@ from .contexts import Context
 from .inbox import dispatcher, receiver
 from .outbox import relay
 from .queues.run import TIME_LIMITS
+from .queues.servers import renew_connections
 from .queues.wakeup import TASKS, debounced_nudges, nudge
 from .streams import projecting
 from .transports.routing import receivers
@@ -130,6 +131,7 @@ def _call_for_each(label: str | None, function: Callable[[Context, Stop], object
     # In another order each time: where some contexts use up the whole time, the others would be
     # behind them at every tick.
     left = random.sample(chosen, len(chosen))
+    renew_connections()
     deadline = monotonic() + _seconds_to_run()
     errors: list[Exception] = []
 

@@ -43,7 +43,7 @@ def variables_of(error):
     """Return the variables that Django's error mail shows, of every function but the test itself."""
     reporter = ExceptionReporter(RequestFactory().get("/"), type(error), error, error.__traceback__)
     found = [each for each in reporter.get_traceback_frames() if each["filename"] != __file__]
-    assert {"_open_connection", "_open"} & {each["function"] for each in found}
+    assert {"_connect", "_open"} & {each["function"] for each in found}
     return repr([each["vars"] for each in found])
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.conf.section import checked_section
+from outbox_inbox.transports.addresses import is_host
 
 QueueType = Literal["quorum", "classic"]
 Unroutable = Literal["refuse", "drop"]
@@ -21,6 +22,8 @@ _KEYS: Final = (
 )
 _SCHEMES: Final = ("amqp", "amqps")
 _LONGEST: Final = timedelta(minutes=10)
+_LONGEST_PREFIX: Final = 150
+"""Bytes: AMQP has 255 for the name of an exchange or a queue, which ends with the label of a context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,9 @@ def read_options(settings: TransportSettings) -> Options:
             heartbeat=section.duration("HEARTBEAT", default.heartbeat, _LONGEST),
             ssl=section.section("SSL").text_items(),
         )
+        for name, value in (("PREFIX", found.prefix), ("QUEUE_PREFIX", found.queue_prefix)):
+            if len(value.encode()) > _LONGEST_PREFIX:
+                section.add_problem(name, f"a name of at most {_LONGEST_PREFIX} bytes")
         if found.heartbeat < timedelta(seconds=1):
             section.add_problem("HEARTBEAT", "a timedelta of at least a second")
         if problem := _location_problem(settings.location):
@@ -96,7 +102,7 @@ def read_options(settings: TransportSettings) -> Options:
 
 def _location_problem(location: str) -> str | None:
     """Return what is wrong with a URL, without any part of it but its scheme."""
-    scheme, separator, rest = location.partition("://")
+    scheme, separator, _ = location.partition("://")
     if not separator or scheme not in _SCHEMES:
         # kombu would accept any broker it knows: its topic exchange on Redis loses messages.
         shown = "another scheme" if separator else "no scheme"
@@ -104,17 +110,27 @@ def _location_problem(location: str) -> str | None:
             f"The LOCATION of the RabbitMQ transport has {shown}; expected amqp:// or amqps://: "
             "it uses no other transport of kombu's"
         )
+    parts = _plain_parts(location)
+    if parts is None:
+        return (
+            "The LOCATION of the RabbitMQ transport is not a plain URL; expected "
+            f"{scheme}://user:password@host:port/virtual-host, with special characters of the "
+            "password percent-encoded (options go into OPTIONS, and a cluster needs one name)"
+        )
+    try:
+        parts.port  # noqa: B018  raises
+    except ValueError:
+        return "The LOCATION of the RabbitMQ transport has a port that is not a number"
+    if not is_host(unquote(parts.hostname or "localhost")):
+        return "The LOCATION of the RabbitMQ transport has a host that is not a name"
+    return None
+
+
+def _plain_parts(location: str) -> SplitResult | None:
+    """Return the parts of a URL; None: it has unencoded characters, or urllib refuses it."""
     try:
         parts = urlsplit(location)
-        plain = not set(";?#") & set(rest) and "@" not in parts.path
-        parts.port  # noqa: B018  raises if it is not a number
     except ValueError:  # its text quotes the URL
-        plain = False
-    if plain:
         return None
-    return (
-        "The LOCATION of the RabbitMQ transport is not a plain URL; expected "
-        f"{scheme}://user:password@host:port/virtual-host with a number as port, and special "
-        "characters of the password percent-encoded (options go into OPTIONS, and a cluster needs one "
-        "name)"
-    )
+    rest = location.partition("://")[2]
+    return None if set(";?#") & set(rest) or "@" in parts.path else parts
