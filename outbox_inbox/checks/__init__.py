@@ -50,7 +50,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage
 
 from outbox_inbox.conf import settings
-from outbox_inbox.conf.section import did_you_mean
+from outbox_inbox.conf.section import did_you_mean, shown
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 
@@ -106,7 +106,7 @@ def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iter
     for label in [each for each in overridden if each not in labels]:
         yield error(
             "E013",
-            f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is not a context'
+            f'OUTBOX_INBOX["CONTEXTS"] names {shown(label)}, which is not a context'
             f"{did_you_mean(label, labels)}",
             "Correct the label, or remove the entry; it has no effect.",
         )

@@ -15,7 +15,7 @@ from django.db import connections, models
 from django.utils.module_loading import module_has_submodule
 
 from outbox_inbox.conf import ContextSettings, Source, settings
-from outbox_inbox.conf.section import did_you_mean, suggestion
+from outbox_inbox.conf.section import did_you_mean, shown, suggestion
 from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 from outbox_inbox.exceptions import SettingsError
 
@@ -131,13 +131,13 @@ def deployment_problems(config: ContextConfig) -> Iterator[str]:
     name, (database, transport, source) = type(config).__name__, deployment_of(config)
     if database not in connections:
         known = suggestion(database, tuple(connections))
-        yield f"{name}.database {database!r} is not in DATABASES{known}"
+        yield f"{name}.database is {shown(database)}, which is not in DATABASES{known}"
     if transport not in settings().transports:
         known = suggestion(transport, settings().transports)
-        yield f'{name}.transport {transport!r} is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
+        yield f'{name}.transport is {shown(transport)}, which is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
     if source not in get_args(Source):
         known = did_you_mean(source, get_args(Source))
-        yield f"{name}.source is {source!r}; expected 'outbox' or 'stream'{known}"
+        yield f"{name}.source is {shown(source)}; expected 'outbox' or 'stream'{known}"
 
 
 def context_configs() -> list[ContextConfig]:
