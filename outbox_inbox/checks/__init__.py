@@ -25,7 +25,7 @@ W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry
 W004    a marked function outside ``modules``
 W005    pickle among Celery's accepted content
-W006    foreign key from one context's model to another's
+W006    foreign key from one context's model to another's, or between two databases
 W007    the server of a transport is not set up as it should be (``check --deploy`` only)
 W008    signatures over a transport that does not sign
 W009    MySQL or MariaDB with another isolation level than READ COMMITTED
@@ -49,7 +49,7 @@ from outbox_inbox.conf.section import did_you_mean
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 
-from . import consumers, contracts, deployment, subscriptions
+from . import consumers, contracts, deployment, foreign_keys, subscriptions
 from .deployment import check_servers as check_servers
 from .messages import error
 
@@ -69,7 +69,7 @@ CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     consumers.check_state,
     consumers.check_modules,
     deployment.check_databases,
-    deployment.check_foreign_keys,
+    foreign_keys.check_foreign_keys,
     deployment.check_verifying,
     deployment.check_signing,
     subscriptions.check_source,

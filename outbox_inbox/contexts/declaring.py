@@ -152,6 +152,15 @@ def label_of(module: str) -> str | None:
     return max(found, key=lambda each: len(each.name)).label if found else None
 
 
+def owner_of(model: type[models.Model]) -> str | None:
+    """Return the label of the context that a model belongs to: that of its app.
+
+    The module of the class may be in another app, such as the third-party one that was forked.
+    """
+    config = apps.app_configs.get(model._meta.app_label)
+    return None if config is None else label_of(config.name)
+
+
 def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.Model]]:
     """Yield the models of a context's app, and of plain apps inside of it.
 
