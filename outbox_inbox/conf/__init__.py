@@ -151,7 +151,9 @@ def _read_once() -> Settings:
             given = getattr(django_settings, "OUTBOX_INBOX", {})
             known = [each.name.upper() for each in fields(Settings)]
             with checked_section("OUTBOX_INBOX", given, known) as section:
-                _Read.settings = _read_settings(section)
+                read = _read_settings(section)
+            # After the mistakes were raised: kept before, the next call would return what is wrong.
+            _Read.settings = read
         return _Read.settings
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 from django.apps import AppConfig, apps
+from django.core import checks
 from django.db import connections, models
 from django.utils.module_loading import module_has_submodule
 
@@ -19,6 +20,7 @@ from outbox_inbox.conf.section import did_you_mean, suggestion
 from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 from outbox_inbox.exceptions import SettingsError
 
+APP = "outbox_inbox"
 MAX_LABEL = 50
 
 EVENTS = ("events",)
@@ -56,6 +58,11 @@ class ContextConfig(AppConfig):
         if "default" not in vars(cls):
             cls.default = True
 
+    def __init__(self, app_name: str, app_module: Any) -> None:
+        super().__init__(app_name, app_module)
+        # All other checks are registered by the app that may be missing.
+        checks.register(check_installed, "outbox_inbox")
+
     def ready(self) -> None:
         """Import the modules, so that an error in them is seen at start.
 
@@ -65,7 +72,23 @@ class ContextConfig(AppConfig):
             SettingsError: an attribute is wrong.
         """
         raise_problems(declaration_problems(self))
+        if not apps.is_installed(APP):
+            return  # check E021; the modules may import models, which cannot be without the app
         import_modules(self.name, (*EVENTS, *self.modules))
+
+
+def check_installed(**_: Any) -> list[checks.CheckMessage]:
+    """E021: there are contexts, but not the app that has their tables, commands and checks."""
+    if apps.is_installed(APP) or not (found := context_configs()):
+        return []
+    return [
+        checks.Error(
+            f"The apps {', '.join(config.label for config in found)} are contexts, but {APP!r} is not "
+            "in INSTALLED_APPS: there are no tables for their events.",
+            hint=f'Add "{APP}" to INSTALLED_APPS, and run manage.py migrate.',
+            id=f"{APP}.E021",
+        )
+    ]
 
 
 def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
