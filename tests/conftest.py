@@ -22,6 +22,8 @@ MARKED = {
 # What MariaDB and MySQL are not offered for, by a marker that says which.
 NOT_ON_MYSQL = ("catch_up", "hand_over")
 
+LONG_BATTERY = 3_600  # seconds for one of its tests
+
 # The tests empty the Redis database that they use, so each process of pytest-xdist has its own. The
 # processes that tests start inherit it, and must not count down a second time.
 os.environ[services.REDIS.variable] = services.redis_url(
@@ -37,11 +39,17 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need another default database: they have a run of their own."""
+    """Leave out the tests that need another default database: they have a run of their own.
+
+    Those of the long battery get the time that they need (`timeout` in pyproject.toml is for others).
+    """
     left_out = [item for item in items if TEST_DATABASE not in _vendors(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(LONG_BATTERY))
 
 
 def _vendors(item: pytest.Item) -> tuple[str, ...]:

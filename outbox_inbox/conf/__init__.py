@@ -265,7 +265,9 @@ def _read_contexts(
 
 def _clear_settings(*, setting: str, **_: object) -> None:
     if setting in ("OUTBOX_INBOX", "DATABASES"):
-        _Read.settings = None
+        # With the lock: another thread that is reading the old ones would store them afterwards.
+        with _Read.lock:
+            _Read.settings = None
 
 
 setting_changed.connect(_clear_settings, dispatch_uid="outbox_inbox.conf")

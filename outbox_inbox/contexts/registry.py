@@ -124,7 +124,9 @@ def _state() -> _State:
 
 def _forget_state(*, setting: str, **_: object) -> None:
     if setting in ("OUTBOX_INBOX", "INSTALLED_APPS", "DATABASES"):
-        _State.last = None
+        # With the lock: another thread that is reading the old ones would store them afterwards.
+        with _lock:
+            _State.last = None
 
 
 setting_changed.connect(_forget_state, dispatch_uid="outbox_inbox.contexts")

@@ -5,8 +5,9 @@ commit the mark before its effects, or lose effects that were marked, in silence
 """
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
 
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -20,6 +21,7 @@ T = TypeVar("T")
 _ENDS = re.compile(
     r"\s*(COMMIT|END|ABORT|ROLLBACK(?!\s+(WORK\s+)?TO)|BEGIN|START)\b", re.IGNORECASE
 )
+_METHODS = ("commit", "rollback")
 
 
 def call_watched(connection: BaseDatabaseWrapper, title: str, function: Callable[[], T]) -> T:
@@ -38,7 +40,7 @@ def call_watched(connection: BaseDatabaseWrapper, title: str, function: Callable
     watch = _Watch(connection, title)
     made: list[T] = []
     error: Exception | None = None
-    with connection.execute_wrapper(watch):
+    with connection.execute_wrapper(watch), watch.refusing_methods():
         try:
             made.append(function())
         except Exception as raised:  # noqa: BLE001  raised below, unless another came first
@@ -61,12 +63,7 @@ class _Watch:
     def __call__(self, execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
         # Refused, not reported afterwards: what a rollback has undone cannot be brought back.
         if isinstance(sql, str) and (_ENDS.match(sql) or self._dialect.commits_implicitly(sql)):
-            first = " ".join(sql.split()[:2])
-            self._error = HandlerError(
-                f"{self._title} executes {first}, which ends the transaction that its delivery is "
-                "marked in: its effects could be lost, or happen twice"
-            )
-            raise self._error
+            self._refuse(f"executes {' '.join(sql.split()[:2])}")
         try:
             return execute(sql, parameters, many, context)
         except OperationalError as error:
@@ -75,6 +72,31 @@ class _Watch:
             ):
                 self._error = self._error or error
             raise
+
+    @contextmanager
+    def refusing_methods(self) -> Iterator[None]:
+        """Refuse the methods of the driver's connection that end a transaction, within the block.
+
+        Of SQLite's, nothing can be replaced; there the COMMIT or the end of a savepoint fails.
+        """
+        # Not setattr and delattr: of mysqlclient's connections no attribute can be deleted again.
+        own: dict[str, Any] = getattr(self._connection.connection, "__dict__", {})
+        own |= {name: self._refusing(name) for name in _METHODS}
+        try:
+            yield
+        finally:
+            for name in _METHODS:
+                del own[name]
+
+    def _refusing(self, name: str) -> Callable[[], NoReturn]:
+        return lambda: self._refuse(f"calls the database driver's {name}()")
+
+    def _refuse(self, what: str) -> NoReturn:
+        self._error = HandlerError(
+            f"{self._title} {what}, which ends the transaction that its delivery is marked in: its "
+            "effects could be lost, or happen twice"
+        )
+        raise self._error
 
     def raise_first(self) -> None:
         """Raise the error that counts, even if the consumer has caught it."""

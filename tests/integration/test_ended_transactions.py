@@ -10,7 +10,7 @@ from outbox_inbox.models import Checkpoint, Delivery, DeliveryAttempt
 from outbox_inbox.streams.projecting import update_projections
 from tests.board.events import Scored
 from tests.board.models import HighScore
-from tests.shop.events import Counted
+from tests.shop.events import Counted, Noted
 from tests.shop.models import Entry
 from tests.support.handling import each_way
 from tests.support.movers import deliver, dispatch, entries, put, steps
@@ -73,9 +73,14 @@ def test_savepoints_are_the_consumers_own(consumer, event):
     assert entries(consumer) == [1]
 
 
+def by_the_driver(statement):
+    """Execute a statement on a cursor of the driver, which Django does not see."""
+    connection.connection.cursor().execute(statement)
+
+
 def committing(_):
-    """Commit with a method of the driver, and fail."""
-    connection.connection.commit()
+    """Commit past Django, and fail."""
+    by_the_driver("COMMIT")
     raise ValueError("the second half of the work")
 
 
@@ -94,9 +99,48 @@ def test_a_commit_by_the_driver_and_a_failure_is_a_failed_attempt(consumer, even
 def test_a_commit_by_the_driver_is_a_failed_attempt(consumer, event):
     """PostgreSQL says that no transaction is open."""
     deliver(*steps(event, 1))
-    with playing(**{consumer: lambda _: connection.connection.commit()}):
+    with playing(**{consumer: lambda _: by_the_driver("COMMIT")}):
         dispatch()
     assert "ended its transaction by itself" in DeliveryAttempt.objects.get().error
+
+
+@pytest.mark.server
+@each_way
+@pytest.mark.parametrize("method", ["commit", "rollback"])
+def test_a_method_of_the_driver_is_refused(consumer, event, method):
+    """It would end the transaction unseen, and a statement after it would begin another."""
+    deliver(*steps(event, 1))
+
+    def part(_):
+        getattr(connection.connection, method)()
+
+    with playing(**{consumer: part}):
+        dispatch()
+    assert f"calls the database driver's {method}()" in DeliveryAttempt.objects.get().error
+
+
+@pytest.mark.server
+def test_methods_of_the_driver_are_free_after_the_call():
+    """Code after a consumer, Django's own included, ends transactions with them."""
+    deliver(*steps(Noted, 1))
+    dispatch()
+    assert {"commit", "rollback"}.isdisjoint(vars(connection.connection))
+
+
+@pytest.mark.server
+@each_way
+def test_a_rollback_that_django_does_not_see_is_a_failed_attempt(consumer, event):
+    """The next statement begins another transaction, without the mark that the delivery is done."""
+    deliver(*steps(event, 1))
+
+    def part(_):
+        by_the_driver("ROLLBACK")
+        Entry.objects.count()
+
+    with playing(**{consumer: part}):
+        dispatch()
+    row = Delivery.objects.get(consumer__endswith=f".{consumer}")
+    assert (row.state, row.attempts) == ("ready", 1)
 
 
 def test_effects_before_a_rollback_in_a_batch_are_not_lost():
@@ -105,7 +149,7 @@ def test_effects_before_a_rollback_in_a_batch_are_not_lost():
 
     def part(event):
         if event.number == 3:
-            connection.connection.rollback()
+            by_the_driver("ROLLBACK")
 
     with playing(count=part):
         dispatch()

@@ -3,14 +3,15 @@
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 from django.core.signals import setting_changed
 
+from outbox_inbox import conf
 from outbox_inbox.conf import settings
-from outbox_inbox.contexts import contexts
+from outbox_inbox.contexts import contexts, registry
 from outbox_inbox.transports import transport
 
 THREADS = 6
@@ -48,6 +49,33 @@ def test_threads_that_begin_together_read_the_contexts_once(fresh, function):
     for _ in range(20):
         fresh()
         assert len({id(each) for each in begin_together(function)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "module", "read"),
+    [(settings, conf, "_read_settings"), (contexts, registry, "_read_state")],
+)
+def test_a_setting_that_changes_while_a_thread_reads_it_is_read_again(
+    fresh, monkeypatch, function, module, read
+):
+    """The thread would store what it has read before the change, and all others would use it."""
+    began, may_end, original = threading.Event(), threading.Event(), getattr(module, read)
+
+    def read_slowly(*arguments: Any) -> Any:
+        began.set()
+        may_end.wait()
+        return original(*arguments)
+
+    fresh()
+    monkeypatch.setattr(module, read, read_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(function)
+        began.wait()
+        change = pool.submit(fresh)
+        wait([change], timeout=0.2)  # without a lock it is over by then
+        may_end.set()
+        change.result()
+    assert function() is not first.result()
 
 
 def test_threads_have_transports_of_their_own(settings):
