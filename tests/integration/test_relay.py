@@ -263,7 +263,10 @@ def test_relays_at_once_send_each_message_once_and_in_order(log, settings):
 @pytest.mark.server
 def test_a_message_costs_a_fiftieth_of_a_statement(monkeypatch):
     """Domain events with one consumer, from the outbox to the inbox."""
-    for module in (outcome, run_module):  # a busy machine would need several turns, and signs of life
+    for module in (
+        outcome,
+        run_module,
+    ):  # a busy machine would need several turns, and signs of life
         monkeypatch.setattr(module, "monotonic", lambda: 0.0)
     relay()
     put(*(Loose(order=str(number), number=number) for number in range(3_000)))
