@@ -151,7 +151,6 @@ def _is_direct(connection: Any) -> bool:
         # By the names of their modules: that of a wrapper is its own, and nothing is imported.
         type(driver).__module__ == "psycopg"
         and getattr(driver.cursor_factory, "__module__", "").startswith("django.")
-        and "cursor" not in vars(driver)
         and not ("cursor" in own or "_cursor" in own or "create_cursor" in own)
         and _makes_cursors_of_django(type(connection))
     )
