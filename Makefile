@@ -8,7 +8,7 @@ PORT    ?= 8000
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run worker test servers mysql acceptance check lint types imports migrations system bench growth format clean
+.PHONY: help demo run worker test servers mysql acceptance mutants check lint types imports migrations system bench growth format clean
 
 help: ## List all targets
 	@echo "make ..."
@@ -42,6 +42,9 @@ acceptance: .venv ## Run the long battery (workers are killed again and again), 
 	$(PYTHON) -m tests --in-turn -m slow $(ARGS)
 	$(PYTHON) -m tests --on=postgres $(ARGS)
 	$(PYTHON) -m tests --on=mariadb $(ARGS)
+
+mutants: .venv ## Break the code on purpose, entry by entry: a test must fail each time (ARGS=--only NAME)
+	$(PYTHON) -m tests.mutants $(ARGS)
 
 bench: .venv ## Measure against bare loops that do the same work
 	$(PYTHON) -m benchmarks $(ARGS)

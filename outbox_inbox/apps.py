@@ -24,7 +24,12 @@ class OutboxInboxConfig(AppConfig):
         """
         from .checks import check_contexts, check_servers
         from .conf import faults
-        from .operations.stored_checks import check_schema, check_stored, check_strays
+        from .operations.stored_checks import (
+            check_schema,
+            check_session,
+            check_stored,
+            check_strays,
+        )
         from .signals import logging
 
         checks.register(check_contexts, "outbox_inbox")
@@ -32,6 +37,7 @@ class OutboxInboxConfig(AppConfig):
         checks.register(check_stored, "outbox_inbox", checks.Tags.database)
         checks.register(check_strays, "outbox_inbox", checks.Tags.database)
         checks.register(check_schema, "outbox_inbox", checks.Tags.database)
+        checks.register(check_session, "outbox_inbox", checks.Tags.database)
         faults.arm()
         logging.connect()
         post_migrate.connect(_prepare_queues, sender=self, dispatch_uid="outbox_inbox")

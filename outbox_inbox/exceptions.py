@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError
 
 _MOST_ERRORS = 20
 
@@ -213,6 +214,14 @@ class TransportUnavailable(OutboxInboxError):
     def __init__(self, *message: str, longest: timedelta | None = None) -> None:
         super().__init__(*message)
         self.longest = longest
+
+
+class ReadOnlyDatabase(OutboxInboxError, OperationalError):
+    """A context's database can be read, but not written: nothing can be recorded or moved there.
+
+    After a failover that is the server that was the primary before. Nothing is lost, and no attempt
+    counts. The connection was closed, so that the next one may lead to the server that is right.
+    """
 
 
 class MessageRefused(OutboxInboxError):

@@ -144,12 +144,14 @@ def _call_for_each(label: str | None, function: Callable[[Context, Stop], object
 
     A call is one turn. Contexts that have more to do have another one, until the time is up.
     """
+    from .queues.servers import renew_connections
     from .queues.wakeup import debounced_nudges
 
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
     # In another order each time: where some contexts use up the whole time, the others would be
     # behind them at every tick.
     left = random.sample(chosen, len(chosen))
+    renew_connections()
     deadline = monotonic() + _seconds_to_run()
     errors: list[Exception] = []
 

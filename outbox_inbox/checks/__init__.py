@@ -13,7 +13,8 @@ E009    version gap without upcaster
 E010    the stream is to be followed on a database that cannot serve it
 E011    two consumers, or two projections, with one name
 E012    deduplication window not longer than the time in which a transport may redeliver
-E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read
+E013    a setting or a ContextConfig is wrong, so that the contexts cannot be read, or so that a
+        transport cannot connect (a file that its options name is missing)
 E014    two domain events of a context with one stored name
 E015    an event has a field of a type that cannot be stored
 E016    the name of a contract does not begin with the label of its context
@@ -21,7 +22,9 @@ E017    signatures are required that cannot be verified
 E018    a projection does not name a model
 E019    functions of one consumer contradict each other
 E020    a database of contexts with AUTOCOMMIT False
-E021    contexts without ``outbox_inbox`` in INSTALLED_APPS
+E021    MySQL or MariaDB over a connection whose character set does not have every character
+E022    MySQL or MariaDB with a sql_mode in which the statements of the queues do not work
+E023    contexts without ``outbox_inbox`` in INSTALLED_APPS
 W001    subscribed, but not handled
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry
@@ -34,12 +37,13 @@ W009    MySQL or MariaDB with another isolation level than READ COMMITTED
 W010    publishes a contract, and no producer of it can be seen
 W011    unfinished deliveries of a consumer that the code does not have (``check --database`` only)
 W012    the tables lack what the migrations make (``check --database`` only)
-W013    an inbound translator returns a domain event that has no consumer
 W014    a context has unfinished rows on a database that is not its own (``check --database`` only)
+W015    an inbound translator returns a domain event that has no consumer
 ======  =========================================================================================
 
-All have the tag ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in
-SILENCED_SYSTEM_CHECKS. In a project without contexts only E013 and W012 can be found.
+E021 and E022 are found in OPTIONS; ``check --database`` asks the server as well. All have the tag
+``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in SILENCED_SYSTEM_CHECKS. In a project without
+contexts only E013 and W012 can be found.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -33,6 +33,7 @@ def check_project() -> Iterator[CheckMessage]:
             yield from _check_sqlite(alias)
             yield from databases.check_isolation(alias)
             yield from databases.check_autocommit(alias)
+            yield from databases.check_options(alias)
         for alias in sorted({context.transport for context in contexts()}):
             yield from _check_transport(alias)
         yield from _check_wake_up()
@@ -55,11 +56,19 @@ def check_servers(**_: Any) -> Iterator[CheckMessage]:
 def _check_transport(alias: str) -> Iterator[CheckMessage]:
     """E013, E012: a transport cannot be made, or redelivers after an id has been forgotten."""
     try:
-        redelivers_for = transport(alias).redelivers_for
+        made = transport(alias)
     except SettingsError as problem:
         hint = "Correct BACKEND, or install the package that it comes from."
         yield error("E013", f"{problem}.", hint)
         return
+    for found in made.local_problems():
+        yield error(
+            "E013",
+            f"The transport {alias!r} cannot connect: {found}.",
+            "Correct the option, or make the file available to this process. Until then messages wait "
+            "in the outbox.",
+        )
+    redelivers_for = made.redelivers_for
     remembered = settings().deduplication
     if redelivers_for is not None and remembered <= redelivers_for:
         yield error(

@@ -14,7 +14,7 @@ from .signatures import returned_classes
 
 
 def check_translated(context: Context) -> Iterator[CheckMessage]:
-    """W013: an event goes from a translator into the inbox, where no consumer takes it."""
+    """W015: an event goes from a translator into the inbox, where no consumer takes it."""
     translators = [
         function
         for consumer in context.all_consumers
@@ -27,7 +27,7 @@ def check_translated(context: Context) -> Iterator[CheckMessage]:
             own = issubclass(cls, DomainEvent) and label_of(cls.__module__) == context.label
             if own and not context.consumers_of(context.type_name(cls)):
                 yield warning(
-                    "W013",
+                    "W015",
                     f"{function.name} returns {path_of(cls)}, which no handler, translator or process "
                     "of the context takes: nothing happens when it is translated.",
                     f"Mark a function with @handles({cls.__name__}) in one of the context's modules, "

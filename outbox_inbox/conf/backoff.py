@@ -57,11 +57,18 @@ class Backoff:
         Raises:
             ValueError: ``attempt`` is less than 1.
         """
+        return self.longest(attempt) * (1 - self.jitter * random())
+
+    def longest(self, attempt: int) -> timedelta:
+        """Return the pause after a failed attempt without its random part.
+
+        Raises:
+            ValueError: ``attempt`` is less than 1.
+        """
         if attempt < 1:
             raise ValueError(f"attempt counts from 1, not {attempt!r}")
         try:
             grown = self.first.total_seconds() * self.factor ** (attempt - 1)
         except OverflowError:
             grown = math.inf
-        pause = min(grown, self.maximum.total_seconds())
-        return timedelta(seconds=pause * (1 - self.jitter * random()))
+        return timedelta(seconds=min(grown, self.maximum.total_seconds()))

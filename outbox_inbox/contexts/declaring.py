@@ -73,12 +73,12 @@ class ContextConfig(AppConfig):
         """
         raise_problems(declaration_problems(self))
         if not apps.is_installed(APP):
-            return  # check E021; the modules may import models, which cannot be without the app
+            return  # check E023; the modules may import models, which cannot be without the app
         import_modules(self.name, (*EVENTS, *self.modules))
 
 
 def check_installed(**_: Any) -> list[checks.CheckMessage]:
-    """E021: there are contexts, but not the app that has their tables, commands and checks."""
+    """E023: there are contexts, but not the app that has their tables, commands and checks."""
     if apps.is_installed(APP) or not (found := context_configs()):
         return []
     return [
@@ -86,7 +86,7 @@ def check_installed(**_: Any) -> list[checks.CheckMessage]:
             f"The apps {', '.join(config.label for config in found)} are contexts, but {APP!r} is not "
             "in INSTALLED_APPS: there are no tables for their events.",
             hint=f'Add "{APP}" to INSTALLED_APPS, and run manage.py migrate.',
-            id=f"{APP}.E021",
+            id=f"{APP}.E023",
         )
     ]
 

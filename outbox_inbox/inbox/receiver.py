@@ -11,6 +11,7 @@ from itertools import groupby
 from time import monotonic
 from weakref import WeakKeyDictionary
 
+from django.db import Error as DatabaseError
 from django.db import connections
 
 from outbox_inbox.conf import faults
@@ -96,6 +97,9 @@ def _receive_partition(run: Run, call: MoverCall) -> None:
         _without_outage.get(source, set()).discard(context.label)
         if not connections[context.database].in_atomic_block:
             back_off_partition(run, Queue.INTAKE, error)
+        raise
+    except DatabaseError:
+        _without_outage.get(source, set()).discard(context.label)
         raise
 
 

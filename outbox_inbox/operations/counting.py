@@ -6,7 +6,7 @@ statements are in ``queues/statements/depths.py``.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.db import connections
@@ -16,9 +16,11 @@ from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import Partition, QuarantineReason, Queue, table
 from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues.servers import is_read_only
 from outbox_inbox.queues.statements import depths
 from outbox_inbox.queues.statements.common import fetch_rows
 from outbox_inbox.queues.statements.dialects import as_datetime, database_time, dialect
+from outbox_inbox.queues.statements.times import is_resting
 
 from .selection import DUE, IDLE, MODELS, TIMED
 from .stats import MOST_COUNTED, ParkedKey, PartitionState, QueueStats
@@ -44,13 +46,18 @@ def queue_stats(
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     found: dict[tuple[str, Queue], _Counts] = {}
+    read_only: dict[str, bool] = {}
     for using in sorted({context.database for context in wanted}):
+        read_only[using] = is_read_only(using)
         labels = [context.label for context in wanted if context.database == using]
         for queue in MODELS:
             counted = _count_queue(connections[using], queue, labels, most)
             found |= {(label, queue): counts for label, counts in counted.items()}
     return [
-        _stats(context, queue, found[context.label, queue], most)
+        replace(
+            _stats(context, queue, found[context.label, queue], most),
+            read_only=read_only[context.database],
+        )
         for context in wanted
         for queue in MODELS
     ]
@@ -189,7 +196,8 @@ def _find_partitions(
         if row.queue == queue:
             found[row.context].existing.add(row.number)
         until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
-        backing_off = until is not None and until > clock
+        left = None if until is None else (until - clock).total_seconds()
+        backing_off = is_resting(left, row.outages)
         if row.paused or backing_off:
             state = PartitionState(
                 queue=Queue(row.queue),

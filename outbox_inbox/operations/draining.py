@@ -18,6 +18,7 @@ from outbox_inbox.inbox.dispatcher import dispatch_inbox
 from outbox_inbox.inbox.receiver import receive_messages
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.outcome import Outcome, ignore, never
+from outbox_inbox.queues.servers import renew_connections
 from outbox_inbox.queues.wakeup import MoverName, debounced_nudges
 from outbox_inbox.streams.projecting import update_projections
 
@@ -165,6 +166,7 @@ def mover_turns(
             options.get("on_busy", ignore)(busy)
         if (pause := next(pauses, None)) is None:
             return
+        renew_connections()
         time.sleep(pause)
 
 

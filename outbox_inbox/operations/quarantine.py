@@ -18,6 +18,7 @@ from outbox_inbox.inbox import receiver
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason, QuarantineState, Queue
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.dialects import dialect
+from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.wakeup import nudge
 from outbox_inbox.transports import ReceivedMessage, quarantine
 
@@ -82,6 +83,9 @@ def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Release
 
     Arguments:
         dry_run: change nothing, and count.
+
+    Raises:
+        ContextMoved: the context is closed on this database.
     """
     return _release(get_context(selection.context), quarantined(selection), dry_run=dry_run)
 
@@ -99,6 +103,7 @@ def discard_quarantined(
 
     Raises:
         ValueError: the reason is empty.
+        ContextMoved: the context is closed on this database.
     """
     text, chosen = checked_reason(reason), quarantined(selection)
     return chosen.count() if dry_run else _discard(get_context(selection.context), chosen, text)
@@ -146,7 +151,7 @@ def _chunks(chosen: Rows) -> Iterator[list[int]]:
 def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Released:
     total = Released()
     for ids in _chunks(chosen):
-        with operator_lock(context, Queue.INTAKE):
+        with refusals_explained(), operator_lock(context, Queue.INTAKE):
             # Read again under the lock: before it another operator may have solved some of them.
             rows = list(_quarantined_rows(context).filter(pk__in=ids).order_by("pk"))
             total += _check_again(context, rows)
@@ -195,7 +200,7 @@ def _admit(
 def _discard(context: Context, chosen: Rows, reason: str) -> int:
     count = 0
     for ids in _chunks(chosen):
-        with operator_lock(context, Queue.INTAKE):
+        with refusals_explained(), operator_lock(context, Queue.INTAKE):
             count += _finish(context, ids, state=QuarantineState.DISCARDED, note=reason)
     return count
 

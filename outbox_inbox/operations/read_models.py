@@ -10,6 +10,7 @@ from outbox_inbox.contexts import Context, ReadModel, contexts
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.statements.dialects import as_datetime, database_time
+from outbox_inbox.queues.statements.times import is_resting
 from outbox_inbox.streams.subscriptions import Lag, behind
 
 from .rebuilding import REBUILD_SUFFIX
@@ -71,7 +72,9 @@ def _stats(context: Context, most: int) -> Iterator[ReadModelStats]:
     now = database_time(connection)
     for name, read_model in context.read_models.items():
         row, lag = found.get(name, Checkpoint()), _lag(context, name, read_model, most)
-        backing_off = row.retry_at is not None and as_datetime(connection, row.retry_at) > now
+        until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
+        left = None if until is None else (until - now).total_seconds()
+        backing_off = is_resting(left, row.failures)
         yield ReadModelStats(
             context=context.label,
             name=name,

@@ -21,6 +21,7 @@ from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.queues.statements.catch_up import CheckpointProgress
 from outbox_inbox.queues.statements.checkpoints import was_copied
 from outbox_inbox.queues.statements.dialects import dialect_class
+from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.statements.rebasing import (
     mark_events_handled,
     mark_events_unhandled,
@@ -63,11 +64,13 @@ def rebase(chosen: Iterable[Context] | None = None, *, dry_run: bool = False) ->
     Raises:
         OutboxInboxError: a transaction that has written to the stream stays open for a minute; or
             the rows were copied one by one, so that it is not known what was handled.
+        ContextMoved: a context is closed on its database.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     return [each for context in wanted for each in _rebase(context, dry_run=dry_run)]
 
 
+@refusals_explained()
 def _rebase(context: Context, *, dry_run: bool) -> list[Rebased]:
     if not dialect_class(connections[context.database]).has_snapshots:
         return []

@@ -57,6 +57,7 @@ class QueueStats:
         parked: the first few of them.
         partitions: those that are paused, backing off or missing.
         quarantine: in an inbox, how many messages are quarantined, by reason; empty in an outbox.
+        read_only: the database can be read, but not written, so that nothing is recorded or moved.
         minimums: the figures that were counted up to their limit, while there are more: states,
             "scheduled", "parked_keys", "quarantined". The age is then that of the oldest counted.
     """
@@ -71,6 +72,7 @@ class QueueStats:
     parked: Sequence[ParkedKey]
     partitions: Sequence[PartitionState]
     quarantine: Mapping[QuarantineReason, int] = field(default_factory=dict)
+    read_only: bool = False
     minimums: frozenset[str] = frozenset()
 
     @property

@@ -1,4 +1,4 @@
-"""Checks of what is stored: ``manage.py check --database default``, and before each ``migrate``."""
+"""Checks of what is stored, and of the server: ``manage.py check --database default``, and before each ``migrate``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -7,6 +7,8 @@ from typing import Any
 from django.core.checks import CheckMessage
 from django.db import connections
 
+from outbox_inbox.checks.databases import check_options
+from outbox_inbox.checks.databases import check_session as session_problems
 from outbox_inbox.checks.messages import warning
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
@@ -27,6 +29,16 @@ def check_stored(databases: Sequence[str] | None = None, **_: Any) -> Iterator[C
             if using in (databases or ()) and has_tables(using):
                 for gone in gone_consumers([context]):
                     yield _warning(gone, missed_by(context, gone))
+
+
+def check_session(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
+    """E021, E022: the server gives a connection what messages cannot be kept with."""
+    with suppress(SettingsError):  # reported by the other checks
+        used = {context.database for context in contexts()}
+        for using in sorted(used.intersection(databases or ())):
+            # What the settings show is reported already, with or without a server.
+            if not any(check_options(using)):
+                yield from session_problems(using)
 
 
 def check_schema(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:

@@ -15,13 +15,16 @@ from itertools import accumulate
 from time import monotonic
 from typing import ClassVar, Generic, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
+
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import MessageConflict, MessageRefused, TransportUnavailable
 from outbox_inbox.models import Kind, Queue
 from outbox_inbox.queues import announcements, intake, statements
-from outbox_inbox.queues.attempts import Verdict
+from outbox_inbox.queues.attempts import Verdict, error_line
 from outbox_inbox.queues.outcome import MoverCall, Outcome
-from outbox_inbox.queues.run import Run
+from outbox_inbox.queues.run import AttemptFailed, Run, ends_worker
 from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.transports import OutgoingMessage, Published, Transport
@@ -184,7 +187,7 @@ def _publish(
         return Published(sent=())
     begin = monotonic()
     try:
-        published = transport.publish(run.context, messages)
+        published = _call_transport(run, transport, messages)
     except TransportUnavailable:
         bound.halve()
         raise
@@ -193,6 +196,24 @@ def _publish(
     else:
         bound.halve()
     return published
+
+
+def _call_transport(
+    run: Run, transport: Transport, messages: Sequence[OutgoingMessage]
+) -> Published:
+    try:
+        return transport.publish(run.context, messages)
+    except (OSError, ImproperlyConfigured) as error:
+        # No connection, no file, no such host, a wrong setting: the next message would meet it too.
+        if ends_worker(error):
+            raise
+        raise TransportUnavailable(error_line(error)) from error
+    except DatabaseError as error:
+        # One that moves rows does so by our own statements. What another one does with a database
+        # of its own says nothing about that of the context.
+        if transport.writes_inboxes:
+            raise
+        raise AttemptFailed(error) from error
 
 
 def _end_early(

@@ -4,7 +4,7 @@ It follows a run without a clean end, and a batch with an error that no message 
 Without it one such message would end every run at the same place, for ever.
 """
 
-from django.db import transaction
+from django.db import Error as DatabaseError
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import TransportUnavailable
@@ -27,7 +27,8 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
 
     Raises:
         TransportUnavailable, Lost: as `send_batch`; after an outage the attempt is uncounted.
-        django.db.Error: the database is out of reach; the attempt stays counted.
+        django.db.Error: so is it if the database refuses a statement; if its connection is lost, which
+            the message may have caused, the attempt stays counted.
     """
     run.careful -= 1
     result = BatchResult()
@@ -38,11 +39,12 @@ def send_carefully(run: Run, transport: Transport) -> BatchResult:
         source = CountedRow(run, row, text=transport.needs_text)
         return send_batch(run, transport, source, size=1)
     except (TransportUnavailable, GaveWay):
-        # Neither is the message's fault: an outage of an hour must not use up its attempts. Without
-        # the partition's lock, which an operator or another worker may have by now: their error
-        # would take the place of this one, and the number alone is changed.
-        with transaction.atomic(using=run.context.database):
-            statements.uncount_attempt(run.connection, OutboxMessage, row.id)
+        # Neither is the message's fault: an outage of an hour must not use up its attempts.
+        run.uncount_attempt(OutboxMessage, row.id)
+        raise
+    except DatabaseError:
+        if run.connected():
+            run.uncount_attempt(OutboxMessage, row.id)
         raise
     except AttemptFailed as failure:
         with run.locked():

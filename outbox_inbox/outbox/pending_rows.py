@@ -13,11 +13,11 @@ from outbox_inbox.queues import statements
 from outbox_inbox.queues.attempts import Verdict, error_line, judge_attempt
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import PendingRow
+from outbox_inbox.queues.statements.times import LEFT
 
 from .batch import BatchResult, Source, within_bytes
 from .unclaimed import Unclaimed
 
-_LEFT = 5.0  # seconds after which a process looks again at a message that was left
 _UNMENTIONED = MessageRefused("the transport neither confirmed nor refused it")
 
 
@@ -107,7 +107,7 @@ def store_failure(
 
 def _leave_message(run: Run, row: PendingRow, error: Unclaimed, attempts: int) -> None:
     """Leave a message, with the reason, to a process that knows what it is; no attempt is counted."""
-    verdict = Verdict(dead=False, attempts=attempts, seconds=_LEFT, error=error_line(error))
+    verdict = Verdict(dead=False, attempts=attempts, seconds=LEFT, error=error_line(error))
     verdict.store(run.connection, OutboxMessage, row.id, holds=row.key is not None)
 
 

@@ -36,6 +36,12 @@ def partition_backed_off(
     _send(signals.partition_backed_off, context, **measures, delay=delay)
 
 
+def database_read_only(context: Context, error: Exception) -> None:
+    """Announce that the database of a context can be read, but not written."""
+    measures = {"database": context.database, "error": error_line(error)}
+    _send(signals.database_read_only, context, **measures)
+
+
 def delivery_failed(context: Context, row: ReadyRow, verdict: Verdict) -> None:
     """Announce a failed attempt, or a dead letter if it was the last."""
     measures = {**_about(row), "attempts": verdict.attempts, "error": verdict.error}

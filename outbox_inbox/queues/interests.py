@@ -26,6 +26,7 @@ from outbox_inbox.events import meta
 from outbox_inbox.models import Interest, InterestKind
 
 from .schema import require_schema
+from .servers import require_writable
 from .statements.dialects import as_datetime, database_time, dialect, gave_way, stored_time
 
 CONFIRM_AFTER = timedelta(seconds=30)
@@ -146,6 +147,8 @@ def confirm_interests(using: str) -> None:
     if known and monotonic() - known.at < CONFIRM_AFTER.total_seconds():
         return
     if not _Stored(using, found).is_pending():
+        # What is not urgent below may fail without a word, and where nothing moves, nothing else writes.
+        require_writable(using)
         _store(using, found, known)
 
 
@@ -324,7 +327,9 @@ def _watch(
         seen[row.pk] = (row.confirmed_at, since)
         if now - since > RETIRE_AFTER.total_seconds():
             age = database_time(connection) - as_datetime(connection, row.confirmed_at)
-            if age > RETIRE_AFTER:
+            # Confirmed in the future: the clock was put back since. A process that has it would have
+            # confirmed it again, and one that has gone would stay until the clock has come up to it.
+            if age > RETIRE_AFTER or age < -CONFIRM_AFTER:
                 _retire(using, each)
     return seen
 

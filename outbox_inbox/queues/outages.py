@@ -17,7 +17,9 @@ from outbox_inbox.models import Queue
 
 from . import announcements
 from .attempts import error_line
+from .blame import close_refusing
 from .run import Lost, Run
+from .statements.dialects.refusals import is_contention
 
 RECONNECT = Backoff(first=timedelta(seconds=0.5), maximum=timedelta(seconds=30))
 """The pauses of what only waits for news: polling makes up for it meanwhile."""
@@ -47,7 +49,7 @@ def back_off(
     return delay
 
 
-def back_off_partition(run: Run, queue: Queue, error: TransportUnavailable) -> None:
+def back_off_partition(run: Run, queue: Queue, error: Exception) -> None:
     """End a run because of an outage, which costs no message an attempt."""
     try:
         delay = back_off(run, error)
@@ -56,6 +58,23 @@ def back_off_partition(run: Run, queue: Queue, error: TransportUnavailable) -> N
         # outage itself; here it must not take the place of the error that the caller has in hand.
         return
     announcements.partition_backed_off(run.context, queue, run.number, error, delay)
+
+
+def back_off_database(run: Run, queue: Queue, error: DatabaseError) -> None:
+    """End a run because the context's own database refused a statement of ours.
+
+    Raises:
+        django.db.Error: the same error. The connection is lost, or the statement has only waited for
+            another transaction; or the database refuses to note the back-off as well.
+    """
+    if not run.connected() or is_contention(run.connection, error):
+        raise error
+    try:
+        back_off_partition(run, queue, error)
+    except DatabaseError:
+        raise error from None
+    finally:
+        close_refusing(run.connection, error)
 
 
 class Outage:

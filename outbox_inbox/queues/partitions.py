@@ -24,6 +24,7 @@ from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 
 from . import statements
 from .relay_source import stream_is_waiting
+from .servers import refuse_read_only
 from .statements.dialects import gave_way
 
 ROW_MODELS: dict[Queue, type[models.Model] | None] = {
@@ -43,6 +44,7 @@ def partition_statuses(context: Context, queue: Queue) -> list[statements.Partit
     """Return the partitions of a queue with whether there is work: one cheap statement.
 
     Raises:
+        ReadOnlyDatabase: the database can be read, but not written.
         SettingsError: the settings name another number of partitions than the rows were spread
             over. Nothing is handled until ``manage.py repartition``, which keeps the order.
     """
@@ -51,6 +53,7 @@ def partition_statuses(context: Context, queue: Queue) -> list[statements.Partit
     if not found:
         ensure_partitions(context.database)
         return statements.partition_statuses(connection, context.label, queue, model)
+    refuse_read_only(context.database, found)
     if queue == Queue.OUTBOX and not all(each.ready for each in found):
         found = include_stream(context, found)
     if len(found) != (wanted := partition_count(context, queue)):

@@ -6,7 +6,7 @@ away, a message that kills its worker would do so at each attempt (rule O9).
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 
 from . import statements
+from .blame import outage_behind
 from .statements.dialects import as_uuid_or_none, dialect, gave_way
 from .task_terms import TIME_LIMITS
 
@@ -55,6 +56,7 @@ class Run:
         cut_off: it ends with its turn or call. What it has to take carefully, the next run does.
         positions: how far the transport was read or published to before this run.
         reached: the same, now: written with the next change of the partition; None: no change.
+        astray: back-offs in the partition may end too far ahead, since the clock was put back.
     """
 
     def __init__(
@@ -64,7 +66,10 @@ class Run:
         token: UUID,
         careful: int,
         positions: str = "",
+        *,
+        put_back: bool = False,
     ) -> None:
+        self.astray, self._put_back = partition.astray or put_back, put_back
         self.positions = positions
         self.reached: str | None = None
         self.context = context
@@ -101,8 +106,8 @@ class Run:
             Lost: as `locked`.
             TransportUnavailable: as it is.
             AttemptFailed: anything else that was raised within it, or by its COMMIT.
-            django.db.Error: the database's own failure, before the lock was taken or with the
-                connection. No message has caused it.
+            django.db.Error: the database's own failure, before the lock was taken or afterwards. No
+                message has caused it.
         """
         locked = ExitStack()
         connection = locked.enter_context(self.locked())
@@ -111,7 +116,7 @@ class Run:
         try:
             with locked:
                 yield connection
-        except (Lost, TransportUnavailable):
+        except (Lost, TransportUnavailable, AttemptFailed):
             self._due = True
             raise
         except Exception as error:
@@ -119,6 +124,8 @@ class Run:
             # batch which promoted it would never be met by the careful walk, and no attempt counted.
             self._due = True
             if self.disconnected(error) or ends_worker(error):
+                raise
+            if outage_behind(self.connection, error):
                 raise
             raise AttemptFailed(error) from error
 
@@ -172,6 +179,13 @@ class Run:
     def _write_token(self, token: UUID | None) -> None:
         dialect(self.connection).set_run(self.connection, self.id, token, self.reached)
 
+    def uncount_attempt(self, model: type[models.Model], row: int) -> None:
+        """Take back an attempt that was committed before it was made, since no message is to blame."""
+        # Without the partition's lock, which an operator or another worker may have by now: the number
+        # alone is changed. What refuses this too must not take the place of the error in hand.
+        with suppress(Error), transaction.atomic(using=self.context.database):
+            statements.uncount_attempt(self.connection, model, row)
+
     def promotes(self) -> bool:
         """Return whether rows may have come due: some had at the look before, or it was a while ago."""
         return self._due or monotonic() - self._promoted > _PROMOTE
@@ -187,6 +201,21 @@ class Run:
             place = (self.context.label, self.number)
             found = statements.promote_due(self.connection, model, *place, size)
             self._promoted, self._due = monotonic(), found >= size
+
+    def bring_back(self, model: type[models.Model] | None) -> None:
+        """Make rows available whose back-off ends too far ahead, in a transaction of its own.
+
+        Raises:
+            Lost: as `locked`.
+        """
+        with self.locked() as connection:
+            if model is not None:
+                place = (self.context.label, self.number)
+                statements.bring_back(connection, model, *place, put_back=self._put_back)
+            # Last: by a time of the future the next run knows that this one did not come so far.
+            if self._put_back:
+                statements.restart(connection, self.id)
+        self.astray = False
 
     def back_off(self, error: str, seconds: float) -> None:
         """End the run because of an outage, in a transaction of its own: see `outages.back_off`."""
@@ -225,7 +254,7 @@ def partition_run(
         yield None
         return
     careful = _careful(held.run, suspect_batches)
-    run = Run(context, partition, token, careful, held.positions)
+    run = Run(context, partition, token, careful, held.positions, put_back=held.put_back)
     try:
         with dialect(connection).guarded_session(connection, run.freeze_ms):
             yield run

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 
+from django.db import Error as DatabaseError
+
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
 
 from . import statements
+from .outages import back_off_database
 from .outcome import MoverCall, Outcome
 from .partitions import ROW_MODELS, PartitionStatuses, partition_statuses
 from .run import Lost, Run, partition_run
 
 PartitionMover = Callable[[Run, MoverCall], None]
-"""Does what there is to do in one partition, and counts it. It may raise `Lost`."""
+"""Does what there is to do in one partition, and counts it.
+
+It may raise `Lost`, and a `django.db.Error` of our own statements, after which the partition backs off.
+"""
 
 _SUSPECT_BATCHES = {Queue.INBOX: 2}
 """Queue -> what a worker that crashed may have had in hand: the oldest batch, or a fair one of the inbox."""
@@ -65,9 +71,15 @@ def _move_partition(
             call.add(Outcome(busy=1))
             return
         try:
+            if run.astray:
+                run.bring_back(ROW_MODELS[queue])
             mover(run, call)
             run.cut_off = call.finished()
         except Lost:
             # Another worker has moved on in this partition. To go on with what was read ahead would
             # repeat messages, or turn their order around.
             call.add(Outcome(busy=1))
+        except DatabaseError as error:
+            # What a message is to blame for never comes here. Counted as its attempt, a database
+            # without rights or without space would turn every message into a dead letter.
+            back_off_database(run, queue, error)

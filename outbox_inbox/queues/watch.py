@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
-from django.db import OperationalError
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import HandlerError
 
-from .statements.dialects import dialect_class, gave_way
+from .blame import note_raised
+from .statements.dialects import dialect_class, error_chain, gave_way
+from .statements.dialects.refusals import blames_our_tables, blames_server
 
 T = TypeVar("T")
 
@@ -47,8 +49,14 @@ def call_watched(connection: BaseDatabaseWrapper, title: str, function: Callable
             error = raised
     watch.raise_first()
     if error is not None:
+        note_raised(error, outage=watch.outage_behind(error))
         raise error
-    _refuse_broken_transaction(connection, title)
+    try:
+        _refuse_broken_transaction(connection, title)
+    except HandlerError as broken:
+        # By an outage that the consumer has caught, as it would any error.
+        note_raised(broken, outage=watch.outages[-1] if watch.outages else None)
+        raise
     return made[0]
 
 
@@ -59,6 +67,7 @@ class _Watch:
         self._connection, self._title = connection, title
         self._dialect = dialect_class(connection)
         self._error: Exception | None = None
+        self.outages: list[DatabaseError] = []
 
     def __call__(self, execute: Any, sql: Any, parameters: Any, many: Any, context: Any) -> Any:
         # Refused, not reported afterwards: what a rollback has undone cannot be brought back.
@@ -66,12 +75,21 @@ class _Watch:
             self._refuse(f"executes {' '.join(sql.split()[:2])}")
         try:
             return execute(sql, parameters, many, context)
-        except OperationalError as error:
+        except DatabaseError as error:
             if self._dialect.deadlocks_roll_back and gave_way(
                 self._connection, error, waited=False
             ):
                 self._error = self._error or error
+            # Seen here, where it is known to be of the context's own database: an outage of another
+            # one that the consumer uses is met by its own messages only.
+            if blames_server(self._connection, error) or blames_our_tables(self._connection, error):
+                self.outages.append(error)
             raise
+
+    def outage_behind(self, error: Exception) -> DatabaseError | None:
+        """Return the outage of the context's database that an error of the consumer comes from."""
+        chain = list(error_chain(error))
+        return next((each for each in self.outages if each in chain), None)
 
     @contextmanager
     def refusing_methods(self) -> Iterator[None]:

@@ -36,9 +36,17 @@ source_unreadable       a source of an      ``context: str``, ``place: str``,
                         intake cannot be    ``error: str``
                         read; the others
                         are
-partition_backed_off    a transport cannot  ``context: str``, ``queue: str``,
-                        be reached; no      ``partition: int``, ``error: str``,
-                        message is lost     ``delay: timedelta`` (until the next try)
+partition_backed_off    an outage: the      ``context: str``, ``queue: str``,
+                        transport or the    ``partition: int``, ``error: str``,
+                        database cannot     ``delay: timedelta`` (until the next try)
+                        take messages; no
+                        message is lost
+database_read_only      a context's         ``context: str``, ``database: str`` (alias),
+                        database can be     ``error: str``
+                        read, but not
+                        written; sent once,
+                        until it can be
+                        written again
 projection_failed       a projection failed ``context: str``, ``projection: str``,
                         on an event and     ``error: str``, ``delay: timedelta``
                         backs off; no event (until the next try)
@@ -67,6 +75,7 @@ message_quarantined = Signal()
 message_lost = Signal()
 source_unreadable = Signal()
 partition_backed_off = Signal()
+database_read_only = Signal()
 projection_failed = Signal()
 snapshot_ignored = Signal()
 snapshot_refused = Signal()

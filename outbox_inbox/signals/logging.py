@@ -84,8 +84,12 @@ _ENTRIES = MappingProxyType(
         ),
         signals.partition_backed_off: _Entry(
             logging.WARNING,
-            "%(queue)s partition %(partition)d of %(context)s: transport unavailable, "
+            "%(queue)s partition %(partition)d of %(context)s: an outage, "
             "next try in %(seconds).1f s (no attempt counted): %(error)s",
+        ),
+        signals.database_read_only: _Entry(
+            logging.ERROR,
+            "%(context)s: nothing can be recorded or moved: %(error)s",
         ),
         signals.snapshot_ignored: _Entry(
             logging.WARNING,

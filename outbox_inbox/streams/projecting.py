@@ -18,6 +18,7 @@ from outbox_inbox.contexts import Consumer, Context, ReadModel
 from outbox_inbox.events import codec
 from outbox_inbox.projections import applying
 from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.blame import close_refusing, outage_behind
 from outbox_inbox.queues.calls import begin_call
 from outbox_inbox.queues.envelopes import envelope_of
 from outbox_inbox.queues.outages import back_off
@@ -25,6 +26,7 @@ from outbox_inbox.queues.outcome import MoverCall, Outcome, ignore, never
 from outbox_inbox.queues.run import ends_worker
 from outbox_inbox.queues.statements import checkpoints, moved
 from outbox_inbox.queues.statements.dialects import gave_way
+from outbox_inbox.queues.statements.dialects.refusals import is_contention
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.queues.watch import call_watched
 
@@ -82,7 +84,8 @@ def _update_read_model(context: Context, read_model: ReadModel, call: MoverCall)
                 raise
             if not _gave_way(context, error, call):
                 raise_database_failure(context, error)
-                _stop_before_failing_event(context, read_model, call)
+                if not _is_outage(context, read_model, error, call):
+                    _stop_before_failing_event(context, read_model, call)
             return
 
 
@@ -100,9 +103,32 @@ def _stop_before_failing_event(context: Context, read_model: ReadModel, call: Mo
                 raise
             if not _gave_way(context, error, call):
                 raise_database_failure(context, error)
-                _back_off(context, read_model, error, met)
-                call.add(Outcome(failed=1))
+                if not _is_outage(context, read_model, error, call):
+                    _back_off(context, read_model, error, met)
+                    call.add(Outcome(failed=1))
             return
+
+
+def _is_outage(context: Context, read_model: ReadModel, error: Exception, call: MoverCall) -> bool:
+    """Back off without blaming an event, if the context's database refuses what every event needs.
+
+    Raises:
+        django.db.Error: the same error; the database refuses to note it, or it was only a wait.
+    """
+    connection = connections[context.database]
+    outage = outage_behind(connection, error)
+    if outage is None:
+        return False
+    if is_contention(connection, outage):
+        raise outage
+    try:
+        _back_off(context, read_model, outage, ())
+    except DatabaseError:
+        raise outage from None
+    finally:
+        close_refusing(connection, outage)
+    call.add(Outcome(failed=1))
+    return True
 
 
 def _gave_way(context: Context, error: Exception, call: MoverCall) -> bool:

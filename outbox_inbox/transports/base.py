@@ -124,7 +124,8 @@ class Transport(ABC):
 
     `TransportUnavailable` means an outage: the partition backs off and no attempt is counted. Every
     method may raise it, for everything that the next message would meet as well (no connection, no
-    permission, a full disk). Any other exception from `publish` counts as a failed attempt of a message; any other
+    permission, a full disk). An `OSError` or `ImproperlyConfigured` from `publish` counts as one, too.
+    Any other exception from `publish` counts as a failed attempt of a message; any other
     exception from the receiving methods ends the receiver's run and is logged.
 
     Arguments:
@@ -194,6 +195,14 @@ class Transport(ABC):
                 batches. Where some were confirmed before, return them with the outage instead
                 (`Published`): they will not be published again.
         """
+
+    def local_problems(self) -> Iterator[str]:
+        """Yield what is wrong as far as this machine can tell, each as a clause with its option.
+
+        Called by every ``manage.py check`` (E013), so it must not connect: a file that an option names
+        and that cannot be read, for example. The default yields nothing.
+        """
+        yield from ()
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the server or its configuration, each as a sentence with a way out.

@@ -8,15 +8,19 @@ between repeats the messages, and the inbox drops the duplicates.
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, Error, connections, transaction
 
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.queues import intake, statements
+from outbox_inbox.queues.blame import close_refusing
 from outbox_inbox.queues.interests import confirm_interests
+from outbox_inbox.queues.run import AttemptFailed
 from outbox_inbox.queues.statements import moved
 from outbox_inbox.queues.statements.dialects import time_parameter
+from outbox_inbox.queues.statements.dialects.refusals import blames_values
 
 from .base import OutgoingMessage, Published, Transport
 from .quarantine import Place, quarantine_outgoing
@@ -33,8 +37,10 @@ class LocalTransport(Transport):
         """See `Transport.publish`; an insert into the same database joins the caller's transaction.
 
         Raises:
-            TransportUnavailable: another database cannot be reached, or a subscriber was moved to
-                another database than this process is configured with.
+            TransportUnavailable: another database cannot be reached, or takes no messages (read-only,
+                full, without tables or rights); or a subscriber was moved to another database than
+                this process is configured with.
+            AttemptFailed: another database does not take the values of one of the messages.
         """
         for label, database, wanted in _subscribers(source, messages):
             try:
@@ -104,13 +110,25 @@ def _copy_rows(
                 conflicts = {messages[index].row: error for index, error in found.items()}
                 quarantine_outgoing(source, Place(subscriber, database), messages, conflicts)
             faults.point("receive.after_insert")
-    except (OperationalError, InterfaceError) as error:
+    except (Error, ImproperlyConfigured, OSError) as error:
         if moved.refusal_text(error) is not None:
             raise
-        raise TransportUnavailable(
-            f"the database {database!r} of {subscriber!r} did not accept the messages: {error}"
-        ) from error
+        raise _copy_failure(subscriber, database, error) from error
     _pass_fault_points()
+
+
+def _copy_failure(subscriber: str, database: str, error: Exception) -> Exception:
+    """Return what to raise for an error of another database; the connection may be closed by it."""
+    connection = connections[database]
+    # Only values can be the fault of one message. "Read-only" or "no such table" is whatever class the
+    # driver chose, and the next message would meet it as well.
+    if blames_values(connection, error):
+        return AttemptFailed(error)
+    if isinstance(error, Error):
+        close_refusing(connection, error)
+    return TransportUnavailable(
+        f"the database {database!r} of {subscriber!r} did not accept the messages: {error}"
+    )
 
 
 def _require_subscription(

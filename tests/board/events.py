@@ -10,7 +10,7 @@ class Scored(DomainEvent, key="player"):
     points: int
 
 
-class Annulled(DomainEvent, key="player"):
+class Annulled(DomainEvent, key="player", version=2):
     """Some points do not count after all."""
 
     player: str

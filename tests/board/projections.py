@@ -1,13 +1,21 @@
 """The projections of the board; each does what the test's script says as well."""
 
+from typing import Any
+
 from django.db.models import F
 
-from outbox_inbox import Envelope
+from outbox_inbox import Envelope, upcasts
 from outbox_inbox.projections import Projection, projects
 from tests.support.script import play
 
 from .events import Annulled, Scored
 from .models import HighScore, Member, Ranking, Sheet, Team
+
+
+@upcasts(Annulled, from_version=1)
+def points_from_minus(data: dict[str, Any]) -> dict[str, Any]:
+    """What is called points had another name at first."""
+    return {"player": data["player"], "points": data["minus"]}
 
 
 def _count(player: str, points: int) -> None:

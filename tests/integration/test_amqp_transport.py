@@ -181,6 +181,13 @@ def test_after_a_returned_message_no_later_one_of_its_key_is_sent(rabbit):
     assert [each.body[10:11] for each in rabbit.take()] == [b"1", b"4", b"5"]
 
 
+def test_a_returned_message_without_a_key_blocks_no_other_without_one(rabbit):
+    """What has no order does not wait."""
+    unwanted = outgoing(1, key=None, type="shop.whispered")
+    found = publish(unwanted, outgoing(2, key=None))
+    assert (list(found.sent), list(found.refused)) == ([2], [1])
+
+
 def test_further_messages_of_a_returned_type_are_not_even_tried(rabbit):
     """They would come back as well, each after a round trip."""
     found = publish(
@@ -197,6 +204,14 @@ def test_a_binding_that_vanishes_lets_nothing_count_as_sent_behind_what_came_bac
     found = publish(outgoing(2), outgoing(3), outgoing(4, key="b"), outgoing(5, key="b"))
     assert list(found.sent) == []
     assert list(found.refused) == [2, 4]
+
+
+def test_a_binding_that_vanishes_blocks_no_message_without_a_key(rabbit):
+    """Each of them came back by itself, and waits for no other."""
+    publish(outgoing(1))
+    rabbit.unbind()
+    found = publish(outgoing(2, key=None), outgoing(3, key=None))
+    assert (list(found.sent), list(found.refused)) == ([], [2, 3])
 
 
 def test_a_binding_that_vanished_is_made_again(rabbit):

@@ -4,7 +4,7 @@ import pytest
 
 from outbox_inbox import signals
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
-from outbox_inbox.models import InboxMessage, OutboxMessage
+from outbox_inbox.models import InboxMessage, OutboxMessage, StoredEvent
 from outbox_inbox.queues import statements
 from outbox_inbox.transports import Published
 from tests.shop.contracts import Sold
@@ -12,6 +12,7 @@ from tests.shop.events import Noted
 from tests.support.arriving import Queued, arriving, inbox
 from tests.support.movers import come_due, heard, put, receive, relay, steps
 from tests.support.relaying import number_of, out_of_reach, partition, sold
+from tests.support.rows import outbox_message
 from tests.support.script import playing
 from tests.support.wire import WIRE, confirmed, take_all
 
@@ -111,6 +112,16 @@ def test_the_text_of_a_large_message_arrives_whole(source):
     assert {len(message.data) for message in confirmed} == {HALF + len('{"number":1,"order":"a"}')}
 
 
+@pytest.mark.catch_up
+def test_the_text_of_a_large_event_is_not_that_of_a_message_with_its_number(log, settings):
+    """The outbox counts its messages, and the stream its events: equal numbers mean nothing."""
+    settings.OUTBOX_INBOX = {**STREAM, "MAX_PAYLOAD": 4_000_000}
+    large(1)
+    outbox_message(pk=StoredEvent.objects.get().pk, state="sent")
+    relay()
+    assert [len(message.data) for message in confirmed] == [HALF + len('{"number":1,"order":"a"}')]
+
+
 def test_a_batch_does_not_read_the_texts_that_it_does_not_send(source):
     """At every try most of a large backlog would be read, and thrown away."""
     large(*range(1, 9), size=400_000)
@@ -208,6 +219,13 @@ def test_a_message_before_a_refused_one_of_its_key_may_be_open(source):
     sold(2, 3)
     assert relay_batches(confirming(1, refused=[3]))[:2] == [[1, 2, 3], [2, 3]]
     assert set(OutboxMessage.objects.values_list("attempts", flat=True)) <= {0}
+
+
+def test_a_domain_event_in_front_takes_back_no_confirmation(source):
+    """No transport confirms it, and it is not what the outage has left open."""
+    put(*steps(Noted, [9], "b"))
+    sold(1, 2)
+    assert relay_batches(confirming(1)) == [[1, 2], [2]]
 
 
 def test_domain_events_behind_an_open_message_stay(source):

@@ -123,7 +123,7 @@ def test_a_drain_tells_that_it_waits_for_another_process():
     put(*steps(Noted, 1))
     pause(get_context("shop"), Queue.OUTBOX)
     Partition.objects.filter(context="shop", queue="outbox").update(
-        paused=False, run=uuid4(), last_run_at=timezone.now() + timedelta(hours=1)
+        paused=False, run=uuid4(), last_run_at=timezone.now() + timedelta(seconds=1)
     )
     result = Result("drain_outbox", "--wait", "0.01")
     assert result.code == 0

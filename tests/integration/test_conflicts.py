@@ -101,6 +101,17 @@ def test_a_conflict_in_a_relay_is_no_attempt(cause, settings):
 
 
 @ERRORS
+def test_a_conflict_in_a_careful_walk_of_the_relay_is_no_attempt(cause, settings):
+    """The attempt that was counted before is taken back: no worker has ended in it."""
+    settings.OUTBOX_INBOX = WIRE
+    put(*steps(Sold, 1))
+    leave_token(Queue.OUTBOX)
+    with playing(publish=once(cause)):
+        relay()
+    assert (states(), OutboxMessage.objects.get().attempts) == (["pending"], 0)
+
+
+@ERRORS
 @pytest.mark.usefixtures("boarded")
 def test_a_conflict_in_a_projection_is_no_failure(cause):
     """The page is read again, without a back-off."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from outbox_inbox import record
 from outbox_inbox.inbox import execution
 from outbox_inbox.models import Delivery, DeliveryAttempt, InboxMessage, OutboxMessage, Partition
 from tests.depot.events import Wanted
@@ -119,6 +120,37 @@ def test_a_list_handler_gets_what_there_is_in_one_call(one):
     with playing(enlist=lambda events: calls.append(numbers(events))):
         dispatch()
     assert calls == [[1, 2, 3, 1, 2]]
+
+
+def recorded_by_list(*hops):
+    """Hand a list of messages with so many hops to a handler; return them, and what it records."""
+    given = deliver(*steps(Listed, len(hops)))
+    for envelope, number in zip(given, hops, strict=True):
+        InboxMessage.objects.filter(message_id=envelope.id).update(hops=number)
+    with playing(enlist=lambda events: record(Loose(order="a", number=1))):
+        dispatch()
+    return given, OutboxMessage.objects.get(type="shop.Loose")
+
+
+def test_what_a_list_handler_records_has_the_last_message_as_its_cause(one):
+    """One message can have one cause only, and before the last one the list was not complete."""
+    given, made = recorded_by_list(0, 0, 0)
+    assert (made.causation_id, made.correlation_id) == (given[-1].id, given[-1].correlation_id)
+
+
+def test_what_a_list_handler_records_is_behind_the_longest_chain_of_its_list(one):
+    """Otherwise a loop that goes through a list would not be found by MAX_HOPS."""
+    _, made = recorded_by_list(2, 5, 0)
+    assert made.hops == 6
+
+
+@each_way
+def test_what_is_recorded_after_a_message_was_handled_has_no_cause(consumer, event):
+    """The thread goes on with other work, which that message has not caused."""
+    deliver(*steps(event, 1))
+    dispatch()
+    (envelope,) = put(Loose(order="a", number=1))
+    assert envelope.causation_id is None
 
 
 # Limits

@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from outbox_inbox import PermanentError, signals
+from outbox_inbox.inbox.fair_order import FairOrder
 from outbox_inbox.models import Delivery, Queue
 from outbox_inbox.operations import Selection, discard, retry
 from tests.shop.events import Counted, Loose, Noted, Skipped, Twice
@@ -18,6 +19,7 @@ from tests.support.movers import (
     come_due,
     crash,
     crashing,
+    dead,
     deliver,
     delivery_states,
     dispatch,
@@ -87,6 +89,24 @@ def test_only_the_guilty_message_of_a_batch_is_counted_against(one, consumer, ev
     assert Entry.objects.filter(consumer=consumer).count() == 1 + 5
     attempts = Delivery.objects.filter(consumer__endswith=f".{consumer}", attempts__gt=0)
     assert [each.message.payload for each in attempts] == ['{"number":2,"order":"a"}']
+
+
+def test_a_follower_does_not_wait_for_a_head_that_was_solved_after_it_was_read(one, monkeypatch):
+    """An operator discards the head between the read-ahead and the parking: the follower is handled."""
+    dead(*steps(Noted, 1))
+    deliver(*steps(Noted, [2]))
+    read = FairOrder.read
+
+    def read_then_discard(*arguments):
+        rows = read(*arguments)
+        if any(row.blocked for row in rows):
+            discard(Selection(context="shop"), "not needed")
+        return rows
+
+    monkeypatch.setattr(FairOrder, "read", read_then_discard)
+    dispatch()  # drops what it has read
+    dispatch()
+    assert entries() == [2]
 
 
 def test_a_batch_that_failed_is_done_again_with_savepoints(one):
@@ -234,14 +254,15 @@ def test_messages_without_a_key_never_wait(one):
     assert entries("loose") == [1, 3, 4]
 
 
-def test_a_failing_consumer_neither_blocks_nor_repeats_another():
-    """Each has a delivery of its own."""
+def test_a_failing_consumer_neither_blocks_nor_repeats_another(one):
+    """Each has a delivery of its own, also where both are read together while one holds the key."""
     calls = []
-    deliver(*steps(Noted, 3))
     with playing(note=failing(1), witness=lambda event, envelope: calls.append(event.number)):
-        for _ in range(3):
+        for number in (1, 2, 3):
+            deliver(*steps(Noted, [number]))
             dispatch()
-            come_due()
+        come_due()
+        dispatch()
     assert calls == [1, 2, 3]
     assert entries("note") == []
 

@@ -286,6 +286,30 @@ def test_a_leap_of_the_clock_of_the_database_retires_nothing(clock):
 
 
 @committed
+def test_what_no_process_has_is_retired_although_that_clock_was_put_back(clock):
+    """It was confirmed in the future, and would stay until the clock has come up to it."""
+    watch(clock, 3)
+    clock.lead -= timedelta(days=1)
+    watch(clock, 12)
+    assert interest().retired_at is not None
+
+
+@committed
+def test_what_a_process_has_is_not_retired_when_that_clock_is_put_back(clock):
+    """The process confirms it again, by the new time."""
+    newer = OlderCode()
+
+    def confirm() -> None:
+        with newer.running():
+            confirm_interests("default")
+
+    watch(clock, 3, confirm)
+    clock.lead -= timedelta(days=1)
+    watch(clock, 30, confirm)
+    assert interest().retired_at is None
+
+
+@committed
 def test_a_leap_of_that_clock_retires_nothing_that_was_confirmed_lately(clock):
     """The process counts from the last time that another one has confirmed it."""
     watch(clock, 5)

@@ -1,7 +1,7 @@
 """The partition lock: one worker at a time, and a crash is noticed."""
 
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -153,6 +153,15 @@ def test_a_run_of_which_nobody_heard_for_a_while_is_taken_over():
     assert partition().run is None
 
 
+def test_a_run_that_was_taken_over_leaves_the_token_of_the_next_one():
+    """Without it the next worker would give up, and its crash would go unnoticed."""
+    with ExitStack() as later:
+        with staying():
+            fall_silent()
+            following = later.enter_context(staying())
+        assert partition().run == following.token
+
+
 def test_a_long_run_shows_life_now_and_then(monkeypatch):
     """In a transaction that it has anyway, so that nobody takes it for crashed."""
     times = iter(range(0, 10_000, 10))
@@ -236,6 +245,22 @@ def test_a_paused_partition_is_given_to_nobody():
             pass
     with partition_run(get_context("shop"), work()) as run:
         assert run is None
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [(Partition, {"paused": True}), (Delivery, {"due_at": timezone.now() + timedelta(days=1)})],
+    ids=["paused", "backing off"],
+)
+def test_a_delivery_that_was_read_ahead_is_not_claimed_any_more(model, change):
+    """The claim asks again for what the look has found."""
+    deliver(*steps(Noted, 1))
+    row = next(each for each in partition_statuses(get_context("shop"), Queue.INBOX) if each.ready)
+    claimed = Delivery.objects.filter(partition=row.number).first()
+    with partition_run(get_context("shop"), row) as run:
+        model.objects.update(**change)
+        with pytest.raises(Lost), transaction.atomic():
+            run.claim(claimed.pk)
 
 
 @pytest.mark.server

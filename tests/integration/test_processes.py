@@ -15,8 +15,9 @@ from outbox_inbox.models import Delivery, OutboxMessage, ProcessState
 from outbox_inbox.operations import prune, queue_stats
 from outbox_inbox.outbox.relay import relay_outbox
 from outbox_inbox.queues.outcome import Outcome
-from outbox_inbox.testing import DrainFailed, advance, drain, recorded
+from outbox_inbox.testing import DrainFailed, advance, drain
 from tests.shop.contracts import Sold
+from tests.support.deals import begin, expired, instance, log, move, pending, time_outs
 from tests.support.movers import (
     PATIENCE,
     Broken,
@@ -26,7 +27,6 @@ from tests.support.movers import (
     eventually,
     put,
     raising,
-    states,
     striking,
     together,
     waits_for_lock,
@@ -38,43 +38,6 @@ from tests.yard.processes import SOME_DAY, Deal
 pytestmark = pytest.mark.usefixtures("yarded")
 
 SOON = SOME_DAY - timedelta(days=1)
-
-
-def instance(key: str = "a") -> ProcessState:
-    """Return the row of a deal."""
-    return ProcessState.objects.get(process="deal", key=key)
-
-
-def log(key: str = "a") -> list[str]:
-    """Return what a deal remembers of its steps."""
-    return list(json.loads(instance(key).state).get("log", []))
-
-
-def pending(key: str = "a") -> list[str]:
-    """Return the names of the time-outs that are set."""
-    return sorted(json.loads(instance(key).time_outs))
-
-
-def time_outs(**which: Any) -> list[str]:
-    """Return the states of the messages of time-outs, in order."""
-    return states(type="deal.TimedOut", **which)
-
-
-def expired() -> list[str]:
-    """Return which time-outs the process has told of."""
-    return [event.name for event in recorded(Expired)]
-
-
-def begin(order: str = "a") -> None:
-    """Begin a deal, and let it settle."""
-    put(Begun(order=order))
-    drain()
-
-
-def move(place: str = "hall") -> None:
-    """Move the deal, and let it settle."""
-    put(Moved(order="a", place=place))
-    drain()
 
 
 def test_a_process_goes_on_with_the_events_of_two_contexts() -> None:
@@ -147,6 +110,18 @@ def test_a_finished_process_cancels_its_time_outs_and_ignores_what_comes() -> No
     drain(until=SOME_DAY)
     assert (log(), expired(), time_outs()) == (["begun 0", "ended"], [], ["discarded"])
     assert instance().finished_at is not None
+
+
+@pytest.mark.parametrize("order", ["a", "b"], ids=["taken", "kept for later"])
+def test_an_event_moves_the_time_of_the_last_change(order: str) -> None:
+    """The admin shows by it which instance has been silent for long."""
+    begin("a")
+    put(Moved(order="b", place="gate"))
+    drain()
+    ProcessState.objects.update(changed_at=SOME_DAY)
+    put(Moved(order=order, place="hall"))
+    drain()
+    assert instance(order).changed_at != SOME_DAY
 
 
 def test_a_second_start_is_ignored() -> None:

@@ -1,5 +1,6 @@
 """Projections: read models that are what the stream says, once, in order, whatever happens."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
@@ -7,9 +8,9 @@ import pytest
 from django.db import transaction
 
 from outbox_inbox import record, signals
-from outbox_inbox.contexts import get_context
+from outbox_inbox.contexts import ReadModel, get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
-from outbox_inbox.operations import drain
+from outbox_inbox.operations import drain, read_model_stats
 from outbox_inbox.operations.running import run
 from outbox_inbox.operations.running.due import due_movers
 from outbox_inbox.queues import outcome
@@ -18,6 +19,7 @@ from outbox_inbox.streams.subscriptions import behind, follow
 from outbox_inbox.testing import advance
 from tests.board.events import Annulled, Cheered, Scored
 from tests.board.models import HighScore, Member, Ranking, Sheet
+from tests.support.clocks import put_back
 from tests.support.handling import as_list
 from tests.support.movers import Broken, Worker, crash, crashing, heard, put, striking, together
 from tests.support.script import playing
@@ -79,6 +81,16 @@ def test_an_event_is_taken_in_once():
     assert shown() == shown(Ranking) == {"ann": 7}
 
 
+@pytest.mark.parametrize("model", [HighScore, Ranking])
+def test_an_older_event_is_brought_to_its_newest_version(model):
+    """A projection gets it through the upcaster of its context, one at a time or in a list."""
+    score("ann", 5, -3)
+    older = StoredEvent.objects.filter(version=2)
+    older.update(schema_version=1, payload='{"minus":3,"player":"ann"}')
+    update()
+    assert shown(model) == {"ann": 2}
+
+
 def test_events_without_a_stream_are_not_in_the_stream():
     """In a context with an outbox only what is appended to a stream can be read from one."""
     put(Scored(player="ann", points=1))
@@ -103,6 +115,17 @@ def test_a_page_ends_when_the_batch_time_is_over(settings):
     update(progress=told.append)
     assert shown() == {"ann": 6}
     assert told[:3] == [1, 1, 1]
+
+
+def test_all_functions_get_an_event_when_the_batch_time_is_over_between_them(settings):
+    """A page never ends between two functions of one event: the second would not get it any more."""
+    settings.OUTBOX_INBOX = {"BATCH_TIME": timedelta(microseconds=1)}
+    context = get_context(BOARD)
+    add, _ = context.read_models["high_score"].consumers
+    twice = ReadModel("high_score", (add, replace(add)), BOARD)
+    score("ann", 3, 4)
+    update_projections(replace(context, read_models={"high_score": twice}))
+    assert shown() == {"ann": 14}
 
 
 def test_an_envelope_is_given_to_who_takes_it():
@@ -200,6 +223,21 @@ def test_a_read_model_that_rests_is_left_alone_until_its_time():
     update()
     assert shown() == {"ann": 4}
     assert (checkpoint().failures, checkpoint().error, checkpoint().retry_at) == (0, "", None)
+
+
+@pytest.mark.parametrize("back", [{"minutes": 5}, {"hours": 6}], ids=["minutes", "hours"])
+def test_a_read_model_rests_no_longer_when_the_clock_is_put_back(back):
+    """Its pause was one of a second; a runner sees so, too."""
+    score("ann", 1, 3)
+    with playing(add=failing_on(3)):
+        update()
+    assert "project" not in due_movers("default", [BOARD])[BOARD]
+    put_back(**back)
+    assert "project" in due_movers("default", [BOARD])[BOARD]
+    (found,) = [each for each in read_model_stats() if each.name == "high_score"]
+    assert found.state == "working"
+    update()
+    assert shown() == {"ann": 4}
 
 
 def test_a_failure_is_announced():

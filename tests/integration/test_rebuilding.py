@@ -128,6 +128,15 @@ def test_a_read_model_that_never_was_live_is_built():
     assert dict(Ranking.objects.values_list("player", "points"))["bob"] == 1
 
 
+def test_the_first_new_row_after_a_rebuild_gets_an_id_of_its_own():
+    """Where no row was ever inserted but by the rebuild, ids are given out behind those of its rows."""
+    play_a_season(2)
+    again("high_score")
+    put(Scored(player="new", points=5), stream="new")
+    update()
+    assert HighScore.objects.get(player="new").points == 5
+
+
 def test_what_happens_during_a_rebuild_is_in_it_once():
     """The live read model takes it in at once, the new one before it is shown."""
     play_a_season(live=True)

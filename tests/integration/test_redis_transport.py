@@ -101,6 +101,14 @@ def test_a_limit_counts_the_messages_of_all_streams(bus):
     assert not bus.has_messages(depot)
 
 
+def test_a_busy_stream_does_not_keep_the_others_waiting(bus):
+    """Where one read cannot take of all streams, each of them is the first in its turn."""
+    for partition in range(3):
+        publish(*(outgoing(10 * partition + n, partition=partition) for n in range(1, 4)))
+    found = [number // 10 for _ in range(3) for number in read(bus, 1)]
+    assert sorted(found) == [0, 1, 2]
+
+
 def test_what_is_pending_comes_again_while_it_is_not_acknowledged(bus):
     """Before anything new, and in its place."""
     depot = get_context("depot")

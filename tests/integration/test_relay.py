@@ -98,6 +98,31 @@ def test_domain_events_go_to_the_own_inbox_and_not_to_the_transport(log):
     )
 
 
+def test_a_domain_event_without_a_key_waits_behind_no_refused_contract_without_one(log):
+    """What has no order does not wait, whatever kind of message it is."""
+    put(*steps(Sold, 1))
+    OutboxMessage.objects.update(key=None)
+    put(*steps(Loose, 1))
+    with playing(publish=not_number(1, key=None)):
+        relay()
+    assert states() == ["pending", "sent"]
+
+
+def test_refused_messages_without_a_key_fail_each_by_itself(log):
+    """None of them is behind another, so none is tried again at once to find out."""
+    sold(1, 2)
+    OutboxMessage.objects.update(key=None)
+    sizes = []
+
+    def refuse_all(messages):
+        sizes.append(len(messages))
+        return not_number(1, 2, key=None)(messages)
+
+    with playing(publish=refuse_all):
+        assert relay().failed == 2
+    assert sizes == [2]
+
+
 def test_what_nobody_consumes_is_done_when_it_is_sent():
     """It is kept in the inbox, with no delivery."""
     put(Unheard(order="a", number=1))

@@ -358,7 +358,7 @@ def test_an_error_of_the_callers_progress_bar_is_not_taken_for_one_of_a_message(
 def test_a_database_that_is_locked_for_too_long_is_no_failed_attempt(
     log, monkeypatch, after_a_crash
 ):
-    """No message was touched; the error is raised."""
+    """No attempt is counted; the error is raised."""
     sold(1, 2)
     if after_a_crash:
         leave_token(Queue.OUTBOX)
@@ -374,7 +374,7 @@ def test_a_database_that_is_locked_for_too_long_is_no_failed_attempt(
         patch.setattr(Run, "lock", be_locked)
         with pytest.raises(OperationalError):
             relay()
-    assert {row.error for row in OutboxMessage.objects.all()} == {""}
+    assert {row.attempts for row in OutboxMessage.objects.all()} == {0}
     relay()
     assert log.of("a") == [1, 2]
 

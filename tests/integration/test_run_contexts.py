@@ -335,7 +335,9 @@ def test_after_a_failure_it_stays_away_for_a_growing_while(failures, log, pass_t
     rounds = Rounds(3, lambda pause: pass_time(10))
     run([get_context("shop")], stop=rounds.stop, wait=rounds.wait)
     pauses = [float(each.getMessage().rpartition("in ")[2].split()[0]) for each in log()]
-    assert [0.8 <= pause / expected <= 1 for pause, expected in zip(pauses, (1, 2, 4), strict=True)]
+    assert all(
+        0.8 <= pause / expected <= 1 for pause, expected in zip(pauses, (1, 2, 4), strict=True)
+    )
     assert len(failures["relay"]) == 96
 
 

@@ -128,6 +128,13 @@ def test_what_was_tried_may_have_arrived() -> None:
     assert (cancelled(tried), states()) == (False, ["pending"])
 
 
+def test_what_blocks_its_key_is_left_to_an_operator():
+    """It waits for a process that knows what it is, and others wait behind it: a cancellation frees none."""
+    head = later()
+    OutboxMessage.objects.update(holds=True)
+    assert (cancelled(head), states()) == (False, ["pending"])
+
+
 def test_only_the_first_cancellation_counts() -> None:
     """The second one finds nothing that waits, and the first reason stays."""
     gone = later()

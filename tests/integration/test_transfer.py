@@ -15,12 +15,21 @@ from django.db import DatabaseError, connections, transaction
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox.aggregates import Repository
 from outbox_inbox.contexts import get_context
-from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue, Snapshot, table
+from outbox_inbox.models import (
+    Checkpoint,
+    Delivery,
+    OutboxMessage,
+    Partition,
+    Queue,
+    Snapshot,
+    table,
+)
 from outbox_inbox.operations import pause, resume, transfer
 from outbox_inbox.operations.transfer import guards, tables
 from outbox_inbox.operations.transfer.sequences import last_id
 from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
 from outbox_inbox.streams.subscriptions import follow
+from tests.depot.events import Wanted
 from tests.depot.models import Parcel, Pick
 from tests.shop.events import Checked, Noted
 from tests.shop.models import Entry, Remark
@@ -30,6 +39,7 @@ from tests.support.transfers import deploy, everything, rows, unfinished_busines
 pytestmark = [pytest.mark.hand_over, pytest.mark.usefixtures("unguarded")]
 
 LONG_AGO = datetime(2020, 1, 1, 12, tzinfo=UTC)
+LATER = datetime(2100, 1, 1, 12, tzinfo=UTC)
 
 
 def test_everything_of_the_context_is_on_the_new_side() -> None:
@@ -262,6 +272,33 @@ def test_subscriptions_go_on_where_they_were(settings: Any) -> None:
     assert read("quick") == [6, 7]
     assert read("slow") == [3, 4, 5, 6, 7]
     assert read("new") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_subscription_that_rests_still_rests(settings: Any) -> None:
+    """The operator's pause and the back-off after a failure go along, each with its reason."""
+    for name in ("paused", "failed", "working"):
+        read_page(name)
+    found = Checkpoint.objects.filter(context="shop")
+    found.filter(subscription="paused").update(paused=True)
+    found.filter(subscription="failed").update(retry_at=LATER, failures=3, error="Broken: no")
+    columns = ("subscription", "paused", "retry_at", "failures", "error", "changed_at")
+    before = list(found.order_by("subscription").values(*columns))
+    transfer.transfer("shop", "other")
+    moved = Checkpoint.objects.using("other").filter(context="shop").order_by("subscription")
+    assert list(moved.values(*columns)) == before
+
+
+def test_subscriptions_go_on_beside_the_events_of_others(settings: Any) -> None:
+    """Where another context has events, positions move up, and what was handled with them."""
+    deploy(settings, "depot")
+    put(*steps(Wanted, 4), stream="z")
+    deploy(settings)
+    put(*steps(Noted, 5), stream="a")
+    read_page("slow", 2)
+    transfer.transfer("shop", "other")
+    deploy(settings, "shop", "depot")
+    put(*steps(Noted, [6]), stream="a")
+    assert read("slow") == [3, 4, 5, 6]
 
 
 def test_subscriptions_go_there_and_back(settings: Any) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,19 +14,35 @@ from django.utils import timezone
 from outbox_inbox import record
 from outbox_inbox.contexts import contexts, get_context
 from outbox_inbox.exceptions import ContextMoved, OutboxInboxError
-from outbox_inbox.models import InboxMessage, OutboxMessage, Partition, Queue, StoredEvent, Transfer
+from outbox_inbox.models import (
+    Checkpoint,
+    DeliveryAttempt,
+    InboxMessage,
+    OutboxMessage,
+    Partition,
+    QuarantinedMessage,
+    Queue,
+    StoredEvent,
+    Transfer,
+    table,
+)
 from outbox_inbox.operations import (
     Selection,
     discard,
     prune,
     queue_stats,
+    rebase,
     resume,
     retry,
     table_locks,
     transfer,
 )
+from outbox_inbox.operations.quarantine import QuarantineSelection, discard_quarantined, release
+from outbox_inbox.operations.rebuilding import find_read_model, rebuild
 from outbox_inbox.operations.transfer import tables
 from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
+from outbox_inbox.streams.subscriptions import follow
+from tests.board.events import Scored
 from tests.depot.events import Wanted
 from tests.shop.events import Checked, Noted
 from tests.shop.models import Entry
@@ -57,6 +74,51 @@ def test_an_old_process_cannot_record() -> None:
     with pytest.raises(ContextMoved, match="'shop' is closed"):
         put(*steps(Noted, 1), stream="order-a")
     assert rows(OutboxMessage, "default") == rows(StoredEvent, "default") == []
+
+
+def test_an_old_process_cannot_record_into_a_stream_that_is_the_source(settings: Any) -> None:
+    """Without an outbox the event is refused where it would be stored, and none is lost."""
+    settings.OUTBOX_INBOX = {"CONTEXTS": {"shop": {"source": "stream"}}}
+    transfer.transfer("shop", "other")
+    with pytest.raises(ContextMoved, match="'shop' is closed"):
+        put(*steps(Noted, 1), stream="order-a")
+    assert rows(StoredEvent, "default") == []
+
+
+def insert_again(row: Any) -> None:
+    """Insert a copy of a row."""
+    row.pk = None
+    row.save(using="default", force_insert=True)
+
+
+# An attempt has no context of its own: it is stored together with a change of its delivery.
+CLOSED_MODELS = [each for each in QUEUE_MODELS if each is not DeliveryAttempt] + [Checkpoint]
+
+
+def is_refused(write: Callable[[Any], None], row: Any) -> bool:
+    """Return whether a guard refuses a write."""
+    try:
+        write(row)
+    except DatabaseError as error:
+        return "'shop' is closed on this database" in str(error)
+    return False
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda row: row.save(using="default", force_update=True), insert_again],
+    ids=["update", "insert"],
+)
+def test_no_table_of_the_queues_accepts_a_write_for_a_closed_context(
+    write: Callable[[Any], None],
+) -> None:
+    """Whatever program writes there, the database refuses a new row and a change of an old one."""
+    unfinished_business()
+    with follow(get_context("shop"), "board"):
+        pass
+    transfer.transfer("shop", "other")
+    found = {each: each.objects.filter(context="shop").earliest("pk") for each in CLOSED_MODELS}
+    assert [table(each) for each, row in found.items() if not is_refused(write, row)] == []
 
 
 def test_an_old_process_cannot_change_the_business_tables() -> None:
@@ -148,6 +210,50 @@ def test_an_operator_cannot_solve_what_has_gone() -> None:
         with pytest.raises(ContextMoved, match="'shop' is closed"):
             act()
     assert everything("default", QUEUE_MODELS) == before
+
+
+@pytest.mark.parametrize(
+    "solve",
+    [release, lambda each: discard_quarantined(each, "not needed")],
+    ids=["release", "discard"],
+)
+def test_an_operator_cannot_solve_the_quarantine_that_has_gone(solve: Any) -> None:
+    """A message that is given up or checked again on the old side would be quarantined on the new."""
+    unfinished_business()
+    transfer.transfer("shop", "other")
+    before = rows(QuarantinedMessage, "default")
+    with pytest.raises(ContextMoved, match="'shop' is closed"):
+        solve(QuarantineSelection(context="shop"))
+    assert rows(QuarantinedMessage, "default") == before
+
+
+@pytest.mark.usefixtures("boarded")
+def test_a_read_model_that_has_gone_cannot_be_rebuilt() -> None:
+    """The rebuild says where its context went, and begins nothing."""
+    put(Scored(player="ann", points=1), stream="ann")
+    transfer.transfer("board", "other")
+    with pytest.raises(ContextMoved, match="'board' is closed"):
+        rebuild(*find_read_model("ranking"))
+
+
+@pytest.mark.postgres
+def test_the_checkpoints_of_a_context_that_has_gone_cannot_be_rebased() -> None:
+    """A rebase on the old side says where the context went, as every operation does."""
+    put(*steps(Noted, 1), stream="a")
+    with follow(get_context("shop"), "board"):
+        pass
+    transfer.transfer("shop", "other")
+    with pytest.raises(ContextMoved, match="'shop' is closed"):
+        rebase([get_context("shop")])
+
+
+@pytest.mark.postgres
+def test_an_old_process_cannot_empty_a_business_table() -> None:
+    """TRUNCATE is a write as well, though it touches no row."""
+    transfer.transfer("depot", "other")
+    refused = pytest.raises(DatabaseError, match="'depot' is closed on this database")
+    with connections["default"].cursor() as cursor, refused:
+        cursor.execute("TRUNCATE depot_pick CASCADE")
 
 
 def test_other_contexts_go_on_on_the_old_side() -> None:

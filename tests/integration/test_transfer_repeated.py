@@ -15,6 +15,9 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
 from outbox_inbox.models import InboxMessage, Partition, Queue, Transfer
 from outbox_inbox.operations import pause, resume, transfer
+from outbox_inbox.operations.transfer import sequences
+from outbox_inbox.operations.transfer.sequences import last_id
+from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
 from tests.depot.events import Wanted
 from tests.depot.models import Pick
 from tests.shop.events import Checked, Counted, Noted
@@ -179,6 +182,49 @@ def test_tables_that_are_missing_are_named() -> None:
     )
     with without_picks("other"), refused:
         transfer.transfer("depot", "other")
+
+
+def test_columns_that_are_missing_are_named() -> None:
+    """A database that was not migrated to the end is refused before anything is changed."""
+    rename = "ALTER TABLE depot_pick RENAME COLUMN {} TO {}"
+    refused = pytest.raises(TransferRefused, match=r"depot_pick .*lacks the columns number: run")
+    with connections["other"].cursor() as cursor:
+        cursor.execute(rename.format("number", "number_away"))
+        try:
+            with refused:
+                transfer.transfer("depot", "other")
+        finally:
+            cursor.execute(rename.format("number_away", "number"))
+
+
+def test_two_aliases_of_one_database_are_refused() -> None:
+    """Closing the old side would close the new one as well."""
+    connections.databases["again"] = dict(connections.databases["default"])
+    try:
+        with pytest.raises(TransferRefused, match="'default' and 'again' name one and the same"):
+            transfer.transfer("shop", "again")
+    finally:
+        connections["again"].close()
+        del connections.databases["again"]
+        delattr(connections._connections, "again")
+
+
+def test_ids_that_were_reserved_for_an_aborted_transfer_are_given_out_again() -> None:
+    """Otherwise each transfer that is aborted would use up a thousand million of them."""
+    put(*steps(Noted, 2))
+    transfer.transfer("shop", "other", hold=True)
+    transfer.abort_transfer("shop", "other")
+    assert {last_id(connections["other"], model) for model in QUEUE_MODELS} == {0}
+
+
+def test_ids_that_go_beyond_the_reserve_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shifted, they could be those of another context on the new side."""
+    monkeypatch.setattr(sequences, "RESERVE", 2)
+    with (
+        striking("transfer.after_copy", lambda: put(*steps(Noted, 3))),
+        pytest.raises(TransferRefused, match="has used up the ids that were reserved"),
+    ):
+        transfer.transfer("shop", "other")
 
 
 def test_a_context_that_was_never_elsewhere(settings: Any) -> None:

@@ -15,6 +15,7 @@ from outbox_inbox.models import OutboxMessage, Queue
 from outbox_inbox.operations import Selection, retry
 from outbox_inbox.queues import wakeup
 from outbox_inbox.testing import drain
+from tests.board.events import Scored
 from tests.shop.events import Checked, Noted
 from tests.support.movers import deliver, put
 
@@ -159,6 +160,22 @@ def test_a_retry_is_announced(sent):
     sent.clear()
     retry(Selection(context="shop", queue=Queue.OUTBOX))
     assert sent == [RELAY_SHOP]
+
+
+@pytest.mark.catch_up
+def test_an_event_in_a_stream_wakes_up_the_read_models_too(sent, boarded):
+    """They follow the stream, and not the outbox."""
+    put(Scored(player="ann", points=1), stream="ann")
+    assert set(sent) == {
+        (f"outbox_inbox.{task}", "board") for task in ("relay_outbox", "update_projections")
+    }
+
+
+@pytest.mark.catch_up
+def test_an_event_in_no_stream_wakes_up_no_read_model(sent, boarded):
+    """Nothing has changed for them."""
+    put(Scored(player="ann", points=1))
+    assert sent == [("outbox_inbox.relay_outbox", "board")]
 
 
 # Work that commits often

@@ -40,7 +40,9 @@ def sold(*numbers: int, order: str = "a") -> list[Envelope]:
     return put(*steps(Sold, numbers, order))
 
 
-def not_number(*numbers: int, key: str = "a") -> Callable[[Sequence[OutgoingMessage]], Published]:
+def not_number(
+    *numbers: int, key: str | None = "a"
+) -> Callable[[Sequence[OutgoingMessage]], Published]:
     """Return a part for ``publish`` that refuses these messages of one key."""
     return wire.refusing(lambda message: message.key == key and number_of(message) in numbers)
 

@@ -51,7 +51,7 @@ def dead_message(**given: Any) -> OutboxMessage:
 def inbox_message(**given: Any) -> InboxMessage:
     """Make a message of the shop's inbox."""
     sort = {"source": "shop", "key_hash": 0, "hops": 0, "received_at": timezone.now()}
-    return InboxMessage.objects.create(**sort, **_message(given))
+    return InboxMessage.objects.create(**{**sort, **_message(given)})
 
 
 def delivery(message: InboxMessage | None = None, **given: Any) -> Delivery:

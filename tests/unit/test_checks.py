@@ -39,7 +39,7 @@ def test_empty_project(tmp_path):
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
 
 
-def test_e021_contexts_without_the_app(tmp_path):
+def test_e023_contexts_without_the_app(tmp_path):
     """A forgotten app would say nothing: its checks are those that are missing."""
     call_command("startproject", "mysite", str(tmp_path))
     with (tmp_path / "mysite" / "settings.py").open("a") as settings:
@@ -63,7 +63,7 @@ def test_e021_contexts_without_the_app(tmp_path):
         command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
     )
     assert ran.returncode == 1
-    assert "(outbox_inbox.E021) The apps shop are contexts" in ran.stderr
+    assert "(outbox_inbox.E023) The apps shop are contexts" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 from django.db import connections
 
+from outbox_inbox.checks.databases import check_options
 from outbox_inbox.queues.wakeup import notifier
 from tests.support.checked import REMOTE, ids, run, single
 
@@ -146,6 +147,35 @@ def test_e020(packages, monkeypatch):
     monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
     packages.context("shop")
     assert "AUTOCOMMIT" in single("E020", run(packages)).msg
+
+
+MYSQL_OPTIONS = [
+    ({}, []),
+    ({"charset": "utf8mb4"}, []),
+    ({"init_command": "SET sql_mode='STRICT_TRANS_TABLES', NAMES utf8mb4"}, []),
+    ({"charset": "utf8"}, ["E021"]),
+    ({"charset": "utf8mb3"}, ["E021"]),
+    ({"charset": "latin1"}, ["E021"]),
+    ({"init_command": "SET NAMES 'latin1'"}, ["E021"]),
+    ({"init_command": "SET character_set_results = latin1"}, ["E021"]),
+    ({"init_command": "SET sql_mode='ORACLE'"}, ["E022"]),
+    ({"sql_mode": "STRICT_TRANS_TABLES,EMPTY_STRING_IS_NULL"}, ["E022"]),
+]
+
+
+@pytest.mark.parametrize(("options", "found"), MYSQL_OPTIONS)
+def test_e021_e022(monkeypatch, options, found):
+    """What the SQL of the queues depends on is looked for in the OPTIONS of MySQL and MariaDB."""
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", options)
+    assert [each.id.partition(".")[2] for each in check_options("default")] == found
+
+
+@pytest.mark.sqlite
+def test_e021_other_databases(monkeypatch):
+    """Other databases have other options."""
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {"charset": "latin1"})
+    assert list(check_options("default")) == []
 
 
 def test_e013_notify_needs_postgresql(packages):

@@ -97,9 +97,9 @@ def translated(packages, consumer):
     return both(packages, shop={**SHOP, **modules})
 
 
-def test_w013_no_consumer(packages):
+def test_w015_no_consumer(packages):
     """What is translated would be forgotten."""
-    message = single("W013", translated(packages, {}))
+    message = single("W015", translated(packages, {}))
     assert message.obj == "shop"
     assert "acl.understand returns" in message.msg
     assert "events.Booked, which no handler, translator or process" in message.msg
@@ -123,6 +123,6 @@ HANDLER = """
 
 
 @pytest.mark.parametrize("consumer", [{"handlers": HANDLER}, {"processes": PROCESS}], ids=list)
-def test_w013_consumer(packages, consumer):
+def test_w015_consumer(packages, consumer):
     """A handler or a process takes it."""
     assert translated(packages, consumer) == []

@@ -86,7 +86,7 @@ def entries(monkeypatch, caplog):
                 "delay": timedelta(seconds=4),
             },
             "WARNING",
-            "outbox partition 0 of shop: transport unavailable, next try in 4.0 s "
+            "outbox partition 0 of shop: an outage, next try in 4.0 s "
             "(no attempt counted): TransportUnavailable: down",
         ),
     ],

@@ -147,6 +147,15 @@ def test_a_signed_message_is_accepted(key):
         assert judge(published()) is None
 
 
+def test_signatures_are_compared_in_constant_time(monkeypatch):
+    """The time of an ordinary comparison would show an attacker how much of a guess is right."""
+    compared = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda *both: compared.append(both) or True)
+    with deploy({"keys": {"a": OLD}}, {"keys": {"a": NEW}}):
+        assert judge(published()) is None
+    assert len(compared) == 1
+
+
 def test_a_key_is_replaced_without_a_gap():
     """The subscriber learns the new one first; the old one goes when nothing signed with it is left."""
     before, both, after = {"old": OLD}, {"old": OLD, "new": NEW}, {"new": NEW}

@@ -6,7 +6,7 @@ failed: each worker that takes the partition dies of it, without end.
 
 from collections.abc import Sequence
 
-from django.db import transaction
+from django.db import Error as DatabaseError
 
 from outbox_inbox.conf import settings
 from outbox_inbox.models import Delivery
@@ -50,8 +50,10 @@ class AfterCrash(OneByOne):
             super().handle_row(row)
         except GaveWay:
             # Not a crash: a deadlock, which another delivery may have caused. Without this, some of
-            # them would make a healthy message dead. Without the partition's lock, which another
-            # worker may have by now: the number alone is changed.
-            with transaction.atomic(using=run.context.database):
-                statements.uncount_attempt(run.connection, Delivery, row.id)
+            # them would make a healthy message dead.
+            run.uncount_attempt(Delivery, row.id)
+            raise
+        except DatabaseError:
+            if run.connected():  # an outage; a lost connection may be the consumer's work
+                run.uncount_attempt(Delivery, row.id)
             raise

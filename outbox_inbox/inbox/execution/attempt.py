@@ -10,6 +10,7 @@ from django.db import transaction
 
 from outbox_inbox.conf import faults
 from outbox_inbox.queues import announcements, statements
+from outbox_inbox.queues.blame import outage_behind
 from outbox_inbox.queues.run import AttemptFailed, GaveWay, Lost, Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow
 from outbox_inbox.queues.statements.dialects import gave_way
@@ -25,7 +26,8 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
     Raises:
         Lost: nothing happened, and no delivery is to blame.
         AttemptFailed: the body or the commit raised.
-        Exception: the transaction did not begin, or its connection is gone.
+        django.db.Error: the transaction did not begin, its connection is gone, or the database
+            refused what the next delivery would need as well.
     """
     using = run.context.database
     committed: list[bool] = []
@@ -54,7 +56,15 @@ def attempt(run: Run, row: ReadyRow, take: Callable[[], None]) -> Iterator[None]
         elif isinstance(error, Lost) or run.disconnected(error) or ends_worker(error):
             raise
         else:
+            raise_outage(run, error, committing=not raised)
             raise AttemptFailed(error, raised=raised) from error
+
+
+def raise_outage(run: Run, error: Exception, *, committing: bool = False) -> None:
+    """Raise the error of the context's database that is behind one, if no delivery is to blame."""
+    outage = outage_behind(run.connection, error, committing=committing)
+    if outage is not None:
+        raise outage
 
 
 def mark_done(run: Run, rows: Sequence[ReadyRow]) -> None:

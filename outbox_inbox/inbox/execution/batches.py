@@ -12,7 +12,7 @@ from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.queues.run import AttemptFailed, Lost, Run, ends_worker
 from outbox_inbox.queues.statements import ReadyRow
 
-from .attempt import attempt, mark_done
+from .attempt import attempt, mark_done, raise_outage
 from .failures import Failure, Failures
 from .one_by_one import OneByOne
 
@@ -96,6 +96,7 @@ class _Batch:
         except Exception as error:
             if self.run.disconnected(error) or ends_worker(error):
                 raise
+            raise_outage(self.run, error)
             failure = self.failures.store_failure(row, error, row.attempts + 1)
             if failure is None:  # an operator has discarded it since it was read
                 raise Lost from None

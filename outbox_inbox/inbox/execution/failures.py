@@ -14,11 +14,9 @@ from outbox_inbox.queues.attempts import Verdict, error_line, judge_attempt, tra
 from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import ReadyRow
+from outbox_inbox.queues.statements.times import LEFT
 
 from .attempt import unblock_followers
-
-LEFT = 5.0
-"""Seconds after which a process looks again at a state that only newer code can read."""
 
 
 class Failure(NamedTuple):

@@ -23,7 +23,7 @@ _UNDONE = (
 class _Recent:
     """Some thousands of deliveries that this process has handled last, one by one.
 
-    It is told by its id and its message's: after a database was made anew, ids begin again.
+    A delivery is recognised by its id and that of its message: in a database made anew, ids begin again.
     """
 
     def __init__(self) -> None:

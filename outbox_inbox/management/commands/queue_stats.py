@@ -55,7 +55,10 @@ class Command(QueueCommand):
         problems = list(exceeded(limits, queues, read_models))
         details = (line for stats in queues for line in _detail_lines(stats))
         left = map(_gone_line, gone)
-        lines = (*_table(queues), *details, *left, *map(_read_model_line, read_models))
+        databases = sorted({stats.database for stats in queues if stats.read_only})
+        refused = [f"the database {name!r} can be read, but not written" for name in databases]
+        problems += refused if limits else []
+        lines = (*_table(queues), *refused, *details, *left, *map(_read_model_line, read_models))
         document = _document(queues, read_models, problems)
         for label, found in document["contexts"].items():
             found["gone_consumers"] = [asdict(each) for each in gone if each.context == label]
@@ -85,6 +88,7 @@ def _document(
 def _queue(stats: QueueStats) -> dict[str, Any]:
     return {
         "database": stats.database,
+        "read_only": stats.read_only,
         "unfinished": stats.unfinished,
         **stats.depth,
         "scheduled": stats.scheduled,

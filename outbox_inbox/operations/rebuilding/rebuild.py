@@ -16,6 +16,7 @@ from outbox_inbox.models import Checkpoint
 from outbox_inbox.projections import Projection
 from outbox_inbox.queues.outcome import ignore, never
 from outbox_inbox.queues.statements import checkpoints
+from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.streams.projecting import update_projections
 from outbox_inbox.streams.subscriptions import behind, open_cursor, rewind_checkpoint
 
@@ -67,6 +68,7 @@ def rebuild_lag(context: Context, read_model: ReadModel) -> int:
     return behind(context, read_model.name + REBUILD_SUFFIX, read_model.by_type).events
 
 
+@refusals_explained()
 def rebuild(
     context: Context,
     read_model: ReadModel,
@@ -92,6 +94,7 @@ def rebuild(
     Raises:
         OutboxInboxError: it can only be rebuilt in place; another process is rebuilding it; the
             copies cannot be created.
+        ContextMoved: the context is closed on this database.
         SettingsError: the database cannot serve subscriptions.
         RebuildFailed: the projection failed on an event, which the error names; its cause is what
             the projection raised. The next call continues with that event, and the live read model

@@ -12,12 +12,11 @@ such as a retry that comes due, is found after the pause.
 import time
 from collections.abc import Callable, Sequence
 
-from django.db import connections
-
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context
 from outbox_inbox.operations import MOVERS, MoverTurn
 from outbox_inbox.queues.outcome import ignore, never
+from outbox_inbox.queues.servers import renew_connections
 from outbox_inbox.queues.wakeup import debounced_nudges, nudge
 from outbox_inbox.transports import transport
 from outbox_inbox.transports.routing import receivers
@@ -66,7 +65,7 @@ def run(
             moved = rounds.run_round()
         for turn in moved:
             report(turn)
-        _close_stale_connections()
+        renew_connections()
         if moved:
             pause = _FIRST_PAUSE
         elif not stop():
@@ -126,14 +125,3 @@ class _Rounds:
         for receiver, mover in receivers(source):
             if receiver.label not in self._labels:
                 nudge(receiver, mover)
-
-
-def _close_stale_connections() -> None:
-    """Close connections that broke or are too old, so that the next round opens new ones."""
-    for connection in connections.all(initialized_only=True):
-        # CONN_MAX_AGE = 0 means one request; here it would mean a new connection every round.
-        close_at = connection.close_at if connection.settings_dict["CONN_MAX_AGE"] else None
-        too_old = close_at is not None and time.monotonic() >= close_at
-        # Not in every round: with CONN_HEALTH_CHECKS that costs a statement.
-        if connection.errors_occurred or too_old:
-            connection.close_if_unusable_or_obsolete()

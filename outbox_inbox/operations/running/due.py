@@ -14,6 +14,7 @@ from outbox_inbox.operations.selection import MOVER_OF
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.interests import confirm_interests
 from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, partition_count
+from outbox_inbox.queues.servers import refuse_read_only
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
 
@@ -39,7 +40,9 @@ def due_movers(alias: str, labels: Sequence[str]) -> dict[str, Due]:
     # Also while there is nothing to do: other code would take what this process has for gone.
     confirm_interests(alias)
     found: dict[tuple[str, str], list[statements.PartitionStatus]] = defaultdict(list)
-    for label, queue, partition in statements.all_partition_statuses(connections[alias], labels):
+    looked = statements.all_partition_statuses(connections[alias], labels)
+    refuse_read_only(alias, [partition for _, _, partition in looked])
+    for label, queue, partition in looked:
         found[label, queue].append(partition)
     due = {label: dict(_due_queues(get_context(label), found)) for label in labels}
     for label in _labels_behind(alias, [each for each in labels if get_context(each).read_models]):

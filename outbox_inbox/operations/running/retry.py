@@ -5,7 +5,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
+from django.db import Error as DatabaseError
+from django.db import connections
+
 from outbox_inbox.conf import Backoff
+from outbox_inbox.queues.blame import close_refusing
 from outbox_inbox.queues.outages import Outage
 
 logger = logging.getLogger(__package__)
@@ -37,6 +41,14 @@ class RetriedCall(Generic[T]):
             result = self._function(*arguments, **options)
         except Exception as error:  # noqa: BLE001  logged, and tried again
             self._outage.note_failure(error)
+            if isinstance(error, DatabaseError):
+                _close_connections(error)
             return None
         self._outage.note_success()
         return result
+
+
+def _close_connections(error: DatabaseError) -> None:
+    """Close what refuses everything: a session that outlives a failover is read-only for ever."""
+    for connection in connections.all(initialized_only=True):
+        close_refusing(connection, error)

@@ -22,6 +22,7 @@ from outbox_inbox.models import (
     InboxMessage,
     OutboxMessage,
     Partition,
+    ProcessState,
     QuarantinedMessage,
     StoredEvent,
     Transfer,
@@ -53,7 +54,15 @@ BEGIN
 END $$
 """
 _OF_CONTEXT = "NEW.context = {label}"
-_GUARDED = OutboxMessage, InboxMessage, Delivery, StoredEvent, QuarantinedMessage, Checkpoint
+_GUARDED = (
+    StoredEvent,
+    OutboxMessage,
+    InboxMessage,
+    Delivery,
+    QuarantinedMessage,
+    ProcessState,
+    Checkpoint,
+)
 _GUARDED_ROWS: Final = {
     **dict.fromkeys(map(table, _GUARDED), _OF_CONTEXT),
     # Its rows may be read and locked; a paused one stays paused.

@@ -72,3 +72,4 @@ from .states import (
     unblock_messages,
     uncount_attempt,
 )
+from .times import bring_back, restart

@@ -14,6 +14,7 @@ from outbox_inbox.exceptions import SettingsError
 from .catch_up import CLUSTER, CheckpointProgress, catch_up, uses_snapshots
 from .common import CHECKPOINT, STREAM, change_rows, fetch_rows
 from .dialects import CLASSES, dialect
+from .times import is_resting
 
 
 class LockedCheckpoint(NamedTuple):
@@ -60,7 +61,7 @@ def lock_checkpoint(
     rows = sql.lock_row(
         connection,
         "id, done, target, position, last, size, cluster, paused,"
-        f" retry_at IS NOT NULL AND retry_at > {sql.now}, failures",
+        f" {sql.seconds_until('retry_at')}, failures",
         CHECKPOINT,
         "WHERE context = %s AND subscription = %s",
         [context, subscription],
@@ -68,9 +69,9 @@ def lock_checkpoint(
     )
     if not rows:
         return None
-    id_, *progress, cluster, paused, resting, failures = rows[0][:10]
-    start = CheckpointProgress(*progress)
-    return LockedCheckpoint(id_, start, cluster, bool(paused), bool(resting), failures)
+    id_, *progress, cluster, paused, left, failures = rows[0][:10]
+    start, resting = CheckpointProgress(*progress), is_resting(left, failures)
+    return LockedCheckpoint(id_, start, cluster, bool(paused), resting, failures)
 
 
 def create_checkpoint(
@@ -143,11 +144,14 @@ def subscription_statuses(
     rows = fetch_rows(
         connection,
         f"SELECT c.context, c.subscription, {catch_up(connection).waiting}, c.paused,"
-        f" c.retry_at IS NOT NULL AND c.retry_at > {sql.now}"
+        f" {sql.seconds_until('c.retry_at')}, c.failures"
         f" FROM {CHECKPOINT} c WHERE c.context {sql.among}",
         [sql.members(contexts)],
     )
-    return [SubscriptionStatus(row[0], row[1], *map(bool, row[2:])) for row in rows]
+    return [
+        SubscriptionStatus(context, name, bool(ready), bool(paused), is_resting(left, failures))
+        for context, name, ready, paused, left, failures in rows
+    ]
 
 
 def own_cluster(connection: BaseDatabaseWrapper) -> str:

@@ -13,10 +13,11 @@ from outbox_inbox.models import Delivery, OutboxMessage, table
 
 from .common import PARTITION, fetch_rows
 from .dialects import Dialect, dialect
-from .dialects.base import SILENCE
 from .states import idle_state
+from .times import is_resting, longest_pause
 
-_SWEEP_ORDER = "p.run IS NOT NULL, p.last_run_at IS NOT NULL, p.last_run_at, p.number"
+_STRAYS = 10.0
+"""Seconds between two runs that look for back-offs among messages that are scheduled for far ahead."""
 
 
 class PartitionStatus(NamedTuple):
@@ -34,6 +35,10 @@ class PartitionStatus(NamedTuple):
     ready: bool
     due: bool
     """Some of the work has waited for its time."""
+    astray: bool = False
+    """Times in it may lie too far ahead: the clock was put back."""
+    read_only: bool = False
+    """The server refuses to write; it is the same for all partitions of a look."""
 
 
 def partition_statuses(
@@ -46,13 +51,15 @@ def partition_statuses(
     """
     sql = dialect(connection)
     # Without a model only the transport knows, so there may be work.
-    waits, due = ("TRUE", "FALSE") if model is None else (_waits(sql, model), _is_due(sql, model))
+    work = ("TRUE", "FALSE", "FALSE")
+    if model is not None:
+        work = (_waits(sql, model), _is_due(sql, model), _is_far(sql, model))
     found = fetch_rows(
         connection,
-        f"SELECT {_partition_columns(sql)}, {waits}, {due}"
+        f"SELECT {_partition_columns(sql)}, {', '.join(work)}"
         f" FROM {PARTITION} p WHERE p.context = %s AND p.queue = %s"
-        f" ORDER BY {_SWEEP_ORDER}",
-        [-SILENCE, context, queue],
+        f" ORDER BY {_sweep_order(sql)}",
+        [context, queue],
     )
     return [_status(row) for row in found]
 
@@ -63,32 +70,40 @@ def all_partition_statuses(
     """Return context, queue and status of every partition of some contexts, in one statement."""
     sql = dialect(connection)
     # Only the transport knows the work of an intake, so there may always be some.
-    both = [
+    work = [
         f"CASE p.queue WHEN 'outbox' THEN {has_row(sql, OutboxMessage)}"
         f" WHEN 'inbox' THEN {has_row(sql, Delivery)} ELSE {otherwise} END"
-        for has_row, otherwise in ((_waits, "TRUE"), (_is_due, "FALSE"))
+        for has_row, otherwise in ((_waits, "TRUE"), (_is_due, "FALSE"), (_is_far, "FALSE"))
     ]
     found = fetch_rows(
         connection,
-        f"SELECT p.context, p.queue, {_partition_columns(sql)}, {', '.join(both)}"
+        f"SELECT p.context, p.queue, {_partition_columns(sql)}, {', '.join(work)}"
         f" FROM {PARTITION} p WHERE p.context {sql.among}"
-        f" ORDER BY {_SWEEP_ORDER}",
-        [-SILENCE, sql.members(contexts)],
+        f" ORDER BY {_sweep_order(sql)}",
+        [sql.members(contexts)],
     )
     return [(context, queue, _status(row)) for context, queue, *row in found]
 
 
 def _partition_columns(sql: Dialect) -> str:
     return (
-        "p.id, p.number, p.paused, p.run, p.outages,"
-        f" p.retry_at IS NOT NULL AND p.retry_at > {sql.now},"
-        f" p.run IS NOT NULL AND p.last_run_at > {sql.later}"
+        f"p.id, p.number, p.paused, p.run, p.outages, {sql.seconds_until('p.retry_at')},"
+        f" p.run IS NOT NULL AND {sql.shows_life('p.last_run_at')}, {sql.was_put_back('p.last_run_at')}, {sql.read_only}"
     )
 
 
+def _sweep_order(sql: Dialect) -> str:
+    # A time of the future is as good as none. In order of the plain times, partitions that ran before
+    # the clock was put back would come after those that ran since, at each sweep that is cut off.
+    known = f"p.last_run_at IS NOT NULL AND NOT {sql.was_put_back('p.last_run_at')}"
+    return f"p.run IS NOT NULL, {known}, p.last_run_at, p.number"
+
+
 def _status(row: Sequence[Any]) -> PartitionStatus:
-    id_, number, paused, run, outages, resting, live, waits, due = row
-    flags = map(bool, (resting, live, waits or due, due))
+    id_, number, paused, run, outages, left, live, put_back, read_only, waits, due, far = row
+    astray = put_back or far
+    resting, ready = is_resting(left, outages), waits or due or astray
+    flags = map(bool, (resting, live, ready, due, astray, read_only))
     return PartitionStatus(id_, number, bool(paused), run, outages, *flags)
 
 
@@ -104,3 +119,13 @@ def _is_due(sql: Dialect, model: type[models.Model]) -> str:
     # after the other, until one has come: with all of them, where a million rows are for tomorrow.
     first = sql.first_due(table(model), idle_state(model), "p.context", "p.number")
     return f"COALESCE({first} <= {sql.now}, FALSE)"
+
+
+def _is_far(sql: Dialect, model: type[models.Model]) -> str:
+    # The time that is furthest ahead is found by one probe. A delivery is never scheduled. In an outbox
+    # it may be a message for next year, behind which a back-off can hide: a run looks now and then.
+    last = sql.last_due(table(model), idle_state(model), "p.context", "p.number")
+    far = f"COALESCE({last} > {sql.shifted(longest_pause())}, FALSE)"
+    if model is Delivery:
+        return far
+    return f"{far} AND (p.last_run_at IS NULL OR p.last_run_at <= {sql.shifted(-_STRAYS)})"

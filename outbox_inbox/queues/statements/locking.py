@@ -22,6 +22,8 @@ class LockedPartition(NamedTuple):
     paused: bool
     run: Any
     positions: str = ""
+    put_back: bool = False
+    """The clock was put back since the run before."""
 
 
 def lock_partition(
@@ -43,7 +45,10 @@ def begin_run(
     transport was read or published to.
     """
     rows = dialect(connection).begin_run(connection, partition, run, freeze_ms)
-    return LockedPartition(False, *rows[0][:2]) if rows else None
+    if not rows:
+        return None
+    token, positions, put_back = rows[0][:3]
+    return LockedPartition(False, token, positions, bool(put_back))
 
 
 def end_run(
@@ -62,15 +67,14 @@ def end_run(
     """
     sql = dialect(connection)
     left = sql.uuid(UUID(int=careful)) if careful else None
-    silence = -SILENCE if careful else 0.0
+    at = sql.run_time(-SILENCE if careful else 0.0)
     moved, parameters = positions_change(positions)
     # Another worker may have taken this run for crashed and written its own token, which must stay:
     # without it that worker would give up, and a crash of it would not be noticed.
     change_rows(
         connection,
-        f"UPDATE {PARTITION} SET run = %s, last_run_at = {sql.later}{moved}"
-        " WHERE id = %s AND run = %s",
-        [left, silence, *parameters, partition, sql.uuid(run)],
+        f"UPDATE {PARTITION} SET run = %s, last_run_at = {at}{moved} WHERE id = %s AND run = %s",
+        [left, *parameters, partition, sql.uuid(run)],
     )
 
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
+from outbox_inbox.exceptions import ReadOnlyDatabase
+from outbox_inbox.queues.statements.dialects.postgresql import PostgreSQL
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -26,6 +29,13 @@ def can_notify(alias: str) -> bool:
 def missing_driver() -> str | None:
     """Return what has to be installed; None: nothing."""
     return None if find_spec("psycopg") else "it needs psycopg 3, which is not installed"
+
+
+def refuse_standby(connection: "Connection", alias: str) -> None:
+    """Raise `ReadOnlyDatabase` if the server refuses to write: no new work is announced there."""
+    found = connection.execute(f"SELECT {PostgreSQL.read_only}").fetchone()
+    if found is not None and found[0]:
+        raise ReadOnlyDatabase(f"the database {alias!r} can be read, but not written")
 
 
 def connect(alias: str) -> "Connection":

@@ -7,13 +7,15 @@ import logging
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from outbox_inbox.queues.outages import RECONNECT, Outage
+from outbox_inbox.queues.servers import MAX_AGE
 
-from .connection import connect
+from .connection import connect, refuse_standby
 from .notifier import CHANNEL, own_pids
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class Listener:
         """Listen over one connection until it is lost, or the listener is stopped."""
         try:
             with connect(self._alias) as connection:
+                refuse_standby(connection, self._alias)
                 connection.execute(f"LISTEN {CHANNEL}")
                 self._outage.note_success()
                 self.connected = True
@@ -78,11 +81,14 @@ class Listener:
             self.connected = False
 
     def _ring_when_notified(self, connection: "Connection") -> None:
+        # Not for ever over one connection: the primary may be another server by now, and from the one
+        # before it no notification comes.
+        end = time.monotonic() + MAX_AGE.total_seconds()
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
             selector.register(self._mine, selectors.EVENT_READ)
-            while not self._stopped.is_set():
-                selector.select()
+            while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
+                selector.select(left)
                 if not self._stopped.is_set() and self._is_meant(connection):
                     self._ring()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from django.db import connections
 
 from outbox_inbox.contexts import contexts
+from outbox_inbox.queues.servers import MAX_AGE
 
 from . import in_process
 from .connection import can_notify, connect, missing_driver
@@ -83,6 +84,7 @@ class _Sender:
         self._filled = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
+        self._opened = float("-inf")
         self._ending = False
 
     def add(self, nudge: str) -> None:
@@ -138,12 +140,14 @@ class _Sender:
             self.failures.note_failure(error, ", ".join(nudges), len(nudges))
 
     def _notify(self, nudges: list[str]) -> None:
+        if time.monotonic() - self._opened >= MAX_AGE.total_seconds():
+            self._close()  # the primary may be another server by now
         if self._connection is not None:
             # It may have broken at a restart of the server since the last nudge: try a new one then.
             with suppress(Exception):
                 return _notify(self._connection, nudges)
             self._close()
-        self._connection = connect(self._alias)
+        self._connection, self._opened = connect(self._alias), time.monotonic()
         self.pid = self._connection.info.backend_pid
         return _notify(self._connection, nudges)
 

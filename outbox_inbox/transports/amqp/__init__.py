@@ -29,7 +29,7 @@ from . import health
 from .options import read_options
 from .publisher import Publisher
 from .queue_reader import Backlog, QueueReader
-from .reconnector import Reconnector
+from .reconnector import Reconnector, local_problems
 from .topology import Topology
 
 __all__ = ["AmqpTransport"]
@@ -55,6 +55,9 @@ class AmqpTransport(Transport):
 
     def publish(self, source: Context, messages: Sequence[OutgoingMessage]) -> Published:
         return self._publisher.publish(source, messages)
+
+    def local_problems(self) -> Iterator[str]:
+        yield from local_problems(self._options)
 
     def problems(self) -> Iterator[str]:
         reconnector = Reconnector(self._options, "health")

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.conf.section import checked_section
+from outbox_inbox.transports.addresses import is_host
 
 QueueType = Literal["quorum", "classic"]
 Unroutable = Literal["refuse", "drop"]
@@ -16,6 +17,8 @@ Unroutable = Literal["refuse", "drop"]
 _KEYS: Final = ("PREFIX", "QUEUE_PREFIX", "QUEUE_TYPE", "UNROUTABLE", "HEARTBEAT", "SSL")
 _SCHEMES: Final = ("amqp", "amqps")
 _LONGEST: Final = timedelta(minutes=10)
+_LONGEST_PREFIX: Final = 150
+"""Bytes: AMQP has 255 for the name of an exchange or a queue, which ends with the label of a context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,9 @@ def read_options(settings: TransportSettings) -> Options:
             heartbeat=section.duration("HEARTBEAT", default.heartbeat, _LONGEST),
             ssl=section.section("SSL").text_items(),
         )
+        for name, value in (("PREFIX", found.prefix), ("QUEUE_PREFIX", found.queue_prefix)):
+            if len(value.encode()) > _LONGEST_PREFIX:
+                section.add_problem(name, f"a name of at most {_LONGEST_PREFIX} bytes")
         if found.heartbeat < timedelta(seconds=1):
             section.add_problem("HEARTBEAT", "a timedelta of at least a second")
         if problem := _location_problem(settings.location):
@@ -103,4 +109,6 @@ def _location_problem(location: str) -> str | None:
         urlsplit(location).port  # noqa: B018  raises
     except ValueError:
         return "The LOCATION of the RabbitMQ transport has a port that is not a number"
+    if not is_host(unquote(urlsplit(location).hostname or "localhost")):
+        return "The LOCATION of the RabbitMQ transport has a host that is not a name"
     return None

@@ -9,15 +9,20 @@ import ssl
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, Final
 
 import kombu
 from amqp import AMQPError
+from amqp.transport import SSLTransport
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
+from outbox_inbox.queues.attempts import error_line
+from outbox_inbox.queues.run import ends_worker
+from outbox_inbox.transports.addresses import tls_problems
 
 from .connection import Connection, Driver
 from .options import Options
@@ -81,7 +86,18 @@ class Reconnector:
             if self._process == os.getpid() and self._is_alive(connection, deadline):
                 return connection
             self.drop()
-        return self._open(deadline)
+        try:
+            return self._open(deadline)
+        except (*_FAILURES, OutboxInboxError):
+            raise
+        except Exception as error:
+            # No message is sent yet, so none is the cause, whatever it is. Not all of it is an error of
+            # py-amqp: a host that is not a name is a UnicodeError, an unknown option a TypeError.
+            if ends_worker(error):
+                raise
+            raise TransportUnavailable(
+                f"RabbitMQ at {self._options.shown}: {error_line(error)}"
+            ) from error
 
     def _is_alive(self, connection: Connection, deadline: float) -> bool:
         """Return whether the server has not closed the connection; nothing was sent yet."""
@@ -99,6 +115,9 @@ class Reconnector:
     def _open(self, deadline: float) -> Connection:
         left = max(deadline - monotonic(), 0.001)
         options = self._options
+        # Before a socket is opened, which py-amqp would leave open; and it names the option.
+        for problem in local_problems(options):
+            raise TransportUnavailable(f"RabbitMQ at {options.shown}: {problem}")
         client = kombu.Connection(
             options.location,
             transport=Driver,
@@ -145,3 +164,12 @@ def _tls(options: Options) -> dict[str, Any] | bool:
         return False
     # py-amqp verifies the name of the server only with `server_hostname`.
     return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": options.host, **options.ssl}
+
+
+def local_problems(options: Options) -> Iterator[str]:
+    """Yield what is wrong with the options of TLS, as `Transport.local_problems`."""
+    given = _tls(options)
+    if isinstance(given, dict):
+        wrap = partial(getattr(SSLTransport(options.host), "_wrap_socket"), **given)  # noqa: B009
+        names = ("ca_certs", "certfile", "keyfile")
+        yield from tls_problems(wrap, {f"SSL[{name!r}]": given.get(name) for name in names})

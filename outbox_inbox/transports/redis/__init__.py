@@ -121,6 +121,9 @@ class RedisTransport(Transport):
         """See `Transport.wait_for_messages`; a message that arrives between two calls ends the second."""
         return self._waiter().wait_for_entries(contexts, seconds)
 
+    def local_problems(self) -> Iterator[str]:
+        yield from self._client.local_problems()
+
     def problems(self) -> Iterator[str]:
         yield from health.problems(self._client, self._streams, self.users(), self.options)
 

@@ -13,6 +13,10 @@ from typing import Any, TypeVar
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
+from outbox_inbox.queues.attempts import error_line
+from outbox_inbox.queues.run import ends_worker
+
+from ..addresses import is_host, tls_problems
 
 try:
     from redis.backoff import NoBackoff
@@ -52,6 +56,7 @@ class Client:
     def __init__(self, location: str) -> None:
         self._timeout = settings().publish_timeout.total_seconds()
         self._pool, self.address = _pool(location, self._timeout)
+        self._tried = False
 
     def ask(self, *commands: bytes, wait: float = 0) -> list[Any]:
         """Send commands in one piece; return for each its reply or its `ResponseError`.
@@ -98,8 +103,8 @@ class Client:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
+        connection = self._connect()
         try:
-            connection = self._pool.get_connection()
             try:
                 yield connection
             except BaseException:
@@ -108,10 +113,37 @@ class Client:
                 raise
             finally:
                 self._pool.release(connection)
-        except RedisError as error:
-            raise TransportUnavailable(
-                f"Redis at {self.address} cannot be reached: {error_text(error)}"
-            ) from error
+        except (RedisError, OSError) as error:
+            raise self._outage(error) from error
+
+    def _connect(self) -> Any:
+        if not self._tried:
+            # Before a socket is opened, which redis-py would leave open; and it names the option.
+            for problem in self.local_problems():
+                raise TransportUnavailable(f"Redis at {self.address} cannot be reached: {problem}")
+            self._tried = True
+        try:
+            return self._pool.get_connection()
+        except Exception as error:
+            # No message is sent yet, so none is the cause, whatever it is. Not all of it is an error of
+            # redis-py: a host that is not a name is a UnicodeError, a missing file a TypeError.
+            if ends_worker(error):
+                raise
+            raise self._outage(error) from error
+
+    def _outage(self, error: Exception) -> TransportUnavailable:
+        why = error_text(error) if isinstance(error, RedisError) else error_line(error)
+        return TransportUnavailable(f"Redis at {self.address} cannot be reached: {why}")
+
+    def local_problems(self) -> Iterator[str]:
+        """Yield what is wrong with the options of TLS, as `Transport.local_problems`."""
+        given = self._pool.connection_kwargs
+        unconnected = self._pool.connection_class(**given)
+        wrap = getattr(unconnected, "_wrap_socket_with_ssl", None)
+        if wrap is None or any(each.startswith("ssl_validate_ocsp") for each in given):
+            return  # no TLS; or redis-py would ask the server about its certificate
+        names = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "ssl_ca_path")
+        yield from tls_problems(wrap, {name: given.get(name) for name in names})
 
 
 def _pool(location: str, timeout: float) -> tuple[Any, str]:
@@ -136,6 +168,11 @@ def _pool(location: str, timeout: float) -> tuple[Any, str]:
             "the URL of a Redis transport cannot be read (it is not shown, since it may contain a "
             "password); expected redis://[[user]:password@]host[:port][/database][?option=value]"
         ) from None
+    if "path" not in options and not is_host(options.get("host", "localhost")):
+        raise SettingsError(
+            "the URL of a Redis transport has a host that is not a name (the URL is not shown, since it "
+            "may contain a password)"
+        )
     address = (
         options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     )

@@ -48,11 +48,11 @@ def gave_way(connection: BaseDatabaseWrapper, error: BaseException, *, waited: b
     """
     vendor = CLASSES.get(connection.vendor)  # other vendors may be connected, too
     return vendor is not None and any(
-        vendor.gave_way(each, waited=waited) for each in _chain(error)
+        vendor.gave_way(each, waited=waited) for each in error_chain(error)
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def error_chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, and those that it was raised from."""
     left: BaseException | None = error
     for _ in range(_LONGEST_CHAIN):

@@ -72,7 +72,7 @@ class Dialect(ABC):
         deadlocks_roll_back: an error that the application swallows may have undone all that the
             transaction has done, and the next statement begins another.
         now: the database's clock, in the form in which Django stores a time stamp.
-        later: the same, ``%s`` seconds (a float) from now.
+        later: the same, ``%s`` seconds (a float) from now; see also `shifted`.
         among: what follows a column to look it up in one list parameter, made by `members`.
         skip_locked: ends a SELECT that locks the rows that no other transaction has locked.
         freeze_guard: an expression that has the server end this session when it is idle for ``%s``
@@ -81,6 +81,7 @@ class Dialect(ABC):
         key, partition: the columns of these names, which MySQL wants quoted.
         octets: the number of bytes of the text ``{}``, without reading all of it where possible.
         true: what follows a boolean column in a condition that an index is to serve.
+        read_only: the condition that the server refuses to write; see also `refuses_writes`.
         by_id: follows the table of an UPDATE that names its rows by id and state.
     """
 
@@ -102,6 +103,7 @@ class Dialect(ABC):
     partition = "partition"
     octets = "octet_length({})"
     true = ""
+    read_only = "FALSE"
     by_id = ""
 
     @classmethod
@@ -133,6 +135,39 @@ class Dialect(ABC):
     def row_values(self, row: Sequence[Any]) -> Iterable[Any]:
         """Return the values of a row as parameters."""
         return map(self.uuid, row)
+
+    # Times
+
+    def shifted(self, seconds: float) -> str:
+        """Return the database's clock, so many seconds from now."""
+        return self.later.replace("%s", repr(float(seconds)))
+
+    @abstractmethod
+    def seconds_until(self, column: str) -> str:
+        """Return the seconds from now until a time stamp; null where that is null."""
+
+    def shows_life(self, column: str) -> str:
+        """Return the condition that a run whose last sign of life is in a column may go on.
+
+        One from the future says nothing: the clock was put back since, or another server with a clock
+        of its own has taken over. Without the upper bound a crashed run would keep its partition until
+        the clock has come up to it. The bound leaves room for servers whose clocks differ a little.
+        """
+        since, until = self.shifted(-SILENCE), self.shifted(SILENCE)
+        return f"({column} > {since} AND {column} <= {until})"
+
+    def was_put_back(self, column: str = "last_run_at") -> str:
+        """Return the condition that the clock was put back since it was written into a column."""
+        return f"({column} IS NOT NULL AND {column} > {self.shifted(SILENCE)})"
+
+    def run_time(self, seconds: float = 0.0) -> str:
+        """Return what is written to ``last_run_at``: so many seconds from now.
+
+        One from the future stays, until `times.restart` has looked at the other times of the partition:
+        by it a run knows that they may be wrong as well.
+        """
+        at = self.shifted(seconds) if seconds else self.now
+        return f"CASE WHEN {self.was_put_back()} THEN last_run_at ELSE {at} END"
 
     # Statements
 
@@ -191,8 +226,20 @@ class Dialect(ABC):
 
     def first_due(self, table: str, state: str, context: str, number: str) -> str:
         """Return when the first row of a partition that has to wait for its time comes due."""
+        return self.outermost_due("MIN", table, state, context, number)
+
+    def last_due(self, table: str, state: str, context: str, number: str) -> str:
+        """Return when the last one does."""
+        return self.outermost_due("MAX", table, state, context, number)
+
+    def outermost_due(self, which: str, table: str, state: str, context: str, number: str) -> str:
+        """Return the first (MIN) or the last (MAX) of these times, by one probe of an index."""
         condition = f"m.state = '{state}' AND m.due_at IS NOT NULL"
-        return self.first_row(table, "due_at", condition, context, number)
+        first = self.first_row(table, "due_at", condition, context, number)
+        if which == "MIN":
+            return first
+        order = f"ORDER BY {self.partition_order('m', 'due_at')}"
+        return first.replace(order, f"{order.replace(',', ' DESC,')} DESC")
 
     def pair_condition(self, names: tuple[str, str], count: int) -> str:
         """Return the condition that two columns have one of so many pairs of values."""
@@ -279,20 +326,25 @@ class Dialect(ABC):
     def begin_run(
         self, connection: BaseDatabaseWrapper, partition: int, run: Any, freeze_ms: int
     ) -> list[Row]:
-        """Give a partition that is free the token of a run; return the token from before."""
+        """Give a partition that is free the token of a run; return what was there before.
+
+        That is the token, how far the transport was read, and whether the clock was put back since.
+        """
         # Two workers may find it free at the same moment: the lock lets one of them begin.
-        where, parameters = f"WHERE id = %s AND {self.free_condition()}", [partition, -SILENCE]
+        where, columns = (
+            f"WHERE id = %s AND {self.free_condition()}",
+            f"run, positions, {self.was_put_back()}",
+        )
         with transaction.atomic(using=connection.alias):
-            rows = self.lock_row(
-                connection, "run, positions", PARTITION, where, parameters, freeze_ms
-            )
+            rows = self.lock_row(connection, columns, PARTITION, where, [partition], freeze_ms)
             if rows:
                 self.set_run(connection, partition, run)
         return rows
 
     def free_condition(self) -> str:
         """Return the condition that no run is on a partition, also not between two transactions."""
-        return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR last_run_at <= {self.later})"
+        alive = self.shows_life("last_run_at")
+        return f"NOT paused AND (run IS NULL OR last_run_at IS NULL OR NOT {alive})"
 
     def set_run(
         self,
@@ -308,7 +360,7 @@ class Dialect(ABC):
         moved, parameters = positions_change(positions)
         change_rows(
             connection,
-            f"UPDATE {PARTITION} SET run = %s, last_run_at = {self.now}{moved} WHERE id = %s",
+            f"UPDATE {PARTITION} SET run = %s, last_run_at = {self.run_time()}{moved} WHERE id = %s",
             [self.uuid(run), *parameters, partition],
         )
 
@@ -350,6 +402,11 @@ class Dialect(ABC):
     def is_aborted(cls, driver: Any) -> bool:
         """Return whether the transaction of a driver's connection can only be rolled back."""
         return False
+
+    def refuses_writes(self, connection: BaseDatabaseWrapper) -> bool:
+        """Return whether the database can be read, but not written; one statement."""
+        ((refused,),) = fetch_rows(connection, f"SELECT {self.read_only}", [])
+        return bool(refused)
 
     def lock_tables(self, connection: BaseDatabaseWrapper, names: Sequence[str]) -> None:
         """Keep writers away from tables in the open transaction, where that is possible."""

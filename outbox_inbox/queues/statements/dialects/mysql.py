@@ -23,7 +23,7 @@ from outbox_inbox.exceptions import SettingsError
 
 from ..common import DELIVERY, INBOX, OUTBOX, PARTITION, QUARANTINE, STREAM, fetch_rows
 from ..packets import packets
-from .base import ROWS, SILENCE, Dialect, Insert, Row, Rows, insert_text
+from .base import ROWS, Dialect, Insert, Row, Rows, insert_text
 from .values import as_uuid, stored_zone
 
 _DUPLICATE = 1062
@@ -63,6 +63,7 @@ class MySQL(Dialect):
     key = "`key`"
     partition = "`partition`"
     true = " = TRUE"
+    read_only = "CAST(@@GLOBAL.read_only AS CHAR) NOT IN ('0', 'OFF')"
     by_id = " FORCE INDEX (PRIMARY)"
 
     def __init__(self, *, uuids: bool, offset: int) -> None:
@@ -87,6 +88,9 @@ class MySQL(Dialect):
 
     def members(self, values: Sequence[Any]) -> Any:
         return tuple(map(self.uuid, values)) or (None,)  # a list must not be empty
+
+    def seconds_until(self, column: str) -> str:
+        return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1000000"
 
     def uuid(self, value: Any) -> Any:
         if not isinstance(value, UUID):
@@ -119,12 +123,12 @@ class MySQL(Dialect):
                 changed += cursor.rowcount
         return changed
 
-    def first_due(self, table: str, state: str, context: str, number: str) -> str:
+    def outermost_due(self, which: str, table: str, state: str, context: str, number: str) -> str:
         # In the index the rows that may be moved now come first, and a probe for an outer row reads
         # all of them: in a backlog, at every poll. This skips from one partition to the next.
         share = f"m.context, m.{self.partition}"
         return (
-            f"(SELECT f.due FROM (SELECT {share} AS number, MIN(m.due_at) AS due FROM {table} m"
+            f"(SELECT f.due FROM (SELECT {share} AS number, {which}(m.due_at) AS due FROM {table} m"
             f"{self.forced_index(table)} WHERE m.state = '{state}' GROUP BY m.state, {share}) f"
             f" WHERE f.context = {context} AND f.number = {number})"
         )
@@ -259,7 +263,7 @@ class MySQL(Dialect):
         # unlocks it again. The worker of the partition, between two transactions, would skip its own
         # row in that moment and give up.
         where = f"WHERE id = %s AND {self.free_condition()}"
-        if not fetch_rows(connection, f"SELECT 1 FROM {PARTITION} {where}", [partition, -SILENCE]):
+        if not fetch_rows(connection, f"SELECT 1 FROM {PARTITION} {where}", [partition]):
             return []
         return super().begin_run(connection, partition, run, freeze_ms)
 

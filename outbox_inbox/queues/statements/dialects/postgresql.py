@@ -15,7 +15,7 @@ import django
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..common import PARTITION, fetch_rows
-from .base import SILENCE, Dialect, Insert, Row, Rows, constant_expressions, insert_text
+from .base import Dialect, Insert, Row, Rows, constant_expressions, insert_text
 
 FEW = 8  # rows that are sent faster one by one than as arrays
 _CURSOR = "_outbox_inbox_cursor"  # an attribute of Django's connection
@@ -35,6 +35,7 @@ class PostgreSQL(Dialect):
     later = "(clock_timestamp() + %s * interval '1 second')"
     among = "= ANY(%s)"
     skip_locked = "FOR UPDATE SKIP LOCKED"
+    read_only = "(pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on')"
     freeze_guard = "set_config('idle_in_transaction_session_timeout', %s, true)"
 
     @classmethod
@@ -46,6 +47,9 @@ class PostgreSQL(Dialect):
     @classmethod
     def of(cls, connection: Any) -> Dialect:
         return _POSTGRESQL
+
+    def seconds_until(self, column: str) -> str:
+        return f"extract(epoch FROM {column} - {self.now})"
 
     def row_values(self, row: Sequence[Any]) -> Iterable[Any]:
         return row
@@ -113,10 +117,11 @@ class PostgreSQL(Dialect):
     ) -> list[Row]:
         return fetch_rows(  # one trip to the server instead of four
             connection,
-            f"WITH held AS (SELECT id, run, positions FROM {PARTITION} WHERE id = %s AND {self.free_condition()}"
-            f" {self.skip_locked}) UPDATE {PARTITION} p SET run = %s, last_run_at = {self.now}"
-            " FROM held WHERE p.id = held.id RETURNING held.run, held.positions",
-            [partition, -SILENCE, run],
+            f"WITH held AS (SELECT id, run, positions, {self.was_put_back()} AS put_back, {self.run_time()} AS at"
+            f" FROM {PARTITION} WHERE id = %s AND {self.free_condition()} {self.skip_locked})"
+            f" UPDATE {PARTITION} p SET run = %s, last_run_at = held.at FROM held"
+            " WHERE p.id = held.id RETURNING held.run, held.positions, held.put_back",
+            [partition, run],
         )
 
     @classmethod

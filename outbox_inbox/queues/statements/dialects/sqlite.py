@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..common import fetch_rows
+from ..common import PARTITION, change_rows, fetch_rows
 from .base import Dialect, Row
 
 
@@ -36,6 +37,9 @@ class SQLite(Dialect):
     def members(self, values: Sequence[Any]) -> Any:
         return json.dumps([self.uuid(value) for value in values])
 
+    def seconds_until(self, column: str) -> str:
+        return f"(julianday({column}) - julianday({self.now})) * 86400"
+
     def uuid(self, value: Any) -> Any:
         return value.hex if isinstance(value, UUID) else value
 
@@ -43,6 +47,16 @@ class SQLite(Dialect):
         # As text: Django's converter of times would fail while rows are fetched, and with one that was
         # spoilt by hand all others could not be read.
         return f"CAST({column} AS TEXT)"
+
+    def refuses_writes(self, connection: BaseDatabaseWrapper) -> bool:
+        # No expression says it: a file may be opened for reading, or lie where nothing can be written.
+        if connection.in_atomic_block:
+            return False
+        try:  # it changes no row, and so writes nothing
+            change_rows(connection, f"UPDATE {PARTITION} SET paused = paused WHERE id < 0", [])
+        except OperationalError as error:
+            return "readonly" in str(error)  # otherwise another process is writing
+        return False
 
     def lock_row(
         self,
