@@ -21,14 +21,11 @@ from outbox_inbox.exceptions import TransportUnavailable
 from . import statements
 from .blame import outage_behind
 from .statements.dialects import as_uuid_or_none, dialect, gave_way
+from .task_terms import TIME_LIMITS
 
 _TRIES = 5  # to end a run while others change the partition
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
 _PROMOTED = 1_000  # of them at a time: a million in one transaction keep the partition for a minute
-
-
-TIME_LIMITS: set[type[Exception]] = set()
-"""Exceptions by which whatever runs a mover ends it at any place; Celery's is added by ``tasks``."""
 
 
 class Lost(Exception):
