@@ -84,8 +84,6 @@ class Dialect(ABC):
         octets: the number of bytes of the text ``{}``, without reading all of it where possible.
         layout_share: what follows a SELECT of the layout within an INSERT that places messages, so that
             ``repartition`` waits for the transaction, and the newest layout counts.
-        short_wait, usual_wait: statements before and after one that is to wait for a lock for a second
-            at most, where `limit_lock_wait` does nothing.
         true: what follows a boolean column in a condition that an index is to serve.
         read_only: the condition that the server refuses to write; see also `refuses_writes`.
         by_id: follows the table of an UPDATE that names its rows by id and state.
@@ -109,8 +107,6 @@ class Dialect(ABC):
     partition = "partition"
     octets = "octet_length({})"
     layout_share = ""
-    short_wait = ""
-    usual_wait = ""
     true = ""
     read_only = "FALSE"
     by_id = ""
