@@ -35,6 +35,7 @@ W009    MySQL or MariaDB with another isolation level than READ COMMITTED
 W010    publishes a contract, and no producer of it can be seen
 W011    unfinished deliveries of a consumer that the code does not have (``check --database`` only)
 W012    the tables lack what the migrations make (``check --database`` only)
+W013    a source or a number of partitions of the settings is not in force (``check --database`` only)
 ======  =========================================================================================
 
 E021 and E022 are found in OPTIONS; ``check --database`` asks the server as well. All have the tag

@@ -12,7 +12,8 @@ from outbox_inbox.checks.databases import check_session as session_problems
 from outbox_inbox.checks.messages import warning
 from outbox_inbox.contexts import contexts
 from outbox_inbox.exceptions import SettingsError
-from outbox_inbox.models import Interest, table
+from outbox_inbox.models import QueueLayout, table
+from outbox_inbox.queues.layouts import declared_layout, difference_text, stored_layout
 from outbox_inbox.queues.schema import schema_problems
 
 from .listeners import GoneConsumer, gone_consumers, missed_by
@@ -52,8 +53,28 @@ def check_schema(databases: Sequence[str] | None = None, **_: Any) -> Iterator[C
             )
 
 
+def check_layouts(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
+    """W013: what the settings say of the queues of a context is not in force."""
+    with suppress(SettingsError):  # reported by the other checks
+        for context in contexts():
+            using = context.database
+            if using not in (databases or ()) or not _is_migrated(using):
+                continue
+            wanted, found = declared_layout(context), stored_layout(context)
+            if wanted != found:
+                message = warning(
+                    "W013",
+                    f"{context.label}: {difference_text(wanted, found)}.",
+                    "All processes go on with what is in force, so it may be put in force at any time: "
+                    f"manage.py repartition --context {context.label}. When this deployment is taken "
+                    "back, run it again with the old settings.",
+                )
+                message.obj = context.label
+                yield message
+
+
 def _is_migrated(using: str) -> bool:
-    return table(Interest) in connections[using].introspection.table_names()
+    return table(QueueLayout) in connections[using].introspection.table_names()
 
 
 def _warning(gone: GoneConsumer, missed: int) -> CheckMessage:

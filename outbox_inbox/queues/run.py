@@ -53,6 +53,7 @@ class Run:
     """A worker's run on one partition, from the moment it writes its token until it clears it.
 
     Attributes:
+        follows: of an outbox: there may be events for the relay in the stream.
         failures: outages in a row before this run.
         careful: how many messages must still be taken one at a time, since the run before
             this one had no clean end; 0 in an ordinary run.
@@ -78,6 +79,7 @@ class Run:
         self.context = context
         self.id = partition.id
         self.number = partition.number
+        self.follows = partition.follows
         self.failures = partition.outages
         self.careful = careful
         self.token = token

@@ -198,6 +198,20 @@ def test_discard_never_touches_what_is_finished():
     assert discard(Selection(context="shop", id=envelope.id), "too late").total == 0
 
 
+def test_discard_never_touches_what_was_finished_before_it_had_the_lock(monkeypatch):
+    """A worker was faster than the operator who had selected the message."""
+    dead(*steps(Noted, 1))
+    lock = dead_letters.operator_lock
+
+    def lock_late(*arguments):
+        Delivery.objects.filter(state="dead").update(state="done")
+        return lock(*arguments)
+
+    monkeypatch.setattr(dead_letters, "operator_lock", lock_late)
+    assert discard(Selection(context="shop"), "too late").total == 0
+    assert delivery_states() == ["done"]
+
+
 def test_unfinished_messages_are_discarded_on_request(monkeypatch):
     """A whole key goes, its waiting followers before the head that blocks them."""
     monkeypatch.setattr(dead_letters, "_CHUNK", 1)

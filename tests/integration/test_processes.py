@@ -4,6 +4,7 @@ import json
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -149,6 +150,14 @@ def test_what_comes_before_the_start_is_kept_and_handled_after_it_in_order() -> 
     assert log() == ["begun 0", "moved hall", "moved yard", "moved gate"]
 
 
+def test_an_early_event_is_handled_once() -> None:
+    """The steps after the start do not meet it again."""
+    move()
+    begin()
+    move("gate")
+    assert log() == ["begun 0", "moved hall", "moved gate"]
+
+
 def test_an_early_event_of_the_same_key_does_not_hold_up_the_start() -> None:
     """It is done, not retried: the start stands behind it."""
     put(Ended(order="a"), Begun(order="a"))
@@ -231,6 +240,18 @@ def test_a_time_out_on_its_way_when_it_is_cancelled_is_ignored() -> None:
     row.save()
     drain()
     assert (expired(), log(), time_outs()) == ([], ["begun 0"], ["sent"])
+
+
+def test_a_time_out_on_its_way_when_it_is_set_again_is_ignored() -> None:
+    """Another message is the pending one by then, and comes at a time of its own."""
+    begin()
+    advance(timedelta(days=100 * 365))
+    relay_outbox(get_context("yard"))
+    row = instance()
+    row.time_outs = json.dumps({"late": {**json.loads(row.time_outs)["late"], "id": str(uuid4())}})
+    row.save()
+    drain()
+    assert (expired(), pending()) == ([], ["late"])
 
 
 @pytest.mark.server  # on SQLite there is one writer at a time: no such race

@@ -5,8 +5,9 @@ from uuid import UUID
 
 import pytest
 from django.apps import apps
+from django.db import transaction
 
-from outbox_inbox import ConcurrencyError, DuplicateMessage, signals
+from outbox_inbox import ConcurrencyError, DuplicateMessage, record, signals
 from outbox_inbox.models import InboxMessage, OutboxMessage, QuarantinedMessage, StoredEvent
 from outbox_inbox.operations import discard, prune, release
 from outbox_inbox.operations.quarantine import QuarantineSelection
@@ -213,6 +214,6 @@ def test_what_a_repetition_takes_back_is_its_own_event_only():
     """The outbox of its context refuses the id, after the stream has taken it."""
     put(Wanted(order="b", number=1), stream="b", message_id=ID)
     put(Noted(order="a", number=1), message_id=ID)
-    with pytest.raises(DuplicateMessage):
-        put(Noted(order="a", number=2), stream="a", message_id=ID)
+    with transaction.atomic(), pytest.raises(DuplicateMessage):
+        record(Noted(order="a", number=2), stream="a", message_id=ID)
     assert StoredEvent.objects.get().context == "depot"

@@ -8,6 +8,7 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, UnreadableMessage
 from outbox_inbox.models import OutboxMessage, StoredEvent
 from outbox_inbox.streams import RecordedEvent
+from tests.depot.events import Wanted
 from tests.shop.events import Grown, Loose, Noted
 from tests.support.movers import (
     PATIENCE,
@@ -107,6 +108,13 @@ def test_a_stream_may_hold_events_of_several_keys():
 
 
 # Expected versions
+
+
+def test_streams_of_two_contexts_may_have_one_name():
+    """Each has versions of its own."""
+    put(Wanted(order="a", number=1), stream="a")
+    put(*steps(Noted, 1), stream="a", expected_version=0)
+    assert (streams.version("depot", "a"), streams.version("shop", "a")) == (1, 1)
 
 
 def test_zero_says_that_the_stream_must_be_new():

@@ -57,6 +57,7 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=usual_jobs(), help="how many at once")
     parser.add_argument("--format", choices=["text", "json"], default="text")
     parser.add_argument("--why", action="store_true", help="print the end of what each run said")
+    parser.add_argument("--trust", action="store_true", help="do not run the tests unedited first")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and run nothing")
     return parser.parse_args(given)
 
@@ -79,18 +80,22 @@ def _run(mutants: list[Mutant], options: argparse.Namespace) -> int:
 
     with trees(jobs) as free:
         runner = Runner(free, jobs, tell)
-        broken = runner.run_unbroken(mutants)
+        broken = [] if options.trust else runner.run_unbroken(mutants)
         for each in broken:
             tell(f"{each.state} with nothing edited: {each.test} on {each.database}\n{each.reason}")
-        if broken:
-            return UNUSABLE
+        unusable = {(each.test, each.database) for each in broken}
         verdicts = []
-        for verdict in runner.run(mutants):
+        for verdict in runner.run([each for each in mutants if not unusable & uses(each)]):
             verdicts.append(verdict)
             if options.why or verdict.outcome == "no verdict":
                 tell(verdict.reason)
     print(_json(verdicts) if options.format == "json" else _summary(verdicts))
-    return _status(verdicts)
+    return _status(verdicts) or (UNUSABLE if broken else 0)
+
+
+def uses(mutant: Mutant) -> set[tuple[str, str]]:
+    """Return the tests of an entry, each with its database."""
+    return {(test, mutant.database) for test in mutant.tests}
 
 
 def _status(verdicts: Sequence[Verdict]) -> int:

@@ -9,12 +9,15 @@ from typing import TextIO
 
 import pytest
 
+from tests import services
+
 OPTION = "--mutants-outcomes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take the file, and whether a run is over when each named test has failed."""
     parser.addoption(OPTION, help="write outcomes to this file, one JSON object a line")
+    parser.addoption("--mutants-seeds", help="begin with the SQLite databases of this folder")
     parser.addoption("--mutants-stop", action="store_true", help="stop when each test has failed")
 
 
@@ -22,6 +25,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Write what happens in a run that was asked to."""
     if path := config.getoption(OPTION):
         config.pluginmanager.register(Outcomes(config, Path(path)))
+        # Which servers do not answer is asked once a run of all entries, and takes seconds.
+        services.missing = list
+    if folder := config.getoption("--mutants-seeds"):
+        from .seeds import use_seeds  # needs the settings
+
+        use_seeds(Path(folder))
 
 
 class Outcomes:

@@ -61,19 +61,27 @@ class Ran:
 
 
 def run_pytest(
-    tree: Tree, tests: Sequence[str], database: str, *, patience: float, stop: bool
+    tree: Tree,
+    tests: Sequence[str],
+    database: str,
+    *,
+    patience: float,
+    stop: bool = False,
+    seeds: bool = True,
 ) -> Ran:
     """Run tests in a copy of the tree, and end what they have started.
 
     Arguments:
         patience: seconds, after which the run is interrupted.
         stop: end the run as soon as each of the tests has failed.
+        seeds: begin with the databases of an earlier run.
     """
     with TemporaryDirectory(prefix="mutants-run-") as folder:
         file, output = Path(folder) / "outcomes", Path(folder) / "output"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", ""]
         command += ["-p", "tests.mutants.outcomes", OPTION, str(file), "--tb=short"]
         command += ["--mutants-stop"] if stop else []
+        command += ["--mutants-seeds", str(tree.seeds)] if seeds else []
         started = time.monotonic()
         with output.open("w", encoding="utf-8") as printed:
             process = subprocess.Popen(
@@ -99,8 +107,9 @@ def _environment(tree: Tree, database: str) -> dict[str, str]:
         "TEST_DATABASE": database,
         services.REDIS.variable: services.redis_url(f"gw{tree.number}"),
     }
-    inherited = {key: value for key, value in os.environ.items() if key != "REQUIRE_SERVICES"}
-    return inherited | own
+    # Compiled modules are kept: compiling takes longer than most tests.
+    left_out = {"REQUIRE_SERVICES", "PYTHONDONTWRITEBYTECODE"}
+    return {key: value for key, value in os.environ.items() if key not in left_out} | own
 
 
 def _wait(process: "subprocess.Popen[bytes]", patience: float) -> bool:

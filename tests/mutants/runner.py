@@ -3,15 +3,18 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 
 from .pytest_run import Ran, run_pytest
+from .seeds import fits
 from .source import Edit, edit_of
 from .table import DATABASES, Mutant
 from .trees import Tree
 
 PATIENCE = 60  # seconds for the databases of a run, on a busy machine
+UNKNOWN = 30  # seconds that a test takes of which nothing is known
 SLOWER = 8  # how many times longer than without the edit a test may take
 WHOLE = 1800  # seconds for the run with nothing edited
 
@@ -60,27 +63,46 @@ class Runner:
         self._took: dict[tuple[str, str], float] = {}
 
     def run_unbroken(self, mutants: Sequence[Mutant]) -> list[Broken]:
-        """Run every named test with nothing edited; return those that do not pass."""
+        """Run every named test with nothing edited; return those that do not pass.
+
+        A test that fails among others is run alone, as it is with an edit.
+        """
         runs = [
             (database, part) for database in DATABASES for part in self._parts(mutants, database)
         ]
         broken: list[Broken] = []
-        with ThreadPoolExecutor(self._jobs) as pool:
+        with self._pool() as pool:
             futures = {pool.submit(self._unbroken, *each): each for each in runs}
             for future in as_completed(futures):
-                (database, tests), ran = futures[future], future.result()
-                for test in tests:
-                    self._took[test, database] = ran.took(test)
-                    if (state := ran.state(test)) != "passed":
-                        broken.append(Broken(test, database, state, ran.reason(test)))
-                self._tell(f"not edited: {len(tests)} tests on {database} ({ran.seconds:.0f} s)")
+                database, tests = futures[future]
+                broken += future.result()
+                self._tell(f"not edited: {len(tests)} tests on {database}")
         return broken
+
+    def _unbroken(self, database: str, tests: list[str]) -> list[Broken]:
+        ran = self._run_tests(tests, database)
+        broken = []
+        for test in tests:
+            state, found = ran.state(test), ran
+            if state == "failed" and len(tests) > 1:
+                found = self._run_tests([test], database)
+                state = found.state(test)
+            self._took[test, database] = found.took(test)
+            if state != "passed":
+                broken.append(Broken(test, database, state, found.reason(test)))
+        return broken
+
+    def _run_tests(self, tests: list[str], database: str) -> Ran:
+        return self._in_tree(lambda tree: run_pytest(tree, tests, database, patience=WHOLE))
 
     def run(self, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
         """Make each edit and run its tests; yield what became of it, the slowest first."""
         ordered = sorted(mutants, key=self._expected, reverse=True)
-        with ThreadPoolExecutor(self._jobs) as pool:
-            futures = [pool.submit(self._edited, each) for each in ordered]
+        edits = [edit_of(each) for each in ordered]  # before somebody changes the tree meanwhile
+        with self._pool() as pool:
+            futures = [
+                pool.submit(self._edited, *each) for each in zip(ordered, edits, strict=True)
+            ]
             for done, future in enumerate(as_completed(futures), 1):
                 verdict = future.result()
                 self._tell(
@@ -89,6 +111,15 @@ class Runner:
                 )
                 yield verdict
 
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        """Run jobs in threads; when the caller is interrupted, begin no further one."""
+        pool = ThreadPoolExecutor(self._jobs)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def _parts(self, mutants: Sequence[Mutant], database: str) -> list[list[str]]:
         tests = sorted(
             {test for each in mutants if each.database == database for test in each.tests}
@@ -96,26 +127,27 @@ class Runner:
         size = -(-len(tests) // self._jobs) or 1
         return [tests[start : start + size] for start in range(0, len(tests), size)]
 
-    def _unbroken(self, database: str, tests: list[str]) -> Ran:
-        return self._in_tree(
-            lambda tree: run_pytest(tree, tests, database, patience=WHOLE, stop=False)
-        )
-
-    def _edited(self, mutant: Mutant) -> Verdict:
-        edit = edit_of(mutant)
+    def _edited(self, mutant: Mutant, edit: Edit) -> Verdict:
         ran = self._in_tree(lambda tree: self._run_edit(tree, mutant, edit))
         states = {test: ran.state(test) for test in mutant.tests}
         return Verdict(
-            mutant, _outcome(states), states, ran.reason(mutant.tests[0]), round(ran.seconds, 1)
+            mutant, outcome_of(states), states, ran.reason(mutant.tests[0]), round(ran.seconds, 1)
         )
 
     def _run_edit(self, tree: Tree, mutant: Mutant, edit: Edit) -> Ran:
         patience = PATIENCE + SLOWER * self._expected(mutant)
         with tree.edited(edit):
-            return run_pytest(tree, mutant.tests, mutant.database, patience=patience, stop=True)
+            return run_pytest(
+                tree,
+                mutant.tests,
+                mutant.database,
+                patience=patience,
+                stop=True,
+                seeds=fits(edit),
+            )
 
     def _expected(self, mutant: Mutant) -> float:
-        return sum(self._took.get((test, mutant.database), 0) for test in mutant.tests)
+        return sum(self._took.get((test, mutant.database), UNKNOWN) for test in mutant.tests)
 
     def _in_tree(self, work: Callable[[Tree], Ran]) -> Ran:
         tree = self._free.get()
@@ -125,7 +157,7 @@ class Runner:
             self._free.put(tree)
 
 
-def _outcome(states: dict[str, str]) -> str:
+def outcome_of(states: dict[str, str]) -> str:
     """Return what the states of the named tests come to: one that passes is enough to survive."""
     found = set(states.values())
     for state, outcome in (

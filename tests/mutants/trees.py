@@ -17,10 +17,11 @@ from .table import ROOT
 
 
 class Tree:
-    """A copy of the tree, and the number of its job."""
+    """A copy of the tree, the number of its job, and the databases that all jobs begin with."""
 
-    def __init__(self, root: Path, number: int) -> None:
+    def __init__(self, root: Path, number: int, seeds: Path) -> None:
         self.root = root
+        self.seeds = seeds
         self.number = number
         self._edits = 0
 
@@ -56,6 +57,7 @@ def trees(count: int) -> Iterator[SimpleQueue[Tree]]:
     files = [Path(each) for each in listed.split("\0") if each]
     free: SimpleQueue[Tree] = SimpleQueue()
     with TemporaryDirectory(prefix="mutants-") as folder:
+        (seeds := Path(folder) / "seeds").mkdir()
         for number in range(count):
             root = Path(folder) / str(number)
             for file in files:
@@ -63,5 +65,5 @@ def trees(count: int) -> Iterator[SimpleQueue[Tree]]:
                     (root / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(ROOT / file, root / file)
             (root / ".venv").symlink_to((ROOT / ".venv").resolve())
-            free.put(Tree(root, number))
+            free.put(Tree(root, number, seeds))
         yield free

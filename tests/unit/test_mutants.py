@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.mutants.named_tests import exists
 from tests.mutants.page import PAGE, page
-from tests.mutants.promises import promise_of
+from tests.mutants.promises import promise_of, promises
+from tests.mutants.pytest_run import Ran
+from tests.mutants.runner import outcome_of
+from tests.mutants.sample import LONG, sample
 from tests.mutants.source import PACKAGE, definitions, edit_of
-from tests.mutants.table import Mutant, TableError, load
+from tests.mutants.table import DATABASES, RULES, Mutant, TableError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = load()
@@ -49,6 +53,35 @@ def test_every_named_test_exists():
 def test_every_quoted_promise_is_one_of_the_readme():
     """A promise that the README no longer makes is not quoted."""
     assert [each for each in MUTANTS if each.readme and promise_of(each) is None] == []
+
+
+def test_every_rule_and_every_promise_of_the_readme_is_broken_once():
+    """A promise without an edit that breaks it may have lost its test."""
+    assert [rule for rule in RULES if not any(rule in each.rules for each in MUTANTS)] == []
+    broken = {promise_of(each) for each in MUTANTS}
+    assert [promise for promise in promises() if promise not in broken] == []
+    assert len(promises()) > 15
+
+
+def test_there_are_many_edits_on_every_database():
+    """Each mover says other things to each vendor."""
+    counts = Counter(each.database for each in MUTANTS)
+    assert len(MUTANTS) >= 120
+    assert {database for database, count in counts.items() if count >= 10} == {*DATABASES}
+
+
+def test_a_sample_is_spread_and_depends_on_the_commit(monkeypatch):
+    """Ten of different topics, others at another commit, and all of them over time."""
+    found = {}
+    for commit in range(300):
+        monkeypatch.setattr("tests.mutants.sample._commit", lambda commit=commit: b"%d" % commit)
+        found[commit] = [each.name for each in sample(MUTANTS, 10)]
+    assert {len({*names}) for names in found.values()} == {10}
+    assert found[0] != found[1]
+    topics = {each.name: each.topic for each in MUTANTS}
+    assert all(len({topics[name] for name in names}) >= 5 for names in found.values())
+    quick = {each.name for each in MUTANTS if not any(test.startswith(LONG) for test in each.tests)}
+    assert {name for names in found.values() for name in names} == quick
 
 
 def test_the_page_is_that_of_the_tables():
@@ -167,3 +200,48 @@ def test_a_definition_is_found_with_its_decorators(tmp_path):
     path = tmp_path / "module.py"
     path.write_text("@atomic\ndef f():\n    pass\n")
     assert [(each.first, each.last) for each in definitions(path)["f"]] == [(1, 3)]
+
+
+# ----------------------------------------------------------------------------- what a run showed
+
+
+def ran(*outcomes: tuple[str, str], timed_out: bool = False) -> Ran:
+    """Return a run with some outcomes of tests."""
+    records = [
+        {"test": test, "outcome": outcome, "seconds": 1, "reason": ""} for test, outcome in outcomes
+    ]
+    return Ran(outcomes=records, timed_out=timed_out)
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [
+        (ran(("a", "passed"), ("a", "passed")), "passed"),
+        (ran(("a", "passed"), ("a", "failed"), ("a", "passed")), "failed"),
+        (ran(("a[1]", "passed"), ("a[2]", "failed")), "failed"),
+        (ran(("ab", "failed")), "not run"),
+        (ran(("a", "skipped"), ("a", "passed")), "skipped"),
+        (ran(("b", "passed"), ("a", "started"), timed_out=True), "timeout"),
+        (ran(("b", "started"), timed_out=True), "timeout"),
+        (ran(("a", "passed"), ("b", "started"), timed_out=True), "passed"),
+        (ran(), "not run"),
+    ],
+)
+def test_the_state_of_a_named_test(found, state):
+    """One failing parameter is enough; what hangs, or is not reached before, has timed out."""
+    assert found.state("a") == state
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome"),
+    [
+        (["failed", "failed"], "killed"),
+        (["failed", "passed"], "survived"),
+        (["failed", "timeout"], "timeout"),
+        (["timeout", "not run"], "no verdict"),
+        (["skipped"], "no verdict"),
+    ],
+)
+def test_the_outcome_of_an_entry(states, outcome):
+    """Each of its tests must fail; one that was not run proves nothing."""
+    assert outcome_of(dict(zip("ab", states, strict=False))) == outcome

@@ -62,6 +62,9 @@ class MySQL(Dialect):
     event_columns = Dialect.event_columns.replace("key", "`key`")
     key = "`key`"
     partition = "`partition`"
+    layout_share = " LOCK IN SHARE MODE"  # nothing is written for it, unlike on PostgreSQL
+    short_wait = "SET @outbox_inbox = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = 1"
+    usual_wait = "SET innodb_lock_wait_timeout = @outbox_inbox"
     true = " = TRUE"
     read_only = "CAST(@@GLOBAL.read_only AS CHAR) NOT IN ('0', 'OFF')"
     by_id = " FORCE INDEX (PRIMARY)"

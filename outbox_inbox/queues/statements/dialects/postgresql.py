@@ -14,6 +14,7 @@ FEW = 8  # rows that are sent faster one by one than as arrays
 _CURSOR = "_outbox_inbox_cursor"  # an attribute of Django's connection
 _GAVE_WAY = {"40P01", "40001"}  # deadlock detected, serialization failure
 _WAITED_TOO_LONG = "55P03"
+_READ_COMMITTED = 2  # psycopg's IsolationLevel
 _IDLE = 0  # libpq's PQTRANS_IDLE
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
@@ -38,7 +39,8 @@ class PostgreSQL(Dialect):
 
     @classmethod
     def of(cls, connection: Any) -> Dialect:
-        return _POSTGRESQL
+        level = connection.settings_dict["OPTIONS"].get("isolation_level") or _READ_COMMITTED
+        return _POSTGRESQL if level <= _READ_COMMITTED else _REPEATABLE_READ
 
     def seconds_until(self, column: str) -> str:
         return f"extract(epoch FROM {column} - {self.now})"
@@ -131,7 +133,18 @@ class PostgreSQL(Dialect):
             cursor.execute(f"SET LOCAL lock_timeout = '{seconds}s'")
 
 
+class RepeatableRead(PostgreSQL):
+    """PostgreSQL where a transaction goes on with the snapshot of its first statement.
+
+    It may have begun before a ``repartition``, of which it would see nothing. With the share of the
+    lock the server refuses it then (40001), as it does whatever else such a transaction missed.
+    """
+
+    layout_share = " FOR SHARE"
+
+
 _POSTGRESQL = PostgreSQL()
+_REPEATABLE_READ = RepeatableRead()
 
 
 def _new_cursor(driver: Any) -> Any:
@@ -148,7 +161,8 @@ def _array_insert(sql: PostgreSQL, insert: Insert) -> str:
     head, _, tail = insert_text(sql, insert)
     columns = ", ".join(insert.columns)
     arrays = ", ".join(f"%b::{kind}[]" for kind in insert.types.split())
-    selected = [*["%s"] * len(insert.shared), columns, *constant_expressions(sql, insert)]
+    given = [insert.computed.get(each, "{}").format(each) for each in insert.columns]
+    selected = [*["%s"] * len(insert.shared), *given, *constant_expressions(sql, insert)]
     # Ids are given out in the order of the SELECT: without ORDER BY that is the planner's choice,
     # and the messages of one key could be sent in another order than they were recorded in.
     return (
