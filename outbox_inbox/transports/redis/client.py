@@ -57,9 +57,9 @@ class Client:
     decoding is ignored.
     """
 
-    def __init__(self, location: str, options: Options) -> None:
+    def __init__(self, location: str, options: Options | None = None) -> None:
         self._timeout = settings().publish_timeout.total_seconds()
-        self._pool, self.address = _pool(location, options, self._timeout)
+        self._pool, self.address = _pool(location, options or Options(), self._timeout)
         self._tried = False
 
     def ask(self, *commands: bytes, wait: float = 0) -> list[Any]:
