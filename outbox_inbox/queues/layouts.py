@@ -6,7 +6,6 @@ database says what is in force. It is read in the statement that places a messag
 ``manage.py repartition`` alone, which waits for all transactions that have placed one.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 
 from django.core.signals import setting_changed
@@ -15,12 +14,13 @@ from django.db import connections
 from outbox_inbox.conf import Source, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import Checkpoint, Partition, Queue, QueueLayout, StoredEvent
+from outbox_inbox.signals.logging import get_logger
 
 from .statements import Layout, fetch_layout
 from .statements.dialects import dialect_class
 from .statements.layouts import RELAY
 
-_logger = logging.getLogger("outbox_inbox.queues")
+_logger = get_logger("outbox_inbox.queues")
 _told: set[tuple[Layout, Layout]] = set()
 """What the settings of this process and the database say, so that each difference is logged once."""
 _seen: dict[tuple[str, str], Source] = {}

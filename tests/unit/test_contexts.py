@@ -165,8 +165,11 @@ def test_long_label(packages):
 @pytest.mark.parametrize(
     ("declares", "message"),
     [
-        ("database = 'defualt'", "Config.database 'defualt' is not in DATABASES; did you mean"),
-        ("transport = 'bus'", "Config.transport 'bus' is not in OUTBOX_INBOX"),
+        (
+            "database = 'defualt'",
+            "Config.database is 'defualt', which is not in DATABASES; did you mean",
+        ),
+        ("transport = 'bus'", "Config.transport is 'bus', which is not in OUTBOX_INBOX"),
         ("source = 'strem'", "Config.source is 'strem'; expected 'outbox' or 'stream'; did you"),
     ],
 )

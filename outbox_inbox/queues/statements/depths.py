@@ -77,7 +77,7 @@ def find_shares(
     probes = ", ".join(
         (
             sql.first_row(name, "id", at_once, *place),
-            sql.first_due(name, idle_state(model), *place),
+            sql.outermost_due("MIN", name, idle_state(model), *place),
             sql.first_row(name, sql.partition, waiting, *place),
         )
     )

@@ -139,14 +139,14 @@ def _waits(sql: Dialect, model: type[models.Model]) -> str:
 def _is_due(sql: Dialect, model: type[models.Model]) -> str:
     # The clock is compared with the first time of all. Within the probe it would be compared with one
     # after the other, until one has come: with all of them, where a million rows are for tomorrow.
-    first = sql.first_due(table(model), idle_state(model), "p.context", "p.number")
+    first = sql.outermost_due("MIN", table(model), idle_state(model), "p.context", "p.number")
     return f"COALESCE({first} <= {sql.now}, FALSE)"
 
 
 def _is_far(sql: Dialect, model: type[models.Model]) -> str:
     # The time that is furthest ahead is found by one probe. A delivery is never scheduled. In an outbox
     # it may be a message for next year, behind which a back-off can hide: a run looks now and then.
-    last = sql.last_due(table(model), idle_state(model), "p.context", "p.number")
+    last = sql.outermost_due("MAX", table(model), idle_state(model), "p.context", "p.number")
     far = f"COALESCE({last} > {sql.shifted(longest_pause())}, FALSE)"
     if model is Delivery:
         return far

@@ -229,16 +229,11 @@ class Dialect(ABC):
             f" ORDER BY {self.partition_order('m', column)} LIMIT 1)"
         )
 
-    def first_due(self, table: str, state: str, context: str, number: str) -> str:
-        """Return when the first row of a partition that has to wait for its time comes due."""
-        return self.outermost_due("MIN", table, state, context, number)
-
-    def last_due(self, table: str, state: str, context: str, number: str) -> str:
-        """Return when the last one does."""
-        return self.outermost_due("MAX", table, state, context, number)
-
     def outermost_due(self, which: str, table: str, state: str, context: str, number: str) -> str:
-        """Return the first (MIN) or the last (MAX) of these times, by one probe of an index."""
+        """Return when the first (MIN) or last (MAX) row of a partition comes due that waits for its time.
+
+        It is found by one probe of an index.
+        """
         condition = f"m.state = '{state}' AND m.due_at IS NOT NULL"
         first = self.first_row(table, "due_at", condition, context, number)
         if which == "MIN":
