@@ -24,13 +24,21 @@ class OutboxInboxConfig(AppConfig):
         """
         from .checks import check_contexts, check_servers
         from .conf import faults
-        from .operations.stored_checks import check_schema, check_session, check_stored
+        from .operations.stored_checks import (
+            check_layouts,
+            check_schema,
+            check_session,
+            check_stored,
+            check_strays,
+        )
         from .signals import logging
 
         checks.register(check_contexts, "outbox_inbox")
         checks.register(check_servers, "outbox_inbox", deploy=True)
         checks.register(check_stored, "outbox_inbox", checks.Tags.database)
+        checks.register(check_strays, "outbox_inbox", checks.Tags.database)
         checks.register(check_schema, "outbox_inbox", checks.Tags.database)
+        checks.register(check_layouts, "outbox_inbox", checks.Tags.database)
         checks.register(check_session, "outbox_inbox", checks.Tags.database)
         faults.arm()
         logging.connect()

@@ -5,27 +5,24 @@ does no harm: a task that finds a partition locked goes on to the next one, or e
 task goes again only a wake-up (``queues.wakeup.nudge``), sent at once when ``WAKE_UP`` is "celery".
 Without it, and when it gets lost, the next tick of beat finds the messages.
 
-Importing this module needs Celery; no other module of the app does.
+Importing this module needs Celery; no other module of the app does. It needs neither settings nor
+models, since settings import it for `beat_schedule`: what moves messages is imported when it is
+called.
 """
 
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from math import ceil
 from time import monotonic
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import current_task, shared_task
 
-from . import contexts, operations
+from . import contexts
 from .contexts import Context
-from .inbox import dispatcher, receiver
-from .outbox import relay
-from .queues.run import TIME_LIMITS
-from .queues.servers import renew_connections
-from .queues.wakeup import TASKS, debounced_nudges, nudge
-from .streams import projecting
-from .transports.routing import receivers
+from .queues.task_terms import TASKS, TIME_LIMITS
 
 PRUNE = "outbox_inbox.prune_messages"
 
@@ -45,7 +42,9 @@ Stop = Callable[[], bool]
 def beat_schedule(
     every: timedelta = timedelta(seconds=1), prune_every: timedelta = timedelta(hours=1)
 ) -> dict[str, dict[str, Any]]:
-    """Return the entries for ``CELERY_BEAT_SCHEDULE``.
+    """Return the entries for ``CELERY_BEAT_SCHEDULE``; settings may call it.
+
+    They are for Celery's own schedulers and for that of django-celery-beat, in the database.
 
     A tick that no worker took until the next one expires: a stopped worker would otherwise find
     thousands of them. The clocks of the machines that run beat and workers must not differ by more
@@ -61,7 +60,12 @@ def beat_schedule(
         name: {
             "task": name,
             "schedule": interval,
-            "options": {"expires": interval.total_seconds(), "ignore_result": True},
+            "options": {
+                "expires": interval.total_seconds(),
+                # django-celery-beat keeps whole seconds, under this name, and drops the other one.
+                "expire_seconds": max(1, ceil(interval.total_seconds())),
+                "ignore_result": True,
+            },
         }
         for name, interval in ticks.items()
     }
@@ -88,6 +92,10 @@ def _task(name: str) -> Callable[[Callable[[Context, Stop], object]], Any]:
 @_task(TASKS["relay"])
 def relay_outbox(context: Context, stop: Stop) -> int:
     """Send what is due in the outbox, and wake up the receivers."""
+    from .outbox import relay
+    from .queues.wakeup import nudge
+    from .transports.routing import receivers
+
     outcome = relay.relay_outbox(context, stop=stop, once=True)
     if outcome.done:
         for subscriber, mover in receivers(context):
@@ -98,6 +106,9 @@ def relay_outbox(context: Context, stop: Stop) -> int:
 @_task(TASKS["receive"])
 def receive_messages(context: Context, stop: Stop) -> int:
     """Receive the messages that the transport has, and wake up the dispatcher."""
+    from .inbox import receiver
+    from .queues.wakeup import nudge
+
     outcome = receiver.receive_messages(context, stop=stop, once=True)
     if outcome.done:
         nudge(context, "dispatch")
@@ -107,18 +118,24 @@ def receive_messages(context: Context, stop: Stop) -> int:
 @_task(TASKS["dispatch"])
 def dispatch_inbox(context: Context, stop: Stop) -> int:
     """Handle what is due in the inbox; what the handlers record wakes up the relay."""
+    from .inbox import dispatcher
+
     return dispatcher.dispatch_inbox(context, stop=stop, once=True).steps
 
 
 @_task(TASKS["project"])
 def update_projections(context: Context, stop: Stop) -> int:
     """Update the read models from the stream."""
+    from .streams import projecting
+
     return projecting.update_projections(context, stop=stop, once=True).steps
 
 
 @_task(PRUNE)
 def prune_messages(context: Context, stop: Stop) -> None:
     """Remove what is older than ``RETENTION`` from the queues."""
+    from . import operations
+
     operations.prune([context], stop=stop)
 
 
@@ -127,6 +144,9 @@ def _call_for_each(label: str | None, function: Callable[[Context, Stop], object
 
     A call is one turn. Contexts that have more to do have another one, until the time is up.
     """
+    from .queues.servers import renew_connections
+    from .queues.wakeup import debounced_nudges
+
     chosen = contexts.contexts() if label is None else (contexts.get_context(label),)
     # In another order each time: where some contexts use up the whole time, the others would be
     # behind them at every tick.

@@ -8,16 +8,11 @@ import os
 
 from celery import Celery
 
+from outbox_inbox.tasks import beat_schedule
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
 app = Celery("project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-
-
-@app.on_after_finalize.connect
-def schedule_beat(sender: Celery, **_: object) -> None:
-    """Schedule the ticks of beat; imported here because tasks need the app registry."""
-    from outbox_inbox.tasks import beat_schedule
-
-    sender.conf.beat_schedule = beat_schedule()
+app.conf.beat_schedule = beat_schedule()

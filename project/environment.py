@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Any, Never, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -74,14 +75,30 @@ def chosen(name: str, known: Sequence[str]) -> tuple[str, ...]:
 def transport(name: str, prefix: str) -> str | dict[str, Any]:
     """Return the entry of TRANSPORTS for the URL in the variable `name`; default: local://.
 
-    All names at the broker begin with the value of the variable `prefix`.
+    All names at the broker begin with the value of the variable `prefix`. A password is taken out of
+    the URL: error mails of Django show a URL, and hide what is named PASSWORD.
     """
     url, begin = text(name, "local://"), text(prefix)
-    if not begin:
-        return url
-    # RabbitMQ has two kinds of names: exchanges and queues.
-    options = ["PREFIX", "QUEUE_PREFIX"] if url.startswith("amqp") else ["PREFIX"]
-    return {"LOCATION": url, "OPTIONS": dict.fromkeys(options, begin)}
+    url, password = _without_password(url)
+    options = {"PASSWORD": password} if password else {}
+    if begin:
+        # RabbitMQ has two kinds of names: exchanges and queues.
+        names = ["PREFIX", "QUEUE_PREFIX"] if url.startswith("amqp") else ["PREFIX"]
+        options |= dict.fromkeys(names, begin)
+    return {"LOCATION": url, "OPTIONS": options} if options else url
+
+
+def _without_password(url: str) -> tuple[str, str]:
+    """Return a URL and its password; one that cannot be read is returned as it is."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url, ""
+    host = parts.netloc.rpartition("@")[2]
+    if parts.fragment or "@" in parts.path or not (parts.password and host):
+        return url, ""
+    user = f"{parts.username}@" if parts.username else ""
+    return parts._replace(netloc=user + host).geturl(), unquote(parts.password)
 
 
 def database(name: str, default: str = "") -> dict[str, Any]:
@@ -96,9 +113,12 @@ def database(name: str, default: str = "") -> dict[str, Any]:
         )
     try:
         entry: dict[str, Any] = environ.Env.db_url_config(url)
-    except ValueError as error:
-        # The URL is not part of the message: it may contain a password.
-        raise ImproperlyConfigured(f"{name} is not a database URL: {error}.") from error
+    except ValueError:
+        # Without the URL and the text of the error, which quotes it: they may contain a password.
+        raise ImproperlyConfigured(
+            f"{name} is not a database URL; expected postgres://USER:PASSWORD@HOST/NAME or the like, "
+            "with special characters of the password percent-encoded."
+        ) from None
     if scheme == "sqlite":
         entry["OPTIONS"] = SQLITE_OPTIONS | entry.get("OPTIONS", {})
     else:

@@ -132,6 +132,9 @@ CELERY_TASK_IGNORE_RESULT = True
 # A wake-up that a busy worker has prefetched wakes no idle one: prefetch one at a time.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 
+# ------------------------------------------------------------------------------- error reports
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.error_reports.HidingUrls"
+
 # ------------------------------------------------------------------------------------ logging
 LOGGING = {
     "version": 1,

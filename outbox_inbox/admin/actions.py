@@ -5,6 +5,7 @@ entries: without that, a crash would leave changed rows of which the history say
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,7 +14,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import model_ngettext, quote
-from django.db import transaction
+from django.core.exceptions import BadRequest
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -22,14 +23,20 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox import operations
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import DeliveryState, OutboxState
+from outbox_inbox.operations import rows_locked
+from outbox_inbox.signals.escaping import visible, visible_lines
 
+from . import rendering
 from .base import QueueAdmin, is_permitted
 from .databases import PARAMETER, chosen_database
 from .listing import MOST_LISTED
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
+_DIGITS = 19  # of a key that no database has
 SAMPLE = 20  # rows shown on the confirmation page
 UNFINISHED = sorted({*OutboxState.values, *DeliveryState.values} - {"sent", "done", "discarded"})
+
+_MOST_OF_ERROR = 1_000  # characters
 
 Rows = QuerySet[Any]
 Batch = tuple[Rows, Callable[[], object]]
@@ -96,6 +103,19 @@ class OperatorAdmin(QueueAdmin):
         same = {PARAMETER: asked} if asked else {}
         return HttpResponseRedirect(self.address(self.model, "change", row, **same))
 
+    def response_action(
+        self, request: HttpRequest, queryset: Rows, *args: Any, **options: Any
+    ) -> HttpResponse | None:
+        """Run an action; refuse keys that no page has sent, which the database would refuse."""
+        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if not all(key.isascii() and key.isdigit() and len(key) < _DIGITS for key in keys):
+            raise BadRequest("a selected row has a key that is not a number")
+        return super().response_action(request, queryset, *args, **options)
+
+    def locked(self, rows: Rows) -> AbstractContextManager[None]:
+        """Return a transaction in which nothing but its own operation changes the rows."""
+        raise NotImplementedError
+
     def counted(self, count: int) -> str:
         """Return a number of rows in words: "3 deliveries"."""
         return f"{count:,} {model_ngettext(self.opts, count)}"
@@ -109,7 +129,7 @@ class OperatorAdmin(QueueAdmin):
             for rows, operation in batches:
                 done += self._change_batch(request, rows, operation, change)
         except OutboxInboxError as error:
-            self.message_user(request, str(error), messages.ERROR)
+            self.message_user(request, visible_lines(error, _MOST_OF_ERROR), messages.ERROR)
             if not done:
                 return self.response_to(request)
         if done:
@@ -121,10 +141,12 @@ class OperatorAdmin(QueueAdmin):
     def _change_batch(
         self, request: HttpRequest, rows: Rows, operation: Callable[[], object], change: Change
     ) -> int:
-        before = {row.pk: change.trace(row) for row in rows}
+        keys = list(rows.values_list("pk", flat=True))
         # By their keys: a changed row may no longer pass the filter by which it was selected.
-        same: Rows = self.model.objects.using(rows.db).filter(pk__in=before).defer(*self.unlisted)
-        with transaction.atomic(using=rows.db):
+        same: Rows = self.model.objects.using(rows.db).filter(pk__in=keys).defer(*self.unlisted)
+        with self.locked(same):
+            # Under the lock: what another operator does at the same moment is not this one's change.
+            before = {row.pk: change.trace(row) for row in same.all()}
             operation()
             changed = [row for row in same if change.trace(row) not in (None, before[row.pk])]
             if changed:
@@ -159,6 +181,9 @@ class DiscardAdmin(OperatorAdmin):
     def buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
         return super().buttons(request, row) if row.state in self.unfinished else []
 
+    def locked(self, rows: Rows) -> AbstractContextManager[None]:
+        return rows_locked(rows)
+
     @admin.action(permissions=["discard"], description=_("Discard…"))
     def discard(self, request: HttpRequest, queryset: Rows) -> HttpResponse | None:
         """Discard unfinished rows for good, after asking for the reason."""
@@ -171,7 +196,7 @@ class DiscardAdmin(OperatorAdmin):
             return self._confirmation(request, queryset, form, total, changed=changed)
         reason = form.cleaned_data["reason"] if total else ""
         nothing = _("Nothing discarded: all selected rows are already finished.")
-        entry = _("Discarded: %s") % reason
+        entry = _("Discarded: %s") % visible(reason, _MOST_OF_ERROR)
         change = Change(trace_of(OutboxState.DISCARDED), entry, _("Discarded %s."), nothing)
         discard_rows = getattr(operations, self.discard_operation)
         batches = self.batches(request, queryset, lambda rows: discard_rows(rows, reason))
@@ -191,7 +216,10 @@ class DiscardAdmin(OperatorAdmin):
             "changed": changed,
             "total": total,
             "what": counted if total <= MOST_LISTED else _("more than %s") % counted,
-            "rows": queryset.filter(state__in=self.unfinished)[:SAMPLE],
+            "rows": [
+                (row, rendering.state_badge(row), rendering.line(getattr(row, "key", None)))
+                for row in queryset.filter(state__in=self.unfinished)[:SAMPLE]
+            ],
             "more": total > SAMPLE,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "checkbox": ACTION_CHECKBOX_NAME,

@@ -32,6 +32,13 @@ ID_LINKS = (
 """The lists that may have a message of an id."""
 
 
+def _parameter(list_filter: Any) -> str:
+    """Return what a filter adds to the address: Django's own, of a field, an exact look-up."""
+    if isinstance(list_filter, str):
+        return f"{list_filter}__exact"
+    return str(list_filter.parameter_name)
+
+
 class ReadOnly:
     """Refuse to add, change and delete, on pages and in actions."""
 
@@ -64,10 +71,12 @@ class QueueAdmin(ReadOnly, admin.ModelAdmin):
     Attributes:
         unlisted: names of the wide columns that a list does not read.
         change_list: the class of the list.
+        linked: the look-ups by which other pages lead to this list.
     """
 
     unlisted: ClassVar[Sequence[str]] = ("payload", "headers")
     change_list: ClassVar[type[BoundedChangeList]] = BoundedChangeList
+    linked: ClassVar[Sequence[str]] = ()
     ordering: ClassVar[tuple[str, ...]] = ("-pk",)
     search_fields: ClassVar[tuple[str, ...]] = ()
     list_per_page = 50
@@ -93,6 +102,15 @@ class QueueAdmin(ReadOnly, admin.ModelAdmin):
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         return [DatabaseFilter, *super().get_list_filter(request)]
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Allow the look-ups of the filters and of links, and no other that an address may have.
+
+        Another could find out a payload character by character without the permission to see it,
+        read a table of millions of rows, or be one that the database refuses.
+        """
+        names = [_parameter(each) for each in self.get_list_filter(request)]
+        return lookup in names or lookup in self.linked
 
     def lookups(self, term: str) -> Iterable[Q]:
         """Return the exact look-ups for a search term, those that an index serves first."""

@@ -95,6 +95,8 @@ class ProgressColumns:
 class KeyColumns(QueueAdmin):
     """What a row blocks, and what blocks it."""
 
+    linked = ("key__exact",)
+
     @admin.display(description=_("key order"))
     def key_order(self, row: Any) -> SafeString:
         """Link to the rows that this one blocks, or to the row that blocks it."""
@@ -152,6 +154,7 @@ class InstanceColumns(QueueAdmin):
 class MessageColumns(QueueAdmin):
     """What an event has wherever it is stored, and how a search finds it."""
 
+    key_text = column(_("key"), rendering.line, "key")
     path = ""
     """The look-up that leads from a row to its message, such as "message__"; "": it is one."""
     search_fields: ClassVar[tuple[str, ...]] = ("message_id", "correlation_id", "key")

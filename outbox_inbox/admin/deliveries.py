@@ -26,6 +26,7 @@ from .listing import (
 
 SHOWN_ATTEMPTS = 10
 """Attempts on the page of their delivery; the list of attempts has all of them."""
+_SUMMARY = 160  # characters of the error in the headline of an attempt
 
 
 @admin.register(Delivery)
@@ -35,7 +36,7 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
     path = "message__"
     unlisted = ("message__payload", "message__headers")
     list_display = (
-        "consumer_name", "progress", "event_type", "key", "receive_time", "error_excerpt",
+        "consumer_name", "progress", "event_type", "key_text", "receive_time", "error_excerpt",
     )  # fmt: skip
     list_filter = (ProgressFilter, ContextFilter, BlockedKeyFilter, ConsumerFilter)
     list_select_related = ("message",)
@@ -45,7 +46,7 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
         section(
             _("Message"),
             "consumer",
-            ("message_link", "context", "key"),
+            ("message_link", "context", "key_text"),
             *IDS,
             ("record_time", "receive_time", "partition"),
         ),
@@ -66,7 +67,12 @@ class DeliveryAdmin(QueuedColumns, DeadLetterAdmin):
         row = context.get("original")
         if row is not None and is_permitted(request, "view", DeliveryAttempt):
             context["failures"] = [
-                (each, rendering.moment(each.failed_at), rendering.preformatted(each.traceback))
+                (
+                    each.number,
+                    rendering.moment(each.failed_at),
+                    rendering.excerpt(each.error, _SUMMARY),
+                    rendering.preformatted(each.traceback),
+                )
                 for each in row.failures.order_by("-pk")[:SHOWN_ATTEMPTS]
             ]
             same = {"delivery__id__exact": row.pk}
@@ -83,9 +89,10 @@ class DeliveryAttemptAdmin(MessageColumns):
     """Failed attempts of deliveries."""
 
     path = "delivery__message__"
+    linked = ("delivery__id__exact",)
     unlisted = ("traceback",)
     list_display = (
-        "attempt_number", "failure_time", "consumer", "key", "context", "error_excerpt",
+        "attempt_number", "failure_time", "consumer", "key_text", "context", "error_excerpt",
     )  # fmt: skip
     list_filter = (FailedContextFilter, FailedConsumerFilter)
     list_select_related = ("delivery",)
@@ -94,7 +101,7 @@ class DeliveryAttemptAdmin(MessageColumns):
         section(_("Traceback"), "traceback_text", wide=True),
     )
     consumer = column(_("consumer"), rendering.dotted_name, "delivery.consumer")
-    key = column(_("key"), lambda key: key, "delivery.key")
+    key_text = column(_("key"), rendering.line, "delivery.key")
     context = column(_("context"), str, "delivery.context")
     attempt_number = column(_("attempt"), "#{}".format, "number")
     failure_time = column(_("failed"), rendering.moment, "failed_at")

@@ -14,7 +14,7 @@ from outbox_inbox.models import Delivery, InboxMessage
 
 from . import rendering
 from .base import ReadOnly
-from .columns import IDS, TEXTS, MessageColumns, ProgressColumns, section
+from .columns import IDS, TEXTS, MessageColumns, ProgressColumns, column, section
 from .databases import chosen_database, database_query
 from .listing import BoundedChangeList, ContextFilter, TypeFilter
 
@@ -53,20 +53,22 @@ class InboxMessageAdmin(MessageColumns):
 
     change_list = InboxChangeList
     list_display = (
-        "event_type", "deliveries", "key", "context", "source", "record_time", "receive_time",
+        "event_type", "deliveries", "key_text", "context", "source_text", "record_time", "receive_time",
     )  # fmt: skip
     list_filter = (ContextFilter, TypeFilter)
     inlines = (DeliveryInline,)
     fieldsets = (
         section(
             None,
-            ("event_type", "source"),
-            ("context", "key"),
+            ("event_type", "source_text"),
+            ("context", "key_text"),
             *IDS,
             ("record_time", "receive_time", "hops"),
         ),
         *TEXTS,
     )
+
+    source_text = column(_("source"), rendering.line, "source")
 
     @admin.display(description=_("deliveries"))
     def deliveries(self, row: Any) -> SafeString:

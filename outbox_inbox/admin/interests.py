@@ -24,15 +24,17 @@ class InterestAdmin(QueueAdmin):
     list_filter = (ContextFilter, "kind", TypeFilter)
     ordering = ("context", "kind", "name", "type")
     fieldsets = (
-        section(None, "state_badge", "confirm_time", "retire_time", "renamed_to", "deliveries"),
+        section(None, "state_badge", "confirm_time", "retire_time", "new_name", "deliveries"),
         section(
             _("Interest"),
-            ("context", "kind", "name"),
-            ("type", "schema_version"),
+            ("context", "kind", "name_text"),
+            ("event_type",),
             ("alias", "hash"),
         ),
     )
     confirm_time = column(_("last confirmed"), rendering.moment, "confirmed_at")
+    name_text = column(_("name"), rendering.dotted_name, "name")
+    new_name = column(_("renamed to"), rendering.line, "renamed_to")
     retire_time = column(_("retired"), rendering.moment, "retired_at")
 
     @admin.display(description=_("listener"))
@@ -54,7 +56,7 @@ class InterestAdmin(QueueAdmin):
         """Say whether it gets messages."""
         if row.renamed_to:
             renamed = rendering.badge("discarded", _("renamed"))
-            return rendering.detailed(renamed, row.renamed_to)
+            return rendering.detailed(renamed, rendering.line(row.renamed_to))
         if row.retired_at is not None:
             return rendering.badge("discarded", _("retired"))
         return rendering.badge("done", _("listens"))

@@ -21,11 +21,14 @@ from django.utils.translation import gettext_lazy as _
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import OutboxMessage, QuarantineReason
 from outbox_inbox.queues.statements import idle_state
+from outbox_inbox.signals.escaping import visible
 
 from .databases import database_query
 
 MOST_LISTED = 10_000
 """Rows that a list counts and pages through; a filter or a search leads to the others."""
+NUL = "\0"
+"""PostgreSQL's text cannot contain it, and its driver refuses to look for one."""
 IDLE_STATES = ("pending", "ready")
 """The states of a row that a worker takes next, or when it is due."""
 
@@ -57,6 +60,8 @@ class BoundedChangeList(ChangeList):
     ) -> QuerySet[Any]:
         """Return the rows to list, without the texts that only an inspect page shows."""
         rows = super().get_queryset(request, exclude_parameters)
+        if any(NUL in value for _, values in request.GET.lists() for value in values):
+            rows = rows.none()
         return rows.defer(*getattr(self.model_admin, "unlisted", ()))
 
     def url_for_result(self, result: Any) -> str:
@@ -82,7 +87,7 @@ class DeclaredFilter(SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the declared values, and the one that the address has."""
         asked = [value for value in [self.value()] if value]
-        return [(value, value) for value in sorted({*type(self).values(), *asked})]
+        return [(value, visible(value)) for value in sorted({*type(self).values(), *asked})]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         value = self.value()
@@ -90,8 +95,7 @@ class DeclaredFilter(SimpleListFilter):
 
 
 def _equal(rows: QuerySet[Any], field: str, value: str) -> QuerySet[Any]:
-    # PostgreSQL's text cannot contain NUL, and its driver refuses to look for one.
-    return rows.none() if "\0" in value else rows.filter(**{field: value})
+    return rows.filter(**{field: value})
 
 
 def _context_labels() -> Iterable[str]:

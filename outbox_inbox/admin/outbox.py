@@ -14,14 +14,14 @@ from .listing import BlockedKeyFilter, ContextFilter, ProgressFilter, TypeFilter
 class OutboxMessageAdmin(QueuedColumns, DeadLetterAdmin):
     """Messages of the outbox."""
 
-    list_display = ("event_type", "progress", "key", "context", "record_time", "error_excerpt")
+    list_display = ("event_type", "progress", "key_text", "context", "record_time", "error_excerpt")
     list_filter = (ProgressFilter, ContextFilter, BlockedKeyFilter, "kind", TypeFilter)
     fieldsets = (
         section(None, *PROGRESS),
         section(
             _("Message"),
             ("event_type", "kind"),
-            ("context", "key"),
+            ("context", "key_text"),
             *IDS,
             ("record_time", "hops", "partition"),
         ),

@@ -62,17 +62,20 @@ class ProcessStateAdmin(QueueAdmin):
     unlisted = ("state", "early")
     change_list = ProcessChangeList
     list_display = (
-        "process", "key", "context", "state_badge", "time_out_names", "start_time", "finish_time",
+        "process", "key_text", "context", "state_badge", "time_out_names", "start_time", "finish_time",
     )  # fmt: skip
     list_filter = (InstanceStateFilter, ContextFilter, ProcessFilter)
     search_fields = ("key",)
     search_help_text = _("Search for the key of an instance, in full. Type #… for a row number.")
     fieldsets = (
-        section(None, "state_badge", "time_out_links", ("context", "process", "key"), "deliveries"),
+        section(
+            None, "state_badge", "time_out_links", ("context", "process", "key_text"), "deliveries"
+        ),
         section(_("Times"), ("start_time", "step_time", "finish_time")),
         section(_("Received before the start"), _EARLY, wide=True),
         section(_("Stored state"), "pretty_state", wide=True),
     )
+    key_text = column(_("key"), rendering.line, "key")
     start_time = column(_("started"), rendering.moment, "started_at")
     step_time = column(_("last step"), rendering.moment, "changed_at")
     finish_time = column(_("finished"), rendering.moment, "finished_at")
@@ -122,7 +125,7 @@ class ProcessStateAdmin(QueueAdmin):
     def _time_outs(self, row: ProcessState, *, links: bool) -> SafeString:
         shown = (
             (
-                name,
+                rendering.line(name),
                 rendering.moment(at) if at else "",
                 rendering.badge("waiting", _("late")) if _is_late(at) else "",
                 self.id_links(message, row) if links and message else "",
@@ -150,7 +153,10 @@ class ProcessStateAdmin(QueueAdmin):
         links = format_html_join(
             "",
             '<div class="oi-line">{} {}</div>',
-            ((kind, self.id_links(number, row)) for kind, number in early_messages(row.early)),
+            (
+                (rendering.line(kind), self.id_links(number, row))
+                for kind, number in early_messages(row.early)
+            ),
         )
         return format_html("{}{}", links, rendering.document(row.early))
 

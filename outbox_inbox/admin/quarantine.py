@@ -47,7 +47,7 @@ class QuarantinedMessageAdmin(DiscardAdmin):
             "reason_name",
             "full_error",
             "stored_size",
-            ("finish_time", "note"),
+            ("finish_time", "note_text"),
         ),
         section(
             _("Message, as described by its sender"),
@@ -62,6 +62,7 @@ class QuarantinedMessageAdmin(DiscardAdmin):
     message_source = column(_("source"), untrusted.text_or_dash, "source")
     identifier = column(_("message id"), untrusted.text_or_dash, "message_id")
     receive_time = column(_("received"), rendering.moment, "received_at")
+    note_text = column(_("reason"), rendering.line, "note")
     finish_time = column(_("released or discarded"), rendering.moment, "finished_at")
     error_excerpt = column(_("error"), rendering.excerpt, "error")
     full_error = column(_("error"), rendering.preformatted, "error")

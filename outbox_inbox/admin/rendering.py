@@ -2,11 +2,13 @@
 
 Payloads come from other contexts and other systems, and an operator looks at exactly those that no
 parser reads. Whatever is stored, a page must show it unchanged and escaped, in bounded time and
-size.
+size. A character that is not visible is shown as its escape, since it could hide something, or change
+the direction of the page's text.
 """
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,10 +17,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from outbox_inbox.signals.escaping import visible, visible_json, visible_lines
+
 MOST_INDENTED = 262_144
 """Characters of the longest JSON text that is indented."""
 MOST_SHOWN = 4 * MOST_INDENTED
 """Characters of a text that a page shows at most."""
+MOST_OF_LINE = 1_000
+"""Characters of a text on one line."""
 EMPTY = SafeString("-")
 """Shown where a row has no value."""
 
@@ -53,13 +59,19 @@ def _without_space(text: str) -> str:
 
 
 def document(text: str) -> SafeString:
-    """Show a payload or headers."""
-    return preformatted(indented(text) if len(text) <= MOST_INDENTED else text)
+    """Show a payload or headers; an invisible character becomes an escape of JSON."""
+    laid_out = indented(text) if len(text) <= MOST_INDENTED else text
+    return _preformatted(laid_out, visible_json)
 
 
 def preformatted(text: str) -> SafeString:
     """Show a text as it is, escaped; only the beginning of a very long one, with a note."""
-    shown = format_html('<pre class="oi-text" dir="ltr" tabindex="0">{}</pre>', text[:MOST_SHOWN])
+    return _preformatted(text, visible_lines)
+
+
+def _preformatted(text: str, escape: Callable[[str], str]) -> SafeString:
+    beginning = escape(text[:MOST_SHOWN])[:MOST_SHOWN]
+    shown = format_html('<pre class="oi-text" dir="ltr" tabindex="0">{}</pre>', beginning)
     if len(text) <= MOST_SHOWN:
         return shown
     note = _("The first %(shown)s of %(all)s characters.")
@@ -79,18 +91,24 @@ def noted(note: str, shown: int, all_: int, text: SafeString) -> SafeString:
 
 def excerpt(text: str, length: int = 90) -> str:
     """Return the first line of a text, shortened."""
-    line = text.strip().partition("\n")[0]
+    line = visible(text.strip().partition("\n")[0], None)
     return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def line(value: object) -> str:
+    """Show a text from outside, such as a key, on one line; "-" in place of an empty one."""
+    return EMPTY if value is None else visible(value, MOST_OF_LINE) or EMPTY
 
 
 def link(address: str, text: object) -> SafeString:
     """Show a text that leads to an address."""
-    return format_html('<a href="{}">{}</a>', address, text)
+    shown = text if isinstance(text, SafeString) else visible(text, MOST_OF_LINE)
+    return format_html('<a href="{}">{}</a>', address, shown)
 
 
 def dotted_name(text: str) -> SafeString:
     """Show a dotted name that a browser breaks after dots and underscores only."""
-    parts = re.split(r"(?<=[._])", text)
+    parts = re.split(r"(?<=[._])", visible(text, MOST_OF_LINE))
     return format_html_join(SafeString("<wbr>"), "{}", ((part,) for part in parts))
 
 

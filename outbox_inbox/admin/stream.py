@@ -33,7 +33,9 @@ class StreamColumns(QueueAdmin):
 class StoredEventAdmin(MessageColumns, StreamColumns):
     """Events of the local streams."""
 
-    list_display = ("event_type", "stream_link", "version", "key", "context", "record_time")
+    linked = ("stream__exact",)
+
+    list_display = ("event_type", "stream_link", "version", "key_text", "context", "record_time")
     list_filter = (ContextFilter, TypeFilter)
     search_fields = ("message_id", "stream", "correlation_id", "key")
     search_help_text = _(
@@ -45,7 +47,7 @@ class StoredEventAdmin(MessageColumns, StreamColumns):
             None,
             "event_type",
             ("context", "stream_link", "version", "position"),
-            "key",
+            "key_text",
             *IDS,
             "record_time",
         ),
@@ -69,7 +71,7 @@ class SnapshotAdmin(StreamColumns):
     """Snapshots: the state of an aggregate at a version of its stream."""
 
     unlisted = ("payload",)
-    list_display = ("stream", "version", "schema_version", "context", "take_time", "events")
+    list_display = ("stream_text", "version", "schema_version", "context", "take_time", "events")
     list_filter = (ContextFilter,)
     search_fields = ("stream",)
     search_help_text = _("Search for a stream, in full. Type #… for a row number.")
@@ -83,6 +85,7 @@ class SnapshotAdmin(StreamColumns):
         ),
         section(_("Payload"), "pretty_payload", wide=True),
     )
+    stream_text = column(_("stream"), rendering.line, "stream")
     take_time = column(_("taken"), rendering.moment, "taken_at")
     pretty_payload = column(_("payload"), rendering.document, "payload")
 

@@ -18,7 +18,7 @@ from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations.rebuilding import REBUILD_SUFFIX
 from outbox_inbox.outbox.stream_relay import unsent
-from outbox_inbox.queues.relay_source import RELAY
+from outbox_inbox.queues.statements.layouts import RELAY
 from outbox_inbox.streams.subscriptions import behind
 
 from . import rendering

@@ -1,12 +1,15 @@
 """Pause and resume partitions and read models."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.db import connections, transaction
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
@@ -35,6 +38,15 @@ class SwitchAdmin(OperatorAdmin):
 
     def switch(self, context: Context, rows: Sequence[Any], *, paused: bool) -> None:
         raise NotImplementedError
+
+    @contextmanager
+    def locked(self, rows: Rows) -> Iterator[None]:
+        with transaction.atomic(using=rows.db):
+            if connections[rows.db].features.has_select_for_update:
+                list(rows.order_by(*self.ordering).select_for_update().values_list("pk"))
+            else:
+                rows.update(paused=F("paused"))  # takes SQLite's lock, which is on the database
+            yield
 
     def buttons(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
         """Return Pause, or Resume for a row that is paused, or both for one that backs off."""

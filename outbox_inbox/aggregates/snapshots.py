@@ -17,6 +17,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import UnreadableMessage
 from outbox_inbox.models import Snapshot, StoredEvent
+from outbox_inbox.queues.attempts import error_line, line_of
 
 
 def find_snapshot(
@@ -99,7 +100,7 @@ def announce_refused(context: Context, stream: str, version: int, error: Excepti
         context=context.label,
         stream=stream,
         version=version,
-        error=_line(f"{type(error).__name__}: {error}"),
+        error=error_line(error),
     )
 
 
@@ -109,9 +110,5 @@ def _announce_ignored(row: Snapshot, reason: str) -> None:
         context=row.context,
         stream=row.stream,
         version=row.version,
-        error=_line(reason),
+        error=line_of(reason),
     )
-
-
-def _line(reason: str) -> str:
-    return " ".join(reason.split())[:500]

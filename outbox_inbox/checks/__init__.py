@@ -7,6 +7,7 @@ E003    two contexts publish one name and version
 E004    publishes a contract that nothing produces
 E005    subscribes to a contract that this project does not publish, over a local transport
 E006    the context's models and its queues are on different databases
+E007    a subscriber's view does not fit the contract that another context publishes
 E008    a handler's or translator's signature does not fit
 E009    version gap without upcaster
 E010    the stream is to be followed on a database that cannot serve it
@@ -23,23 +24,27 @@ E019    functions of one consumer contradict each other
 E020    a database of contexts with AUTOCOMMIT False
 E021    MySQL or MariaDB over a connection whose character set does not have every character
 E022    MySQL or MariaDB with a sql_mode in which the statements of the queues do not work
+E023    contexts without ``outbox_inbox`` in INSTALLED_APPS
 W001    subscribed, but not handled
 W002    SQLite without IMMEDIATE and WAL
 W003    Celery wake-up without a beat entry
 W004    a marked function outside ``modules``
 W005    pickle among Celery's accepted content
-W006    foreign key from one context's model to another's
+W006    foreign key from one context's model to another's, or between two databases
 W007    the server of a transport is not set up as it should be (``check --deploy`` only)
 W008    signatures over a transport that does not sign
 W009    MySQL or MariaDB with another isolation level than READ COMMITTED
 W010    publishes a contract, and no producer of it can be seen
 W011    unfinished deliveries of a consumer that the code does not have (``check --database`` only)
 W012    the tables lack what the migrations make (``check --database`` only)
+W013    a source or a number of partitions of the settings is not in force (``check --database`` only)
+W014    a context has unfinished rows on a database that is not its own (``check --database`` only)
+W015    an inbound translator returns a domain event that has no consumer
 ======  =========================================================================================
 
 E021 and E022 are found in OPTIONS; ``check --database`` asks the server as well. All have the tag
 ``outbox_inbox`` and are silenced by ``outbox_inbox.<id>`` in SILENCED_SYSTEM_CHECKS. In a project without
-contexts only E013 can be found.
+contexts only E013 and W012 can be found.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,11 +54,11 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage
 
 from outbox_inbox.conf import settings
-from outbox_inbox.conf.section import did_you_mean
+from outbox_inbox.conf.section import did_you_mean, shown
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import SettingsError
 
-from . import consumers, contracts, deployment, subscriptions
+from . import consumers, contracts, deployment, foreign_keys, subscriptions, translations, views
 from .deployment import check_servers as check_servers
 from .messages import error
 
@@ -65,15 +70,17 @@ CHECKS: tuple[Callable[[Context], Iterable[CheckMessage]], ...] = (
     contracts.check_producers,
     contracts.check_subscriptions,
     contracts.check_versions,
+    views.check_views,
     contracts.check_stored_names,
     consumers.check_consumed,
     consumers.check_signatures,
     consumers.check_consumer_names,
     consumers.check_groups,
+    translations.check_translated,
     consumers.check_state,
     consumers.check_modules,
     deployment.check_databases,
-    deployment.check_foreign_keys,
+    foreign_keys.check_foreign_keys,
     deployment.check_verifying,
     deployment.check_signing,
     subscriptions.check_source,
@@ -105,7 +112,7 @@ def _unknown_labels(overridden: Iterable[str], every: Sequence[Context]) -> Iter
     for label in [each for each in overridden if each not in labels]:
         yield error(
             "E013",
-            f'OUTBOX_INBOX["CONTEXTS"] names {label!r}, which is not a context'
+            f'OUTBOX_INBOX["CONTEXTS"] names {shown(label)}, which is not a context'
             f"{did_you_mean(label, labels)}",
             "Correct the label, or remove the entry; it has no effect.",
         )

@@ -17,7 +17,7 @@ from .producers import is_produced, may_be_produced
 
 def check_names(context: Context) -> Iterator[CheckMessage]:
     """E001: a contract has no name that is fit for one."""
-    for contract in _contracts(context):
+    for contract in declared_contracts(context):
         name = meta(contract).name
         if name is None or not is_contract_name(name):
             yield error(
@@ -44,7 +44,8 @@ def check_owners(context: Context) -> Iterator[CheckMessage]:
             )
 
 
-def _contracts(context: Context) -> list[type[IntegrationEvent]]:
+def declared_contracts(context: Context) -> list[type[IntegrationEvent]]:
+    """Return the contracts that a context publishes, subscribes to or consumes."""
     consumed = [cls for each in context.all_consumers for cls in each.events.values()]
     contracts = [cls for cls in consumed if issubclass(cls, IntegrationEvent)]
     return list(dict.fromkeys([*context.publishes, *context.subscribes, *contracts]))
@@ -124,17 +125,21 @@ def check_versions(context: Context) -> Iterator[CheckMessage]:
     """E009: an older version of an event cannot be read.
 
     An event that the context owns (its domain events, what it publishes) needs an upcaster from
-    every older version. Its view of a foreign contract needs them from the oldest version on that
-    it, or the publisher's class in this project, has an upcaster for: this subscriber never
-    received anything older.
+    every older version. Its view of a foreign contract needs them from the version on that is
+    published in this project, or from the oldest one that it, or the publisher's class, has an
+    upcaster for: this subscriber never received anything older.
     """
-    foreign = {cls for cls in _contracts(context) if cls not in context.publishes}
+    foreign = {cls for cls in declared_contracts(context) if cls not in context.publishes}
     published = [(other, cls) for other in contexts() for cls in other.publishes]
-    for cls in dict.fromkeys([*context.events.values(), *_contracts(context)]):
+    for cls in dict.fromkeys([*context.events.values(), *declared_contracts(context)]):
         known = {*context.upcasters_of(cls)}
         if cls in foreign:
             name = context.type_name(cls)
-            theirs = [by.upcasters_of(each) for by, each in published if by.type_name(each) == name]
+            theirs = [
+                (meta(each).version, *by.upcasters_of(each))
+                for by, each in published
+                if by.type_name(each) == name
+            ]
             oldest = min(chain(known, *theirs), default=meta(cls).version)
         else:
             oldest = 1

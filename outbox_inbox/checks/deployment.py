@@ -5,17 +5,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage
-from django.db import connections, models, router
+from django.db import connections, router
 
 from outbox_inbox.conf import SCHEMES, settings
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.contexts.declaring import label_of, models_of
+from outbox_inbox.contexts.declaring import models_of
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.queues import wakeup
 from outbox_inbox.transports import transport, transport_problems
@@ -191,22 +191,6 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             f"Let allow_migrate() of your router allow them on {context.database!r}. Otherwise "
             "manage.py migrate skips them silently.",
         )
-
-
-def check_foreign_keys(context: Context) -> Iterator[CheckMessage]:
-    """W006: a foreign key ties the tables of two contexts together."""
-    for model in models_of(context.label):
-        for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
-            related = field.related_model
-            owner = label_of(related.__module__) if isinstance(related, type) else None
-            if owner not in (None, context.label):
-                yield warning(
-                    "W006",
-                    f"{model._meta.label}.{field.name} refers to "
-                    f"{cast(type[models.Model], related)._meta.label} of the context {owner!r}.",
-                    "Keep the other's identifier as a plain value, and take the rest from its "
-                    "contracts. With the foreign key neither context can be moved out.",
-                )
 
 
 def check_verifying(context: Context) -> Iterator[CheckMessage]:

@@ -4,6 +4,7 @@ A misspelt key or a wrong value raises `SettingsError` at the first use, with al
 ignored, it would leave a default in force without a warning.
 """
 
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.db import connections
+from django.views.decorators.debug import sensitive_variables
 
 from .backoff import Backoff as Backoff
 from .keys import Signing, Verifying, read_signing, read_verifying
@@ -32,6 +34,8 @@ SCHEMES: Mapping[str, str] = {
 }
 """URL scheme of a transport -> dotted path of its class."""
 
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}")
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _CENTURY = timedelta(days=36_500)
@@ -145,19 +149,26 @@ def settings() -> Settings:
     return _Read.settings or _read_once()
 
 
+@sensitive_variables()
 def _read_once() -> Settings:
     with _Read.lock:
         if _Read.settings is None:
             given = getattr(django_settings, "OUTBOX_INBOX", {})
             known = [each.name.upper() for each in fields(Settings)]
             with checked_section("OUTBOX_INBOX", given, known) as section:
-                _Read.settings = _read_settings(section)
+                read = _read_settings(section)
+            # After the block, which refuses them: the next call must not find what is wrong in them.
+            _Read.settings = read
         return _Read.settings
 
 
 def _read_settings(section: Section) -> Settings:
     default, entries = _DEFAULT, section.section("TRANSPORTS")
-    found = {alias: _read_transport(entries, alias) for alias in entries.names()}
+    found = {
+        alias: _read_transport(entries, alias)
+        for alias in entries.names()
+        if _is_alias(entries, alias)
+    }
     transports = MappingProxyType({**default.transports, **found})
     partitions = section.section("PARTITIONS", ("outbox", "inbox"))
     read = Settings(
@@ -212,6 +223,17 @@ def _read_backoff(section: Section) -> Backoff:
     )
 
 
+def _is_alias(section: Section, alias: str) -> bool:
+    """Return whether an alias can be shown in logs, and is not the URL itself."""
+    if "://" not in alias and "@" not in alias:
+        return True
+    path = section.path_of(alias)
+    section.problems.append(
+        f"{path}: the alias of a transport is a name; expected its URL as value"
+    )
+    return False
+
+
 def _read_transport(section: Section, alias: str) -> TransportSettings:
     value = section.values[alias]
     if not isinstance(value, str | Mapping):
@@ -225,7 +247,7 @@ def _read_transport(section: Section, alias: str) -> TransportSettings:
     location = entry.text("LOCATION", 'a URL, such as "local://"') or ""
     if backend is None:
         backend = _backend_of(location, entry)
-    elif "." not in backend:
+    elif not _DOTTED.fullmatch(backend):
         entry.add_problem("BACKEND", "the dotted path of a class")
     options = entry.section("OPTIONS").text_items()
     return TransportSettings(backend=backend, location=location, options=options)
@@ -236,7 +258,8 @@ def _backend_of(location: str, entry: Section) -> str:
     if separator and scheme in SCHEMES:
         return SCHEMES[scheme]
     # The message does not show the location: it may contain a password.
-    problem = f"has the unknown URL scheme {scheme!r}{suggestion(scheme, SCHEMES)}"
+    named = f" {scheme!r}" if _SCHEME.fullmatch(scheme) else ""
+    problem = f"has the unknown URL scheme{named or ' (not shown)'}{suggestion(scheme, SCHEMES)}"
     if not separator:
         schemes = ", ".join(f"{name}://" for name in sorted(SCHEMES))
         problem = f"has neither a URL nor a BACKEND; expected a URL ({schemes}) or "

@@ -22,7 +22,6 @@ that a run can be repeated. Several entries may have the same point.
 """
 
 import itertools
-import logging
 import math
 import os
 import random
@@ -40,6 +39,7 @@ from django.db import Error, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import OutboxInboxError, SettingsError
+from outbox_inbox.signals.logging import get_logger
 
 
 def _named(**steps: str) -> frozenset[str]:
@@ -69,7 +69,7 @@ _ENTRY = re.compile(
 )
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class FaultInjected(OutboxInboxError):

@@ -1,6 +1,7 @@
 """Checks of a nested setting that collect all mistakes, so that one start shows every one of them."""
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +12,20 @@ from typing import Any
 from outbox_inbox.exceptions import SettingsError
 
 _LONG = 32  # bytes from which a key may be a secret
+_HARMLESS = re.compile(r"[\w .+,-]{0,40}")
+"""A text that cannot be, or contain, a URL with a password."""
+
+
+def shown(value: object) -> str:
+    """Return a value of a setting for an error, or only its type if it may contain a password.
+
+    A URL may be in the wrong place, or in a list, where a word or a number is expected.
+    """
+    if value is None or isinstance(value, bool | int | float | timedelta):
+        return repr(value)
+    if isinstance(value, str) and _HARMLESS.fullmatch(value):
+        return repr(value)
+    return f"of type {type(value).__name__} (not shown)"
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
@@ -64,18 +79,19 @@ class Section:
     def path_of(self, key: str) -> str:
         """Return the path of a key."""
         # A secret given in the place of its name must not appear in a log.
-        hidden = self.secret and len(key.encode(errors="replace")) >= _LONG
+        long = self.secret and len(key.encode(errors="replace")) >= _LONG
+        hidden = long or not _HARMLESS.fullmatch(key)
         return f"{self.path}[{json.dumps('…' if hidden else key, ensure_ascii=False)}]"
 
-    def add_problem(self, key: str, expected: str) -> None:
-        """Report that the value of ``key`` is not what is expected there."""
-        shown = self._shown(self.values.get(key))
-        self.problems.append(f"{self.path_of(key)} is {shown}; expected {expected}")
+    def add_problem(self, key: str, expected: str, *, secret: bool = False) -> None:
+        """Report that the value of ``key``, which may be secret, is not what is expected there."""
+        found = self._shown(self.values.get(key), secret=secret)
+        self.problems.append(f"{self.path_of(key)} is {found}; expected {expected}")
 
-    def _shown(self, value: object) -> str:
-        if self.secret and value is not None:
+    def _shown(self, value: object, *, secret: bool = False) -> str:
+        if (secret or self.secret) and value is not None:
             return f"of type {type(value).__name__} (not shown)"
-        return repr(value)
+        return shown(value)
 
     def section(
         self, key: str, known: Collection[str] | None = None, *, secret: bool = False
@@ -130,12 +146,12 @@ class Section:
         self.add_problem(key, "True or False")
         return default
 
-    def text(self, key: str, expected: str) -> str | None:
+    def text(self, key: str, expected: str, *, secret: bool = False) -> str | None:
         """Return a string that is not empty, or None when the key is missing or None."""
         value = self.values.get(key)
         if value is None or (isinstance(value, str) and value):
             return value
-        self.add_problem(key, expected)
+        self.add_problem(key, expected, secret=secret)
         return None
 
     def choice(self, key: str, choices: Collection[str]) -> str | None:
@@ -143,7 +159,7 @@ class Section:
         value = self.values.get(key)
         if value is None or (isinstance(value, str) and value in choices):
             return value
-        names = ", ".join(repr(choice) for choice in choices)
+        names = ", ".join(map(shown, choices))
         self.add_problem(key, f"one of {names} or None{did_you_mean(value, choices)}")
         return None
 
@@ -156,6 +172,8 @@ def checked_section(path: str, value: object, known: Collection[str]) -> Iterato
         SettingsError: at the end of the block, with all mistakes that were found, one a line.
     """
     problems: list[str] = []
-    yield Section(path, value, problems, known)
+    section = Section(path, value, problems, known)
+    del value  # an error page shows the variables of each function that an error has come through
+    yield section
     if problems:
         raise SettingsError("\n".join(problems))

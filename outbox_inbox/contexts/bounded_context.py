@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from outbox_inbox.conf import Source, settings
+from outbox_inbox.conf import Source
 from outbox_inbox.conf.keys import Signing, Verifying
 from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 
@@ -21,7 +21,7 @@ class Context:
         app: the app's name, which is its package.
         database: alias of the database of its queues.
         transport: alias in OUTBOX_INBOX["TRANSPORTS"].
-        source: "outbox" or "stream".
+        source: "outbox" or "stream", as declared; `queues.layouts` says what is in force.
         publishes, subscribes: contracts, as declared.
         consumers: by name, in the order of ``modules`` and of definition.
         all_consumers: the same, with those that have the name of another (check E011).
@@ -55,14 +55,6 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context {self.label}>"
-
-    @property
-    def outbox_partitions(self) -> int:
-        """The number of partitions of its outbox: one, where the stream is the source.
-
-        There one checkpoint serves all keys, and the outbox has only what could not be sent.
-        """
-        return 1 if self.source == "stream" else settings().partitions.outbox
 
     def consumers_of(self, type_name: str) -> tuple[Consumer, ...]:
         """Return the consumers of messages with this stored type name."""

@@ -11,14 +11,16 @@ from types import ModuleType
 from typing import Any, get_args
 
 from django.apps import AppConfig, apps
+from django.core import checks
 from django.db import connections, models
 from django.utils.module_loading import module_has_submodule
 
 from outbox_inbox.conf import ContextSettings, Source, settings
-from outbox_inbox.conf.section import did_you_mean, suggestion
+from outbox_inbox.conf.section import did_you_mean, shown, suggestion
 from outbox_inbox.events import DomainEvent, EventClass, IntegrationEvent, meta
 from outbox_inbox.exceptions import SettingsError
 
+APP = "outbox_inbox"
 MAX_LABEL = 50
 
 EVENTS = ("events",)
@@ -56,6 +58,11 @@ class ContextConfig(AppConfig):
         if "default" not in vars(cls):
             cls.default = True
 
+    def __init__(self, app_name: str, app_module: Any) -> None:
+        super().__init__(app_name, app_module)
+        # All other checks are registered by the app that may be missing.
+        checks.register(check_installed, "outbox_inbox")
+
     def ready(self) -> None:
         """Import the modules, so that an error in them is seen at start.
 
@@ -65,7 +72,23 @@ class ContextConfig(AppConfig):
             SettingsError: an attribute is wrong.
         """
         raise_problems(declaration_problems(self))
+        if not apps.is_installed(APP):
+            return  # check E023; the modules may import models, which cannot be without the app
         import_modules(self.name, (*EVENTS, *self.modules))
+
+
+def check_installed(**_: Any) -> list[checks.CheckMessage]:
+    """E023: there are contexts, but not the app that has their tables, commands and checks."""
+    if apps.is_installed(APP) or not (found := context_configs()):
+        return []
+    return [
+        checks.Error(
+            f"The apps {', '.join(config.label for config in found)} are contexts, but {APP!r} is not "
+            "in INSTALLED_APPS: there are no tables for their events.",
+            hint=f'Add "{APP}" to INSTALLED_APPS, and run manage.py migrate.',
+            id=f"{APP}.E023",
+        )
+    ]
 
 
 def import_modules(package: str, names: Iterable[str]) -> list[ModuleType]:
@@ -131,13 +154,13 @@ def deployment_problems(config: ContextConfig) -> Iterator[str]:
     name, (database, transport, source) = type(config).__name__, deployment_of(config)
     if database not in connections:
         known = suggestion(database, tuple(connections))
-        yield f"{name}.database {database!r} is not in DATABASES{known}"
+        yield f"{name}.database is {shown(database)}, which is not in DATABASES{known}"
     if transport not in settings().transports:
         known = suggestion(transport, settings().transports)
-        yield f'{name}.transport {transport!r} is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
+        yield f'{name}.transport is {shown(transport)}, which is not in OUTBOX_INBOX["TRANSPORTS"]{known}'
     if source not in get_args(Source):
         known = did_you_mean(source, get_args(Source))
-        yield f"{name}.source is {source!r}; expected 'outbox' or 'stream'{known}"
+        yield f"{name}.source is {shown(source)}; expected 'outbox' or 'stream'{known}"
 
 
 def context_configs() -> list[ContextConfig]:
@@ -150,6 +173,15 @@ def label_of(module: str) -> str | None:
     """Return the label of the context whose app contains the module; of nested ones, the innermost."""
     found = [each for each in context_configs() if f"{module}.".startswith(f"{each.name}.")]
     return max(found, key=lambda each: len(each.name)).label if found else None
+
+
+def owner_of(model: type[models.Model]) -> str | None:
+    """Return the label of the context that a model belongs to: that of its app.
+
+    The module of the class may be in another app, such as the third-party one that was forked.
+    """
+    config = apps.app_configs.get(model._meta.app_label)
+    return None if config is None else label_of(config.name)
 
 
 def models_of(label: str, *, with_links: bool = False) -> Iterator[type[models.Model]]:

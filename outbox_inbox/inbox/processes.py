@@ -6,7 +6,6 @@ what the first has stored.
 """
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,8 +28,9 @@ from outbox_inbox.outbox.rows import Terms, prepare_rows
 from outbox_inbox.processes import Process, Route, TimedOut, begin_step
 from outbox_inbox.queues import wakeup
 from outbox_inbox.queues.statements.dialects import as_uuid_or_none
+from outbox_inbox.signals.logging import get_logger
 
-_logger = logging.getLogger("outbox_inbox.inbox")
+_logger = get_logger("outbox_inbox.inbox")
 _NO_LOOP = timedelta(minutes=1)
 _CANCELLED = "its process cancelled this time-out, or set it to another time"
 
@@ -221,7 +221,7 @@ class _Step:
 
     def _report_left(self, left: Sequence[Mapping[str, Any]]) -> None:
         _logger.warning(
-            "%s: %s %r keeps %d events that came before its start, of %s: the code of this process "
+            "%s: %s '%s' keeps %d events that came before its start, of %s: the code of this process "
             "has no method for the first of them",
             self.context.label,
             self.consumer.name,

@@ -4,7 +4,6 @@ In a deployment old and new code run side by side. A delivery of a consumer, typ
 the new code has must neither fail here, attempt by attempt, nor be passed over within its key.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,8 +11,9 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import ReadyRow, UnknownType
+from outbox_inbox.signals.logging import get_logger
 
-_logger = logging.getLogger("outbox_inbox.inbox")
+_logger = get_logger("outbox_inbox.inbox")
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ def note_newer_state(context: Context, row: ReadyRow, error: Exception) -> None:
     if row.consumer not in met.states:
         met.states.add(row.consumer)
         _logger.warning(
-            "%s: the code of this process is too old for what the consumer %r has to read; such "
+            "%s: the code of this process is too old for what the consumer '%s' has to read; such "
             "deliveries are left to a process of newer code: %s",
             context.label,
             row.consumer,
@@ -117,7 +117,7 @@ def _note_met(context: Context, rows: Sequence[ReadyRow]) -> None:
         if found not in met.types:
             met.types.add(found)
             _logger.warning(
-                "%s: the code of this process has no consumer %r of %s, version %d; its deliveries are "
+                "%s: the code of this process has no consumer '%s' of %s, version %d; its deliveries are "
                 "left to a process that has it. If it was renamed, run manage.py rename_consumer",
                 context.label,
                 *found,

@@ -1,11 +1,13 @@
 """Turn errors of commands into one line and an exit code.
 
 An operator and a monitoring script read the line and the code. A traceback would bury the way out.
+
+Everything that a command prints passes through here, and is made visible: a key or an error from
+outside must not drive the terminal. What is printed of each text is bounded where its line is made.
 """
 
-import json
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -13,9 +15,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from outbox_inbox.exceptions import NotAContext, OutboxInboxError
+from outbox_inbox.signals.escaping import json_text, visible, visible_lines
 
 from .arguments import add_shared
 from .output import encodable
+
+_MOST_OF_ERROR = 10_000  # characters: a setting may have many mistakes, each a line
 
 
 class WrongUsage(CommandError):
@@ -52,10 +57,13 @@ class QueueCommand(BaseCommand):
         self.stderr = encodable(self.stderr)
         try:
             self.work(options)
+        except CommandError as error:
+            error.args = (visible_lines(error, _MOST_OF_ERROR),)
+            raise
         except NotAContext as error:
-            raise WrongUsage(str(error)) from error
+            raise WrongUsage(visible_lines(error, _MOST_OF_ERROR)) from error
         except OutboxInboxError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(visible_lines(error, _MOST_OF_ERROR)) from error
         except DatabaseError as error:
             raise CommandError(_database_error_text(error)) from error
 
@@ -66,34 +74,38 @@ class QueueCommand(BaseCommand):
     def print_summary(self, text: str, options: dict[str, Any], *, good: bool = True) -> None:
         """Print a line of the result, except with ``--verbosity 0``."""
         if options["verbosity"] > 0:
-            self.stdout.write((self.style.SUCCESS if good else self.style.WARNING)(text))
+            style = self.style.SUCCESS if good else self.style.WARNING
+            self.stdout.write(style(visible(text, None)))
 
     def print_note(self, text: str, options: dict[str, Any]) -> None:
         """Print a line beside the result, on standard error, except with ``--verbosity 0``."""
         if options["verbosity"] > 0:
-            self.stderr.write(text, self.style.NOTICE)
+            self.stderr.write(visible(text, None), self.style.NOTICE)
 
     def print_result(
         self, document: object, lines: Iterable[str], options: dict[str, Any], *, good: bool = True
     ) -> None:
         """Print a result as `print_document` does, its lines as summaries."""
         style = self.style.SUCCESS if good else self.style.WARNING
-        shown = map(style, lines) if options["verbosity"] > 0 else ()
-        self.print_document(document, shown, options)
+        self.print_document(document, lines if options["verbosity"] > 0 else (), options, style)
 
     def print_document(
-        self, document: object, lines: Iterable[str], options: dict[str, Any]
+        self,
+        document: object,
+        lines: Iterable[str],
+        options: dict[str, Any],
+        style: Callable[[str], str] = str,
     ) -> None:
         """Print one JSON document and nothing else, or lines, as ``--format`` says."""
         if options["format"] == "json":
-            text = json.dumps(document, indent=2, ensure_ascii=False, default=datetime.isoformat)
-            lines = (text,)
+            self.stdout.write(json_text(document, indent=2, default=datetime.isoformat))
+            return
         for line in lines:
-            self.stdout.write(line)
+            self.stdout.write(style(visible(line, None)))
 
 
 def _database_error_text(error: DatabaseError) -> str:
-    text = " ".join(str(error).split())
+    text = visible(" ".join(str(error).split()), _MOST_OF_ERROR)
     missing = "no such table" in text or "does not exist" in text
     hint = "; has manage.py migrate been run?" if missing else ""
     return f"the database refused ({type(error).__name__}): {text}{hint}"

@@ -9,8 +9,7 @@ from uuid import UUID
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import UnreadableMessage
 from outbox_inbox.operations import StreamEntry
-
-from .escaping import json_line, visible
+from outbox_inbox.signals.escaping import json_text, visible
 
 MOST_OF_VALUE = 2_000
 """Characters of one value in a line for people; the JSON document has all of them."""
@@ -27,12 +26,15 @@ def event_lines(entry: StreamEntry, digits: int, width: int) -> Iterator[str]:
     """
     when = visible(entry.time) if isinstance(entry.time, str) else f"{entry.time:%Y-%m-%d %H:%M:%S}"
     cause = f"  caused by {_short_id(entry.causation_id)}" if entry.causation_id else ""
-    key = "" if entry.key is None else f"key {_shortened(visible(entry.key))}  "
+    key = "" if entry.key is None else f"key {visible(entry.key, MOST_OF_VALUE)}  "
     if entry.data is not None:
         content = ["  ".join(_fields(entry.data))]
     else:
-        payload = _shortened(visible(entry.payload))
-        content = [f"cannot be read: {visible(entry.problem or '')}", f"payload {payload}"]
+        payload = visible(entry.payload, MOST_OF_VALUE)
+        content = [
+            f"cannot be read: {visible(entry.problem or '', MOST_OF_VALUE)}",
+            f"payload {payload}",
+        ]
     head = f"{entry.version:>{digits}}  {when}  {visible(entry.type)} v{entry.schema_version}"
     margin = " " * (digits + 2)
     for text in (head, *content, f"{key}correlation {_short_id(entry.correlation_id)}{cause}"):
@@ -60,13 +62,13 @@ def event_json(entry: StreamEntry) -> str:
         "headers": _headers(entry.headers),
     }
     if entry.data is not None:
-        return json_line({**found, "data": json.loads(entry.data)})
-    return json_line({**found, "data": None, "problem": entry.problem, "payload": entry.payload})
+        return json_text({**found, "data": json.loads(entry.data)})
+    return json_text({**found, "data": None, "problem": entry.problem, "payload": entry.payload})
 
 
 def _fields(data: str) -> Iterator[str]:
     for name, value in json.loads(data).items():
-        yield f"{name} {_shortened(json_line(value))}"
+        yield f"{name} {visible(json_text(value), MOST_OF_VALUE)}"
 
 
 def _headers(stored: str) -> dict[str, str] | str:
@@ -79,9 +81,3 @@ def _headers(stored: str) -> dict[str, str] | str:
 def _short_id(number: UUID | str) -> str:
     # Its end: UUIDs of the same minute begin alike.
     return f"…{visible(str(number)[-8:])}"
-
-
-def _shortened(text: str) -> str:
-    if len(text) <= MOST_OF_VALUE:
-        return text
-    return f"{text[:MOST_OF_VALUE]}… ({len(text):,} characters)"

@@ -1,4 +1,4 @@
-"""The tables: stream, outbox, inbox with its deliveries, partitions, and the interests of consumers.
+"""The tables: stream, outbox, inbox with its deliveries, partitions, layouts, and interests.
 
 Every row names its context, so one set of tables per database serves all contexts that live there.
 ``payload`` and ``headers`` are canonical JSON **text**: written once by ``record()``, moved as they
@@ -11,6 +11,7 @@ that statement's WHERE, and a test asks the planner whether it is used.
 from .base import ContextTable, Kind, Message, Queue, table
 from .inbox import Delivery, DeliveryAttempt, DeliveryState, InboxMessage
 from .interests import Interest, InterestKind
+from .layouts import QueueLayout
 from .outbox import OutboxMessage, OutboxState
 from .partitions import Partition
 from .processes import ProcessState

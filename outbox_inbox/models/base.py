@@ -9,6 +9,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from outbox_inbox.signals.escaping import visible
+
 _MADE_OTHERWISE = {"models.W037", "models.W043", "models.W044"}  # partial indexes, …
 
 
@@ -66,7 +68,7 @@ class Message(ContextTable):
         abstract = True
 
     def __str__(self) -> str:
-        return f"{self.type} {self.message_id}"
+        return f"{visible(self.type)} {self.message_id}"
 
 
 def queue_indexes(prefix: str, idle: str, *head: str) -> list[models.Index]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from outbox_inbox.signals.escaping import visible
+
 from .base import ContextTable, Message, queue_indexes
 
 
@@ -101,4 +103,4 @@ class DeliveryAttempt(models.Model):
         verbose_name = _("delivery attempt")
 
     def __str__(self) -> str:
-        return f"attempt {self.number}: {self.error}"
+        return f"attempt {self.number}: {visible(self.error)}"

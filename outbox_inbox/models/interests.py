@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from outbox_inbox.signals.escaping import visible
+
 from .base import ContextTable
 
 
@@ -53,4 +55,4 @@ class Interest(ContextTable):
         ]
 
     def __str__(self) -> str:
-        return f"{self.context} {self.kind} {self.name} <- {self.type}"
+        return f"{self.context} {self.kind} {visible(self.name)} <- {visible(self.type)}"

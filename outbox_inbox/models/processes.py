@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from outbox_inbox.signals.escaping import visible
+
 from .base import ContextTable
 
 
@@ -34,4 +36,4 @@ class ProcessState(ContextTable):
         ]
 
     def __str__(self) -> str:
-        return f"{self.process} {self.key}"
+        return f"{self.process} {visible(self.key)}"

@@ -9,6 +9,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from outbox_inbox.signals.escaping import visible
+
 from .base import ContextTable
 
 
@@ -89,7 +91,8 @@ class QuarantinedMessage(ContextTable):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type[:60] or '(no type)'} {self.message_id[:60] or '(no id)'}: {self.reason}"
+        type_, id_ = visible(self.type[:60]), visible(self.message_id[:60])
+        return f"{type_ or '(no type)'} {id_ or '(no id)'}: {self.reason}"
 
     @property
     def complete(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from outbox_inbox.signals.escaping import visible
+
 from .base import ContextTable, Kind, Message
 
 
@@ -53,7 +55,7 @@ class Snapshot(ContextTable):
         ]
 
     def __str__(self) -> str:
-        return f"{self.context} {self.stream} at version {self.version}"
+        return f"{self.context} {visible(self.stream)} at version {self.version}"
 
 
 class Checkpoint(ContextTable):

@@ -26,6 +26,7 @@ from .read_models import ReadModelStats, read_model_stats
 from .rebasing import Rebased, rebase
 from .renames import Renamed, rename_consumers
 from .repartitioning import Repartitioned, repartition
+from .row_locks import rows_locked
 from .selection import Selection
 from .stats import MOST_COUNTED, ParkedKey, PartitionState, QueueStats
 from .streams import StreamEntry, contexts_with_stream, read_entries, suggest_stream
@@ -80,5 +81,6 @@ __all__ = [
     "retire",
     "retry",
     "retry_rows",
+    "rows_locked",
     "suggest_stream",
 ]

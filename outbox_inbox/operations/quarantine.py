@@ -20,6 +20,7 @@ from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.statements.moved import refusals_explained
 from outbox_inbox.queues.wakeup import nudge
+from outbox_inbox.signals.escaping import visible
 from outbox_inbox.transports import ReceivedMessage, quarantine
 
 from .selection import QUARANTINED, checked_reason, raw_condition, rows_by_context
@@ -187,12 +188,15 @@ def _admit(
 ) -> dict[int, tuple[QuarantineReason, str]]:
     """Admit the messages that pass; return the reasons of the others, by the message's identity."""
     kept, ignored = receiver.admit(context, messages)
-    refused = {id(each.message): (each.reason, quarantine.cut_text(each.error)) for each in kept}
+    refused = {
+        id(each.message): (each.reason, quarantine.cut_text(visible(each.error, None)))
+        for each in kept
+    }
     for message in ignored:
         name = quarantine.attribute_text(message, "type")
         refused[id(message)] = (
             QuarantineReason.UNKNOWN_TYPE,
-            f"{context.label!r} does not subscribe to {name}",
+            f"{context.label!r} does not subscribe to {visible(name)}",
         )
     return refused
 

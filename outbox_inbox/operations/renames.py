@@ -12,7 +12,6 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, Min, OuterRef, QuerySet
 
-from outbox_inbox.conf import settings
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Consumer, Context
 from outbox_inbox.exceptions import OutboxInboxError
@@ -25,6 +24,7 @@ from outbox_inbox.models import (
     Queue,
 )
 from outbox_inbox.queues.interests import store_interests
+from outbox_inbox.queues.layouts import stored_layout
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.common import DELIVERY, INBOX
 from outbox_inbox.queues.statements.dialects import database_time, dialect, stored_time
@@ -219,10 +219,11 @@ class _Rename:
 
     def _move(self) -> int:
         sql, hashed = dialect(self._connection), self._new.hash
-        # The same hash as in the INSERT of deliveries.
+        # As the INSERT of deliveries does it; the locks of all partitions keep the layout as it is.
         target = (
             f"(SELECT ((m.key_hash | {hashed:d}) - (m.key_hash & {hashed:d}))"
-            f" %% {settings().partitions.inbox:d} FROM {INBOX} m WHERE m.id = {DELIVERY}.message_id)"
+            f" %% {stored_layout(self._context).inbox:d} FROM {INBOX} m"
+            f" WHERE m.id = {DELIVERY}.message_id)"
         )
         name = self._new.name.replace("'", "''").replace("%", "%%")
         unfinished = state_sql(Queue.INBOX, "unfinished")

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import table
-from outbox_inbox.queues.statements.dialects import dialect
+from outbox_inbox.queues.statements.dialects import dialect, gave_way
 
 T = TypeVar("T")
 
@@ -44,8 +44,7 @@ def retry_until_locked(using: str, change: Callable[[BaseDatabaseWrapper], T]) -
                 dialect(connection).limit_lock_wait(connection, LOCK_TIMEOUT)
                 return change(connection)
         except OperationalError as error:
-            # lock_not_available, deadlock_detected
-            if getattr(error.__cause__, "sqlstate", None) not in {"55P03", "40P01"}:
+            if not gave_way(connection, error):
                 raise
         if time.monotonic() > deadline:
             raise OutboxInboxError(

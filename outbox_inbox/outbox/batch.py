@@ -145,7 +145,7 @@ def _send(
     contracts: Sequence[R] = [row for row in rows if row.kind == Kind.INTEGRATION]
     if transport.needs_text:
         contracts = _with_texts(run, contracts, stored=source.stored)
-    messages = [outgoing(run.context, run.connection, row) for row in contracts]
+    messages = [outgoing(run.connection, row, run.number) for row in contracts]
     published = _publish(run, transport, messages, bound, full=not source.exhausted)
     confirmed = set(published.sent)
     if confirmed:

@@ -100,7 +100,6 @@ def _prepare_row(
         hops=hops,
         key_hash=key_hash,
         kind=about.kind,
-        partition=key_hash % context.outbox_partitions,
         due_at=due_at,
     )
 

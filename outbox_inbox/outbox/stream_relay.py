@@ -8,27 +8,35 @@ page with an error that no event could be blamed for goes there as a whole, and 
 (rule O9).
 
 An event itself says whether the outbox got it as well. So a context may change its source while
-messages are under way: neither way loses one or sends one twice.
+messages are under way: neither way loses one or sends one twice. The change is one moment for all
+processes (``queues/layouts.py``): what is in the outbox then is older than what the stream gets
+afterwards, and what the stream has then goes to the outbox in that moment.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.models import Kind
 from outbox_inbox.queues import statements
+from outbox_inbox.queues.layouts import stored_layout
 from outbox_inbox.queues.outcome import MoverCall
-from outbox_inbox.queues.relay_source import RELAY, follows_stream
+from outbox_inbox.queues.relay_source import follows_stream
 from outbox_inbox.queues.run import AttemptFailed, Lost, Run
 from outbox_inbox.queues.statements import checkpoints
+from outbox_inbox.queues.statements.layouts import RELAY
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.streams.subscriptions import Cursor, Lag, behind, open_cursor
 from outbox_inbox.transports import Transport
 
 from .batch import BatchResult, Source, report_batch, send_batch, within_bytes
+
+_MOVED = 5_000  # events in one statement, without their text
 
 
 def unsent(context: Context, kind: Kind | None = None, *, most: int | None = None) -> Lag:
@@ -51,7 +59,7 @@ def send_stream(run: Run, call: MoverCall, transport: Transport) -> None:
     Raises:
         SettingsError: the database cannot serve streams; check E010 says so before.
     """
-    more = run.number == 0 and follows_stream(run.context)
+    more = run.number == 0 and run.follows
     if more:
         checkpoints.require_subscriptions(run.connection)
     while more and not (run.ended or call.finished()):  # one transaction a page
@@ -83,6 +91,28 @@ def _leave_page_to_outbox(run: Run, size: int) -> None:
             faults.point("relay.after_mark")
         page.close()
     faults.point("relay.after_commit")
+
+
+def move_stream_to_outbox(connection: BaseDatabaseWrapper, context: Context) -> int:
+    """Put all that is to be sent of a stream into the outbox, in the open transaction; return how much.
+
+    The caller owns the outbox, and has shut out all that write to both. Of each key it comes behind
+    what the outbox has: that is older, since it has come there from the stream as well.
+
+    Raises:
+        Lost: an operator has locked the checkpoint of the relay.
+        SettingsError, ForeignCheckpoint: as `open_cursor`.
+    """
+    cursor, moved = open_cursor(connection, context, RELAY), 0
+    if cursor is None:
+        raise Lost
+    layout, reading = stored_layout(context), statements.carried(connection, "s", None)
+    while not cursor.caught_up:
+        rows = cursor.read(_MOVED, unsent=True, reading=reading)
+        if rows:
+            moved += statements.spill_events(connection, [row.id for row in rows], layout)
+        cursor.save()
+    return moved
 
 
 class StreamPage(Source[StreamRow]):
@@ -137,11 +167,11 @@ class StreamPage(Source[StreamRow]):
 
     def leave_to_outbox(self, rows: Sequence[StreamRow]) -> None:
         """Put events into the outbox, in order."""
-        run = self._run
-        # A context whose source is the outbox again: what is left in the stream is older than what
-        # was recorded in the outbox since, and must be sent before it.
-        in_front = run.context.source != "stream"
+        layout = stored_layout(self._run.context)
+        # A context whose source is the outbox: a process of a version that did not know what is in
+        # force may have left something in the stream. It was meant to be sent first.
+        in_front = layout.source != "stream"
         if in_front:
-            statements.move_spilled_to_front(run.connection, run.context.label)
-        positions, partitions = [row.id for row in rows], run.context.outbox_partitions
-        statements.spill_events(run.connection, positions, partitions, in_front=in_front)
+            statements.move_spilled_to_front(self._run.connection, layout.context)
+        positions = [row.id for row in rows]
+        statements.spill_events(self._run.connection, positions, layout, in_front=in_front)

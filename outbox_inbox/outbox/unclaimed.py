@@ -4,7 +4,6 @@ A contract or an event may be removed while messages of it are in the outbox. To
 them sent although nothing takes them, and they would be gone when the deployment is rolled back.
 """
 
-import logging
 from collections.abc import Sequence
 
 from outbox_inbox.contexts import Context
@@ -15,8 +14,9 @@ from outbox_inbox.queues import statements
 from outbox_inbox.queues.run import Run
 from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.queues.statements.stream_pages import StreamRow
+from outbox_inbox.signals.logging import get_logger
 
-_logger = logging.getLogger("outbox_inbox.outbox")
+_logger = get_logger("outbox_inbox.outbox")
 _met: set[tuple[str, str]] = set()
 """Label and type of what this process has met and left, so that each is logged once."""
 

@@ -10,8 +10,9 @@ from django.dispatch import Signal
 from outbox_inbox import signals
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
+from outbox_inbox.signals.escaping import MOST
 
-from .attempts import Verdict, error_line
+from .attempts import Verdict, cut, error_line, line_of
 from .statements import PendingRow, ReadyRow
 from .statements.dialects import as_uuid
 
@@ -62,9 +63,10 @@ def projection_failed(
 
 def message_quarantined(label: str, attributes: Mapping[str, str], reason: str, error: str) -> None:
     """Announce a message that was quarantined."""
-    source, type_, id_ = (attributes.get(name, "") for name in ("source", "type", "id"))
-    measures = {"source": source, "type": type_, "message_id": id_, "reason": str(reason)}
-    measures |= {"context": label, "error": error}
+    names = {"source": "source", "type": "type", "message_id": "id"}
+    # A receiver may count by type, or log it: its sender must not choose how much that is.
+    measures = {name: cut(str(attributes.get(its, "")), MOST) for name, its in names.items()}
+    measures |= {"reason": str(reason), "context": label, "error": line_of(error)}
     signals.message_quarantined.send_robust(label, **measures)
 
 

@@ -1,19 +1,23 @@
 """What becomes of a failed attempt: another after a back-off, or a dead letter; alike in all queues."""
 
+import re
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from django.db import Error as DatabaseError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import OutboxInboxError, PermanentError
+from outbox_inbox.signals.escaping import visible, visible_lines
 
 from . import statements
 
 _MAX_ERROR = 1_000
+_MYSQL_VALUE = re.compile(r"(Duplicate entry|value:) '.*' (for (?:key|column))", re.DOTALL)
 _RAISED_BY = "raised by the function "
 _MAX_TRACEBACK = 20_000
 
@@ -84,10 +88,25 @@ def name_function(error: Exception, function: str) -> None:
 
 
 def error_line(error: BaseException) -> str:
-    """Return an exception as one line that every database can store."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return an exception as one visible line that every database can store.
+
+    What a database says is shown without the values of the row, which its traceback has: the line
+    goes into the log.
+    """
+    said = _without_values(error) if isinstance(error, DatabaseError) else str(error)
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     named = "".join(f" ({note})" for note in _notes(error) if note.startswith(_RAISED_BY))
-    return _storable(" ".join(text.split()), _MAX_ERROR - len(named)) + named
+    return line_of(text, _MAX_ERROR - len(named)) + named
+
+
+def line_of(text: str, most: int = _MAX_ERROR) -> str:
+    """Return a text about an error on one visible line of at most ``most`` characters.
+
+    An error often quotes the payload that caused it, and that may hold what PostgreSQL refuses. The
+    failure could not be stored then, and the message would fail for ever without an attempt.
+    """
+    # Cut before the words are joined: the text may have megabytes.
+    return cut(visible(" ".join(text[: 4 * most].split()), None), most)
 
 
 def _notes(error: BaseException) -> Sequence[str]:
@@ -97,11 +116,15 @@ def _notes(error: BaseException) -> Sequence[str]:
 def traceback_text(error: BaseException) -> str:
     """Return the traceback of an exception; of a very long one the end, where the error was raised."""
     text = "".join(traceback.format_exception(error))
-    return _storable(text[-_MAX_TRACEBACK:], _MAX_TRACEBACK)
+    return cut(visible_lines(text[-_MAX_TRACEBACK:]), _MAX_TRACEBACK)
 
 
-def _storable(text: str, limit: int) -> str:
-    # An error often quotes the payload that caused it, and that may hold what PostgreSQL refuses. The
-    # failure could not be stored then, and the message would fail for ever without an attempt.
-    clean = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+def _without_values(error: DatabaseError) -> str:
+    """Return the text of a database without values: PostgreSQL has them on the lines behind the first."""
+    first = str(error).partition("\n")[0]
+    return _MYSQL_VALUE.sub(r"\1 (not shown) \2", first)
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text as at most ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

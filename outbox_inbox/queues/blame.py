@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db import DatabaseError, Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .statements.dialects.refusals import blames_server, blames_values
+from .statements.dialects.refusals import blames_server, blames_transaction, blames_values
 
 _NOTE: Final = "_outbox_inbox_outage"
 """An attribute of what a consumer has raised: the outage behind it, or None."""
@@ -43,7 +43,10 @@ def outage_behind(
         return noted if isinstance(noted, Error) else None
     if committing:
         return error if blames_server(connection, error) else None
-    return None if blames_values(connection, error) else error
+    # A consumer that ends its transaction by itself leaves the error to our next statement.
+    if blames_values(connection, error) or blames_transaction(connection, error):
+        return None
+    return error
 
 
 def close_refusing(connection: BaseDatabaseWrapper, error: Error) -> None:

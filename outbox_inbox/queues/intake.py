@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.conf import settings
-
 from . import statements
 from .contents import conflict_between, contents_of
+from .layouts import layout_in_settings
 
 
 def move_messages(
@@ -35,7 +34,7 @@ def move_messages(
         says the same is a repetition, and is dropped (rule O7).
     """
     new = statements.move_to_inbox(connection, rows, into, source, stored=stored)
-    create_deliveries(connection, new)
+    create_deliveries(connection, new, into)
     if len(new) == len(rows):
         return {}
     twins = statements.select_twins(connection, rows, into, source, stored=stored)
@@ -53,7 +52,7 @@ def insert_messages(
     """
     connection = connections[using]
     new = statements.insert_inbox(connection, rows, into, source)
-    create_deliveries(connection, new)
+    create_deliveries(connection, new, into)
     return len(new)
 
 
@@ -71,6 +70,6 @@ def conflicting_rows(
     return {index: conflict for index, conflict in found.items() if conflict}
 
 
-def create_deliveries(connection: BaseDatabaseWrapper, new: Sequence[int]) -> None:
-    """Create the deliveries of new inbox rows."""
-    statements.insert_deliveries(connection, new, settings().partitions.inbox)
+def create_deliveries(connection: BaseDatabaseWrapper, new: Sequence[int], into: str) -> None:
+    """Create the deliveries of new rows of the inbox of a context."""
+    statements.insert_deliveries(connection, new, layout_in_settings(into))

@@ -9,7 +9,6 @@ A consumer that no running process confirms for `RETIRE_AFTER` is retired: it ge
 deliveries. What it left unfinished stays, and is reported.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.consumers import hash_of
 from outbox_inbox.events import meta
 from outbox_inbox.models import Interest, InterestKind
+from outbox_inbox.signals.logging import get_logger
 
 from .schema import require_schema
 from .servers import require_writable
@@ -41,7 +41,7 @@ _GAP = 3 * CONFIRM_AFTER
 _WAIT = 0.5  # seconds for the transaction of another process that stores the same
 _TRIES = 5  # to store interests while other processes store theirs
 
-_logger = logging.getLogger("outbox_inbox.interests")
+_logger = get_logger("outbox_inbox.interests")
 
 
 class InterestRow(NamedTuple):
@@ -343,7 +343,7 @@ def _retire(using: str, silent: _Silent) -> None:
         same.update(schema_version=mine.schema_version, confirmed_at=now)
     elif same.update(retired_at=now):
         _logger.warning(
-            "%s: no running process has %s %r of %s any more; it gets no more messages",
+            "%s: no running process has %s '%s' of %s any more; it gets no more messages",
             row.context,
             InterestKind(row.kind).label,
             row.name or row.type,

@@ -14,6 +14,7 @@ from django.db import Error as DatabaseError
 from outbox_inbox.conf import Backoff, settings
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
+from outbox_inbox.signals.escaping import visible
 
 from . import announcements
 from .attempts import error_line
@@ -45,7 +46,7 @@ def back_off(
     delay = (policy or settings().backoff).delay(failing.failures + 1)
     if isinstance(error, TransportUnavailable) and error.longest is not None:
         delay = min(delay, error.longest)
-    failing.back_off(error_line(error) + detail, delay.total_seconds())
+    failing.back_off(error_line(error) + visible(detail, None), delay.total_seconds())
     return delay
 
 

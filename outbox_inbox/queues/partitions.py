@@ -17,12 +17,11 @@ from contextlib import contextmanager
 from django.db import DatabaseError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 
 from . import statements
+from .layouts import declared_layout, ensure_layouts, report_difference
 from .relay_source import stream_is_waiting
 from .servers import refuse_read_only
 from .statements.dialects import gave_way
@@ -43,44 +42,43 @@ PartitionStatuses = Sequence[statements.PartitionStatus]
 def partition_statuses(context: Context, queue: Queue) -> list[statements.PartitionStatus]:
     """Return the partitions of a queue with whether there is work: one cheap statement.
 
+    They are those that are in force, whatever the settings of this process say.
+
     Raises:
         ReadOnlyDatabase: the database can be read, but not written.
-        SettingsError: the settings name another number of partitions than the rows were spread
-            over. Nothing is handled until ``manage.py repartition``, which keeps the order.
     """
     connection, model = connections[context.database], ROW_MODELS[queue]
     found = statements.partition_statuses(connection, context.label, queue, model)
-    if not found:
-        ensure_partitions(context.database)
-        return statements.partition_statuses(connection, context.label, queue, model)
     refuse_read_only(context.database, found)
-    if queue == Queue.OUTBOX and not all(each.ready for each in found):
-        found = include_stream(context, found)
-    if len(found) != (wanted := partition_count(context, queue)):
-        raise SettingsError(
-            f'OUTBOX_INBOX["PARTITIONS"]["{queue}"] is {wanted}, and the {queue} of '
-            f"{context.label!r} is spread over {len(found)}: run manage.py repartition"
-        )
-    return found
+    if not found or found[0].source is None:
+        ensure_partitions(context.database)
+        found = statements.partition_statuses(connection, context.label, queue, model)
+    report_settings(context, queue, found)
+    return include_stream(context, found) if queue == Queue.OUTBOX else found
 
 
-def include_stream(
-    context: Context, found: Sequence[statements.PartitionStatus]
-) -> list[statements.PartitionStatus]:
+def include_stream(context: Context, found: PartitionStatuses) -> list[statements.PartitionStatus]:
     """Return the partitions of an outbox, ready if the stream has something for the relay."""
-    if not stream_is_waiting(context):
+    follows = any(each.follows for each in found) and not all(each.ready for each in found)
+    if not (follows and stream_is_waiting(context)):
         return list(found)
     return [each._replace(ready=True) for each in found]
 
 
-def partition_count(context: Context, queue: Queue) -> int:
-    """Return how many partitions the settings give to a queue of a context."""
-    counts = {Queue.OUTBOX: context.outbox_partitions, Queue.INBOX: settings().partitions.inbox}
-    return counts.get(queue, 1)
+def report_settings(context: Context, queue: Queue, found: PartitionStatuses) -> None:
+    """Log, once a process, that its settings name other partitions, or another source."""
+    wanted = declared_layout(context)
+    for each in found[:1]:
+        seen = wanted._replace(source=each.source or wanted.source)
+        if queue == Queue.OUTBOX:
+            seen = seen._replace(outbox=len(found))
+        elif queue == Queue.INBOX:
+            seen = seen._replace(inbox=len(found))
+        report_difference(wanted, seen)
 
 
 def ensure_partitions(using: str) -> None:
-    """Create the partition rows of all contexts on a database; rows that exist stay as they are."""
+    """Create the partitions and layouts of all contexts on a database; what is there stays as it is."""
     # On MySQL and MariaDB, processes that call it together may deadlock: one of them commits each
     # time, and the others find its rows at their next try.
     if not router.allow_migrate_model(using, Partition):
@@ -98,6 +96,7 @@ def ensure_partitions(using: str) -> None:
 
 def _create_partitions(using: str) -> None:
     have = set(Partition.objects.using(using).values_list("context", "queue").distinct())
+    layouts = ensure_layouts(using)
     Partition.objects.using(using).bulk_create(
         (
             Partition(context=context.label, queue=queue, number=number)
@@ -105,10 +104,15 @@ def _create_partitions(using: str) -> None:
             if context.database == using
             for queue in Queue
             if (context.label, queue.value) not in have
-            for number in range(partition_count(context, queue))
+            for number in range(partition_count(layouts[context.label], queue))
         ),
         ignore_conflicts=True,
     )
+
+
+def partition_count(layout: statements.Layout, queue: Queue) -> int:
+    """Return how many partitions a layout gives to a queue."""
+    return {Queue.OUTBOX: layout.outbox, Queue.INBOX: layout.inbox}.get(queue, 1)
 
 
 @contextmanager

@@ -21,14 +21,11 @@ from outbox_inbox.exceptions import TransportUnavailable
 from . import statements
 from .blame import outage_behind
 from .statements.dialects import as_uuid_or_none, dialect, gave_way
+from .task_terms import TIME_LIMITS
 
 _TRIES = 5  # to end a run while others change the partition
 _PROMOTE = 1.0  # seconds after which a run that goes on looks for rows that have come due
 _PROMOTED = 1_000  # of them at a time: a million in one transaction keep the partition for a minute
-
-
-TIME_LIMITS: set[type[Exception]] = set()
-"""Exceptions by which whatever runs a mover ends it at any place; Celery's is added by ``tasks``."""
 
 
 class Lost(Exception):
@@ -53,6 +50,7 @@ class Run:
     """A worker's run on one partition, from the moment it writes its token until it clears it.
 
     Attributes:
+        follows: of an outbox: there may be events for the relay in the stream.
         failures: outages in a row before this run.
         careful: how many messages must still be taken one at a time, since the run before
             this one had no clean end; 0 in an ordinary run.
@@ -78,6 +76,7 @@ class Run:
         self.context = context
         self.id = partition.id
         self.number = partition.number
+        self.follows = partition.follows
         self.failures = partition.outages
         self.careful = careful
         self.token = token

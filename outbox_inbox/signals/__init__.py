@@ -61,7 +61,9 @@ snapshot_refused        a snapshot is due,  ``context: str``, ``stream: str``,
                         it goes on without
 ======================  ==================  ==================================================
 
-``error`` is one line, ``<ExceptionClass>: <message>``; the traceback is in ``DeliveryAttempt``.
+``error`` is one visible line, ``<ExceptionClass>: <message>``, of at most 1,000 characters; the
+traceback is in ``DeliveryAttempt``. The other texts are as the message says, those of a quarantined
+one up to 200 characters: a receiver that prints them calls `outbox_inbox.signals.escaping.visible`.
 """
 
 from django.dispatch import Signal

@@ -80,13 +80,18 @@ def append_to_stream(
     rows: Sequence[statements.EventRow],
     stream: str,
     expected_version: int | None,
+    layout: statements.Layout,
     *,
-    in_outbox: bool = True,
-) -> list[Any]:
-    """Append rows to a stream in the caller's transaction; return the time stamp of each.
+    in_outbox: bool = False,
+) -> list[statements.Stored]:
+    """Append rows to a stream in the caller's transaction; return time stamp and source of each.
 
-    It must be called before the rows go to the outbox: then the ids there are in the order of the
-    versions. ``in_outbox``: they go there as well, and must not be sent from the stream, too.
+    Where the source is the outbox, the caller must put them there afterwards: then the ids there
+    are in the order of the versions. They are not sent from the stream.
+
+    Arguments:
+        layout: what the settings say of their context, where none is stored.
+        in_outbox: they go to the outbox, whatever the source in force is.
 
     Raises:
         ConcurrencyError, DuplicateMessage: nothing was stored; the transaction is usable.
@@ -107,14 +112,14 @@ def append_to_stream(
         if last != refused and not statements.lock_stream(connection, label, stream, last):
             continue
         places = [(stream, version) for version in range(last + 1, last + 1 + len(rows))]
-        stored = statements.insert_stream(connection, rows, places, in_outbox=in_outbox)
+        stored = statements.insert_stream(connection, rows, places, layout, in_outbox=in_outbox)
         if len(stored) == len(rows):
-            return [row[0] for row in stored]
+            return stored
         refused = last + 1
         if stored:
             # A part of the rows is stored. Their ids are new, since a caller's own id comes with one
             # event only, so what is deleted here was inserted by this very statement.
-            statements.delete_events(connection, rows)
+            statements.delete_rows(connection, "stream", rows)
         _refuse_duplicate(connection, rows)
     raise ConcurrencyError(
         f"the stream {stream!r} of {label!r} grew {_RETRIES} times in a row while "
@@ -122,16 +127,21 @@ def append_to_stream(
     )
 
 
-def append_each(connection: BaseDatabaseWrapper, rows: Sequence[statements.EventRow]) -> list[Any]:
+def append_each(
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[statements.EventRow],
+    layout: statements.Layout,
+) -> list[statements.Stored]:
     """Append rows that belong to no stream, each as a stream of its own, named by its id.
 
-    So they wait for no other transaction. Raises `DuplicateMessage` as `append_to_stream`.
+    So they wait for no other transaction. ``layout`` and what is returned are as those of
+    `append_to_stream`; raises `DuplicateMessage` as it does.
     """
     places = [(str(row.message_id), 1) for row in rows]
-    stored = statements.insert_stream(connection, rows, places, in_outbox=False)
+    stored = statements.insert_stream(connection, rows, places, layout)
     if len(stored) < len(rows):
         raise DuplicateMessage(f"the message {rows[0].message_id} has been recorded before")
-    return [row[0] for row in stored]
+    return stored
 
 
 def problems_of(stream: object, expected_version: object) -> list[str]:

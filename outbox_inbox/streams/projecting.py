@@ -6,7 +6,6 @@ which a projection fails is never skipped. What comes before it is committed, an
 off, longer with each failure, until the event goes through.
 """
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from time import monotonic
 from typing import Any
@@ -29,10 +28,11 @@ from outbox_inbox.queues.statements.dialects import gave_way
 from outbox_inbox.queues.statements.dialects.refusals import is_contention
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.queues.watch import call_watched
+from outbox_inbox.signals.logging import get_logger
 
 from .subscriptions import Cursor, follow
 
-_logger = logging.getLogger("outbox_inbox.streams")
+_logger = get_logger("outbox_inbox.streams")
 
 
 def update_projections(
@@ -200,7 +200,7 @@ def _leave_to_others(read_model: ReadModel, row: StreamRow) -> None:
     if what not in _told:
         _told.add(what)
         _logger.warning(
-            "%s: the read model %r wants %s of version %d, which the code of this process cannot "
+            "%s: the read model '%s' wants %s of version %d, which the code of this process cannot "
             "apply; it is left to a process that can. If none will, run manage.py retire_consumer",
             *what,
         )

@@ -9,8 +9,10 @@ from typing import ClassVar
 
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.section import shown
 from outbox_inbox.contexts import contexts
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 
@@ -67,11 +69,12 @@ def transport(alias: str) -> Transport:
     return found
 
 
+@sensitive_variables()
 def _new_transport(alias: str) -> Transport:
     found, path = settings().transports.get(alias), 'OUTBOX_INBOX["TRANSPORTS"]'
     if found is None:
         known = ", ".join(sorted(settings().transports))
-        raise SettingsError(f"{path} has no {alias!r}; it has: {known}")
+        raise SettingsError(f"{path} has no alias that is {shown(alias)}; it has: {known}")
     try:
         backend = import_string(found.backend)
     except ImportError as error:

@@ -2,7 +2,6 @@
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox_inbox.contexts import Context
 from outbox_inbox.queues.statements import PendingRow
 from outbox_inbox.queues.statements.dialects import as_datetime, as_uuid, as_uuid_or_none
 from outbox_inbox.queues.statements.stream_pages import StreamRow
@@ -11,9 +10,9 @@ from .base import OutgoingMessage
 
 
 def outgoing(
-    context: Context, connection: BaseDatabaseWrapper, row: PendingRow | StreamRow
+    connection: BaseDatabaseWrapper, row: PendingRow | StreamRow, partition: int
 ) -> OutgoingMessage:
-    """Return the message of a row of a context; without text if that was not fetched."""
+    """Return the message of a row of an outbox partition; without text if that was not fetched."""
     return OutgoingMessage(
         row=row.id,
         id=as_uuid(row.message_id),
@@ -21,7 +20,7 @@ def outgoing(
         version=row.schema_version,
         key=row.key,
         key_hash=row.key_hash,
-        partition=row.key_hash % context.outbox_partitions,
+        partition=partition,
         time=as_datetime(connection, row.recorded_at),
         correlation_id=as_uuid(row.correlation_id),
         causation_id=as_uuid_or_none(row.causation_id),

@@ -20,6 +20,7 @@ from outbox_inbox.contexts import Context
 from outbox_inbox.models import QuarantinedMessage, QuarantineReason
 from outbox_inbox.queues import announcements, statements
 from outbox_inbox.queues.statements.packets import packets
+from outbox_inbox.signals.escaping import visible
 
 from .base import OutgoingMessage, ReceivedMessage
 from .wire import attributes_of
@@ -53,7 +54,7 @@ def quarantine_messages(context: Context | Place, refused: Sequence[RefusedMessa
         QuarantinedMessage(
             context=context.label,
             reason=reason,
-            error=cut_text(error),
+            error=cut_text(visible(error, _LONG)),
             source=attribute_text(message, "source"),
             message_id=attribute_text(message, "id"),
             type=attribute_text(message, "type"),

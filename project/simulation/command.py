@@ -55,13 +55,14 @@ class SimulationCommand(QueueCommand):
             queues=day.queues,
             problems=problems,
         )
-        self.print_document(report.as_json(), [report.as_text()], options)
+        self.print_document(report.as_json(), report.as_text().split("\n"), options)
         if problems:
             raise ProblemFound(at_most(problems))
         if options["format"] == "text":
             where = "" if both_deployed() else f" in {deployed_labels()}"
+            self.print_summary("", options)
             self.print_summary(
-                f"\nAll is well{where}: nothing is dead, and nothing is left over.", options
+                f"All is well{where}: nothing is dead, and nothing is left over.", options
             )
 
     def _run_until_stopped(

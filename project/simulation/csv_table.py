@@ -13,6 +13,8 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+from outbox_inbox.signals.escaping import visible
+
 MAX_TEXT = 100
 _SHOWN = 40
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -35,7 +37,7 @@ class Problem:
         if self.line is not None:
             place.append(f"line {self.line}")
         if self.column is not None:
-            place.append(f"column {_printable(self.column)}")
+            place.append(f"column {visible(self.column)}")
         return f"{', '.join(place)}: {self.text}"
 
 
@@ -179,8 +181,3 @@ def _is_text(
 
 def _shown(value: str) -> str:
     return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}…"
-
-
-def _printable(text: str) -> str:
-    # A terminal would execute control characters in a name.
-    return text if text.isprintable() else repr(text)

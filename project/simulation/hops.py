@@ -17,6 +17,7 @@ from outbox_inbox.models import (
     StoredEvent,
 )
 from outbox_inbox.outbox.stream_relay import unsent
+from outbox_inbox.queues.layouts import stored_layout
 
 from .deployment import ORDERING, SHIPPING, is_deployed
 
@@ -44,7 +45,7 @@ def _own_events_name(label: str) -> str:
 
     Where the stream is the source, what is scheduled for later still passes the outbox.
     """
-    source = get_context(label).source if is_deployed(label) else "outbox"
+    source = stored_layout(get_context(label)).source if is_deployed(label) else "outbox"
     return f"own events, {source} to own inbox"
 
 

@@ -26,6 +26,9 @@ pytestmark = needs_northwind
 def placed(new_store: Callable[[], Store], request: pytest.FixtureRequest) -> Processes:
     """A database on which the real orders were placed and drained, from either source."""
     processes = Processes(new_store(), ORDERING_SOURCE=request.param)
+    processes.succeed(
+        "manage.py", "repartition"
+    )  # the database was made with the outbox as the source
     processes.succeed("manage.py", "place_orders", *map(str, NORTHWIND))
     return processes
 

@@ -26,6 +26,7 @@ from outbox_inbox.models import (
     ProcessState,
     QuarantinedMessage,
     Queue,
+    QueueLayout,
     Snapshot,
     StoredEvent,
     Transfer,
@@ -77,6 +78,8 @@ def both_databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
         for alias in connections:
             _hurry(alias)
         partitions = {alias: list(Partition.objects.using(alias)) for alias in connections}
+        for alias in connections:
+            QueueLayout.objects.using(alias).all().delete()
         _interests.update({alias: list(_interest_rows(alias)) for alias in connections})
     yield partitions
     with django_db_blocker.unblock():
@@ -318,7 +321,8 @@ def empty(alias: str, partitions: list[Partition]) -> None:
         # A context that only this test had would get deliveries in the next one.
         Interest.objects.using(alias).exclude(context__in=installed).delete()
         with connections[alias].cursor() as cursor:
-            for model in (*WRITTEN, Partition):
+            # A test's settings are in force as soon as it needs them, as in a project without rows.
+            for model in (*WRITTEN, Partition, QueueLayout):
                 cursor.execute(f"DELETE FROM {table(model)}")
         Partition.objects.using(alias).bulk_create(partitions)
         _forget_interests(alias)

@@ -75,7 +75,7 @@ def step(key: str = "42", **changes: Any) -> Delivery:
 
 def keys(found: str) -> set[str]:
     """Return the keys that a list shows."""
-    return set(re.findall(r'field-key">([^<]*)<', found))
+    return set(re.findall(r'field-key_text">([^<]*)<', found))
 
 
 def test_what_is_stuck_is_found(admin_client: Client) -> None:
@@ -143,7 +143,7 @@ def test_a_time_out_that_nobody_moves_is_late(admin_client: Client) -> None:
     for key, at in (("late", now - timedelta(hours=1)), ("soon", now - timedelta(seconds=1))):
         made(key, time_outs=json.dumps({"overdue": {"id": str(NUMBER), "at": at.isoformat()}}))
     shown = list_page(admin_client, "processstate")
-    found = re.findall(r'field-key">(\w+)<.*?field-time_out_names">(.*?)</td>', shown)
+    found = re.findall(r'field-key_text">(\w+)<.*?field-time_out_names">(.*?)</td>', shown)
     assert {key: ">late<" in each for key, each in found} == {"late": True, "soon": False}
 
 

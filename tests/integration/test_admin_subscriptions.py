@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from outbox_inbox import record
+from outbox_inbox import operations, record
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.streams.projecting import update_projections
@@ -184,5 +184,6 @@ def test_the_relay_is_as_far_behind_as_it_has_to_send(admin_client, settings):
     score(2)
     assert lags(list_page(admin_client, MODEL))["board (relay)"] == "0"
     settings.OUTBOX_INBOX = {"CONTEXTS": {"board": {"source": "stream"}}}
+    operations.repartition([get_context("board")])
     score(3)
     assert lags(list_page(admin_client, MODEL))["board (relay)"] == "1"

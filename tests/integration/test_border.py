@@ -23,7 +23,7 @@ from outbox_inbox.models import (
     StoredEvent,
 )
 from outbox_inbox.models.base import Kind
-from outbox_inbox.operations import Selection, discard, retry
+from outbox_inbox.operations import Selection, discard, repartition, retry
 from outbox_inbox.outbox.stream_relay import unsent
 from tests.farm.events import Reaped, Sown, Watered
 from tests.support.movers import (
@@ -243,6 +243,7 @@ def live_through(season: Season, chance: Chance) -> None:
 def test_order_is_kept_across_the_border(settings, carried, source):
     """Whatever function fails, retried or discarded: each contract and event comes once, in order."""
     settings.OUTBOX_INBOX = {**carried, **QUICK, "CONTEXTS": {"farm": {"source": source}}}
+    repartition([get_context("farm")])
     live_through(Season(fields=3, steps=9), Chance(1))
 
 
@@ -252,4 +253,5 @@ def test_order_is_kept_across_the_border(settings, carried, source):
 def test_order_is_kept_across_the_border_for_long(settings, carried, source, seed):
     """The same, with more fields and steps than a batch takes."""
     settings.OUTBOX_INBOX = {**carried, **QUICK, "CONTEXTS": {"farm": {"source": source}}}
+    repartition([get_context("farm")])
     live_through(Season(fields=6, steps=60), Chance(seed))

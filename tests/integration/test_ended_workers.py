@@ -9,6 +9,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 
 from outbox_inbox import signals, tasks
+from outbox_inbox.inbox import dispatcher
 from outbox_inbox.models import Delivery, DeliveryAttempt, OutboxMessage, Partition, Queue
 from tests.shop.contracts import Sold
 from tests.shop.events import Counted, Noted
@@ -219,7 +220,7 @@ def test_a_time_limit_ends_the_task(monkeypatch):
         asked.append(context.label)
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(tasks.dispatcher, "dispatch_inbox", strike)
+    monkeypatch.setattr(dispatcher, "dispatch_inbox", strike)
     with pytest.raises(SoftTimeLimitExceeded):
         tasks.dispatch_inbox()
     assert len(asked) == 1

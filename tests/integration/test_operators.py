@@ -2,7 +2,6 @@
 
 import random
 import threading
-from contextlib import suppress
 from datetime import timedelta
 from itertools import product
 
@@ -11,7 +10,6 @@ from django.db import connections
 
 from outbox_inbox import PermanentError, record
 from outbox_inbox.contexts import get_context
-from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import (
     Selection,
@@ -82,10 +80,9 @@ def write(first, last):
 
 
 def work():
-    """Do what there is to do in both contexts; until the repartition, workers refuse."""
+    """Do what there is to do in both contexts."""
     for label, mover in product(("shop", "depot"), (relay, dispatch)):
-        with suppress(SettingsError):
-            mover(label)
+        mover(label)
 
 
 def solve():

@@ -11,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox_inbox.contexts import contexts, get_context
-from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.partitions import ensure_partitions, operator_lock, partition_statuses
@@ -414,12 +413,17 @@ def test_partitions_are_made_after_a_deadlock():
 
 @pytest.mark.parametrize("queue", [Queue.OUTBOX, Queue.INBOX])
 @pytest.mark.parametrize("number", [2, 5, 16])
-def test_other_numbers_than_the_rows_say_are_refused(settings, queue, number):
-    """Until a repartition, nothing is handled: two workers could be at one key."""
-    partition_statuses(get_context("shop"), queue)
+def test_other_numbers_than_are_in_force_are_told_and_not_used(settings, caplog, queue, number):
+    """Until a repartition, a process goes on with the partitions that there are."""
+    found = partition_statuses(get_context("shop"), queue)
     settings.OUTBOX_INBOX = {"PARTITIONS": {queue.value: number}}
-    with pytest.raises(SettingsError, match=r"manage\.py repartition"):
-        partition_statuses(get_context("shop"), queue)
+    for _ in range(2):
+        assert partition_statuses(get_context("shop"), queue) == found
+    told = [each.getMessage() for each in caplog.records]
+    assert told == [
+        f'shop: PARTITIONS["{queue}"] {len(found)} is in force, and not {number} as in the settings: '
+        "run manage.py repartition to change it"
+    ]
 
 
 def test_the_receiver_has_one_partition_whatever_the_settings_say(settings):

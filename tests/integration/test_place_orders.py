@@ -20,7 +20,7 @@ from context_a.services import cancel_order, place_order
 from context_b.models import CountryBoard, Shipment
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Delivery, InboxMessage, OutboxMessage, Queue, StoredEvent
-from outbox_inbox.operations import Drained, Selection, pause, retry
+from outbox_inbox.operations import Drained, Selection, pause, repartition, retry
 from project.simulation import business_day
 from project.simulation.generated_orders import generate_orders
 from tests.support.example import FILES, in_all, printed, refusing_shipment, run
@@ -53,6 +53,7 @@ STREAM = pytest.param("stream", marks=[pytest.mark.sqlite, pytest.mark.postgres]
 def test_every_hop_is_reported(source: str, settings: Any) -> None:
     """From the use case to the read models of both contexts; ordering may have no outbox."""
     settings.OUTBOX_INBOX = {"CONTEXTS": {"ordering": {"source": source}}}
+    repartition()
     assert in_all(run("place_orders", *FILES)) == {
         "ordering: orders placed": 5,
         f"ordering: own events, {source} to own inbox": 9,

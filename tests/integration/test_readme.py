@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_CELERY = "mysite/settings_with_celery.py"
 STEP = re.compile(r"^### (\d)\. ", re.MULTILINE)
 
 pytestmark = pytest.mark.sqlite  # the new project brings its own database
@@ -29,11 +30,12 @@ class Newcomer:
     """Somebody who follows the README to the letter, in a project of their own."""
 
     home: Path
+    settings: str = "mysite.settings"
 
     def run(self, *command: str, entered: str | None = None) -> str:
         """Run a command of the README; it must end well, and Django's without warnings."""
         strict = ["-W", "error"] if command[0] == "manage.py" else []
-        own = {"PYTHONPATH": str(self.home / "site"), "DJANGO_SETTINGS_MODULE": "mysite.settings"}
+        own = {"PYTHONPATH": str(self.home / "site"), "DJANGO_SETTINGS_MODULE": self.settings}
         ran = subprocess.run(
             [sys.executable, *strict, *command],
             cwd=self.home,
@@ -59,6 +61,9 @@ class Newcomer:
         place = place.removeprefix("# ")
         if place == "in the shell":
             return self.run("manage.py", "shell", entered=code)
+        if place == "mysite/settings.py (add, with Celery)":
+            # Who has Celery adds it; the next steps are those of a project without.
+            place, code = WITH_CELERY, f"from .settings import *\n\n{code}"
         path = self.home / place.removesuffix(" (add)")
         with path.open("a" if place.endswith(" (add)") else "w", encoding="utf-8") as file:
             file.write(code)
@@ -107,6 +112,16 @@ def test_the_steps_lead_from_a_new_project_to_a_passing_test(printed: list[str])
 def test_the_checks_of_a_newcomer_find_nothing(printed: list[str]) -> None:
     """`manage.py check` has no complaint about what the README tells to write."""
     assert "System check identified no issues" in printed[3]
+
+
+def test_the_schedule_of_celery_goes_into_the_settings(
+    newcomer: Newcomer, printed: list[str]
+) -> None:
+    """Settings are loaded before models, and the checks find the entries in them."""
+    assert printed
+    with_celery = replace(newcomer, settings="mysite.settings_with_celery")
+    shown = with_celery.run("manage.py", "check", "--fail-level", "DEBUG")
+    assert "no issues" in shown
 
 
 def test_the_drained_queues_are_empty(newcomer: Newcomer, printed: list[str]) -> None:

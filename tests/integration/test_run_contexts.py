@@ -248,11 +248,13 @@ def test_a_partition_that_rests_costs_no_more_than_the_look():
 
 
 @committed
-def test_a_queue_that_has_to_be_spread_anew_is_told(settings, log):
-    """The look around does not take it for an empty one."""
-    settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 3}}
+def test_settings_that_are_not_in_force_are_told(settings, caplog):
+    """The look around does so, once, also while there is nothing to do."""
     run_both()
-    assert "run manage.py repartition" in log()[0].getMessage()
+    settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 3}}
+    run_both(pauses=2)
+    told = [each.getMessage() for each in caplog.records if "shop:" in each.getMessage()]
+    assert [text.partition(": run")[2] for text in told] == [" manage.py repartition to change it"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from outbox_inbox.models import Delivery, OutboxMessage, Partition, QuarantinedM
 from outbox_inbox.operations import QuarantineSelection, Selection, quarantined
 from outbox_inbox.operations.selection import selected_rows
 from outbox_inbox.queues import statements
+from outbox_inbox.queues.statements import Layout
 from tests.support.crowd import FILLED, QUEUED, explain, index_here, rows_read
 
 
@@ -105,7 +106,7 @@ STATEMENTS = {
             statements.insert_deliveries,
             connection,
             [1, 2],
-            8,
+            Layout("shop", "outbox", 1, 8),
         ],
         [],
     ),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from outbox_inbox import operations
 from outbox_inbox.models import Delivery, OutboxMessage
 from tests.shop.events import Noted
 from tests.support.movers import deliver, put
@@ -13,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("committed")
 def test_the_partition_of_a_message_is_fixed(settings, key, partition):
     """It is the hash of the key, modulo the number of partitions."""
     settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 8}}
+    operations.repartition()
     put(Noted(order=key, number=1))
     assert OutboxMessage.objects.get().partition == partition
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from outbox_inbox import DuplicateMessage, InvalidEvent, PermanentError, record
 from outbox_inbox.checks.subscriptions import check_source
 from outbox_inbox.contexts import get_context
-from outbox_inbox.exceptions import ForeignCheckpoint, OutboxInboxError
+from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import InboxMessage, OutboxMessage, Queue, StoredEvent
 from outbox_inbox.operations import Selection, due_count, queue_stats, repartition, retry
 from outbox_inbox.operations.running.due import due_movers
@@ -377,6 +377,7 @@ def test_from_the_outbox_to_the_stream_nothing_is_lost_or_sent_twice(settings):
     put(*steps(Noted, 2), stream="a")
     relay(limit=1)
     settings.OUTBOX_INBOX = STREAM
+    repartition()
     put(*steps(Noted, [3, 4]), stream="a")
     run_all()
     assert entries() == [1, 2, 3, 4]
@@ -388,6 +389,7 @@ def test_from_the_stream_to_the_outbox_nothing_is_lost_or_sent_twice(settings):
     put(*steps(Noted, 3), stream="a")
     relay(limit=1)
     settings.OUTBOX_INBOX = {}
+    repartition()
     put(*steps(Noted, [4, 5]), stream="a")
     run_all()
     assert entries() == [1, 2, 3, 4, 5]
@@ -400,6 +402,7 @@ def test_what_is_left_in_the_stream_stays_in_front(sent, settings):
     with playing(publish=not_number(1)):
         relay(limit=1)
     settings.OUTBOX_INBOX = WIRE
+    repartition()
     put(*steps(Sold, [4, 5]), stream="a")
     relay()
     assert sent == []
@@ -408,34 +411,19 @@ def test_what_is_left_in_the_stream_stays_in_front(sent, settings):
     assert sent == [("a", number) for number in range(1, 6)]
 
 
-def test_what_is_refused_of_the_rest_of_a_stream_goes_into_the_outbox_in_front(sent, settings):
-    """Behind what was recorded in the outbox since, it would be sent too late."""
-    put(*steps(Sold, [1]), stream="a")
-    relay()
-    put(*steps(Sold, [2, 3]), stream="a")
-    settings.OUTBOX_INBOX = WIRE
-    put(*steps(Sold, [4, 5]), stream="a")
-    with playing(publish=not_number(2)):
-        relay()
-    come_due()
-    relay()
-    assert sent == [("a", number) for number in range(1, 6)]
-
-
-def test_a_stream_that_is_not_sent_is_not_spread(settings):
-    """Several partitions could let later messages overtake: repartition says what to do first."""
-    put(*steps(Noted, 3), stream="a")
-    relay(limit=1)
+def test_what_a_stream_has_not_sent_is_spread_with_the_change(settings):
+    """It goes to the outbox, each key to its partition, before anything that is recorded there."""
+    orders = [f"o{number}" for number in range(12)]
+    for number in (1, 2):
+        put(*(Noted(order=order, number=number) for order in orders), stream="a")
+    relay(limit=5)
     settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 4}}
-    with pytest.raises(OutboxInboxError, match="drain_outbox has sent them"):
-        repartition()
-    settings.OUTBOX_INBOX = {}
-    relay()
-    settings.OUTBOX_INBOX = {"PARTITIONS": {"outbox": 4}}
-    repartition()
-    put(*steps(Noted, [4], order="b"))
+    (told, *_) = repartition([get_context("shop")])
+    assert (told.before, told.after, told.moved, told.source) == (1, 4, 19, "outbox")
+    put(*(Noted(order=order, number=3) for order in orders))
+    assert set(OutboxMessage.objects.values_list("partition", flat=True)) == {0, 1, 2, 3}
     run_all()
-    assert (entries(), entries(order="b")) == ([1, 2, 3], [4])
+    assert all(entries(order=order) == [1, 2, 3] for order in orders)
 
 
 def test_the_outbox_of_a_stream_has_one_partition(settings):

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from datetime import timedelta
+from textwrap import dedent
 
 import pytest
 
 from outbox_inbox import tasks
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext
+from outbox_inbox.inbox import dispatcher
 from outbox_inbox.models import Delivery, OutboxMessage, Queue
 from outbox_inbox.operations import pause
 from outbox_inbox.queues import wakeup
@@ -186,14 +188,14 @@ def test_one_context_that_fails_does_not_keep_the_others_waiting(monkeypatch):
     """The error is raised at the end, and names the context."""
     put(*steps(Noted, 1))
     relay("shop")
-    mover = tasks.dispatcher.dispatch_inbox
+    mover = dispatcher.dispatch_inbox
 
     def move(context, **options):
         if context.label == "ordering":
             raise ZeroDivisionError("a bug")
         return mover(context, **options)
 
-    monkeypatch.setattr(tasks.dispatcher, "dispatch_inbox", move)
+    monkeypatch.setattr(dispatcher, "dispatch_inbox", move)
     with pytest.raises(ZeroDivisionError) as caught:
         tasks.dispatch_inbox()
 
@@ -207,7 +209,7 @@ def test_errors_of_several_contexts_are_raised_together(monkeypatch):
     def move(context, **options):
         raise ZeroDivisionError(context.label)
 
-    monkeypatch.setattr(tasks.dispatcher, "dispatch_inbox", move)
+    monkeypatch.setattr(dispatcher, "dispatch_inbox", move)
     with pytest.raises(ExceptionGroup) as caught:
         tasks.dispatch_inbox()
 
@@ -244,3 +246,73 @@ def test_the_app_works_without_celery():
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, "Sent 0 messages.\n", "")
+
+
+def test_the_entries_of_the_beat_expire_in_the_database_too():
+    """django-celery-beat drops `expires`; its own name for it takes whole seconds, from 1."""
+    found = tasks.beat_schedule(timedelta(seconds=0.2), prune_every=timedelta(seconds=90.5))
+    seconds = {name: entry["options"]["expire_seconds"] for name, entry in found.items()}
+    assert seconds.pop("outbox_inbox.prune_messages") == 91
+    assert set(seconds.values()) == {1}
+
+
+def run_script(script):
+    """Run Python code in a process of its own; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_settings_may_make_the_schedule():
+    """They are loaded before any app, and the tasks are registered all the same."""
+    said = run_script("""
+        import sys, types
+        module = types.ModuleType("settings")
+        sys.modules["settings"] = module
+        exec("from outbox_inbox.tasks import beat_schedule\\n"
+             "INSTALLED_APPS = ['outbox_inbox']\\n"
+             "CELERY_BEAT_SCHEDULE = beat_schedule()", module.__dict__)
+        import os
+        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+        import django
+        django.setup()
+        from celery import Celery
+        app = Celery("project")
+        app.config_from_object("django.conf:settings", namespace="CELERY")
+        tasks = {each["task"] for each in app.conf.beat_schedule.values()}
+        print(sorted(tasks - app.tasks.keys()), len(tasks))
+    """)
+    assert said == "[] 5\n"
+
+
+def test_eager_tasks_need_not_be_imported_by_the_project():
+    """Without a worker nothing has imported them, and the commit calls them all the same."""
+    said = run_script("""
+        import sys
+        sys.path.insert(0, ".")
+        from django.conf import settings
+        settings.configure(
+            INSTALLED_APPS=["django.contrib.contenttypes", "outbox_inbox", "tests.shop", "tests.depot"],
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            USE_TZ=True, OUTBOX_INBOX={"WAKE_UP": "celery"},
+        )
+        import django
+        django.setup()
+        from celery import Celery
+        app = Celery("project", broker="memory://", set_as_current=True)
+        app.conf.task_always_eager = True
+        from django.core.management import call_command
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        from django.db import transaction
+        from outbox_inbox import record
+        from outbox_inbox.models import OutboxMessage
+        from outbox_inbox.queues import wakeup
+        from tests.shop.events import Noted
+        assert "outbox_inbox.tasks" not in sys.modules
+        with transaction.atomic():
+            record(Noted(order="a", number=1))
+        print(OutboxMessage.objects.get().state, wakeup.failures())
+    """)
+    assert said == "sent 0\n"

@@ -2,9 +2,17 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.db.models import CharField, TextField
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
-from outbox_inbox.admin import rendering
+from outbox_inbox.admin import rendering, untrusted
+from outbox_inbox.admin.base import QueueAdmin
+from outbox_inbox.signals.escaping import has_invisible
+
+PAGES = [each for each in admin.site._registry.values() if isinstance(each, QueueAdmin)]
 
 HOSTILE = {
     "deep brackets": "[" * 131_072 + "]" * 131_072,
@@ -120,3 +128,52 @@ def test_a_time_has_its_full_form_in_the_title():
 def test_an_excerpt_is_one_line():
     """A list shows the first line of an error, shortened."""
     assert rendering.excerpt("a" * 100 + "\nb", 10) == "aaaaaaaaa…"
+
+
+TRUSTED = {"context", "process", "consumer", "subscription", "alias", "layout", "done", "target"}
+"""Texts that only the code or the database writes, as a name or a snapshot."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.model.__name__)
+def test_no_text_from_outside_is_a_plain_column(page):
+    """Django shows a field of the model as it is; a column makes its text visible."""
+    fields = {each.name: each for each in page.model._meta.fields}
+    texts = {name for name, each in fields.items() if isinstance(each, CharField | TextField)}
+    texts -= {name for name in texts if fields[name].choices}
+    names = {*page.list_display, *flatten_fieldsets(page.fieldsets)}
+    assert names & texts - TRUSTED == set()
+
+
+def test_a_payload_is_what_it_looks_like():
+    """A mark of direction, or one that has no width, is shown as the escape that JSON has for it."""
+    shown = rendering.document('{"to":"a\u202eb\u200bc","é":1}')
+    assert r"a\u202eb\u200bc" in shown
+    assert "é" in shown
+
+
+def test_a_traceback_keeps_its_lines():
+    """And nothing else that is not visible."""
+    assert "a\n\tb\\x1b" in rendering.preformatted("a\n\tb\x1b")
+
+
+@pytest.mark.parametrize("show", [rendering.line, rendering.dotted_name, rendering.excerpt])
+def test_a_text_in_a_line_is_visible(show):
+    """Keys, names, errors."""
+    assert r"a\x1b\u202eb" in show("a\x1b\u202eb")
+    assert len(show("x" * 100_000)) < 1_100
+
+
+def test_a_link_is_visible_and_its_markup_stays():
+    """Its text may be a text from outside, or a part of the page."""
+    assert ">a\\u202e</a>" in rendering.link("/", "a\u202e")
+    assert "><b>x</b></a>" in rendering.link("/", SafeString("<b>x</b>"))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":"❤\ufe0f 👩\u200d💻"}', '{"a":\r\n1}'], ids=["pictures", "lines of Windows"]
+)
+def test_an_ordinary_text_of_another_system_is_not_dumped(text):
+    """Parts of pictures, and line ends, are shown as escapes within it."""
+    shown = untrusted.payload(text.encode())
+    assert "00000000" not in shown
+    assert not has_invisible(shown)

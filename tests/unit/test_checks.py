@@ -39,6 +39,34 @@ def test_empty_project(tmp_path):
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
 
 
+def test_e023_contexts_without_the_app(tmp_path):
+    """A forgotten app would say nothing: its checks are those that are missing."""
+    call_command("startproject", "mysite", str(tmp_path))
+    with (tmp_path / "mysite" / "settings.py").open("a") as settings:
+        settings.write("INSTALLED_APPS += ['shop']\n")
+    modules = {
+        "__init__": "",
+        "apps": "from outbox_inbox.contexts import ContextConfig\n\n"
+        "class ShopConfig(ContextConfig):\n    name = 'shop'\n",
+        "handlers": "from outbox_inbox.aggregates import Repository\n",
+    }
+    (tmp_path / "shop").mkdir()
+    for name, text in modules.items():
+        (tmp_path / "shop" / f"{name}.py").write_text(text)
+    command = [sys.executable, "manage.py", "check"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "mysite.settings",
+    }
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    assert "(outbox_inbox.E023) The apps shop are contexts" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_the_example():
     """The example project passes all checks."""
     assert apps.is_installed("context_a")

@@ -50,9 +50,15 @@ def consumer(packages, source, **settings):
     class Bought(DomainEvent): ...
     class Sold(DomainEvent): ...
     """
+    handlers = f"""{HANDLERS}
+    from .events import Bought, Sold
+
+    @handles(Bought, Sold)
+    def sell(event): ...
+    """
     lines = "\n".join(f"    {line}" for line in source.splitlines())
     packages.context(
-        "shop", **{**SUBSCRIBES, "events": events, "handlers": HANDLERS}, acl=f"{preamble}\n{lines}"
+        "shop", **{**SUBSCRIBES, "events": events, "handlers": handlers}, acl=f"{preamble}\n{lines}"
     )
     return run(packages, **settings)
 

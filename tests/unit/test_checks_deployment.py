@@ -70,38 +70,6 @@ def test_e006_no_tables(packages):
     assert "do not allow the tables of outbox_inbox" in message.msg
 
 
-def basket(packages, *fields):
-    """Write a context "shop" with a model that has these fields."""
-    model = "\n    ".join(["class Basket(models.Model):", *fields])
-    packages.context("shop", models=f"from django.db import models\n\n{model}\n")
-
-
-def test_w006_foreign_key(packages):
-    """A foreign key to another context's model ties the two together."""
-    packages.context("billing", models=MODELS)
-    basket(packages, 'invoice = models.ForeignKey("billing.Invoice", on_delete=models.CASCADE)')
-    message = single("W006", run(packages))
-    assert message.obj == "shop"
-    assert "shop.Basket.invoice refers to billing.Invoice" in message.msg
-
-
-def test_w006_many_to_many(packages):
-    """A many-to-many relation does so as well."""
-    packages.context("billing", models=MODELS)
-    basket(packages, 'invoices = models.ManyToManyField("billing.Invoice")')
-    assert "W006" in ids(packages)
-
-
-def test_w006_within_and_outside(packages):
-    """Keys within a context, and to an app that is not a context, pass."""
-    basket(
-        packages,
-        'owner = models.ForeignKey("auth.User", on_delete=models.CASCADE)',
-        'former = models.ForeignKey("self", null=True, on_delete=models.CASCADE)',
-    )
-    assert ids(packages) == []
-
-
 @pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("options", "found"),

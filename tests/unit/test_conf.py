@@ -249,6 +249,14 @@ def test_not_a_dict():
         settings()
 
 
+def test_wrong_settings_stay_wrong():
+    """Each call says so, not only the first one, whose error may have been caught."""
+    with override_settings(OUTBOX_INBOX={"BATCH_SIZE": 0}):
+        for _ in range(2):
+            with pytest.raises(SettingsError, match="BATCH_SIZE"):
+                settings()
+
+
 def test_deduplication_covers_retention():
     """Ids are remembered at least as long as messages are kept, which can be sent again (O8)."""
     (message,) = problems(RETENTION=timedelta(days=60))

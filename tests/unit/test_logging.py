@@ -1,11 +1,15 @@
 import logging as python_logging
+import re
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db import IntegrityError
 
 from outbox_inbox import signals
+from outbox_inbox.queues.attempts import error_line
 from outbox_inbox.signals import logging
+from outbox_inbox.signals.escaping import has_invisible
 
 MESSAGE = UUID("01890000-0000-7000-8000-000000000001")
 ABOUT = {"context": "shop", "message_id": MESSAGE, "type": "shop.Sold", "key": "7"}
@@ -112,3 +116,77 @@ def test_disconnected(entries):
     finally:
         logging.connect()
     assert entries() == []
+
+
+# Text from outside
+
+HOSTILE = "x\n2030-01-01 CRITICAL all is lost\x1b[2J\x9b\u202e\u200b\0"
+SHOWN = r"x\n2030-01-01 CRITICAL all is lost\x1b[2J\x9b\u202e\u200b\x00"
+
+
+def fail():
+    """Raise an error whose text is from outside."""
+    raise ValueError(HOSTILE)
+
+
+def formatted(caplog):
+    """Return the entries as a handler writes them."""
+    return [python_logging.Formatter("%(message)s").format(each) for each in caplog.records]
+
+
+@pytest.mark.parametrize(
+    "signal", [*logging._ENTRIES], ids=lambda each: logging._ENTRIES[each].text[:20]
+)
+def test_no_log_entry_has_text_from_outside_raw(entries, caplog, signal):
+    """Whichever measure it comes in: one line, in which every character is visible."""
+    numbers = dict.fromkeys(("count", "attempts", "partition", "version"), 1)
+    names = re.findall(r"%\((\w+)\)s", logging._ENTRIES[signal].text)
+    measures = {**dict.fromkeys(names, HOSTILE), **numbers, "delay": timedelta(seconds=1)}
+    signal.send_robust("shop", **measures)
+    (line,) = formatted(caplog)
+    assert not has_invisible(line)
+    assert "\n" not in line
+    assert line.count(SHOWN) == len(names)
+
+
+def test_an_entry_is_bounded(entries, caplog):
+    """A type of a megabyte is not a line of a megabyte."""
+    measures = dict.fromkeys(("source", "type", "message_id", "reason", "error"), "x" * 1_000_000)
+    signals.message_quarantined.send_robust("shop", context="shop", **measures)
+    assert len(formatted(caplog)[0]) < 3_000
+
+
+@pytest.mark.parametrize("name", ["inbox", "outbox", "streams", "interests", "redis", "amqp"])
+def test_a_logger_of_a_module_shows_only_visible_text(entries, caplog, name):
+    """Also where no signal is sent, and with a traceback."""
+    with pytest.raises(ValueError, match="lost") as raised:
+        fail()
+    logger = logging.get_logger(f"outbox_inbox.{name}")
+    logger.error("%s %d", HOSTILE, 1, exc_info=raised.value)
+    (text,) = formatted(caplog)
+    assert text.startswith(f"{SHOWN} 1\nTraceback")
+    assert text.endswith(
+        r"ValueError: x" "\n" r"2030-01-01 CRITICAL all is lost\x1b[2J\x9b\u202e\u200b\x00"
+    )
+    assert not has_invisible(text)
+
+
+def test_an_error_of_a_database_is_told_without_the_values_of_the_row():
+    """The log is read by more people than the traceback."""
+    postgresql = (
+        'duplicate key violates "person_email_key"\nDETAIL:  Key (email)=(jane@doe) already exists.'
+    )
+    mysql = (1062, "Duplicate entry 'jane@d'oe' for key 'email'")
+    assert "jane" not in error_line(IntegrityError(postgresql)) + error_line(IntegrityError(*mysql))
+    assert error_line(IntegrityError(*mysql)) == (
+        """IntegrityError: (1062, "Duplicate entry (not shown) for key 'email'")"""
+    )
+
+
+def test_an_error_is_one_visible_line():
+    """Wherever it is stored, sent or printed."""
+    assert (
+        error_line(ValueError(HOSTILE))
+        == r"ValueError: x 2030-01-01 CRITICAL all is lost\x1b[2J\x9b\u202e\u200b\x00"
+    )
+    assert len(error_line(ValueError("x" * 1_000_000))) == 1_000

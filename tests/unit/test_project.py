@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from tests import services
 
@@ -177,6 +178,35 @@ def test_a_prefix_keeps_systems_on_one_broker_apart(load, url, options):
     assert settings["OUTBOX_INBOX"]["TRANSPORTS"] == {
         "default": {"LOCATION": url, "OPTIONS": options}
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("redis://u:p%40w@h:1/0", "redis://u@h:1/0"),
+        ("redis://:p%40w@h", "redis://h"),
+        ("amqp://u:p%40w@h:5672//", "amqp://u@h:5672//"),
+    ],
+)
+def test_a_password_is_taken_out_of_the_url_of_the_broker(load, url, location):
+    """It goes where the error mails of Django hide it."""
+    assert load(TRANSPORT_URL=url)["OUTBOX_INBOX"]["TRANSPORTS"] == {
+        "default": {"LOCATION": location, "OPTIONS": {"PASSWORD": "p@w"}}
+    }
+
+
+@pytest.mark.parametrize("url", ["amqp://u:top[x@h//", "redis://u:a#b@h", "redis://h/0"])
+def test_another_url_of_a_broker_stays_as_it_is(load, url):
+    """The transport says what is wrong with it, without showing it."""
+    assert load(TRANSPORT_URL=url)["OUTBOX_INBOX"]["TRANSPORTS"] == {"default": url}
+
+
+def test_error_mails_of_the_example_hide_urls(load):
+    """Such as that of Celery's broker, and variables of the environment."""
+    path = load()["DEFAULT_EXCEPTION_REPORTER_FILTER"]
+    hiding = import_string(path)().cleanse_setting
+    shown = {name: hiding(name, "x") for name in ("CELERY_BROKER_URL", "DATABASE_URL", "USE_TZ")}
+    assert [name for name, value in shown.items() if value == "x"] == ["USE_TZ"]
 
 
 @pytest.mark.parametrize(

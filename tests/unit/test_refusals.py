@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.db import DataError, IntegrityError, InternalError, OperationalError, ProgrammingError
+from django.db.transaction import TransactionManagementError
 
 from outbox_inbox.queues.blame import close_refusing, note_raised, outage_behind
 from outbox_inbox.queues.statements.dialects.refusals import (
@@ -94,6 +95,21 @@ def test_only_our_own_tables_concern_every_message(vendor, make):
 def test_values_are_the_fault_of_their_message(vendor, error):
     """The next message has others."""
     assert blames_values(of(vendor), error)
+    assert outage_behind(of(vendor), error) is None
+
+
+@pytest.mark.parametrize(
+    ("vendor", "error"),
+    [
+        ("postgresql", postgres("25P02")),
+        ("postgresql", postgres("3B001")),
+        ("mysql", mysql(1305)),
+        ("sqlite", OperationalError("no such savepoint: s1")),
+        ("sqlite", TransactionManagementError("You can't execute queries")),
+    ],
+)
+def test_a_transaction_that_a_consumer_ended_is_the_fault_of_its_message(vendor, error):
+    """Our next statement meets what the consumer did."""
     assert outage_behind(of(vendor), error) is None
 
 

@@ -21,6 +21,7 @@ from outbox_inbox.events.marks import Upcaster
 from outbox_inbox.exceptions import InvalidEvent, NewerVersion, UnreadableMessage
 
 from .field_types import Mapped, Refused
+from .fit import view_problems as view_problems
 from .json_text import MAX_DEPTH, limit_problem
 from .json_text import check_limits as check_limits
 from .json_text import load_object as load_object

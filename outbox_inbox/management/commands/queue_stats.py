@@ -17,6 +17,7 @@ from outbox_inbox.operations import (
     queue_stats,
     read_model_stats,
 )
+from outbox_inbox.signals.escaping import visible
 
 _COLUMNS = ("ready", "backing off", "waiting", "dead", "scheduled")
 
@@ -136,7 +137,8 @@ def _table(queues: Sequence[QueueStats]) -> Iterator[str]:
 def _detail_lines(stats: QueueStats) -> Iterator[str]:
     if stats.parked_keys:
         names = [
-            f"{each.key} ({each.consumer})" if each.consumer else each.key for each in stats.parked
+            f"{visible(each.key)} ({each.consumer})" if each.consumer else visible(each.key)
+            for each in stats.parked
         ]
         unnamed = stats.parked_keys - len(names)
         more = f" and {unnamed:,} more" if unnamed else ""
@@ -150,7 +152,9 @@ def _detail_lines(stats: QueueStats) -> Iterator[str]:
         count = figure_text(stats.quarantined, minimum=minimum)
         yield f"{stats.context} inbox: {count} quarantined: {reasons}" + ", …" * minimum
     for each in stats.partitions:
-        state = state_text(each.state, each.until) + (f": {each.reason}" if each.reason else "")
+        state = state_text(each.state, each.until) + (
+            f": {_cause(each.reason)}" if each.reason else ""
+        )
         yield f"{stats.context} {each.queue.value}: partition {each.number} is {state}"
 
 
@@ -170,6 +174,12 @@ def _read_model_line(stats: ReadModelStats) -> str:
         more = "more than " * stats.is_minimum("lag")
         lag = f"{more}{counted(stats.lag, 'event')} behind, the oldest for {age_text(stats.oldest)}"
     state = "" if stats.state == "working" else f"; {state_text(stats.state, stats.until)}"
-    error = f": {stats.error}" if stats.error else ""
+    error = f": {_cause(stats.error)}" if stats.error else ""
     rebuilding = "; a rebuild is unfinished" if stats.rebuilding else ""
     return f"{stats.context} projection {stats.name}: {lag}{state}{error}{rebuilding}"
+
+
+def _cause(text: str) -> str:
+    return visible(
+        text, 1_000
+    )  # as much as is stored of an error; an operator's reason has no limit

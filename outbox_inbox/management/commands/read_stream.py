@@ -14,9 +14,9 @@ from outbox_inbox.contexts import Context, contexts, get_context
 from outbox_inbox.management import stream_lines
 from outbox_inbox.management.arguments import whole_number
 from outbox_inbox.management.base import ProblemFound, QueueCommand, WrongUsage
-from outbox_inbox.management.escaping import json_line, quoted, visible
 from outbox_inbox.management.wording import counted
 from outbox_inbox.operations import StreamEntry, contexts_with_stream, read_entries, suggest_stream
+from outbox_inbox.signals.escaping import json_text, quoted, visible
 
 
 class Command(QueueCommand):
@@ -91,7 +91,7 @@ class Command(QueueCommand):
     ) -> int:
         """Print one JSON document, an event a line; return how many could not be read."""
         version = streams.version(context, stream)
-        about = json_line({"context": context.label, "stream": stream, "stream_version": version})
+        about = json_text({"context": context.label, "stream": stream, "stream_version": version})
         self.stdout.write(about[:-1] + ', "events": [', ending="")
         unreadable, comma = 0, ""
         for entry in entries:

@@ -7,6 +7,7 @@ from outbox_inbox.management.arguments import chosen_contexts, seconds
 from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.operations import MoverTurn
 from outbox_inbox.operations.running import INTERVAL, Interrupt, WakeUps, run
+from outbox_inbox.signals.escaping import visible
 from outbox_inbox.transports import transport_problems
 
 
@@ -50,7 +51,8 @@ class Command(QueueCommand):
     def _print_warnings(self) -> None:
         """Print the problems of the transports' servers, which ``check --deploy`` finds as well."""
         for alias, problem in transport_problems():
-            self.stderr.write(self.style.WARNING(f"Transport {alias!r}: {problem}"))
+            text = visible(f"Transport {alias!r}: {problem}", None)
+            self.stderr.write(self.style.WARNING(text))
         self.stderr.flush()
 
     def _print_turn(self, turn: MoverTurn, options: dict[str, Any]) -> None:

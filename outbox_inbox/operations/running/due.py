@@ -13,7 +13,7 @@ from outbox_inbox.models import Queue
 from outbox_inbox.operations.selection import MOVER_OF
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.interests import confirm_interests
-from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, partition_count
+from outbox_inbox.queues.partitions import PartitionStatuses, include_stream, report_settings
 from outbox_inbox.queues.servers import refuse_read_only
 from outbox_inbox.queues.statements import checkpoints
 from outbox_inbox.queues.wakeup import MoverName
@@ -22,8 +22,8 @@ Due = dict[MoverName, PartitionStatuses | None]
 """The movers of a context that have something to do -> the partitions that were found.
 
 The receiver is always one of them, unless the intake is paused or backing off: only the transport
-knows whether there are messages. None: the partitions do not exist, or not as many as the settings
-say; the mover creates them, or raises an error. Read models have no partitions.
+knows whether there are messages. None: the partitions do not exist, and the mover creates them. Read models
+have no partitions.
 """
 
 
@@ -70,9 +70,10 @@ def _due_queues(
 ) -> Iterator[tuple[MoverName, PartitionStatuses | None]]:
     for queue in Queue:
         statuses = found.get((context.label, queue.value), ())
-        if len(statuses) != partition_count(context, queue):
+        if not statuses or statuses[0].source is None:
             yield MOVER_OF[queue], None
             continue
+        report_settings(context, queue, statuses)
         if queue == Queue.OUTBOX and not any(each.ready for each in statuses):
             statuses = include_stream(context, statuses)
         if any(p.ready and not (p.paused or p.resting or p.live) for p in statuses):

@@ -11,8 +11,9 @@ from django.db import connections
 from outbox_inbox.conf import Backoff
 from outbox_inbox.queues.blame import close_refusing
 from outbox_inbox.queues.outages import Outage
+from outbox_inbox.signals.logging import get_logger
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__package__)
 
 T = TypeVar("T")
 

@@ -4,7 +4,6 @@ Each source has a thread of its own, which does nothing but wait; all the work i
 thread that runs the loop. While a source fails, polling makes up for it.
 """
 
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,11 +16,12 @@ from outbox_inbox.queues.outages import RECONNECT, Outage
 from outbox_inbox.queues.wakeup import in_process
 from outbox_inbox.queues.wakeup.connection import can_notify
 from outbox_inbox.queues.wakeup.listener import Listener
+from outbox_inbox.signals.logging import get_logger
 from outbox_inbox.transports import Transport, transport
 
 from .due import labels_by_database
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__package__)
 
 _BLOCK = 5.0  # seconds in one call of `wait_for_messages`
 _BREATH = 0.005  # seconds between two calls: a transport that returns at once must not spin

@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.aggregates import forget_snapshots
 from outbox_inbox.conf import faults
 from outbox_inbox.exceptions import TransferRefused
-from outbox_inbox.models import Checkpoint, Partition, Transfer, TransferState
+from outbox_inbox.models import Checkpoint, Partition, QueueLayout, Transfer, TransferState
 from outbox_inbox.operations.table_locks import retry_until_locked
 from outbox_inbox.queues.outcome import ignore
 
@@ -80,7 +80,8 @@ def _forget_new_side(connection: BaseDatabaseWrapper, route: Route) -> None:
         install_guards(connection, route.label, CLOSED_MESSAGE)
         set_transfer_state(route.new, route.label, TransferState.LEFT)
         return
-    Partition.objects.using(route.new).filter(context=route.label).delete()
+    for model in (Partition, QueueLayout):
+        model.objects.using(route.new).filter(context=route.label).delete()
     remove_guards(connection, route.label)
     rows.delete()
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from outbox_inbox.models import Partition, Queue
+from outbox_inbox.models import Partition, Queue, QueueLayout
+from outbox_inbox.queues.layouts import stored_layout
 from outbox_inbox.queues.partitions import operator_lock, partition_count
 
 from .route import Route
@@ -29,7 +30,7 @@ def pause_partitions(route: Route, reason: str) -> list[QueuePartition]:
             Partition(context=route.label, queue=queue, number=number)
             for queue in Queue
             if queue.value not in have
-            for number in range(partition_count(route.context, queue))
+            for number in range(partition_count(stored_layout(route.context), queue))
         ),
         ignore_conflicts=True,
     )
@@ -42,7 +43,7 @@ def pause_partitions(route: Route, reason: str) -> list[QueuePartition]:
 
 
 def copy_partitions(route: Route) -> None:
-    """Give the new side the partitions of the old one, paused, in the caller's transaction."""
+    """Give the new side the layout and partitions of the old one, paused, in the caller's transaction."""
     reason = f"being transferred from {route.old}"
     old = Partition.objects.using(route.old).filter(context=route.label)
     new = Partition.objects.using(route.new)
@@ -51,6 +52,9 @@ def copy_partitions(route: Route) -> None:
         Partition(context=route.label, queue=queue, number=number, paused=True, error=reason)
         for queue, number in old.order_by("queue", "number").values_list("queue", "number")
     )
+    layouts = QueueLayout.objects.using(route.new)
+    layouts.filter(context=route.label).delete()
+    layouts.create(**stored_layout(route.context)._asdict())
 
 
 def resume_partitions(using: str, label: str, still_paused: Iterable[Sequence[Any]]) -> None:

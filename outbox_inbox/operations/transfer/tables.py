@@ -27,6 +27,7 @@ from outbox_inbox.models import (
     Partition,
     ProcessState,
     QuarantinedMessage,
+    QueueLayout,
     Snapshot,
     StoredEvent,
     Transfer,
@@ -65,10 +66,10 @@ QUEUE_TABLES = (
 
 QUEUE_MODELS = tuple(each.model for each in QUEUE_TABLES)
 
-NOT_COPIED = frozenset({Checkpoint, Interest, Partition, Snapshot, Transfer})
+NOT_COPIED = frozenset({Checkpoint, Interest, Partition, QueueLayout, Snapshot, Transfer})
 """Models of outbox_inbox whose rows are not copied: each side has its own.
 
-Checkpoints and partitions are made on the new side, and interests are stored there by the first
+Checkpoints, partitions and the layout are made on the new side, and interests are stored there by the first
 process that works on it. Snapshots are made from the stream again:
 copying them would only keep the context closed for longer. The old ones are still valid should the
 context come back, since each is bound to the event that it ends with.

@@ -37,6 +37,7 @@ from .interests import (
     subscribed_versions,
     wanted_types,
 )
+from .layouts import Layout, fetch_layout, follows_stream, in_force, partition_of
 from .locking import (
     back_off_partition,
     begin_run,
@@ -47,7 +48,8 @@ from .locking import (
 )
 from .recording import (
     EventRow,
-    delete_events,
+    Stored,
+    delete_rows,
     insert_outbox,
     insert_stream,
     lock_stream,

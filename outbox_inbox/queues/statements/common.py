@@ -14,6 +14,7 @@ from outbox_inbox.models import (
     OutboxMessage,
     Partition,
     QuarantinedMessage,
+    QueueLayout,
     StoredEvent,
     table,
 )
@@ -27,6 +28,7 @@ PARTITION = table(Partition)
 CHECKPOINT = table(Checkpoint)
 QUARANTINE = table(QuarantinedMessage)
 INTEREST = table(Interest)
+LAYOUT = table(QueueLayout)
 
 
 def fetch_rows(

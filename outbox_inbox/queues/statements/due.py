@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.conf import Source
 from outbox_inbox.models import Delivery, OutboxMessage, table
 
 from .common import PARTITION, fetch_rows
 from .dialects import Dialect, dialect
+from .layouts import partition_columns
 from .states import idle_state
 from .times import is_resting, longest_pause
 
@@ -39,6 +41,10 @@ class PartitionStatus(NamedTuple):
     """Times in it may lie too far ahead: the clock was put back."""
     read_only: bool = False
     """The server refuses to write; it is the same for all partitions of a look."""
+    source: Source | None = None
+    """What is in force in its context; None: no layout of the context is stored."""
+    follows: bool = False
+    """Of an outbox: there may be events for the relay in the stream."""
 
 
 def partition_statuses(
@@ -88,7 +94,8 @@ def all_partition_statuses(
 def _partition_columns(sql: Dialect) -> str:
     return (
         f"p.id, p.number, p.paused, p.run, p.outages, {sql.seconds_until('p.retry_at')},"
-        f" p.run IS NOT NULL AND {sql.shows_life('p.last_run_at')}, {sql.was_put_back('p.last_run_at')}, {sql.read_only}"
+        f" p.run IS NOT NULL AND {sql.shows_life('p.last_run_at')}, {sql.was_put_back('p.last_run_at')}, {sql.read_only},"
+        f" {partition_columns(sql)}"
     )
 
 
@@ -100,11 +107,26 @@ def _sweep_order(sql: Dialect) -> str:
 
 
 def _status(row: Sequence[Any]) -> PartitionStatus:
-    id_, number, paused, run, outages, left, live, put_back, read_only, waits, due, far = row
+    id_, number, paused, run, outages, left, live, put_back, read_only, *more = row
+    source, has_read, waits, due, far = more
     astray = put_back or far
     resting, ready = is_resting(left, outages), waits or due or astray
-    flags = map(bool, (resting, live, ready, due, astray, read_only))
-    return PartitionStatus(id_, number, bool(paused), run, outages, *flags)
+    follows = bool(has_read) or source == "stream"
+    return PartitionStatus(
+        id=id_,
+        number=number,
+        paused=bool(paused),
+        run=run,
+        outages=outages,
+        resting=bool(resting),
+        live=bool(live),
+        ready=bool(ready),
+        due=bool(due),
+        astray=bool(astray),
+        read_only=bool(read_only),
+        source=source,
+        follows=follows,
+    )
 
 
 def _waits(sql: Dialect, model: type[models.Model]) -> str:

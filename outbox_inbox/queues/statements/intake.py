@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..contents import Contents
 from .common import DELIVERY, INBOX, INTEREST, OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import Insert, as_uuid, dialect
+from .layouts import Layout, partition_of
 
 
 class ReceivedRow(NamedTuple):
@@ -108,26 +109,31 @@ def select_twins(
 
 
 def insert_deliveries(
-    connection: BaseDatabaseWrapper, message_ids: Sequence[int], partitions: int
+    connection: BaseDatabaseWrapper, message_ids: Sequence[int], layout: Layout
 ) -> None:
-    """Make one delivery for each new inbox message and each consumer that wants its type."""
+    """Make one delivery for each new inbox message and each consumer that wants its type.
+
+    ``layout``: what the settings say of the context of the inbox, where none is stored.
+    """
     if not message_ids:
         return
     sql = dialect(connection)
     # For the consumers in the database, not for those of this process: it may be older than the code
     # that records. The partition is (hash of the consumer XOR hash of the key) % partitions; XOR is
     # written as (a | b) - (a & b), which every database has.
+    partition = partition_of(
+        sql, "((m.key_hash | i.hash) - (m.key_hash & i.hash))", "inbox", layout
+    )
     change_rows(
         connection,
         f"INSERT INTO {DELIVERY} (message_id, context, consumer, {sql.partition}, {sql.key},"
         " state, attempts, holds, error)"
-        " SELECT m.id, m.context, i.name,"
-        " ((m.key_hash | i.hash) - (m.key_hash & i.hash)) %% %s, m.key, 'ready', 0, FALSE, ''"
+        f" SELECT m.id, m.context, i.name, {partition}, m.key, 'ready', 0, FALSE, ''"
         # With a LIMIT the messages are found once. Without statistics a planner would otherwise look
         # all of them up again for each interest.
         f" FROM (SELECT id, context, type, {sql.key}, key_hash FROM {INBOX}"
         f" WHERE id {sql.among} ORDER BY id LIMIT {_MOST_MESSAGES}) m"
         f" JOIN {INTEREST} i ON i.context = m.context AND i.kind = 'consumer'"
         " AND i.type = m.type AND i.retired_at IS NULL ORDER BY m.id, i.id",
-        [partitions, sql.members(message_ids)],
+        [sql.members(message_ids)],
     )

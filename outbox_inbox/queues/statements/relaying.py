@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .carried import carried
 from .common import OUTBOX, STREAM, change_rows, fetch_rows
 from .dialects import dialect
+from .layouts import Layout, partition_of
 
 
 class PendingRow(NamedTuple):
@@ -128,13 +129,15 @@ _IN_FRONT = -(2**62)  # such low ids are given out by no sequence
 def spill_events(
     connection: BaseDatabaseWrapper,
     positions: Sequence[int],
-    partitions: int,
+    layout: Layout,
     *,
     in_front: bool = False,
 ) -> int:
     """Put events of the stream into the outbox, in order: they are sent from there.
 
-    ``in_front``: before all messages that are there, because they are younger.
+    Arguments:
+        layout: what the settings say of their context, where none is stored.
+        in_front: before all messages that are there, because they are younger.
     """
     sql = dialect(connection)
     event = f"context, {sql.event_columns}, key_hash, kind"
@@ -142,10 +145,11 @@ def spill_events(
     return change_rows(
         connection,
         f"INSERT INTO {OUTBOX} ({id_}{event}, recorded_at, partition, state, attempts, holds,"
-        f" error) SELECT {place}{event}, recorded_at, key_hash %% %s, 'pending', 0, FALSE, ''"
+        f" error) SELECT {place}{event}, recorded_at,"
+        f" {partition_of(sql, 'key_hash', 'outbox', layout)}, 'pending', 0, FALSE, ''"
         f" FROM {STREAM}"
         f" WHERE position {sql.among} ORDER BY position ON CONFLICT DO NOTHING",
-        [partitions, sql.members(positions)],
+        [sql.members(positions)],
     )
 
 

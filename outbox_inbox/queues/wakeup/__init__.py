@@ -18,8 +18,8 @@ from django.db import connections, transaction
 from outbox_inbox.conf import settings
 from outbox_inbox.contexts import Context, get_context
 
+from ..task_terms import TASKS, MoverName
 from . import celery, notifier
-from .celery import TASKS, MoverName
 
 __all__ = ["TASKS", "MoverName", "debounced_nudges", "failures", "nudge", "problem"]
 

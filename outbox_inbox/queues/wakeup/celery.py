@@ -5,26 +5,19 @@ With Celery's own retries a use case would wait seconds for a broker that is dow
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from ..task_terms import TASKS, MoverName
 from .failures import Failures
 
 if TYPE_CHECKING:
     from celery import Celery
 
-MoverName = Literal["relay", "receive", "dispatch", "project"]
-
-TASKS: dict[MoverName, str] = {
-    "relay": "outbox_inbox.relay_outbox",
-    "receive": "outbox_inbox.receive_messages",
-    "dispatch": "outbox_inbox.dispatch_inbox",
-    "project": "outbox_inbox.update_projections",
-}
-"""Mover -> the name of the Celery task that calls it."""
-
 EXPIRES = 10.0
 """Seconds after which a nudge that no worker took is dropped: the beat has done its work by then."""
 
+_TASKS_MODULE = "outbox_inbox.tasks"
 _TIMEOUT = 1.0  # seconds that a use case may wait for a broker that does not answer
 _POOL = 4  # connections to the broker a process
 
@@ -49,6 +42,9 @@ def publish_task(task: str, label: str) -> None:
 
     app = app_or_default()
     if app.conf.task_always_eager:
+        # A task that is not registered here would go to the broker, where no worker waits for it.
+        if task not in app.tasks:
+            import_module(_TASKS_MODULE)
         app.signature(task, kwargs={"context": label}, immutable=True).apply_async()
         return
     with _pool(app, os.getpid()).acquire(block=True, timeout=_TIMEOUT) as connection:

@@ -3,14 +3,14 @@
 Without the pause each transaction would wait for a broker that does not answer.
 """
 
-import logging
 from datetime import timedelta
 from typing import Final
 
 from outbox_inbox.conf import Backoff
 from outbox_inbox.queues.outages import Outage
+from outbox_inbox.signals.logging import get_logger
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__package__)
 
 MUTE: Final = timedelta(seconds=5)
 """How long nothing is sent after a failure, so that only one nudge in many waits for it."""

@@ -3,7 +3,6 @@
 Without it a worker would find out by polling, up to a second later.
 """
 
-import logging
 import selectors
 import socket
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from outbox_inbox.queues.outages import RECONNECT, Outage
 from outbox_inbox.queues.servers import MAX_AGE
+from outbox_inbox.signals.logging import get_logger
 
 from .connection import connect, refuse_standby
 from .notifier import CHANNEL, own_pids
@@ -21,7 +21,7 @@ from .notifier import CHANNEL, own_pids
 if TYPE_CHECKING:
     from psycopg import Connection
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__package__)
 
 
 class Listener:

@@ -19,6 +19,7 @@ from outbox_inbox.models import (
     Partition,
     QuarantinedMessage,
     Queue,
+    QueueLayout,
 )
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.testing import movers
@@ -154,7 +155,14 @@ def clear_databases() -> None:
     for label in LABELS:
         using = get_context(label).database
         DeliveryAttempt.objects.using(using).filter(delivery__context=label).delete()
-        for model in (Delivery, InboxMessage, OutboxMessage, QuarantinedMessage, Partition):
+        for model in (
+            Delivery,
+            InboxMessage,
+            OutboxMessage,
+            QuarantinedMessage,
+            Partition,
+            QueueLayout,
+        ):
             model._default_manager.using(using).filter(context=label).delete()
 
 

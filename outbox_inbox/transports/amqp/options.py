@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import TransportSettings
 from outbox_inbox.conf.section import checked_section
@@ -14,7 +16,10 @@ from outbox_inbox.transports.addresses import is_host
 QueueType = Literal["quorum", "classic"]
 Unroutable = Literal["refuse", "drop"]
 
-_KEYS: Final = ("PREFIX", "QUEUE_PREFIX", "QUEUE_TYPE", "UNROUTABLE", "HEARTBEAT", "SSL")
+_KEYS: Final = (
+    *("USERNAME", "PASSWORD", "PREFIX", "QUEUE_PREFIX"),
+    *("QUEUE_TYPE", "UNROUTABLE", "HEARTBEAT", "SSL"),
+)
 _SCHEMES: Final = ("amqp", "amqps")
 _LONGEST: Final = timedelta(minutes=10)
 _LONGEST_PREFIX: Final = 150
@@ -27,6 +32,7 @@ class Options:
 
     Fields:
         location: the URL; not in ``repr``, since it may contain a password.
+        username, password: in place of those in the URL; ``repr`` does not show the password.
         prefix: of the exchanges, before the label of the publishing context; default ``events``.
         queue_prefix: of the queues, before the label of the subscriber; default ``inbox``.
         queue_type: "quorum" (default; classic on a server before 3.8) or "classic".
@@ -38,6 +44,8 @@ class Options:
     """
 
     location: str = field(repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
     prefix: str = "events"
     queue_prefix: str = "inbox"
     queue_type: QueueType = "quorum"
@@ -62,12 +70,15 @@ class Options:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2] or 'localhost'}{parts.path}"
 
 
+@sensitive_variables()
 def read_options(settings: TransportSettings) -> Options:
     """Return the options, or raise `SettingsError` with all mistakes at once, one a line."""
     default = Options(location=settings.location)
     with checked_section("OPTIONS of the RabbitMQ transport", settings.options, _KEYS) as section:
         found = replace(
             default,
+            username=section.text("USERNAME", "a name"),
+            password=section.text("PASSWORD", "a text that is not empty", secret=True),
             prefix=section.text("PREFIX", "a name") or default.prefix,
             queue_prefix=section.text("QUEUE_PREFIX", "a name") or default.queue_prefix,
             queue_type=cast(
@@ -91,24 +102,35 @@ def read_options(settings: TransportSettings) -> Options:
 
 def _location_problem(location: str) -> str | None:
     """Return what is wrong with a URL, without any part of it but its scheme."""
-    scheme, separator, rest = location.partition("://")
+    scheme, separator, _ = location.partition("://")
     if not separator or scheme not in _SCHEMES:
         # kombu would accept any broker it knows: its topic exchange on Redis loses messages.
-        shown = f"the scheme {scheme!r}" if separator else "no scheme"
+        shown = "another scheme" if separator else "no scheme"
         return (
             f"The LOCATION of the RabbitMQ transport has {shown}; expected amqp:// or amqps://: "
             "it uses no other transport of kombu's"
         )
-    if set(";?#") & set(rest) or "@" in urlsplit(location).path:
+    parts = _plain_parts(location)
+    if parts is None:
         return (
             "The LOCATION of the RabbitMQ transport is not a plain URL; expected "
             f"{scheme}://user:password@host:port/virtual-host, with special characters of the "
             "password percent-encoded (options go into OPTIONS, and a cluster needs one name)"
         )
     try:
-        urlsplit(location).port  # noqa: B018  raises
+        parts.port  # noqa: B018  raises
     except ValueError:
         return "The LOCATION of the RabbitMQ transport has a port that is not a number"
-    if not is_host(unquote(urlsplit(location).hostname or "localhost")):
+    if not is_host(unquote(parts.hostname or "localhost")):
         return "The LOCATION of the RabbitMQ transport has a host that is not a name"
     return None
+
+
+def _plain_parts(location: str) -> SplitResult | None:
+    """Return the parts of a URL; None: it has unencoded characters, or urllib refuses it."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:  # its text quotes the URL
+        return None
+    rest = location.partition("://")[2]
+    return None if set(";?#") & set(rest) or "@" in parts.path else parts

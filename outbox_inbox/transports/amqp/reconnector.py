@@ -17,6 +17,7 @@ from typing import Any, Final
 import kombu
 from amqp import AMQPError
 from amqp.transport import SSLTransport
+from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
@@ -112,6 +113,7 @@ class Reconnector:
             return False
         return True
 
+    @sensitive_variables()  # the drivers have the password in variables, which error pages show
     def _open(self, deadline: float) -> Connection:
         left = max(deadline - monotonic(), 0.001)
         options = self._options
@@ -131,6 +133,9 @@ class Reconnector:
                 "client_properties": {"connection_name": f"outbox_inbox {self._purpose}"},
             },
         )
+        # After the URL, which kombu prefers to arguments.
+        client.userid = options.username or client.userid
+        client.password = options.password or client.password
         # Not client.connect(), which retries.
         connection: Connection = client.transport.establish_connection()
         self._process = os.getpid()

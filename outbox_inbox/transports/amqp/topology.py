@@ -1,7 +1,6 @@
 """The names of the exchanges and queues, and their declarations and bindings."""
 
 import json
-import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,11 +11,12 @@ from amqp import NotFound, PreconditionFailed
 from outbox_inbox import signals
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
+from outbox_inbox.signals.logging import get_logger
 
 from .connection import Connection, QuietChannel
 from .options import Options
 
-_logger = logging.getLogger("outbox_inbox.amqp")
+_logger = get_logger("outbox_inbox.amqp")
 QUORUM_SINCE: Final = (3, 8)
 LIMITS_SINCE: Final = (4, 0)
 _KEEPS_MESSAGES: Final = ("x-queue-type", "x-single-active-consumer", "x-delivery-limit")

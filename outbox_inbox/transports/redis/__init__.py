@@ -47,7 +47,7 @@ class RedisTransport(Transport):
         super().__init__(settings)
         self.options = read_options(settings.options)
         self.redelivers_for = max(self.options.max_age, self.options.keep)
-        self._client = Client(settings.location)
+        self._client = self._new_client()
         self._streams = StreamNames(self._client, self.options.prefix)
         self._trimmer = Trimmer(self._client, self._streams, self.users, self.options.keep)
         self._published = PublishedPositions(self._client)
@@ -131,9 +131,12 @@ class RedisTransport(Transport):
         # One for each thread: the wait blocks its connection, and an entry that one thread has
         # reported is new to another.
         if not hasattr(self._of_thread, "waiter"):
-            self._of_thread.waiter = Waiter(Client(self.settings.location), self._streams)
+            self._of_thread.waiter = Waiter(self._new_client(), self._streams)
         found: Waiter = self._of_thread.waiter
         return found
+
+    def _new_client(self) -> Client:
+        return Client(self.settings.location, self.options)
 
     def _reader(self, context: Context) -> GroupReader:
         reader = self._readers.get(context.label)

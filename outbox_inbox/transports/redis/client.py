@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import settings
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
@@ -17,6 +20,7 @@ from outbox_inbox.queues.attempts import error_line
 from outbox_inbox.queues.run import ends_worker
 
 from ..addresses import is_host, tls_problems
+from .options import Options
 
 try:
     from redis.backoff import NoBackoff
@@ -53,9 +57,9 @@ class Client:
     decoding is ignored.
     """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, options: Options | None = None) -> None:
         self._timeout = settings().publish_timeout.total_seconds()
-        self._pool, self.address = _pool(location, self._timeout)
+        self._pool, self.address = _pool(location, options or Options(), self._timeout)
         self._tried = False
 
     def ask(self, *commands: bytes, wait: float = 0) -> list[Any]:
@@ -116,6 +120,7 @@ class Client:
         except (RedisError, OSError) as error:
             raise self._outage(error) from error
 
+    @sensitive_variables()  # the drivers have the password in variables, which error pages show
     def _connect(self) -> Any:
         if not self._tried:
             # Before a socket is opened, which redis-py would leave open; and it names the option.
@@ -146,12 +151,14 @@ class Client:
         yield from tls_problems(wrap, {name: given.get(name) for name in names})
 
 
-def _pool(location: str, timeout: float) -> tuple[Any, str]:
+def _pool(location: str, given: Options, timeout: float) -> tuple[Any, str]:
+    user = {"username": given.username, "password": given.password}
     try:
         options = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-            **parse_url(location),  # type: ignore[no-untyped-call]  # redis-py has no types
+            **_parsed(location),
+            **{name: value for name, value in user.items() if value is not None},
             # A retry of redis-py's would append an entry twice.
             "retry": Retry(NoBackoff(), 0),
             "retry_on_timeout": False,
@@ -166,7 +173,8 @@ def _pool(location: str, timeout: float) -> tuple[Any, str]:
         # Without its text: it may quote the URL, and so the password.
         raise SettingsError(
             "the URL of a Redis transport cannot be read (it is not shown, since it may contain a "
-            "password); expected redis://[[user]:password@]host[:port][/database][?option=value]"
+            "password); expected redis://[[user]:password@]host[:port][/database][?option=value], "
+            "with special characters of the password percent-encoded"
         ) from None
     if "path" not in options and not is_host(options.get("host", "localhost")):
         raise SettingsError(
@@ -177,6 +185,15 @@ def _pool(location: str, timeout: float) -> tuple[Any, str]:
         options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     )
     return pool, f"{address}/{options.get('db', 0)}"
+
+
+def _parsed(location: str) -> dict[str, Any]:
+    parts = urlsplit(location)
+    # Of a password with one of these, redis-py would take the beginning for a port.
+    if parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
+        raise ValueError("the URL has unencoded characters")
+    found: dict[str, Any] = parse_url(location)  # type: ignore[no-untyped-call]  # it has no types
+    return found
 
 
 def _until(deadline: float, parts: Iterable[T]) -> Iterator[T]:

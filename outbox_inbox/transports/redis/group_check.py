@@ -1,16 +1,16 @@
 """Compares how far a group has read with what the subscriber's database knows, and mends or reports it."""
 
-import logging
 from collections.abc import Sequence
 
 from outbox_inbox import signals
 from outbox_inbox.contexts import Context
+from outbox_inbox.signals.logging import get_logger
 
 from .client import Client, ResponseError, command
 from .groups import Group, Id, groups_of, id_text, oldest_pending
 from .positions import Positions
 
-_logger = logging.getLogger("outbox_inbox.redis")
+_logger = get_logger("outbox_inbox.redis")
 
 
 def compare_positions(

@@ -1,13 +1,13 @@
 """OPTIONS of a Redis transport."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from outbox_inbox.conf.section import checked_section
 
-_KEYS = ("PREFIX", "MAX_ENTRY", "MAX_AGE", "KEEP")
+_KEYS = ("USERNAME", "PASSWORD", "PREFIX", "MAX_ENTRY", "MAX_AGE", "KEEP")
 _CENTURY = timedelta(days=36_500)
 _BIGGEST = 512 * 1024 * 1024  # bytes; the default of proto-max-bulk-len
 
@@ -17,6 +17,7 @@ class Options:
     """The options of a Redis transport; the key of a field is its name in capitals.
 
     Fields:
+        username, password: in place of those in the URL; ``repr`` does not show the password.
         prefix: the beginning of the name of every stream; default "events".
         max_entry: bytes that a payload may have; default: what the server takes in one piece
             (``proto-max-bulk-len``).
@@ -26,6 +27,8 @@ class Options:
             group yet may be another deployment, of which nothing here knows; default one hour.
     """
 
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
     prefix: str = "events"
     max_entry: int | None = None
     max_age: timedelta = timedelta(days=7)
@@ -37,6 +40,8 @@ def read_options(given: Mapping[str, Any]) -> Options:
     default = Options()
     with checked_section("OPTIONS of the Redis transport", given, _KEYS) as section:
         return Options(
+            username=section.text("USERNAME", "a name"),
+            password=section.text("PASSWORD", "a text that is not empty", secret=True),
             prefix=section.text("PREFIX", "a text that is not empty") or default.prefix,
             max_entry=(
                 section.integer("MAX_ENTRY", _BIGGEST, _BIGGEST) if given.get("MAX_ENTRY") else None

@@ -4,9 +4,9 @@ Both have ``ON CONFLICT DO NOTHING``, ``RETURNING`` and ``WITH`` before an UPDAT
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
@@ -42,6 +42,7 @@ class Insert:
         columns: those that come as parameters, in the order of a row.
         types: the types of these on PostgreSQL.
         constants: other columns, with the expression that each row has; ``{now}`` is the clock.
+        computed: column -> the expression that is stored in it, of the parameter ``{}``.
         shared: columns before all others whose values are the same for all rows of a call.
         unique: the columns, in parentheses, of the constraint by which rows are left out that are
             there already; empty: any constraint. None: none can be there.
@@ -54,6 +55,7 @@ class Insert:
     columns: Sequence[str]
     types: str
     constants: dict[str, str]
+    computed: Mapping[str, str] = field(default_factory=dict)
     shared: Sequence[str] = ()
     unique: str | None
     returning: str
@@ -80,6 +82,8 @@ class Dialect(ABC):
         event_columns: those that every table of messages has, in the order of `EventRow`.
         key, partition: the columns of these names, which MySQL wants quoted.
         octets: the number of bytes of the text ``{}``, without reading all of it where possible.
+        layout_share: what follows a SELECT of the layout within an INSERT that places messages, so that
+            ``repartition`` waits for the transaction, and the newest layout counts.
         true: what follows a boolean column in a condition that an index is to serve.
         read_only: the condition that the server refuses to write; see also `refuses_writes`.
         by_id: follows the table of an UPDATE that names its rows by id and state.
@@ -102,6 +106,7 @@ class Dialect(ABC):
     key = "key"
     partition = "partition"
     octets = "octet_length({})"
+    layout_share = ""
     true = ""
     read_only = "FALSE"
     by_id = ""
@@ -422,7 +427,8 @@ def insert_text(sql: Dialect, insert: Insert) -> tuple[str, str, str]:
     names = {"key": sql.key, "partition": sql.partition}
     columns = [*insert.shared, *insert.columns]
     quoted = ", ".join(names.get(each, each) for each in (*columns, *insert.constants))
-    marks = ", ".join([*["%s"] * len(columns), *constant_expressions(sql, insert)])
+    given = [insert.computed.get(each, "{}").format("%s") for each in columns]
+    marks = ", ".join([*given, *constant_expressions(sql, insert)])
     tail = f"RETURNING {insert.returning}"
     if insert.unique is not None:
         tail = f"ON CONFLICT {insert.unique} DO NOTHING {tail}"

@@ -62,6 +62,7 @@ class MySQL(Dialect):
     event_columns = Dialect.event_columns.replace("key", "`key`")
     key = "`key`"
     partition = "`partition`"
+    layout_share = " LOCK IN SHARE MODE"  # nothing is written for it, unlike on PostgreSQL
     true = " = TRUE"
     read_only = "CAST(@@GLOBAL.read_only AS CHAR) NOT IN ('0', 'OFF')"
     by_id = " FORCE INDEX (PRIMARY)"

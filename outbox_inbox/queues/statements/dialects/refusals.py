@@ -13,23 +13,26 @@ from typing import Any, Final
 from django.apps import apps
 from django.db import DataError, Error, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
 
 from . import error_chain, gave_way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signs:
-    """How one vendor's errors are told apart: beginnings of a code, or for SQLite parts of the text.
+    """What distinguishes the errors of one vendor: beginnings of a code, or for SQLite parts of the text.
 
     Fields:
         values: one row does not fit, and another one may.
         tables: a table or column is missing, or the user has no rights to it.
         server: nothing of the kind works now, whatever the statement is.
+        transaction: it or a savepoint is gone or aborted, by what was done in it before.
     """
 
     values: tuple[str, ...]
     tables: tuple[str, ...]
     server: tuple[str, ...]
+    transaction: tuple[str, ...]
 
 
 def _codes(text: str) -> tuple[str, ...]:
@@ -43,6 +46,7 @@ _SIGNS: Final = {
         # Connection, login, database gone; read-only; no space, memory or connections left; an
         # operator ends sessions, or the server starts; its disk.
         server=("08", "28", "3D000", "25006", "53", "57P", "58"),
+        transaction=("25P01", "25P02", "3B001"),
     ),
     "mysql": _Signs(
         values=_codes("1118 1153 1264 1292 1300 1301 1366 1406 3988"),
@@ -55,6 +59,7 @@ _SIGNS: Final = {
             " 1152 1158 1159 1160 1161 1180 1203 1226 1290 1698 1792 1836 2002 2003 2005 2006 2013"
             " 2026 2055 3032 3100 3168 3169"
         ),
+        transaction=_codes("1305"),
     ),
     "sqlite": _Signs(
         values=("too big",),
@@ -67,6 +72,7 @@ _SIGNS: Final = {
             "is not a database",
             "is malformed",
         ),
+        transaction=("no such savepoint", "no transaction is active"),
     ),
 }
 
@@ -77,6 +83,14 @@ def blames_values(connection: BaseDatabaseWrapper, error: Exception) -> bool:
         return True
     signs = _SIGNS.get(connection.vendor)
     return signs is not None and _shows(connection, error, signs.values)
+
+
+def blames_transaction(connection: BaseDatabaseWrapper, error: Exception) -> bool:
+    """Return whether a statement failed by what was done to its transaction before."""
+    if isinstance(error, TransactionManagementError):
+        return True
+    signs = _SIGNS.get(connection.vendor)
+    return signs is not None and _shows(connection, error, signs.transaction)
 
 
 def blames_server(connection: BaseDatabaseWrapper, error: Exception) -> bool:
