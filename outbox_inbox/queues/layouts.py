@@ -21,7 +21,7 @@ from .statements.dialects import dialect_class
 from .statements.layouts import RELAY
 
 _logger = get_logger("outbox_inbox.queues")
-_told: set[tuple[Layout, Layout]] = set()
+_reported: set[tuple[Layout, Layout]] = set()
 """What the settings of this process and the database say, so that each difference is logged once."""
 _seen: dict[tuple[str, str], Source] = {}
 """Database and label -> the source that was in force when this process recorded something."""
@@ -33,7 +33,7 @@ _stored: set[tuple[str, str]] = set()
 def _forget(*, setting: str, **_: object) -> None:
     if setting in ("OUTBOX_INBOX", "INSTALLED_APPS", "DATABASES"):
         _seen.clear()
-        _told.clear()
+        _reported.clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="outbox_inbox.queues.layouts")
@@ -88,8 +88,8 @@ def require_layout(context: Context) -> None:
 def ensure_layouts(using: str, only: Context | None = None) -> Mapping[str, Layout]:
     """Store what is in force for the contexts of a database that have no layout; return what there was.
 
-    ``only``: for this one of them; default: for all, and what is returned is complete. They get what the settings say, but as many partitions as there are, and the source that has been
-    at work.
+    They get what the settings say, but as many partitions as there are, and the source that has been at
+    work. ``only``: for this one of them; default: for all, and what is returned is complete.
     """
     rows, columns = QueueLayout.objects.using(using), Layout._fields
     found = {row[0]: Layout(*row) for row in rows.values_list(*columns)}
@@ -130,8 +130,8 @@ def _records_to_stream(using: str, label: str) -> bool:
 
 def report_difference(wanted: Layout, found: Layout) -> None:
     """Log, once a process, that what its settings say is not what is in force."""
-    if found != wanted and (wanted, found) not in _told:
-        _told.add((wanted, found))
+    if found != wanted and (wanted, found) not in _reported:
+        _reported.add((wanted, found))
         _logger.warning("%s: %s", wanted.context, difference_text(wanted, found))
 
 
