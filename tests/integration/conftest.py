@@ -274,6 +274,7 @@ def one(settings: Any) -> None:
     """One partition of the inbox, so that all deliveries are read ahead together."""
     settings.OUTBOX_INBOX = {"PARTITIONS": {"inbox": 1}}
     Partition.objects.filter(queue=Queue.INBOX, number__gt=0).delete()
+    QueueLayout.objects.update(inbox=1)
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def test_a_replica_is_not_reported(settings):
     assert found() == []
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_what_is_being_transferred_is_not_reported(settings):
     """The transfer itself says how to go on."""
     put(*steps(Noted, 1))

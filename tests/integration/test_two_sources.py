@@ -8,9 +8,10 @@ from django.db import connection
 from django.utils import timezone
 
 from outbox_inbox.contexts import get_context
-from outbox_inbox.models import InboxMessage, OutboxMessage, Queue, StoredEvent
-from outbox_inbox.operations import queue_stats
+from outbox_inbox.models import InboxMessage, OutboxMessage, Queue, QueueLayout, StoredEvent
+from outbox_inbox.operations import queue_stats, repartition
 from outbox_inbox.queues import statements
+from outbox_inbox.queues.layouts import stored_layout
 from tests.depot.events import Wanted
 from tests.shop.contracts import Sold
 from tests.shop.events import Noted
@@ -39,12 +40,19 @@ def sent(log: Log, settings: Any) -> Log:
     return log
 
 
+def leave_the_stream(settings: Any) -> None:
+    """Make the outbox the source, as before the database said what is in force: the stream has a rest."""
+    settings.OUTBOX_INBOX = WIRE
+    QueueLayout.objects.filter(context="shop").update(source="outbox")
+
+
 def test_what_the_outbox_has_sent_is_not_sent_from_the_stream(sent: Log, settings: Any) -> None:
     """An event that went to the outbox as well is left to it, also after a change of the source."""
     settings.OUTBOX_INBOX = WIRE
     put(*steps(Sold, 2), stream="a")
     relay()
     settings.OUTBOX_INBOX = ON_THE_WIRE
+    repartition()
     put(*steps(Sold, [3]), stream="a")
     relay()
     assert sent == [("a", 1), ("a", 2), ("a", 3)]
@@ -55,6 +63,7 @@ def test_what_the_outbox_has_is_not_counted_twice(settings: Any) -> None:
     settings.OUTBOX_INBOX = {}
     put(*steps(Noted, 2), stream="a")
     settings.OUTBOX_INBOX = STREAM
+    repartition()
     put(*steps(Noted, [3]), stream="a")
     (outbox,) = (each for each in queue_stats([get_context("shop")]) if each.queue == Queue.OUTBOX)
     assert outbox.depth["pending"] == 3
@@ -121,7 +130,7 @@ def test_what_is_moved_to_the_front_overtakes_nothing_that_was_recorded_in_the_o
     """An event of a stream that went to the outbox at once keeps its place there."""
     put(*steps(Sold, 2, "b"), stream="b")
     relay(limit=1)
-    settings.OUTBOX_INBOX = WIRE
+    leave_the_stream(settings)
     put(*steps(Sold, [1]))
     put(*steps(Sold, [2]), stream="a")
     with playing(publish=not_number(2, key="b")):
@@ -134,11 +143,12 @@ def test_what_is_moved_to_the_front_is_of_one_context(sent: Log, settings: Any) 
     both = {"depot": {"source": "stream"}, **STREAM["CONTEXTS"]}
     settings.OUTBOX_INBOX = {**WIRE, "CONTEXTS": both}
     put(Wanted(order="a", number=1))
-    statements.spill_events(connection, [StoredEvent.objects.get().position], 1)
+    layout = stored_layout(get_context("depot"))
+    statements.spill_events(connection, [StoredEvent.objects.get().position], layout)
     before = OutboxMessage.objects.get().pk
     put(*steps(Sold, 2), stream="a")
     relay(limit=1)
-    settings.OUTBOX_INBOX = WIRE
+    leave_the_stream(settings)
     with playing(publish=not_number(2)):
         relay()
     assert OutboxMessage.objects.get(context="depot").pk == before

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -32,6 +32,8 @@ from tests.acceptance.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 120  # seconds
+_newest: list[Sequence[Context]] = []
+"""What the code of this checkout has, while one block or several are other code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +55,21 @@ class OlderCode:
     contracts: Collection[str] = ()
     _memory: dict[str, Any] = field(default_factory=lambda: defaultdict(dict))
 
+    def forget(self) -> None:
+        """Be a process that has just begun."""
+        self._memory.clear()
+
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Be that process for the block; the settings must stay as they are."""
-        if self._memory.get("read") is not contexts():
+        """Be that process for the block; the settings must stay as they are.
+
+        Within the block of another one it is a third process, and not an older one of that.
+        """
+        newest = _newest[0] if _newest else contexts()
+        if self._memory.get("read") is not newest:
             self._memory.clear()
-            self._memory["read"] = contexts()
-            read = tuple(self._older(c) for c in contexts() if c.label not in self.contexts)
+            self._memory["read"] = newest
+            read = tuple(self._older(c) for c in newest if c.label not in self.contexts)
             by_label = {each.label: each for each in read}
             self._memory["state"] = registry._State(apps.app_configs, read, by_label)
         with ExitStack() as patches:
@@ -68,6 +78,8 @@ class OlderCode:
                 patches.enter_context(patch.object(module, name, self._memory[name]))
             told = self._memory.setdefault("_told", set())
             patches.enter_context(patch.object(projecting, "_told", told))
+            _newest.append(newest)
+            patches.callback(_newest.pop)
             yield
 
     def _older(self, context: Context) -> Context:
