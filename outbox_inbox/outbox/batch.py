@@ -26,6 +26,7 @@ from outbox_inbox.queues.attempts import Verdict, error_line
 from outbox_inbox.queues.outcome import MoverCall, Outcome
 from outbox_inbox.queues.run import AttemptFailed, Run, ends_worker
 from outbox_inbox.queues.statements import PendingRow
+from outbox_inbox.queues.statements.dialects import gave_way
 from outbox_inbox.queues.statements.stream_pages import StreamRow
 from outbox_inbox.transports import OutgoingMessage, Published, Transport
 from outbox_inbox.transports.batch_bound import BatchBound
@@ -210,8 +211,8 @@ def _call_transport(
         raise TransportUnavailable(error_line(error)) from error
     except DatabaseError as error:
         # One that moves rows does so by our own statements. What another one does with a database
-        # of its own says nothing about that of the context.
-        if transport.writes_inboxes:
+        # of its own says nothing about that of the context, unless that has rolled back (a deadlock).
+        if transport.writes_inboxes or gave_way(run.connection, error, waited=False):
             raise
         raise AttemptFailed(error) from error
 

@@ -3,10 +3,11 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from time import monotonic
 from uuid import UUID
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone as clock
 
@@ -14,11 +15,22 @@ from outbox_inbox import DuplicateMessage, Envelope, InvalidEvent, NotInAtomicBl
 from outbox_inbox.events.uuid7 import uuid7
 from outbox_inbox.exceptions import NotAContext
 from outbox_inbox.models import InboxMessage, OutboxMessage, StoredEvent
+from outbox_inbox.queues import interests
 from tests.depot.events import Wanted
 from tests.shop.contracts import Sold, Whispered
 from tests.shop.events import Loose, Noted
 from tests.shop.models import Entry
-from tests.support.movers import come_due, deliver, dispatch, entries, failing, put, relay, steps
+from tests.support.movers import (
+    come_due,
+    deliver,
+    dispatch,
+    entries,
+    failing,
+    put,
+    raising,
+    relay,
+    steps,
+)
 from tests.support.script import playing
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -381,3 +393,13 @@ def test_a_broken_transaction_stays_broken():
         with pytest.raises(transaction.TransactionManagementError):
             record(Noted(order="a", number=1))
     assert rows() == []
+
+
+def test_a_confirmation_that_fails_leaves_the_commit_alone(monkeypatch, caplog):
+    """It comes after the commit: the use case has succeeded, and the log names what failed."""
+    interests.confirm_interests("default")
+    later = monotonic() + 60
+    monkeypatch.setattr(interests, "monotonic", lambda: later)
+    monkeypatch.setattr(interests, "confirm_interests", raising(OperationalError))
+    put(*steps(Noted, 1))
+    assert any("_confirmation" in each for each in caplog.messages)

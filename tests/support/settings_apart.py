@@ -18,7 +18,7 @@ class SettingsApart:
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
         self._seen: dict[tuple[str, str], Any] = {}
-        self._told: set[Any] = set()
+        self._reported: set[Any] = set()
         self._stored: set[tuple[str, str]] = set()
 
     @contextmanager
@@ -27,7 +27,7 @@ class SettingsApart:
         with (
             override_settings(OUTBOX_INBOX=self._settings),
             patch.object(layouts, "_seen", self._seen),
-            patch.object(layouts, "_told", self._told),
+            patch.object(layouts, "_reported", self._reported),
             patch.object(layouts, "_stored", self._stored),
         ):
             yield
