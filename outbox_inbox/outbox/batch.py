@@ -211,8 +211,9 @@ def _call_transport(
         raise TransportUnavailable(error_line(error)) from error
     except DatabaseError as error:
         # One that moves rows does so by our own statements. What another one does with a database
-        # of its own says nothing about that of the context, unless that has rolled back (a deadlock).
-        if transport.writes_inboxes or gave_way(run.connection, error, waited=False):
+        # of its own says nothing about that of the context, unless that has rolled back or is gone.
+        rolled_back = gave_way(run.connection, error, waited=False)
+        if transport.writes_inboxes or rolled_back or run.disconnected(error):
             raise
         raise AttemptFailed(error) from error
 

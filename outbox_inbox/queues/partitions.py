@@ -24,7 +24,7 @@ from . import statements
 from .layouts import declared_layout, ensure_layouts, report_difference
 from .relay_source import stream_is_waiting
 from .servers import refuse_read_only
-from .statements.dialects import gave_way
+from .statements.dialects import dialect, gave_way
 
 ROW_MODELS: dict[Queue, type[models.Model] | None] = {
     Queue.OUTBOX: OutboxMessage,
@@ -34,6 +34,7 @@ ROW_MODELS: dict[Queue, type[models.Model] | None] = {
 """Queue -> the model of its rows; what an intake has to do is at the transport."""
 
 _TRIES = 10  # to create the rows of partitions while other processes create them
+_WAIT = 0.5  # seconds for the transaction of another process that creates the same
 
 PartitionStatuses = Sequence[statements.PartitionStatus]
 """The partitions of a queue, as they were found by one statement."""
@@ -86,12 +87,27 @@ def ensure_partitions(using: str) -> None:
     connection = connections[using]
     for tries_left in reversed(range(_TRIES)):
         try:
-            _create_partitions(using)
+            _create_soon(using)
         except DatabaseError as error:
-            if not tries_left or connection.in_atomic_block or not gave_way(connection, error):
+            if connection.in_atomic_block or not gave_way(connection, error):
+                raise
+            if not gave_way(connection, error, waited=False):
+                return  # a use case is storing the same: they are there when its messages are
+            if not tries_left:
                 raise
         else:
             return
+
+
+def _create_soon(using: str) -> None:
+    """Create them without waiting for long: a use case that stores its layout may take its time."""
+    connection = connections[using]
+    if connection.in_atomic_block:
+        _create_partitions(using)
+        return
+    with transaction.atomic(using=using):
+        dialect(connection).limit_lock_wait(connection, _WAIT)
+        _create_partitions(using)
 
 
 def _create_partitions(using: str) -> None:

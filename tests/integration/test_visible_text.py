@@ -63,7 +63,7 @@ def hostile(committed):
         ),
         "quarantinedmessage": rows.quarantined(came, error=HOSTILE, note=HOSTILE, state="discarded"),
         "checkpoint": Checkpoint.objects.update_or_create(
-            **{**read_model, "defaults": {"error": HOSTILE, "retry_at": now + timedelta(hours=1)}}
+            **{**read_model, "defaults": {"done": "1:1:", "error": HOSTILE, "retry_at": now + timedelta(hours=1)}}
         )[0],
         "interest": Interest.objects.create(
             context="shop", kind=InterestKind.CONSUMER, name=HOSTILE, type=HOSTILE, renamed_to=HOSTILE, schema_version=1, hash=0, confirmed_at=now
