@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, QuarantinedMessage
 from outbox_inbox.operations import QuarantineSelection, Selection, quarantined
@@ -145,7 +145,8 @@ def test_a_backlog_does_not_hide_an_index_from_the_planner(crowded, name):
 def test_a_claim_finds_its_delivery_by_its_id(crowded):
     """It is the statement that is run once a message."""
     partition = Partition.objects.get(context="shop", queue="inbox", number=0)
-    plan = explain(statements.claim_delivery, connection, partition.pk, UUID(int=0), 1_000, 1)
+    own = connections["default"]  # as the dispatcher has it, and not Django's proxy
+    plan = explain(statements.claim_delivery, own, partition.pk, UUID(int=0), 1_000, 1)
     assert Delivery._meta.db_table not in plan.scanned
 
 
@@ -171,10 +172,11 @@ def test_neither_finished_nor_waiting_rows_are_read(crowded, name):
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("crowded", ["scheduled"], indirect=True)
-@pytest.mark.parametrize("name", [each for each in MOVERS if each.startswith("look")])
+@pytest.mark.parametrize("name", ["look at the outbox"])  # a delivery is never scheduled
 def test_what_is_scheduled_for_later_is_not_read(crowded, name):
     """200,000 messages for the year 2100 cost a look of today nothing."""
-    assert explain(asked(name), run=True).pages < 100
+    plan = explain(asked(name), run=True)
+    assert plan.pages < 100, plan.text
 
 
 @pytest.mark.postgres
