@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import table
 from outbox_inbox.queues.statements.dialects import dialect, gave_way
+from outbox_inbox.queues.statements.lock_waits import limited_lock_wait
 
 T = TypeVar("T")
 
@@ -40,8 +41,7 @@ def retry_until_locked(using: str, change: Callable[[BaseDatabaseWrapper], T]) -
     connection = connections[using]
     while True:
         try:
-            with transaction.atomic(using=using):
-                dialect(connection).limit_lock_wait(connection, LOCK_TIMEOUT)
+            with transaction.atomic(using=using), limited_lock_wait(connection, LOCK_TIMEOUT):
                 return change(connection)
         except OperationalError as error:
             if not gave_way(connection, error):

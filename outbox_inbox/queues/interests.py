@@ -27,7 +27,8 @@ from outbox_inbox.signals.logging import get_logger
 
 from .schema import require_schema
 from .servers import require_writable
-from .statements.dialects import as_datetime, database_time, dialect, gave_way, stored_time
+from .statements.dialects import as_datetime, database_time, gave_way, stored_time
+from .statements.lock_waits import limited_lock_wait
 
 CONFIRM_AFTER = timedelta(seconds=30)
 """How often the running processes, together, say what their code has."""
@@ -233,8 +234,7 @@ def _write_soon(using: str, found: Sequence[Context], changes: _Changes) -> None
     if connection.in_atomic_block or not changes.urgent:
         _write(using, found, changes)
         return
-    with transaction.atomic(using=using):
-        dialect(connection).limit_lock_wait(connection, _WAIT)
+    with transaction.atomic(using=using), limited_lock_wait(connection, _WAIT):
         _write(using, found, changes)
 
 

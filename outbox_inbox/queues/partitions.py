@@ -24,7 +24,8 @@ from . import statements
 from .layouts import declared_layout, ensure_layouts, report_difference
 from .relay_source import stream_is_waiting
 from .servers import refuse_read_only
-from .statements.dialects import dialect, gave_way
+from .statements.dialects import gave_way
+from .statements.lock_waits import limited_lock_wait
 
 ROW_MODELS: dict[Queue, type[models.Model] | None] = {
     Queue.OUTBOX: OutboxMessage,
@@ -105,8 +106,7 @@ def _create_soon(using: str) -> None:
     if connection.in_atomic_block:
         _create_partitions(using)
         return
-    with transaction.atomic(using=using):
-        dialect(connection).limit_lock_wait(connection, _WAIT)
+    with transaction.atomic(using=using), limited_lock_wait(connection, _WAIT):
         _create_partitions(using)
 
 

@@ -152,6 +152,12 @@ SHAPES = {
     "backlog": BACKLOG,
     "worked off": BACKLOG,
     "scheduled": {**BACKLOG, "due_at": "'2100-01-01 00:00:00'"},
+    "backlog of the last partition": {**BACKLOG, "partition": "7"},
+    "scheduled in the last partition": {
+        **BACKLOG,
+        "partition": "7",
+        "due_at": "'2100-01-01 00:00:00'",
+    },
 }
 
 

@@ -17,9 +17,6 @@ from .dialects import Dialect, dialect
 RELAY = "(relay)"
 """The relay's subscription of the stream; no name that a user gives has parentheses."""
 
-_SHORT_WAIT = "SET @outbox_inbox = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = 1"
-_USUAL_WAIT = "SET innodb_lock_wait_timeout = @outbox_inbox"
-
 
 class Layout(NamedTuple):
     """A row of the table of layouts, or what the settings of a process say instead."""
@@ -62,16 +59,7 @@ def fetch_layout(
     statement = f"SELECT context, source, outbox, inbox FROM {LAYOUT} WHERE context = %s"
     # Where no share of its lock is taken, the tables are locked instead.
     shared = lock and bool(sql.layout_share)
-    limited = shared and connection.vendor == "mysql"
-    with connection.cursor() as cursor:
-        if limited:  # what wants a share later waits behind this one
-            cursor.execute(_SHORT_WAIT)
-        try:
-            cursor.execute(f"{statement} FOR UPDATE" if shared else statement, [context])
-            rows = cursor.fetchall()
-        finally:
-            if limited:
-                cursor.execute(_USUAL_WAIT)
+    rows = fetch_rows(connection, f"{statement} FOR UPDATE" if shared else statement, [context])
     return Layout(*rows[0]) if rows else None
 
 

@@ -412,8 +412,12 @@ class Dialect(ABC):
         """Keep writers away from tables in the open transaction, where that is possible."""
         # On SQLite it has begun with the only write lock. MySQL has no such lock in a transaction.
 
-    def limit_lock_wait(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
-        """Let no statement of the open transaction wait longer for a lock, where it would."""
+    def lock_wait_limit(self, seconds: float) -> tuple[str, str]:
+        """Return the statements that begin and end a limit of the time that is waited for a lock.
+
+        Empty where none is needed. See `lock_waits`.
+        """
+        return "", ""
 
 
 @cache

@@ -64,12 +64,14 @@ class PostgreSQL(Dialect):
         return value
 
     def in_partition(self, alias: str, context: str = "%s", number: str = "%s") -> str:
-        """Return it as a range: with equations the order would be that of the id alone."""
-        row, value = f"({alias}.context, {alias}.partition)", f"({context}, {number})"
-        return f"{row} >= {value} AND {row} <= {value}"
+        """Return it as a range: with two equations the order would be that of the id alone."""
+        # Not as a range of pairs: a scan does not end by the second of them. For an empty partition
+        # it would go on through the backlog of another one, a million rows at each look.
+        share = f"{alias}.partition"
+        return f"{alias}.context = {context} AND {share} >= {number} AND {share} <= {number}"
 
     def partition_values(self, context: str, number: int) -> list[Any]:
-        return [context, number] * 2
+        return [context, number, number]
 
     def partition_order(self, alias: str, column: str = "id") -> str:
         return f"{alias}.context, {alias}.partition, {alias}.{column}"
@@ -138,9 +140,8 @@ class PostgreSQL(Dialect):
         with connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE")
 
-    def limit_lock_wait(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{seconds}s'")
+    def lock_wait_limit(self, seconds: float) -> tuple[str, str]:
+        return f"SET LOCAL lock_timeout = '{seconds}s'", ""  # the end of the transaction ends it
 
 
 class RepeatableRead(PostgreSQL):
