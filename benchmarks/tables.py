@@ -10,8 +10,8 @@ from benchmarks.store.models import Purchase
 from outbox_inbox import IntegrationEvent
 from outbox_inbox.contexts import Context, context_of, get_context
 from outbox_inbox.events import codec
-from outbox_inbox.inbox.execution import one_by_one
 from outbox_inbox.models import table
+from outbox_inbox.queues.servers import forget
 from outbox_inbox.queues.statements import DELIVERY, INBOX, OUTBOX, STREAM
 from outbox_inbox.queues.statements.dialects import dialect
 
@@ -109,7 +109,7 @@ def fill_inbox(
 ) -> None:
     """Put messages of one event into the inbox, with one delivery each; see `fill_outbox`."""
     # The tables get the same ids and messages again and again, as in no database of a project.
-    one_by_one._recent = one_by_one._Recent()  # noqa: SLF001
+    forget(connections[using])
     sql = dialect(connections[using])
     (consumer,) = store().consumers_of(f"store.{cls.__name__}")
     execute(

@@ -8,6 +8,7 @@ outage, and connections are renewed by their age: the next one leads to where th
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,7 +23,9 @@ from .statements.dialects import dialect
 MAX_AGE = timedelta(minutes=5)
 """How old a connection of a long-running process gets, unless its CONN_MAX_AGE is more than 0."""
 
-_OPENED = "_outbox_inbox_opened"  # an attribute of Django's connection
+# Attributes of Django's connection:
+_OPENED = "_outbox_inbox_opened"
+_MEMORY = "_outbox_inbox_memory"
 
 _refused: set[str] = set()
 """Aliases of the databases that could not be written when this process last looked."""
@@ -64,9 +67,25 @@ def renew_connections() -> None:
             too_old = _age(connection) >= MAX_AGE.total_seconds()
         # Not in every round: with CONN_HEALTH_CHECKS that costs a statement.
         if connection.errors_occurred:
+            forget(connection)
             connection.close_if_unusable_or_obsolete()
         elif too_old:
             connection.close()
+
+
+def memory(connection: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return what is remembered of the server behind a connection, to be added to.
+
+    It is forgotten when an error of the database has occurred, since the next connection may lead to
+    another server, and that one may have lost commits.
+    """
+    found: dict[str, Any] = vars(connection).setdefault(_MEMORY, {})
+    return found
+
+
+def forget(connection: BaseDatabaseWrapper) -> None:
+    """Forget what is remembered of the server behind a connection."""
+    vars(connection).pop(_MEMORY, None)
 
 
 def _age(connection: BaseDatabaseWrapper) -> float:

@@ -236,7 +236,7 @@ def live_through(season: Season, chance: Chance) -> None:
             until(season.is_over, handle),
             until(season.is_over, handle, chance.solve),
         )
-    season.check()
+    season.check()  # its assertions: each contract and event once, in order
 
 
 @pytest.mark.parametrize("source", ["outbox", pytest.param("stream", marks=pytest.mark.catch_up)])

@@ -7,13 +7,14 @@ from django.db import connection
 
 from outbox_inbox.contexts import get_context
 from outbox_inbox.models import Checkpoint, Delivery, DeliveryAttempt
+from outbox_inbox.queues.servers import renew_connections
 from outbox_inbox.streams.projecting import update_projections
 from tests.board.events import Scored
 from tests.board.models import HighScore
 from tests.shop.events import Counted, Noted
 from tests.shop.models import Entry
 from tests.support.handling import each_way
-from tests.support.movers import deliver, dispatch, entries, put, steps
+from tests.support.movers import deliver, delivery_states, dispatch, entries, put, steps
 from tests.support.script import playing
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -141,6 +142,35 @@ def test_a_rollback_that_django_does_not_see_is_a_failed_attempt(consumer, event
         dispatch()
     row = Delivery.objects.get(consumer__endswith=f".{consumer}")
     assert (row.state, row.attempts) == ("ready", 1)
+
+
+def bring_back():
+    """Make each delivery ready again, as in a server that has lost the commits of the last minute."""
+    Delivery.objects.update(state="ready", attempts=0)
+
+
+@pytest.mark.server
+def test_what_comes_back_while_the_connection_works_was_rolled_back():
+    """One attempt counts as failed, and the next one is made."""
+    deliver(*steps(Noted, 1))
+    dispatch()
+    bring_back()
+    first = dispatch()
+    Delivery.objects.update(due_at=None)  # the wait is over
+    second = dispatch()
+    assert (first.failed, first.done, second.failed, second.done) == (2, 0, 0, 2)
+
+
+@pytest.mark.server
+def test_what_comes_back_after_a_lost_connection_is_handled_again():
+    """A failover to a server that was behind is no fault of a consumer."""
+    deliver(*steps(Noted, 1))
+    dispatch()
+    bring_back()
+    connection.errors_occurred = True
+    renew_connections()
+    dispatch()
+    assert ({*delivery_states()}, DeliveryAttempt.objects.count()) == ({"done"}, 0)
 
 
 def test_effects_before_a_rollback_in_a_batch_are_not_lost():

@@ -37,7 +37,7 @@ TOLD = "the database 'default'"
 
 @pytest.fixture(autouse=True)
 def told_anew(monkeypatch):
-    """What another test has told is told again."""
+    """Forget which servers another test has announced."""
     monkeypatch.setattr(servers, "_refused", set())
 
 

@@ -6,11 +6,19 @@ behind the statement that waits.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import ceil
 
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .dialects import dialect
+_LIMITS = {
+    "postgresql": ("SET LOCAL lock_timeout = '{seconds}s'", ""),  # it ends with the transaction
+    "mysql": (
+        "SET @outbox_inbox = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {whole}",
+        "SET innodb_lock_wait_timeout = @outbox_inbox",  # it is the session's
+    ),
+}
+"""Vendor -> the statements that begin and end a limit."""
 
 
 @contextmanager
@@ -22,9 +30,9 @@ def limited_lock_wait(connection: BaseDatabaseWrapper, seconds: float) -> Iterat
 
     Such a statement fails with an error of which ``gave_way`` says that it has waited.
     """
-    begin, end = dialect(connection).lock_wait_limit(seconds)
+    begin, end = _LIMITS.get(connection.vendor, ("", ""))
     if begin:
-        _execute(connection, begin)
+        _execute(connection, begin.format(seconds=seconds, whole=ceil(seconds)))
     try:
         yield
     except BaseException:

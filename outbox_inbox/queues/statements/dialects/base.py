@@ -412,13 +412,6 @@ class Dialect(ABC):
         """Keep writers away from tables in the open transaction, where that is possible."""
         # On SQLite it has begun with the only write lock. MySQL has no such lock in a transaction.
 
-    def lock_wait_limit(self, seconds: float) -> tuple[str, str]:
-        """Return the statements that begin and end a limit of the time that is waited for a lock.
-
-        Empty where none is needed. See `lock_waits`.
-        """
-        return "", ""
-
 
 @cache
 def insert_text(sql: Dialect, insert: Insert) -> tuple[str, str, str]:

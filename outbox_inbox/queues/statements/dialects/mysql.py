@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
-from math import ceil
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -100,12 +99,6 @@ class MySQL(Dialect):
         return str(value) if self._uuids else value.hex
 
     # Statements
-
-    def lock_wait_limit(self, seconds: float) -> tuple[str, str]:
-        # Nothing of the transaction's own: the usual one is that of the session.
-        usual, limit = "@outbox_inbox_lock_wait", "innodb_lock_wait_timeout"
-        begin = f"SET {usual} = @@{limit}, {limit} = LEAST(@@{limit}, {ceil(seconds)})"
-        return begin, f"SET {limit} = {usual}"
 
     def forced_index(self, table: str) -> str:
         return f" FORCE INDEX (outbox_inbox_{_BY_STATE[table]})"

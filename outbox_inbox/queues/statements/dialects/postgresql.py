@@ -140,9 +140,6 @@ class PostgreSQL(Dialect):
         with connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE")
 
-    def lock_wait_limit(self, seconds: float) -> tuple[str, str]:
-        return f"SET LOCAL lock_timeout = '{seconds}s'", ""  # the end of the transaction ends it
-
 
 class RepeatableRead(PostgreSQL):
     """PostgreSQL where a transaction goes on with the snapshot of its first statement.
