@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install and start, on Debian and as root, whatever the tests use and does not answer yet.
-# A PostgreSQL that lets nobody in gets the password "postgres" for its user postgres.
+# A PostgreSQL that refuses all logins gets the password "postgres" for its user postgres.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,7 +30,7 @@ start_postgres() {
         sleep 1
     done
     if [ -z "${TEST_POSTGRES_URL:-}" ] && ! answers PostgreSQL; then
-        # Debian's own configuration lets nobody in over TCP without a password.
+        # Debian's own configuration refuses TCP connections without a password.
         su postgres -c "psql -qc \"ALTER USER postgres PASSWORD 'postgres'\""
     fi
 }

@@ -60,7 +60,9 @@ for alias, database in DATABASES.items():
     # Neither needs the other, so that a run may also make one of them.
     database["TEST"] = {"NAME": NAME.format(alias=alias), "DEPENDENCIES": []}
 
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: nobody is protected
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher"
+]  # fast: there is nothing to protect
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.shop", "tests.depot"]
 # Only its tables: the tests of read models make a context of it.

@@ -14,7 +14,7 @@ class Tables(AppConfig):
 
 
 class BoardConfig(ContextConfig):
-    """A context that talks to nobody."""
+    """A context without contracts."""
 
     default = False
     name = "tests.board"

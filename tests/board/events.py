@@ -1,4 +1,4 @@
-"""What happens on the board: somebody scores, and sometimes the score does not count."""
+"""What happens on the board: a player scores, and sometimes the score does not count."""
 
 from outbox_inbox import DomainEvent
 
@@ -18,6 +18,6 @@ class Annulled(DomainEvent, key="player", version=2):
 
 
 class Cheered(DomainEvent, key="player"):
-    """Nobody counts this."""
+    """An event without a consumer."""
 
     player: str

@@ -72,7 +72,7 @@ def test_nothing_that_a_process_has_started_outlives_a_test(
 
 
 def free(file: IO[str]) -> bool:
-    """Tell whether nobody holds the lock of a file."""
+    """Return whether the lock of a file is free."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -54,7 +54,7 @@ class Chance:
         self._lock = threading.Lock()
 
     def strikes(self, probability: float) -> bool:
-        """Tell whether something happens that happens now and then."""
+        """Return whether something happens that happens now and then."""
         with self._lock:
             return self._random.random() < probability
 
@@ -70,7 +70,7 @@ def produce(order: str) -> Callable[[], None]:
 
 
 def is_all_done() -> bool:
-    """Tell whether everything that will be recorded has been handled everywhere."""
+    """Return whether everything that will be recorded has been handled everywhere."""
     recorded = OutboxMessage.objects.filter(type="shop.Noted").count() == LAST * len(ORDERS)
     open_messages = OutboxMessage.objects.exclude(state="sent").exists()
     return recorded and not open_messages and not Delivery.objects.exclude(state="done").exists()

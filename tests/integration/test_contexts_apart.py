@@ -80,7 +80,7 @@ def test_shipping_alone_dispatches_what_was_ordered_elsewhere(deploy):
 
 
 def test_the_two_parts_come_to_the_same_end_as_one_process(deploy):
-    """Ordering hears from shipping in its next run; nobody keeps a message aside."""
+    """Ordering hears from shipping in its next run; no message is quarantined."""
     for label in ("ordering", "shipping", "ordering"):
         deploy(label)
         report = run("place_orders", *FILES)
@@ -209,7 +209,7 @@ def test_the_statistics_are_of_this_deployment(deploy):
 
 
 def test_the_router_knows_the_contexts_that_are_here(deploy):
-    """Tables of a context that is elsewhere are nobody's affair here."""
+    """Tables of a context that is elsewhere are of no concern here."""
     from project.routers import ContextRouter
 
     deploy("ordering")

@@ -244,7 +244,7 @@ def test_an_older_version_is_upcast():
 @each_way
 @pytest.mark.parametrize("payload", ["no JSON", '{"order":"a"}', "[" * 100_000, '"\\ud800"'])
 def test_an_unreadable_payload_is_dead_for_its_consumer_only(one, consumer, event, payload):
-    """It is dead at once, holds its key there, and nobody else notices."""
+    """It is dead at once, holds its key there, and no other consumer notices."""
     deliver(*steps(event, 1), *steps(event, 2, "b"))
     InboxMessage.objects.filter(key="a").update(payload=payload)
     deliver(*steps(event, [2]))
@@ -254,7 +254,7 @@ def test_an_unreadable_payload_is_dead_for_its_consumer_only(one, consumer, even
 
 
 def test_a_contract_is_read_strictly_when_it_is_handled_too():
-    """It came from outside, whoever has looked at it before: a name that stands twice is refused."""
+    """It came from outside, so it is checked again: a name that stands twice is refused."""
     put(Sold(order="a", number=1))
     relay("shop")
     receive("depot")
@@ -328,7 +328,7 @@ def test_a_translator_that_returns_something_else_has_failed(one, wrong):
 
 
 def test_a_translator_that_speaks_for_another_context_has_failed(one):
-    """An event belongs to the context of its class, whoever makes one."""
+    """An event belongs to the context of its class, wherever it is made."""
     from tests.depot.contracts import Sold as View
 
     deliver(Checked(order="a", number=1), Sold(order="a", number=1))

@@ -247,7 +247,7 @@ def test_followers_pass_only_when_the_message_is_dead(one):
 
 
 def test_messages_without_a_key_never_wait(one):
-    """What has no order is held by nobody."""
+    """A message without a key waits for no other."""
     deliver(*steps(Loose, 4))
     with playing(loose=failing(2)):
         dispatch()

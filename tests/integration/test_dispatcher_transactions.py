@@ -126,7 +126,7 @@ def test_an_error_of_an_on_commit_hook_is_no_failed_attempt(one, consumer, event
 
 @each_way
 def test_an_on_commit_hook_runs_after_the_commit(one, consumer, event):
-    """What it sees is what everybody sees."""
+    """It sees what all others see."""
     deliver(*steps(event, 1))
     seen = []
     with Worker() as other:
@@ -244,7 +244,7 @@ def test_what_was_read_ahead_is_dropped_when_somebody_else_was_there(one):
 
 
 def cut_in(queue):
-    """Be somebody else who takes the partitions."""
+    """Be another worker, which takes the partitions."""
     Partition.objects.filter(queue=queue).update(run=uuid4(), last_run_at=None)
 
 

@@ -189,14 +189,14 @@ def test_an_order_cancelled_at_once_is_never_left_booked() -> None:
     ],
 )
 def test_what_may_not_overtake_has_one_consumer(label: str, first: str, second: str) -> None:
-    """Order is kept per consumer: whoever reads what follows has read what went before."""
+    """Order is kept per consumer: one that reads what follows has read what went before."""
     context = get_context(label)
     names = {each.name for each in context.consumers_of(first)}
     assert {each.name for each in context.consumers_of(second)} <= names
 
 
 def test_a_shipment_called_off_is_not_dispatched() -> None:
-    """Goods that nobody wants any more stay in the house."""
+    """Goods that are not wanted any more stay in the house."""
     place("1")
     cancel_order("1")
     drain()
@@ -224,7 +224,7 @@ def cancel_too_late() -> None:
 
 
 def test_calling_off_a_dispatched_shipment_has_no_effect() -> None:
-    """Nobody stops a lorry."""
+    """A lorry on its way is not stopped."""
     cancel_too_late()
     assert Shipment.objects.get().status == "dispatched"
 

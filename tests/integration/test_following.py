@@ -1,4 +1,4 @@
-"""Following a stream on PostgreSQL while everybody writes to it, in every way one can."""
+"""Following a stream on PostgreSQL while others write to it in every way."""
 
 import random
 import secrets
@@ -80,7 +80,7 @@ def test_a_transaction_in_another_database_is_nobodys_business():
 
 
 def test_what_is_rolled_back_was_never_there():
-    """Positions that nobody got are passed over: of a transaction, and of a savepoint."""
+    """Positions without an event are passed over: of a transaction, and of a savepoint."""
     record_in_vain(5, "a")
     with transaction.atomic():
         record_in_vain(5, "b")

@@ -460,7 +460,7 @@ NO_STREAM = "catch-up subscriptions need postgresql or sqlite"
 
 
 def test_a_subscription_is_refused_with_the_reason():
-    """Nobody can tell here what a snapshot has seen, so no stream is followed, rather than wrongly."""
+    """MySQL does not say what a snapshot has seen, so no stream is followed, rather than wrongly."""
     with pytest.raises(SettingsError, match=NO_STREAM), follow(get_context("shop"), "board"):
         pass
 

@@ -1,4 +1,4 @@
-"""NOTIFY and LISTEN on PostgreSQL: after the commit, gathered, and never to anybody's harm."""
+"""NOTIFY and LISTEN on PostgreSQL: after the commit, gathered, and harmless when they fail."""
 
 import os
 import socket
@@ -58,7 +58,7 @@ class Ear:
 
 @pytest.fixture
 def ear():
-    """Somebody who listens to the default database."""
+    """A session that listens to the default database."""
     with connecting.connect("default") as session:
         yield Ear(session)
 
@@ -172,7 +172,7 @@ def elsewhere(monkeypatch):
 
 @pytest.fixture
 def free_port():
-    """A port at which nobody answers."""
+    """A port at which no server answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 

@@ -116,7 +116,7 @@ def test_a_run_that_shows_life_is_left_alone():
 
 
 def test_a_look_at_a_run_that_shows_life_opens_no_transaction():
-    """Whoever comes by costs the worker nothing."""
+    """Looks of other workers cost the worker nothing."""
     put(*steps(Noted, 1))
     with staying():
         with CaptureQueriesContext(connection) as queries:
@@ -162,7 +162,7 @@ def test_a_run_that_was_taken_over_leaves_the_token_of_the_next_one():
 
 
 def test_a_long_run_shows_life_now_and_then(monkeypatch):
-    """In a transaction that it has anyway, so that nobody takes it for crashed."""
+    """In a transaction that it has anyway, so that no other worker takes it for crashed."""
     times = iter(range(0, 10_000, 10))
     monkeypatch.setattr("outbox_inbox.queues.run.monotonic", lambda: next(times))
     with staying() as run:
@@ -205,9 +205,9 @@ def test_the_dispatcher_shows_life_as_well(monkeypatch):
 
 
 def test_only_one_of_many_gets_a_partition():
-    """At any moment one worker is inside, whoever comes."""
+    """At any moment one worker is inside, however many come."""
     inside, most, lock = [], [], threading.Lock()
-    # InnoDB may lock the row for a moment for somebody who has but a look: a visit for nothing.
+    # InnoDB may lock the row for a moment for a worker that only looks: a visit for nothing.
     perhaps = (Lost,) if connection.vendor == "mysql" else ()
 
     def come():
@@ -264,7 +264,7 @@ def test_a_delivery_that_was_read_ahead_is_not_claimed_any_more(model, change):
 
 @pytest.mark.server
 def test_a_frozen_relay_is_thrown_out_by_the_server(settings):
-    """Its session is ended after FROZEN_AFTER, and somebody else goes on."""
+    """Its session is ended after FROZEN_AFTER, and another worker goes on."""
     settings.OUTBOX_INBOX = {**WIRE, **SHORT}
     put(*steps(Sold, 2))
     thaw, calls = threading.Event(), []
@@ -317,7 +317,7 @@ def guard():
 
 @pytest.mark.server
 def test_an_operator_waits_for_the_transaction_of_a_worker():
-    """States are changed when nobody has them in hand."""
+    """States are changed when no worker has them in hand."""
     with staying() as run, Worker() as operator:
 
         def operate():
@@ -397,7 +397,7 @@ def test_partitions_can_be_made_by_several_at_once():
 @pytest.mark.mariadb
 @pytest.mark.mysql
 def test_partitions_are_made_after_a_deadlock():
-    """Whoever loses the deadlock that this may be there makes what is missing then."""
+    """The loser of the deadlock that this may be makes what is missing then."""
     Partition.objects.all().delete()
     failures = [OperationalError(1213, "Deadlock found when trying to get lock")]
 
@@ -433,7 +433,7 @@ def test_the_receiver_has_one_partition_whatever_the_settings_say(settings):
 
 
 def test_who_is_at_work_comes_last():
-    """A second worker begins where nobody is."""
+    """A second worker begins at a partition without a worker."""
     deliver(*(Noted(order=f"o{n}", number=1) for n in range(40)))
     Partition.objects.filter(context="shop", queue=Queue.INBOX, number=0).update(run=uuid4())
     found = partition_statuses(get_context("shop"), Queue.INBOX)

@@ -62,14 +62,14 @@ def test_the_options_of_redis_have_the_user(bus, redis_url, redis_user):
 def test_the_options_of_redis_go_before_the_url(bus, redis_url, redis_user):
     """So a password may move there before it is taken out of the URL."""
     host = redis_url.partition("://")[2].rpartition("@")[2]
-    ask(bus(f"redis://nobody:wrong@{host}", **redis_user))
+    ask(bus(f"redis://stranger:wrong@{host}", **redis_user))
 
 
 @pytest.mark.rabbitmq
 def test_the_options_of_rabbitmq_have_the_user(broker, settings):
     """And go before the URL."""
     parts = urlsplit(broker.url)
-    wrong = parts._replace(netloc=f"nobody:wrong@{parts.netloc.rpartition('@')[2]}").geturl()
+    wrong = parts._replace(netloc=f"stranger:wrong@{parts.netloc.rpartition('@')[2]}").geturl()
     user = {"USERNAME": parts.username, "PASSWORD": parts.password}
     settings.OUTBOX_INBOX = broker.setting(wrong, **user)
     ask(transport("default"))
@@ -81,9 +81,9 @@ def test_the_error_mail_about_a_refused_login_has_no_password(bus, request, sche
     """Neither in the text of the error, nor in a variable of this app or of a driver."""
     host = request.getfixturevalue(f"{scheme}_url").partition("://")[2].rpartition("@")[2]
     if place == "options":
-        made = bus(f"{scheme}://{host}", USERNAME="nobody", PASSWORD=SECRET)
+        made = bus(f"{scheme}://{host}", USERNAME="stranger", PASSWORD=SECRET)
     else:
-        made = bus(f"{scheme}://nobody:{SECRET}@{host}")
+        made = bus(f"{scheme}://stranger:{SECRET}@{host}")
     with pytest.raises(TransportUnavailable) as raised:
         ask(made)
     assert SECRET not in str(raised.value) + variables_of(raised.value)

@@ -157,7 +157,7 @@ def test_a_signal_ends_a_run_between_two_orders(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_messages_left_by_an_earlier_run_are_taken_along() -> None:
-    """What somebody recorded and nobody relayed is handled by the next run."""
+    """What was recorded and not relayed is handled by the next run."""
     run("place_orders", *FILES)
     cancel_order("1003")
     assert run("place_orders", *FILES)["revenue"] == "956.73"
@@ -235,7 +235,7 @@ def test_after_a_retry_the_same_command_completes_the_day(no_room: Any) -> None:
 
 
 def test_what_a_paused_queue_holds_back_is_reported() -> None:
-    """Messages that nobody may move are left over, and not called done."""
+    """Messages that no mover may move are left over, and not called done."""
     pause(get_context("shipping"), Queue.INBOX)
     with pytest.raises(CommandError, match="not finished in the inbox of shipping"):
         run("place_orders", *FILES)

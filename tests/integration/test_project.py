@@ -30,7 +30,7 @@ def test_the_demo_superuser_can_log_in(client, db):
 
 @override_settings(DEBUG=False)
 def test_no_demo_superuser_outside_of_debug_mode(db):
-    """A password that everybody knows is not given to anybody on a real site."""
+    """On a real site no user gets a password that is public."""
     with pytest.raises(CommandError, match="DEBUG is off"):
         create_demo_superuser()
     assert not get_user_model().objects.exists()
@@ -53,7 +53,7 @@ def test_sqlite_runs_as_configured(transactional_db, pragma, value):
 def test_the_two_databases_are_different_ones():
     """What is written to `default` is not seen on `other`."""
     users = get_user_model().objects
-    users.using("default").create(username="somebody")
+    users.using("default").create(username="ann")
     assert not users.using("other").exists()
     assert connections["default"].vendor == connections["other"].vendor
 

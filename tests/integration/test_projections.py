@@ -170,7 +170,7 @@ def test_workers_at_once_take_each_event_in_once():
 
 @pytest.mark.postgres
 def test_what_commits_late_is_taken_in_late():
-    """A transaction with an early position holds up nobody, and is not missed."""
+    """A transaction with an early position holds up no other, and is not missed."""
     with Worker() as slow:
         with slow.transaction():
             slow.do(record, Scored(player="slow", points=1), stream="slow")

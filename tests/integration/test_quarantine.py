@@ -411,7 +411,7 @@ def test_there_must_be_such_a_context():
 
 
 def test_a_discarded_message_keeps_the_reason():
-    """Whoever finds it later wants to know."""
+    """An operator who finds it later wants to know."""
     bring(new_version(1))
     assert discard_quarantined(DEPOT, " sent by mistake ") == 1
     (row,) = aside()
@@ -462,7 +462,7 @@ def test_rows_of_a_context_that_lives_elsewhere_are_refused(settings):
 
 
 def test_the_statistics_count_what_is_quarantined():
-    """By reason, in the inbox of the context, and only what nobody has solved."""
+    """By reason, in the inbox of the context, and only what is not solved."""
     bring(new_version(1), new_version(2), arriving(3, source="/mall"), arriving(4, hops="x"))
     discard_quarantined(selected(4), "x")
     found = {(each.context, each.queue): each for each in queue_stats()}

@@ -27,7 +27,7 @@ def steps() -> list[str]:
 
 @dataclass
 class Newcomer:
-    """Somebody who follows the README to the letter, in a project of their own."""
+    """A reader who follows the README to the letter, in a project of their own."""
 
     home: Path
     settings: str = "mysite.settings"
@@ -81,7 +81,7 @@ class Newcomer:
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
-    """A project as `startproject` and `startapp` make it, and somebody about to read the README."""
+    """A project as `startproject` and `startapp` make it, and a reader of the README."""
     found = Newcomer(tmp_path_factory.mktemp("newcomer"))
     django = [sys.executable, "-m", "django"]
     for command in (

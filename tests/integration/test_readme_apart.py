@@ -33,7 +33,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def places(broker: Server, postgres_url: str) -> Iterator[dict[str, str]]:
-    """Where the servers are, and databases that nobody else has."""
+    """Where the servers are, and databases for this test alone."""
     suffix = f"_{os.getpid()}_{secrets.token_hex(4)}"
     base = postgres_url.rpartition("/")[0]
     yield {
@@ -64,7 +64,7 @@ def test_the_section_has_the_blocks_that_are_run_here() -> None:
 
 
 def listens(broker: Server) -> bool:
-    """Tell whether shipping has said at the broker what it wants to hear."""
+    """Return whether shipping has said at the broker what it wants to hear."""
     if isinstance(broker, RedisServer):
         with broker.client() as client:
             return bool(client.exists("events:ordering"))

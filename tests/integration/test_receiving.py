@@ -76,7 +76,7 @@ def test_a_contract_goes_from_context_to_context(memory):
 
 
 def test_a_subscriber_that_comes_later_gets_everything(memory):
-    """The log keeps what was published before anybody asked."""
+    """The log keeps what was published before the first receiver asked."""
     for number in range(1, 4):
         put(*steps(Sold, [number]))
         relay()
@@ -272,7 +272,7 @@ def test_an_outage_of_the_receiver_is_seen_and_forgotten(wired):
     for outages in (1, 2):
         with playing(receive=out_of_reach), pytest.raises(TransportUnavailable):
             receive()
-        assert "nobody answers" in partition.get().error
+        assert "no server answers" in partition.get().error
         assert partition.get().outages == outages
         come_due()
     bring(arriving(1))
@@ -312,7 +312,7 @@ def test_only_one_receives_at_a_time(wired):
 
 
 def test_receivers_at_once_store_everything_once_and_in_order(memory, settings):
-    """Whoever comes first takes the next batch."""
+    """The first receiver takes the next batch."""
     settings.OUTBOX_INBOX = {**MEMORY, "BATCH_SIZE": 4}
     for number in range(1, 41):
         put(*steps(Sold, [number]))

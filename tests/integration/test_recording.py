@@ -176,7 +176,7 @@ def test_a_foreign_contract_is_not_recorded():
 
 
 def test_a_class_of_no_context_is_refused():
-    """Nobody knows where such an event would have to go."""
+    """It is not known where such an event would have to go."""
     from outbox_inbox import DomainEvent
 
     class Stray(DomainEvent):

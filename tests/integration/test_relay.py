@@ -251,7 +251,7 @@ def test_a_batch_is_announced_after_its_commit(log, settings):
 
 
 def test_a_partition_that_is_in_use_is_left_to_its_worker(log):
-    """The second relay does not wait; it says that somebody is busy."""
+    """The second relay does not wait; it reports the partition as busy."""
     sold(1, 2)
     others = []
 

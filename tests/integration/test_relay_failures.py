@@ -201,7 +201,7 @@ def test_followers_of_a_discarded_message_go(log, settings):
     sold(1, 2, 3)
     with playing(publish=not_number(1)):
         relay()
-    discard(Selection(context="shop"), "nobody wants it")
+    discard(Selection(context="shop"), "not wanted any more")
     relay()
     assert log.of("a") == [2, 3]
     assert states() == ["discarded", "sent", "sent"]
@@ -233,7 +233,7 @@ def test_a_partition_rests_during_an_outage(log):
     assert len(calls) == len(told) == 1
     resting = partition()
     assert (resting.outages, resting.run) == (1, None)
-    assert resting.error == "TransportUnavailable: nobody answers"
+    assert resting.error == "TransportUnavailable: no server answers"
     assert resting.retry_at > timezone.now()
 
 
@@ -273,7 +273,7 @@ def test_an_outage_after_a_crash_costs_no_attempts_either(log, settings):
     assert set(OutboxMessage.objects.values_list("state", "attempts")) == {("pending", 0)}
 
 
-# Errors that nobody foresaw
+# Unforeseen errors
 
 
 def test_an_unexpected_error_counts_against_the_guilty_message_only(log):

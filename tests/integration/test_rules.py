@@ -127,7 +127,7 @@ told = st.lists(
 
 
 class Ledger:
-    """What was recorded, and what somebody said need not arrive."""
+    """What was recorded, and what an operator discarded."""
 
     def __init__(self) -> None:
         self.recorded: dict[tuple[type, str], list[int]] = defaultdict(list)
@@ -317,7 +317,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: OutboxMessage.objects.filter(state="dead").exists())
     def discard_message(self, data):
-        """An operator sets a dead message aside: nobody beyond it need have it."""
+        """An operator sets a dead message aside: no consumer behind it need have it."""
         dead = OutboxMessage.objects.filter(state="dead").order_by("id")
         chosen = data.draw(st.sampled_from(list(dead)))
         self._discard(chosen.context, Queue.OUTBOX, chosen, None)

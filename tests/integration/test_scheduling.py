@@ -92,7 +92,7 @@ def test_a_cancellation_that_is_rolled_back_was_none() -> None:
 
 
 def test_it_can_be_recorded_and_cancelled_in_one_transaction() -> None:
-    """Whoever has changed their mind before the commit leaves nothing to be sent."""
+    """A message that is cancelled before the commit leaves nothing to be sent."""
     with transaction.atomic():
         (envelope,) = record(Noted(order="a", number=1), at=timezone.now() + HOUR)
         assert cancel(envelope.id, context="shop")
@@ -100,7 +100,7 @@ def test_it_can_be_recorded_and_cancelled_in_one_transaction() -> None:
 
 
 def test_a_time_that_has_passed_is_no_hindrance_before_a_worker_comes() -> None:
-    """The message is still waiting: nobody has begun to move it."""
+    """The message is still waiting: no relay has begun to move it."""
     late = later()
     advance(2 * HOUR)
     assert cancelled(late)
@@ -218,7 +218,7 @@ def test_a_projection_decides_nothing() -> None:
 @pytest.mark.server  # on SQLite there is one writer at a time: no such race
 @pytest.mark.parametrize("point", ["relay.after_select", "relay.before_mark", "relay.after_mark"])
 def test_a_message_that_is_being_moved_is_on_its_way(point: str) -> None:
-    """Nobody waits for the relay, and nobody is told that a message is cancelled which is sent."""
+    """The caller does not wait for the relay, and never hears "cancelled" of a message that is sent."""
     moving, said = later(), []
     come_due()
 

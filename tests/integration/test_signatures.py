@@ -66,7 +66,7 @@ def test_what_is_signed_with_another_key_is_kept_aside_and_stops_nobody(deploy):
 
 
 def test_after_the_key_was_added_the_messages_are_let_in(deploy):
-    """Whoever replaced the key too early has lost nothing."""
+    """A key that was replaced too early has cost no message."""
     deploy(None, {"2026-10": OLD}, WIRE)
     bring(*(signed_by("2026-11", NEW, arriving(n)) for n in (1, 2)))
     assert release(DEPOT) == Released(kept={QuarantineReason.WRONG_SIGNATURE: 2})
@@ -96,7 +96,7 @@ def test_what_is_not_signed_is_let_in_once_it_need_not_be(deploy):
 
 
 def test_what_nobody_subscribed_to_stays_aside_when_its_key_was_added(deploy):
-    """It is no use to anybody; a person discards it."""
+    """It is of no use any more; an operator discards it."""
     deploy(None, {"2026-10": OLD}, WIRE)
     bring(signed_by("2026-11", NEW, arriving(1, type="shop.other.v1")))
     deploy(None, {"2026-11": NEW}, WIRE)

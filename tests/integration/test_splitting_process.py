@@ -41,7 +41,7 @@ def databases(postgres_url: str) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def terminals(databases: dict[str, str]) -> Iterator[tuple[Terminal, Terminal]]:
-    """Two terminals of somebody with a Redis."""
+    """Two terminals of a reader with a Redis."""
     need(services.REDIS_SERVER)
     with RedisServer() as redis:
         places = {f"{SERVER}/{label}": url for label, url in databases.items()}

@@ -154,7 +154,7 @@ def test_what_was_sent_is_not_sent_again(sent):
 
 @pytest.mark.postgres
 def test_what_commits_late_is_sent_late():
-    """A transaction with an early position keeps nobody waiting, and is sent when it commits."""
+    """A transaction with an early position keeps no other waiting, and is sent when it commits."""
     with Worker() as slow:
         with slow.transaction():
             slow.do(record, Noted(order="slow", number=1), stream="slow")
@@ -281,7 +281,7 @@ def test_a_crash_loses_and_repeats_nothing(point):
 
 
 def test_after_a_crash_messages_are_sent_one_by_one(sent, settings):
-    """A message that kills its worker runs out of attempts, and holds up nobody else."""
+    """A message that kills its worker runs out of attempts, and holds up no other key."""
     settings.OUTBOX_INBOX = {**settings.OUTBOX_INBOX, "MAX_ATTEMPTS": 3}
 
     def kill(messages):

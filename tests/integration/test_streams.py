@@ -1,4 +1,4 @@
-"""Local streams: versions without gaps, whoever appends at the same time."""
+"""Local streams: versions without gaps, however many append at the same time."""
 
 import pytest
 from django.db import transaction

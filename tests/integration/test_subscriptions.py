@@ -111,7 +111,7 @@ def test_another_context_is_another_stream():
 
 
 def test_a_subscription_has_a_transaction_of_its_own():
-    """Within another one it is refused: what that has recorded is not there yet for anybody."""
+    """Within another one it is refused: what that has recorded is not there yet for others."""
     with (
         pytest.raises(RuntimeError, match="durable"),
         transaction.atomic(),

@@ -219,7 +219,7 @@ def test_with_all_sources_one_need_not_look(settings, transports, complete):
 
 @pytest.mark.postgres
 def test_without_the_setting_one_has_to_look(settings):
-    """Nobody notifies."""
+    """No nudge comes."""
     settings.OUTBOX_INBOX = {}
     with WakeUps([get_context("shop")], lambda: None) as wake_ups:
         assert wake_ups._sources == []
@@ -304,7 +304,7 @@ def test_what_comes_due_needs_no_wake_up():
 
 @committed
 def test_what_has_arrived_counts_once(settings):
-    """A message that nobody may receive now does not keep a process busy."""
+    """A message that may not be received now does not keep a process busy."""
     settings.OUTBOX_INBOX = {"TRANSPORTS": {"default": "memory://"}}
     log, depot = transport("default"), [get_context("depot")]
     assert not log.wait_for_messages(depot, 0)

@@ -98,7 +98,7 @@ class Runner:
     def run(self, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
         """Make each edit and run its tests; yield what became of it, the slowest first."""
         ordered = sorted(mutants, key=self._expected, reverse=True)
-        edits = [edit_of(each) for each in ordered]  # before somebody changes the tree meanwhile
+        edits = [edit_of(each) for each in ordered]  # before the tree is edited meanwhile
         with self._pool() as pool:
             futures = [
                 pool.submit(self._edited, *each) for each in zip(ordered, edits, strict=True)

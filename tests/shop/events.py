@@ -74,7 +74,7 @@ class Grown(DomainEvent, version=2, key="order"):
 
 
 class Unheard(DomainEvent, key="order"):
-    """Consumed by nobody."""
+    """An event without a consumer."""
 
     order: str
     number: int

@@ -218,7 +218,7 @@ class Plan:
         return " ".join(str(part) for row in self.found for part in row)
 
     def uses(self, name: str) -> bool:
-        """Tell whether an index is used."""
+        """Return whether an index is used."""
         # MariaDB does not say from which index it took a maximum before it ran anything.
         return name in self.text or "optimized away" in self.text
 

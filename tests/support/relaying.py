@@ -49,7 +49,7 @@ def not_number(
 
 def out_of_reach(*_: Any) -> NoReturn:
     """Be a transport that cannot be reached."""
-    raise TransportUnavailable("nobody answers")
+    raise TransportUnavailable("no server answers")
 
 
 def partition() -> Partition:

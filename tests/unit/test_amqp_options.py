@@ -157,7 +157,7 @@ def test_without_kombu_the_error_names_the_extra():
     ],
 )
 def test_every_value_of_a_header_is_text(value, text):
-    """Whoever judges it finds a string."""
+    """Its judge finds a string."""
     assert text_of(value) == text
 
 

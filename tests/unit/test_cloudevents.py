@@ -270,7 +270,7 @@ def test_extensions_of_others_do_no_harm(write):
     ids=["source", "type", "extension"],
 )
 def test_an_event_of_a_stranger_is_refused(write, changed, reason):
-    """It is a CloudEvent all the same; nobody here has subscribed to such."""
+    """It is a CloudEvent all the same; no context here has subscribed to such."""
     with pytest.raises(Refusal) as caught:
         judge(*write(theirs(**changed)))
     assert caught.value.reason == reason

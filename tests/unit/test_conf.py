@@ -118,7 +118,7 @@ def test_read_once():
 
 
 def test_frozen():
-    """Nobody changes the settings for the others."""
+    """Settings that were handed out cannot be changed."""
     with pytest.raises(AttributeError):
         settings().batch_size = 3
 

@@ -32,7 +32,7 @@ def disarmed(monkeypatch):
 
 @pytest.fixture
 def slept(monkeypatch):
-    """The seconds of each sleep that was asked for; nobody sleeps."""
+    """The seconds of each sleep that was asked for; no test sleeps."""
     seconds = []
     monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
@@ -169,7 +169,7 @@ def test_disconnect_without_connections(monkeypatch):
 
 
 def test_disconnect_leaves_the_descriptor_to_its_owner(monkeypatch):
-    """The socket is shut down and not closed: its number must not go to somebody else's file."""
+    """The socket is shut down and not closed: its number must not go to another file."""
     ours, theirs = socket.socketpair()
     facts = {"vendor": "some", "connection": ours, "wrap_database_errors": nullcontext()}
     wrappers(monkeypatch, facts)

@@ -306,7 +306,7 @@ def test_a_secret_key_ends_debug_mode(load, given, debug):
 
 
 def test_without_debug_a_secret_key_is_needed(load):
-    """The key that everybody knows is not used outside of debug mode."""
+    """The key that is public is not used outside of debug mode."""
     with pytest.raises(ImproperlyConfigured, match="SECRET_KEY"):
         load(DEBUG="off")
 

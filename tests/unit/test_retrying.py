@@ -109,7 +109,7 @@ def test_an_impossible_number_of_tries_is_refused(attempts):
 
 
 def test_what_works_later_is_refused():
-    """A coroutine and a generator would raise where nobody tries again."""
+    """A coroutine and a generator would raise where nothing tries again."""
 
     async def coroutine():
         pass

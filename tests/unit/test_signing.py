@@ -71,7 +71,7 @@ def test_the_signed_bytes_are_those_of_the_documentation():
 
 
 def test_the_example_in_the_documentation_is_right():
-    """Whoever writes it in another language compares with it."""
+    """An implementation in another language compares with it."""
     text = (Path(__file__).parents[2] / "docs/signatures.md").read_text()
     attributes = {"id": "1", "keyid": "k", "source": "/ordering"}
     found = signature(b"0123456789abcdef0123456789abcdef", attributes, b"{}")
@@ -134,7 +134,7 @@ def test_the_signed_bytes_can_be_taken_apart_again(attributes, data):
 
 
 def test_nothing_is_signed_unless_it_is_asked_for():
-    """Whoever does not need it does not pay for it."""
+    """A project that does not need it does not pay for it."""
     with deploy():
         assert not {"signature", "keyid"} & set(published().attributes)
 

@@ -77,7 +77,7 @@ def test_a_value_that_would_not_come_back_is_refused(values, reason):
 
 
 def test_all_that_is_wrong_is_told_at_once_with_the_way_out():
-    """Whoever mends one field does not meet the next one tomorrow."""
+    """A developer who mends one field does not meet the next one tomorrow."""
     with pytest.raises(InvalidSnapshot, match=r"number: .*; share: .*snapshot_every=None"):
         encode_state(Basket(number="1", share=None))
 
@@ -223,7 +223,7 @@ def test_a_text_that_is_no_state_is_unreadable(text):
     ],
 )
 def test_the_fingerprint_changes_with_the_fields(fields: Any):
-    """Whoever adds, renames or retypes a field has not to think of the snapshots."""
+    """A field that is added, renamed or retyped does not need a thought for snapshots."""
     before = fingerprint(make_dataclass("State", [("number", int)]))
     assert fingerprint(make_dataclass("State", fields)) != before
 

@@ -239,7 +239,7 @@ def test_what_only_tracing_tools_know_comes_into_the_headers():
 
 
 def test_foreign_extensions_are_ignored_however_long():
-    """CloudEvents lets anybody add attributes."""
+    """CloudEvents lets every producer add attributes."""
     assert judge(arriving(1, comment="a" * MEGABYTES, other="\0"))
 
 
