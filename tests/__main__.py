@@ -54,6 +54,7 @@ QUEUES = (
     "relay_failures",
     "renaming",
     "scheduling",
+    "schema",
     "statements",
     "streams",
     "time_zones",

@@ -1,4 +1,5 @@
 from django.db import migrations, models
+from django.db.models.expressions import RawSQL
 
 
 class Migration(migrations.Migration):
@@ -10,6 +11,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="partition",
             name="positions",
-            field=models.TextField(db_default="", default=""),
+            field=models.TextField(db_default=RawSQL("''", ()), default=""),
         ),
     ]

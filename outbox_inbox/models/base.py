@@ -7,6 +7,7 @@ from typing import Any
 from django.core.checks import CheckMessage
 from django.db import models
 from django.db.models import Q
+from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.signals.escaping import visible
@@ -32,6 +33,15 @@ class Queue(models.TextChoices):
     """Worked off by the dispatcher."""
     INTAKE = "intake", _("intake")
     """Worked off by the receiver, one at a time for each context: two would mix up the order."""
+
+
+def database_default(sql: str) -> RawSQL:
+    """Return a ``db_default`` that is SQL without a parameter: ``database_default("''")``.
+
+    With a parameter Django defers the constraints of a table that it makes from its model. On MariaDB,
+    where it makes none of those that are declared by expressions, it then executes "None".
+    """
+    return RawSQL(sql, ())  # noqa: S611  the text is ours
 
 
 class ContextTable(models.Model):

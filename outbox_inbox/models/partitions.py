@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .base import ContextTable, Queue
+from .base import ContextTable, Queue, database_default
 
 
 class Partition(ContextTable):
@@ -23,7 +23,7 @@ class Partition(ContextTable):
     outages = models.PositiveIntegerField(default=0)
     """Tries in a row in which the transport was unavailable."""
     error = models.TextField(default="")
-    positions = models.TextField(default="", db_default="")
+    positions = models.TextField(default="", db_default=database_default("''"))
     """How far the transport was read or published to, in the words of the transport."""
 
     class Meta(ContextTable.Meta):
