@@ -217,7 +217,7 @@ class DiscardAdmin(OperatorAdmin):
             "total": total,
             "what": counted if total <= MOST_LISTED else _("more than %s") % counted,
             "rows": [
-                (row, rendering.state_badge(row), rendering.line(getattr(row, "key", None)))
+                (row, rendering.progress_badge(row), rendering.line(getattr(row, "key", None)))
                 for row in queryset.filter(state__in=self.unfinished)[:SAMPLE]
             ],
             "more": total > SAMPLE,

@@ -1,7 +1,6 @@
 """The columns that several pages share."""
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from django.utils.translation import ngettext
 
 from . import rendering
 from .base import QueueAdmin
-from .listing import IDLE_STATES, MOST_LISTED, as_uuid, bounded_count
+from .listing import MOST_LISTED, as_uuid, bounded_count
 from .process_links import find_instance, process_of
 
 IDS = ("message_id_links", "correlation_links", "causation_links")
@@ -75,14 +74,7 @@ class ProgressColumns:
     @admin.display(description=_("state"))
     def state_badge(self, row: Any) -> SafeString:
         """Show the state, and the due time of a row that is scheduled or backing off."""
-        badge = rendering.state_badge(row)
-        if row.due_at is None or row.state not in IDLE_STATES:
-            return badge
-        if row.attempts:
-            badge = rendering.badge("backing-off", _("backing off"))
-        elif rendering.time_until(row.due_at) > timedelta(0):
-            badge = rendering.badge("scheduled", _("scheduled"))
-        return rendering.detailed(badge, rendering.moment(row.due_at))
+        return rendering.progress_badge(row)
 
     @admin.display(description=_("state"))
     def progress(self, row: Any) -> SafeString:
@@ -116,7 +108,7 @@ class KeyColumns(QueueAdmin):
         head = self._same_key(row).filter(holds=True).order_by("pk").first()
         if head is None:
             return rendering.EMPTY
-        badge = rendering.state_badge(head)
+        badge = rendering.progress_badge(head)
         return format_html("{} {} {}", _("blocked by"), self.row_link(head), badge)
 
     def _same_key(self, row: Any) -> QuerySet[Any]:
