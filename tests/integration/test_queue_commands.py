@@ -290,7 +290,7 @@ def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings)
 
 def test_release_messages_says_that_there_is_nothing_to_release(quarantined):
     """An empty selection is not an error, but is reported."""
-    result = Result("release_messages", "--context=depot", "--id=unknown")
+    result = Result("release_messages", "--context=depot", "--reason=conflict")
     assert result.code == 0
     assert result.out == "Released nothing: none of the selected messages is quarantined.\n"
 
