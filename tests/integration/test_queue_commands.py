@@ -228,7 +228,7 @@ def test_discard_messages_sets_messages_aside_with_the_reason(parked):
     """The reason stands with the message."""
     result = Result("discard_messages", "--context", "shop", "--key", "a", "--reason", "a test")
     assert result.out == "Discarded 0 outbox messages and 1 delivery.\n"
-    assert Delivery.objects.get(state="discarded").error == "a test"
+    assert Delivery.objects.get(state="discarded").error.startswith("a test\nthe error before: ")
 
 
 def test_a_dry_run_of_discard_messages_changes_nothing(parked):
