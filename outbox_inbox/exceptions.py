@@ -162,6 +162,13 @@ class NotAContext(OutboxInboxError, LookupError):
     """
 
 
+class UnknownName(OutboxInboxError):
+    """A name that was given is not that of what it should name: nothing was done.
+
+    It is that of nothing, or of several things. The message lists the names that are known.
+    """
+
+
 class SettingsError(OutboxInboxError, ImproperlyConfigured):
     """A setting is wrong. The message names its path, its value and what is expected."""
 

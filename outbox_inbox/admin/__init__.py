@@ -3,6 +3,7 @@
 from .deliveries import DeliveryAdmin, DeliveryAttemptAdmin
 from .inbox import InboxMessageAdmin
 from .interests import InterestAdmin
+from .operator_actions import OperatorActionAdmin
 from .outbox import OutboxMessageAdmin
 from .partitions import PartitionAdmin
 from .processes import ProcessStateAdmin
@@ -16,6 +17,7 @@ __all__ = [
     "DeliveryAttemptAdmin",
     "InboxMessageAdmin",
     "InterestAdmin",
+    "OperatorActionAdmin",
     "OutboxMessageAdmin",
     "PartitionAdmin",
     "ProcessStateAdmin",

@@ -30,6 +30,7 @@ from . import rendering
 from .base import QueueAdmin, is_permitted
 from .databases import PARAMETER, chosen_database
 from .listing import MOST_LISTED
+from .operator_actions import TracedAdmin
 
 CHUNK = 500  # rows whose change is one transaction with its log entries
 _DIGITS = 19  # of a key that no database has
@@ -89,6 +90,12 @@ def permission(verb: str) -> Callable[[Any, HttpRequest], bool]:
         return is_permitted(request, verb, page.model)
 
     return has_permission
+
+
+def operator_of(request: HttpRequest) -> str:
+    """Return the name under which the operations note who changed a row."""
+    user: Any = request.user
+    return f"{user.get_username()} (admin)"
 
 
 class OperatorAdmin(QueueAdmin):
@@ -156,7 +163,7 @@ class OperatorAdmin(QueueAdmin):
         return len(changed)
 
 
-class DiscardAdmin(OperatorAdmin):
+class DiscardAdmin(TracedAdmin, OperatorAdmin):
     """Discard rows, after asking for the reason.
 
     Attributes:
@@ -199,7 +206,8 @@ class DiscardAdmin(OperatorAdmin):
         entry = _("Discarded: %s") % visible(reason, _MOST_OF_ERROR)
         change = Change(trace_of(OutboxState.DISCARDED), entry, _("Discarded %s."), nothing)
         discard_rows = getattr(operations, self.discard_operation)
-        batches = self.batches(request, queryset, lambda rows: discard_rows(rows, reason))
+        by = operator_of(request)
+        batches = self.batches(request, queryset, lambda rows: discard_rows(rows, reason, by))
         return self.change_rows(request, batches, change)
 
     def _confirmation(
@@ -217,7 +225,7 @@ class DiscardAdmin(OperatorAdmin):
             "total": total,
             "what": counted if total <= MOST_LISTED else _("more than %s") % counted,
             "rows": [
-                (row, rendering.state_badge(row), rendering.line(getattr(row, "key", None)))
+                (row, rendering.progress_badge(row), rendering.line(getattr(row, "key", None)))
                 for row in queryset.filter(state__in=self.unfinished)[:SAMPLE]
             ],
             "more": total > SAMPLE,
@@ -253,5 +261,6 @@ class DeadLetterAdmin(DiscardAdmin):
         nothing = _("Nothing retried: none of the selected rows is dead or backing off.")
         trace = trace_of(OutboxState.PENDING, DeliveryState.READY)
         change = Change(trace, _("Retried."), _("Retried %s."), nothing)
-        batches = self.batches(request, queryset, operations.retry_rows)
+        by = operator_of(request)
+        batches = self.batches(request, queryset, lambda rows: operations.retry_rows(rows, by))
         return self.change_rows(request, batches, change)

@@ -1,7 +1,6 @@
 """The columns that several pages share."""
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -15,14 +14,15 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from . import rendering
+from .attempt_counts import attempts_text, earlier_attempts
 from .base import QueueAdmin
-from .listing import IDLE_STATES, MOST_LISTED, as_uuid, bounded_count
+from .listing import MOST_LISTED, BoundedChangeList, as_uuid, bounded_count
 from .process_links import find_instance, process_of
 
 IDS = ("message_id_links", "correlation_links", "causation_links")
 """The ids of a message."""
 
-PROGRESS = ("state_badge", "full_error", "attempts", "key_order", "finish_time")
+PROGRESS = ("state_badge", "full_error", "attempt_count", "key_order", "finish_time")
 """The first section of an inspect page."""
 
 
@@ -65,6 +65,17 @@ def id_column(label: Any, field: str) -> Callable[..., Any]:
     return links
 
 
+class ProgressChangeList(BoundedChangeList):
+    """List rows with the attempts before their last retry: one more query a page."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list: Any = list(self.result_list)
+        earlier = earlier_attempts(self.result_list)
+        for row in self.result_list:
+            row.earlier = earlier.get(row.pk, 0)
+
+
 class ProgressColumns:
     """The state of an outbox message or a delivery, and what went wrong."""
 
@@ -75,21 +86,19 @@ class ProgressColumns:
     @admin.display(description=_("state"))
     def state_badge(self, row: Any) -> SafeString:
         """Show the state, and the due time of a row that is scheduled or backing off."""
-        badge = rendering.state_badge(row)
-        if row.due_at is None or row.state not in IDLE_STATES:
-            return badge
-        if row.attempts:
-            badge = rendering.badge("backing-off", _("backing off"))
-        elif rendering.time_until(row.due_at) > timedelta(0):
-            badge = rendering.badge("scheduled", _("scheduled"))
-        return rendering.detailed(badge, rendering.moment(row.due_at))
+        return rendering.progress_badge(row)
 
     @admin.display(description=_("state"))
     def progress(self, row: Any) -> SafeString:
-        if not row.attempts:
+        """Show the state with the number of attempts, across retries."""
+        earlier = getattr(row, "earlier", 0)
+        if not row.attempts + earlier:
             return self.state_badge(row)
-        attempts = ngettext("%s attempt", "%s attempts", row.attempts) % row.attempts
-        return rendering.detailed(self.state_badge(row), attempts)
+        return rendering.detailed(self.state_badge(row), attempts_text(row, earlier))
+
+    @admin.display(description=_("attempts"))
+    def attempt_count(self, row: Any) -> str:
+        return attempts_text(row, earlier_attempts([row]).get(row.pk, 0))
 
 
 class KeyColumns(QueueAdmin):
@@ -116,7 +125,7 @@ class KeyColumns(QueueAdmin):
         head = self._same_key(row).filter(holds=True).order_by("pk").first()
         if head is None:
             return rendering.EMPTY
-        badge = rendering.state_badge(head)
+        badge = rendering.progress_badge(head)
         return format_html("{} {} {}", _("blocked by"), self.row_link(head), badge)
 
     def _same_key(self, row: Any) -> QuerySet[Any]:
@@ -184,3 +193,5 @@ class MessageColumns(QueueAdmin):
 
 class QueuedColumns(ProgressColumns, KeyColumns, InstanceColumns, MessageColumns):
     """All columns of an outbox message or a delivery."""
+
+    change_list = ProgressChangeList

@@ -24,7 +24,8 @@ class InboxChangeList(BoundedChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        states = Delivery.objects.only("message_id", "consumer", "state").order_by("pk")
+        shown = ("message_id", "consumer", "state", "attempts", "due_at")
+        states = Delivery.objects.only(*shown).order_by("pk")
         rows: Any = self.result_list
         self.result_list = rows.prefetch_related(Prefetch("deliveries", states))
 
@@ -75,5 +76,5 @@ class InboxMessageAdmin(MessageColumns):
         return format_html_join(
             " ",
             '<span title="{}">{}</span>',
-            ((each.consumer, rendering.state_badge(each)) for each in row.deliveries.all()),
+            ((each.consumer, rendering.progress_badge(each)) for each in row.deliveries.all()),
         )

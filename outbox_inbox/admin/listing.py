@@ -24,13 +24,12 @@ from outbox_inbox.queues.statements import idle_state
 from outbox_inbox.signals.escaping import visible
 
 from .databases import database_query
+from .rendering import IDLE_STATES
 
 MOST_LISTED = 10_000
 """Rows that a list counts and pages through; a filter or a search leads to the others."""
 NUL = "\0"
 """PostgreSQL's text cannot contain it, and its driver refuses to look for one."""
-IDLE_STATES = ("pending", "ready")
-"""The states of a row that a worker takes next, or when it is due."""
 
 
 class BoundedPaginator(Paginator):

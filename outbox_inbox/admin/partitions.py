@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from outbox_inbox import operations
 from outbox_inbox.contexts import Context
@@ -44,10 +44,13 @@ class PartitionAdmin(SwitchAdmin):
 
     @admin.display(description=_("state"))
     def state_badge(self, row: Any) -> SafeString:
+        """Show whether an operator or an outage keeps workers away; idle: neither."""
         if row.paused:
             return rendering.badge("paused", _("paused"))
-        if row.retry_at is not None and row.retry_at > timezone.now():
-            return rendering.badge("backing-off", _("backing off"))
+        if row.outages:  # until the next success, also when its pause is over
+            badge = rendering.badge("backing-off", _("backing off"))
+            outages = ngettext("%s outage in a row", "%s outages in a row", row.outages)
+            return rendering.detailed(badge, outages % row.outages)
         if row.run is not None:
             return rendering.badge("running", _("running"))
         return rendering.badge("idle", _("idle"))

@@ -1,6 +1,7 @@
 """Lead from a message to the process instance that it is for, and from there to what blocks it.
 
-An instance has no state column for "stuck": it is stuck while one of its deliveries has failed.
+An instance has no state column for "stuck": it is stuck while one of its deliveries has failed. A
+process that fails at its start has no instance, and only its delivery shows that it is stuck.
 """
 
 import json
@@ -86,3 +87,24 @@ def failed_deliveries(rows: Sequence[ProcessState]) -> dict[int, Delivery]:
     first = {(each.context, each.consumer, each.key): each for each in found}
     keys = {row.pk: (row.context, row.process, row.key) for row in rows}
     return {pk: first[key] for pk, key in keys.items() if key in first}
+
+
+def failed_without_instance(using: str, most: int, **wanted: str | None) -> list[Delivery]:
+    """Return failed deliveries to processes that have no instance of their key, the newest first.
+
+    The first step of an instance also stores its row: where that step fails, there is no row that
+    could be stuck. The same holds for a process that takes its key from another field (``by=``).
+
+    Arguments:
+        most: return up to so many.
+        wanted: values of the columns ``context``, ``consumer`` and ``key``; None does not restrict.
+    """
+    same = {"context": OuterRef("context"), "process": OuterRef("consumer"), "key": OuterRef("key")}
+    given = {name: value for name, value in wanted.items() if value}
+    found = (
+        Delivery.objects.using(using)
+        .filter(FAILED, consumer__in=[each.name for each in processes()])
+        .filter(~Exists(ProcessState.objects.filter(**same)), **given)
+    )
+    rows = found.select_related("message").defer("message__payload", "message__headers")
+    return list(rows.order_by("-pk")[:most])

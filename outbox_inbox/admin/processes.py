@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -15,15 +15,25 @@ from outbox_inbox.contexts import contexts
 from outbox_inbox.models import Delivery, ProcessState
 
 from . import rendering
-from .base import QueueAdmin
+from .base import QueueAdmin, is_permitted
 from .columns import column, section
-from .listing import BoundedChangeList, ConditionFilter, ContextFilter, declared_filter
-from .process_links import STUCK, early_messages, failed_deliveries, pending_time_outs, processes
+from .databases import chosen_database
+from .listing import NUL, BoundedChangeList, ConditionFilter, ContextFilter, declared_filter
+from .process_links import (
+    STUCK,
+    early_messages,
+    failed_deliveries,
+    failed_without_instance,
+    pending_time_outs,
+    processes,
+)
 
 LATE = timedelta(minutes=1)
 """A time-out takes a moment from its due time to its process; after this, no worker moves it."""
 
 _EARLY = "pretty_early"
+_MOST_FAILED = 20
+"""Deliveries without an instance that the list shows."""
 
 
 class InstanceStateFilter(ConditionFilter):
@@ -61,6 +71,7 @@ class ProcessStateAdmin(QueueAdmin):
 
     unlisted = ("state", "early")
     change_list = ProcessChangeList
+    change_list_template = "admin/outbox_inbox/processes.html"
     list_display = (
         "process", "key_text", "context", "state_badge", "time_out_names", "start_time", "finish_time",
     )  # fmt: skip
@@ -79,6 +90,31 @@ class ProcessStateAdmin(QueueAdmin):
     start_time = column(_("started"), rendering.moment, "started_at")
     step_time = column(_("last step"), rendering.moment, "changed_at")
     finish_time = column(_("finished"), rendering.moment, "finished_at")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """List instances, and above them what has failed before there was an instance."""
+        found = self._without_instance(request)
+        more = {"failed": found[:_MOST_FAILED], "more_failed": len(found) > _MOST_FAILED}
+        return super().changelist_view(request, {**(extra_context or {}), **more})
+
+    def _without_instance(self, request: HttpRequest) -> list[tuple[object, ...]]:
+        asked = request.GET
+        shown = asked.get(InstanceStateFilter.parameter_name, "stuck") == "stuck"
+        if (
+            not shown
+            or any(NUL in value for value in asked.dict().values())
+            or not is_permitted(request, "view", Delivery)
+        ):
+            return []
+        key = asked.get("q", "").strip().removeprefix("key:")
+        wanted = {"context": asked.get("context__exact"), "consumer": asked.get("process__exact")}
+        using = chosen_database(request, Delivery)
+        return [
+            (self._failed(row), row.consumer, rendering.line(row.key), rendering.excerpt(row.error))
+            for row in failed_without_instance(using, _MOST_FAILED + 1, key=key, **wanted)
+        ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the sections, without that of early messages if there are none."""

@@ -15,7 +15,7 @@ from outbox_inbox.models import QuarantinedMessage, QuarantineState
 from outbox_inbox.transports import quarantine
 
 from . import rendering, untrusted
-from .actions import Change, DiscardAdmin, Rows, permission, trace_of
+from .actions import Change, DiscardAdmin, Rows, operator_of, permission, trace_of
 from .columns import column, section
 from .listing import ContextFilter, ReasonFilter, StateFilter
 
@@ -80,7 +80,7 @@ class QuarantinedMessageAdmin(DiscardAdmin):
         remaining: Counter[str] = Counter()
 
         def operation(rows: Rows) -> None:
-            found = operations.release_rows(rows)
+            found = operations.release_rows(rows, operator_of(request))
             remaining.update({str(reason.label): count for reason, count in found.kept.items()})
 
         trace = trace_of(QuarantineState.RELEASED)

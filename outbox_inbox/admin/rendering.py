@@ -25,6 +25,8 @@ MOST_SHOWN = 4 * MOST_INDENTED
 """Characters of a text that a page shows at most."""
 MOST_OF_LINE = 1_000
 """Characters of a text on one line."""
+IDLE_STATES = ("pending", "ready")
+"""The states of a row that a worker takes next, or when it is due."""
 EMPTY = SafeString("-")
 """Shown where a row has no value."""
 
@@ -118,8 +120,21 @@ def badge(value: str, label: Any) -> SafeString:
 
 
 def state_badge(row: Any) -> SafeString:
-    """Show the state of a row as a badge."""
+    """Show the stored state of a row as a badge."""
     return badge(row.state, row.get_state_display())
+
+
+def progress_badge(row: Any) -> SafeString:
+    """Show the state of a row, and the due time of one that is scheduled or backing off."""
+    due = getattr(row, "due_at", None)
+    if due is None or row.state not in IDLE_STATES:
+        return state_badge(row)
+    shown = state_badge(row)
+    if row.attempts:
+        shown = badge("backing-off", _("backing off"))
+    elif time_until(due) > timedelta(0):
+        shown = badge("scheduled", _("scheduled"))
+    return detailed(shown, moment(due))
 
 
 def detailed(shown: SafeString, *details: object) -> SafeString:

@@ -4,7 +4,7 @@ Each type refuses a wrong value with what it expects, before a command has chang
 """
 
 import re
-from argparse import ArgumentTypeError
+from argparse import Action, ArgumentError, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -34,6 +34,31 @@ def add_shared(parser: Any, *names: str) -> None:
     """Add options that several commands share."""
     for name in names:
         parser.add_argument(name, **_SHARED[name])
+
+
+class _StoreOnce(Action):
+    """Stores the value of an option, which is refused when it is given twice.
+
+    By default the last value wins in silence, and an operator who names two contexts or two keys
+    believes that both were meant.
+    """
+
+    _filled: Namespace | None = None
+
+    def __call__(
+        self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Store the value in the namespace."""
+        if self.option_strings and self._filled is namespace:
+            raise ArgumentError(self, "given twice, but it takes one value: run the command twice")
+        self._filled = namespace
+        setattr(namespace, self.dest, values)
+
+
+def refuse_repetition(parser: Any) -> None:
+    """Let all options that a parser gets from now on be given once; lists and flags as before."""
+    for name in (None, "store"):
+        parser.register("action", name, _StoreOnce)
 
 
 def duration(text: str) -> timedelta:

@@ -14,17 +14,17 @@ from typing import Any, ClassVar
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
-from outbox_inbox.exceptions import NotAContext, OutboxInboxError
+from outbox_inbox.exceptions import NotAContext, OutboxInboxError, UnknownName
 from outbox_inbox.signals.escaping import json_text, visible, visible_lines
 
-from .arguments import add_shared
+from .arguments import add_shared, refuse_repetition
 from .output import encodable
 
 _MOST_OF_ERROR = 10_000  # characters: a setting may have many mistakes, each a line
 
 
 class WrongUsage(CommandError):
-    """The options of the command contradict each other: exit code 2."""
+    """The options contradict each other, or name what does not exist: exit code 2."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, returncode=2)
@@ -40,14 +40,16 @@ class ProblemFound(CommandError):
 class QueueCommand(BaseCommand):
     """A command about queues. Subclasses implement `work`.
 
-    Exit codes: 0 done, 1 error, 2 wrong usage, 3 a problem was found.
+    Exit codes: 0 done, 1 error, 2 wrong usage, 3 a problem was found. What they mean to a script is
+    in the manual (docs/operating.md).
     """
 
     shared_options: ClassVar[tuple[str, ...]] = ()
     """Those of the options in `arguments` that the command has."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the shared options."""
+        """Add the shared options; each option of a command, except a list, is taken once."""
+        refuse_repetition(parser)
         add_shared(parser, *self.shared_options)
 
     def handle(self, **options: Any) -> None:
@@ -60,7 +62,7 @@ class QueueCommand(BaseCommand):
         except CommandError as error:
             error.args = (visible_lines(error, _MOST_OF_ERROR),)
             raise
-        except NotAContext as error:
+        except (NotAContext, UnknownName) as error:
             raise WrongUsage(visible_lines(error, _MOST_OF_ERROR)) from error
         except OutboxInboxError as error:
             raise CommandError(visible_lines(error, _MOST_OF_ERROR)) from error

@@ -161,6 +161,6 @@ def _unavailable(
     for label, reason in reported.items():
         yield f"{label}: {reason}"
     for label, each in partitions:
-        if each.until is not None and label not in reported:
+        if each.state == "backing off" and label not in reported:
             state = state_text(each.state, each.until)
             yield f"{each.queue} partition {each.number} of {label} is {state}: {each.reason}"

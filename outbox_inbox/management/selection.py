@@ -5,7 +5,13 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from outbox_inbox.models import QuarantineReason, Queue
-from outbox_inbox.operations import ChangedRows, QuarantineSelection, Selection
+from outbox_inbox.operations import (
+    ChangedRows,
+    QuarantineSelection,
+    Selection,
+    explain_no_quarantined,
+    explain_nothing,
+)
 
 from .base import QueueCommand, WrongUsage
 from .wording import counted
@@ -57,6 +63,14 @@ class SelectionCommand(QueueCommand):
         text = f"{verb} {report}." if report else f"{verb} nothing: {nothing or self.nothing}."
         self.print_summary(text, options, good=good and bool(report))
 
+    def print_quarantine_report(
+        self, report: str, selection: QuarantineSelection, options: dict[str, Any], **how: Any
+    ) -> None:
+        """Print a report about quarantined messages; fail if no such message was ever stored."""
+        self.print_report(report, options, **how)
+        if not report:
+            explain_no_quarantined(selection)
+
 
 class DeadLetterCommand(SelectionCommand):
     """A command about messages that failed, in the outbox and in the inbox."""
@@ -93,11 +107,15 @@ class DeadLetterCommand(SelectionCommand):
         same = {name: options[name] for name in ("context", "type", "key", "consumer")}
         return Selection(queue=queue, id=_uuid(options["id"]), **same)
 
-    def print_counts(self, report: ChangedRows, options: dict[str, Any]) -> None:
-        """Print how many messages of each queue were changed."""
+    def print_counts(
+        self, report: ChangedRows, selection: Selection, options: dict[str, Any]
+    ) -> None:
+        """Print how many messages of each queue were changed; fail if none could be selected."""
         outbox = counted(report.outbox, "outbox message")
         inbox = counted(report.inbox, "delivery", "deliveries")
         self.print_report(f"{outbox} and {inbox}" if report.total else "", options)
+        if not report.total:
+            explain_nothing(selection)
 
 
 def quarantine_selection(options: dict[str, Any], reason: str | None) -> QuarantineSelection:

@@ -28,3 +28,12 @@ def age_text(seconds: float | None) -> str:
 def state_text(state: str, until: datetime | None = None) -> str:
     """Return the state of a partition or a read model, and the time of its next try."""
     return state if until is None else f"{state} until {until:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def back_off_text(state: str, until: datetime | None, failed: str) -> str:
+    """Return the same with what has failed in a row, such as "3 outages"; "" if nothing has."""
+    text = state_text(state, until)
+    if not failed:
+        return text
+    due = "" if until or state != "backing off" else "; the next try is due"
+    return f"{text} ({failed} in a row{due})"

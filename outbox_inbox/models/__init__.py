@@ -12,6 +12,7 @@ from .base import ContextTable, Kind, Message, Queue, table
 from .inbox import Delivery, DeliveryAttempt, DeliveryState, InboxMessage
 from .interests import Interest, InterestKind
 from .layouts import QueueLayout
+from .operators import OperatorAction, OperatorVerb
 from .outbox import OutboxMessage, OutboxState
 from .partitions import Partition
 from .processes import ProcessState

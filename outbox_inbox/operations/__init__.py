@@ -3,6 +3,7 @@
 from .counting import due_count, queue_stats
 from .dead_letters import ChangedRows, discard, discard_rows, retry, retry_rows
 from .draining import MOVERS, Drained, MoverTurn, drain, mover_turns
+from .known_names import NothingStored, explain_no_quarantined, explain_nothing
 from .listeners import (
     GoneConsumer,
     Retired,
@@ -40,6 +41,7 @@ __all__ = [
     "Drained",
     "GoneConsumer",
     "MoverTurn",
+    "NothingStored",
     "ParkedKey",
     "PartitionState",
     "Pruned",
@@ -61,6 +63,8 @@ __all__ = [
     "discard_rows",
     "drain",
     "due_count",
+    "explain_no_quarantined",
+    "explain_nothing",
     "gone_consumers",
     "missed_by",
     "mover_turns",

@@ -30,11 +30,11 @@ _STATES = {
     Queue.INBOX: ("ready", "backing_off", "waiting", "dead"),
 }
 _SCHEDULED = "scheduled"  # due in the future, so it does not count as unfinished
-_SHOWN = 5  # parked keys
+_NAMED = 5  # parked keys of a queue, unless a caller wants more
 
 
 def queue_stats(
-    chosen: Iterable[Context] | None = None, *, most: int = MOST_COUNTED
+    chosen: Iterable[Context] | None = None, *, most: int = MOST_COUNTED, named: int = _NAMED
 ) -> list[QueueStats]:
     """Return the state of both queues of each context.
 
@@ -43,6 +43,7 @@ def queue_stats(
     Arguments:
         chosen: which contexts; None (default) means all.
         most: count up to so many of each sort; default 10,000. See `QueueStats.minimums`.
+        named: name up to so many parked keys of each queue, the oldest first; default 5.
     """
     wanted = contexts() if chosen is None else tuple(chosen)
     found: dict[tuple[str, Queue], _Counts] = {}
@@ -51,7 +52,7 @@ def queue_stats(
         read_only[using] = is_read_only(using)
         labels = [context.label for context in wanted if context.database == using]
         for queue in MODELS:
-            counted = _count_queue(connections[using], queue, labels, most)
+            counted = _count_queue(connections[using], queue, labels, (most, named))
             found |= {(label, queue): counts for label, counts in counted.items()}
     return [
         replace(
@@ -138,12 +139,13 @@ def _add_stream(context: Context, found: _Counts, most: int) -> None:
 
 
 def _count_queue(
-    connection: BaseDatabaseWrapper, queue: Queue, labels: Sequence[str], most: int
+    connection: BaseDatabaseWrapper, queue: Queue, labels: Sequence[str], limits: tuple[int, int]
 ) -> _ByContext:
+    most, named = limits
     found, clock = {label: _Counts() for label in labels}, database_time(connection)
     _find_partitions(connection, queue, found, clock)
     _count_states(connection, queue, found, most, clock)
-    _find_parked_keys(connection, queue, found, most)
+    _find_parked_keys(connection, queue, found, most, named)
     if queue == Queue.INBOX:
         for label, reason, count in depths.count_quarantined(connection, labels, most):
             found[label].quarantine[QuarantineReason(reason)] = count
@@ -176,12 +178,12 @@ def _count_states(
 
 
 def _find_parked_keys(
-    connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext, most: int
+    connection: BaseDatabaseWrapper, queue: Queue, found: _ByContext, most: int, named: int
 ) -> None:
     for label, counts in found.items():
         if counts.depth["dead"]:
             counts.parked_keys, heads = depths.parked_keys(
-                connection, MODELS[queue], label, most, _SHOWN
+                connection, MODELS[queue], label, most, named
             )
             counts.parked = [ParkedKey(key=key, consumer=consumer) for key, consumer in heads]
 
@@ -197,7 +199,9 @@ def _find_partitions(
             found[row.context].existing.add(row.number)
         until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
         left = None if until is None else (until - clock).total_seconds()
-        backing_off = is_resting(left, row.outages)
+        resting = is_resting(left, row.outages)
+        # Also between the end of the pause and the next success: the outage is not over yet.
+        backing_off = resting or row.outages > 0
         if row.paused or backing_off:
             state = PartitionState(
                 queue=Queue(row.queue),
@@ -205,6 +209,7 @@ def _find_partitions(
                 state="paused" if row.paused else "backing off",
                 # A transfer stores why it pauses a partition; the error of an outage that is over is old.
                 reason=row.error if backing_off or until is None else "",
-                until=until if backing_off else None,
+                until=until if resting else None,
+                outages=row.outages,
             )
             found[row.context].partitions.append(state)

@@ -11,11 +11,12 @@ from itertools import groupby
 from operator import itemgetter
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, TextField, Value, When
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Concat
 
 from outbox_inbox.contexts import Context, get_context
-from outbox_inbox.models import Delivery, OutboxMessage, Queue
+from outbox_inbox.models import Delivery, OperatorVerb, OutboxMessage, Queue
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements import unblock_deliveries, unblock_messages
 from outbox_inbox.queues.statements.dialects import dialect
@@ -34,7 +35,9 @@ from .selection import (
     rows_by_context,
     selected_rows,
 )
+from .traces import keep_trace
 
+_BEFORE = "the error before: "
 _CHUNK = 1000  # rows whose state changes in one transaction
 
 RowChange = Callable[[Context, Queue, Rows], int]
@@ -53,20 +56,27 @@ class ChangedRows:
         return self.outbox + self.inbox
 
 
-def retry(selection: Selection, *, dry_run: bool = False) -> ChangedRows:
+def retry(selection: Selection, *, dry_run: bool = False, by: str | None = None) -> ChangedRows:
     """Try the selected messages again at once, with all their attempts.
 
     Selected are those that failed: dead, or backing off. The followers of a key go on waiting
-    until its head is solved. Runs in transactions of its own.
+    until its head is solved. The attempts that have failed stay in the history of each message
+    (`OperatorAction`), and MAX_ATTEMPTS counts anew. Runs in transactions of its own.
 
     Arguments:
         dry_run: change nothing, and count.
+        by: the operator, for the history; None (default): user and host of this process.
     """
-    return _change_selected(selection, "failed", _retry_rows, dry_run=dry_run)
+    return _change_selected(selection, "failed", _retry_by(by), dry_run=dry_run)
 
 
 def discard(
-    selection: Selection, reason: str, *, unfinished: bool = False, dry_run: bool = False
+    selection: Selection,
+    reason: str,
+    *,
+    unfinished: bool = False,
+    dry_run: bool = False,
+    by: str | None = None,
 ) -> ChangedRows:
     """Give the selected messages up for good, and unblock the messages that waited behind them.
 
@@ -74,26 +84,29 @@ def discard(
     Runs in transactions of its own.
 
     Arguments:
-        reason: why, in the operator's words; it is kept with the message.
+        reason: why, in the operator's words; it is kept with the message, before its error.
         unfinished: also those that are not dead: scheduled, about to be sent or handled, backing
             off, or waiting.
         dry_run: change nothing, and count.
+        by: the operator, for the history; None (default): user and host of this process.
 
     Raises:
         ValueError: the reason is empty.
     """
     states: StateGroup = "unfinished" if unfinished or selection.id is not None else "dead"
-    return _change_selected(selection, states, _discard_for(reason), dry_run=dry_run)
+    return _change_selected(selection, states, _discard_for(reason, by), dry_run=dry_run)
 
 
-def retry_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery]) -> int:
+def retry_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], by: str | None = None) -> int:
     """Do as `retry` with the rows of a query set; return how many; raises as `rows_by_context`."""
-    return _change_rows(chosen, "failed", _retry_rows)
+    return _change_rows(chosen, "failed", _retry_by(by))
 
 
-def discard_rows(chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: str) -> int:
+def discard_rows(
+    chosen: QuerySet[OutboxMessage] | QuerySet[Delivery], reason: str, by: str | None = None
+) -> int:
     """Do as `discard` with the unfinished rows of a query set; raises as `rows_by_context`, too."""
-    return _change_rows(chosen, "unfinished", _discard_for(reason))
+    return _change_rows(chosen, "unfinished", _discard_for(reason, by))
 
 
 def _change_selected(
@@ -143,14 +156,23 @@ def _chunks(chosen: Rows) -> Iterator[tuple[set[int], list[int]]]:
         yield {partition for _, partition in chunk}, [pk for pk, _ in chunk]
 
 
-def _retry_rows(context: Context, queue: Queue, locked: Rows) -> int:
-    nudge(context, MOVER_OF[queue])
-    # `holds` stays: released now, the followers would overtake a head that fails again.
-    return locked.update(state=IDLE[queue], attempts=0, due_at=None, finished_at=None)
+def _retry_by(by: str | None) -> RowChange:
+    def change(context: Context, queue: Queue, locked: Rows) -> int:
+        nudge(context, MOVER_OF[queue])
+        keep_trace(context, locked, OperatorVerb.RETRIED, by)
+        # `holds` stays: released now, the followers would overtake a head that fails again.
+        return locked.update(state=IDLE[queue], attempts=0, due_at=None, finished_at=None)
+
+    return change
 
 
-def _discard_for(reason: str) -> RowChange:
+def _discard_for(reason: str, by: str | None) -> RowChange:
     text = checked_reason(reason)
+    error = Case(
+        When(error="", then=Value(text)),
+        default=Concat(Value(f"{text}\n{_BEFORE}"), "error"),
+        output_field=TextField(),
+    )
 
     def change(context: Context, queue: Queue, locked: Rows) -> int:
         connection = connections[context.database]
@@ -158,8 +180,9 @@ def _discard_for(reason: str) -> RowChange:
         blocking = locked.filter(holds=True, key__isnull=False).order_by("partition")
         heads = list(blocking.values_list("partition", *shared))
         now = RawSQL(dialect(connection).now, ())
+        keep_trace(context, locked, OperatorVerb.DISCARDED, by, reason=text)
         count = locked.update(
-            state="discarded", error=text, holds=False, due_at=None, finished_at=now
+            state="discarded", error=error, holds=False, due_at=None, finished_at=now
         )
         if heads:
             nudge(context, MOVER_OF[queue])

@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, contexts
-from outbox_inbox.exceptions import OutboxInboxError
+from outbox_inbox.exceptions import UnknownName
 from outbox_inbox.models import Delivery, InboxMessage, Interest, InterestKind, Queue
 from outbox_inbox.queues.interests import declared
 from outbox_inbox.queues.statements.dialects import as_datetime, database_time, stored_time
@@ -23,7 +23,7 @@ from .selection import has_state
 from .stats import MOST_COUNTED
 
 
-class UnknownConsumer(OutboxInboxError):
+class UnknownConsumer(UnknownName):
     """A name is not that of a consumer that the operation can be used with."""
 
 

@@ -15,7 +15,13 @@ from django.db.models.expressions import RawSQL
 
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.inbox import receiver
-from outbox_inbox.models import QuarantinedMessage, QuarantineReason, QuarantineState, Queue
+from outbox_inbox.models import (
+    OperatorVerb,
+    QuarantinedMessage,
+    QuarantineReason,
+    QuarantineState,
+    Queue,
+)
 from outbox_inbox.queues.partitions import operator_lock
 from outbox_inbox.queues.statements.dialects import dialect
 from outbox_inbox.queues.statements.moved import refusals_explained
@@ -24,6 +30,7 @@ from outbox_inbox.signals.escaping import visible
 from outbox_inbox.transports import ReceivedMessage, quarantine
 
 from .selection import QUARANTINED, checked_reason, raw_condition, rows_by_context
+from .traces import keep_trace
 
 _CHUNK = 100  # rows checked in one transaction: each may have MAX_PAYLOAD bytes
 
@@ -73,7 +80,9 @@ class Released:
         return sum(self.kept.values())
 
 
-def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Released:
+def release(
+    selection: QuarantineSelection, *, dry_run: bool = False, by: str | None = None
+) -> Released:
     """Check the selected messages again, with the present code and settings.
 
     A message that passes goes to the end of the inbox, behind those received since, and is
@@ -84,15 +93,17 @@ def release(selection: QuarantineSelection, *, dry_run: bool = False) -> Release
 
     Arguments:
         dry_run: change nothing, and count.
+        by: the operator, for the history; None (default): user and host of this process.
 
     Raises:
         ContextMoved: the context is closed on this database.
     """
-    return _release(get_context(selection.context), quarantined(selection), dry_run=dry_run)
+    context = get_context(selection.context)
+    return _release(context, quarantined(selection), by, dry_run=dry_run)
 
 
 def discard_quarantined(
-    selection: QuarantineSelection, reason: str, *, dry_run: bool = False
+    selection: QuarantineSelection, reason: str, *, dry_run: bool = False, by: str | None = None
 ) -> int:
     """Give the selected messages up for good; return how many.
 
@@ -101,24 +112,27 @@ def discard_quarantined(
     Arguments:
         reason: why, in the operator's words; it is kept with the message.
         dry_run: change nothing, and count.
+        by: the operator, for the history; None (default): user and host of this process.
 
     Raises:
         ValueError: the reason is empty.
         ContextMoved: the context is closed on this database.
     """
     text, chosen = checked_reason(reason), quarantined(selection)
-    return chosen.count() if dry_run else _discard(get_context(selection.context), chosen, text)
+    if dry_run:
+        return chosen.count()
+    return _discard(get_context(selection.context), chosen, text, by)
 
 
-def release_rows(chosen: Rows) -> Released:
+def release_rows(chosen: Rows, by: str | None = None) -> Released:
     """Check the rows of a query set again, as `release` does; raises as `rows_by_context`."""
-    return sum((_release(*each) for each in rows_by_context(chosen)), Released())
+    return sum((_release(*each, by) for each in rows_by_context(chosen)), Released())
 
 
-def discard_quarantined_rows(chosen: Rows, reason: str) -> int:
+def discard_quarantined_rows(chosen: Rows, reason: str, by: str | None = None) -> int:
     """Do as `discard_quarantined` with the rows of a query set; raises as `rows_by_context`, too."""
     text = checked_reason(reason)
-    return sum(_discard(context, mine, text) for context, mine in rows_by_context(chosen))
+    return sum(_discard(context, mine, text, by) for context, mine in rows_by_context(chosen))
 
 
 def quarantined(selection: QuarantineSelection) -> Rows:
@@ -149,13 +163,13 @@ def _chunks(chosen: Rows) -> Iterator[list[int]]:
         yield ids[start : start + _CHUNK]
 
 
-def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Released:
+def _release(context: Context, chosen: Rows, by: str | None, *, dry_run: bool = False) -> Released:
     total = Released()
     for ids in _chunks(chosen):
         with refusals_explained(), operator_lock(context, Queue.INTAKE):
             # Read again under the lock: before it another operator may have solved some of them.
             rows = list(_quarantined_rows(context).filter(pk__in=ids).order_by("pk"))
-            total += _check_again(context, rows)
+            total += _check_again(context, rows, by)
             if total.released:
                 nudge(context, "dispatch")
             if dry_run:
@@ -163,7 +177,7 @@ def _release(context: Context, chosen: Rows, *, dry_run: bool = False) -> Releas
     return total
 
 
-def _check_again(context: Context, rows: Sequence[QuarantinedMessage]) -> Released:
+def _check_again(context: Context, rows: Sequence[QuarantinedMessage], by: str | None) -> Released:
     """Admit the messages that pass, and store with each of the others why it does not."""
     messages = {row.pk: quarantine.restore_message(row) for row in rows}
     refused = _admit(context, [each for each in messages.values() if each is not None])
@@ -178,6 +192,7 @@ def _check_again(context: Context, rows: Sequence[QuarantinedMessage]) -> Releas
             row.reason, row.error = refused[id(message)]
             row.save(using=context.database, update_fields=["reason", "error"])
         kept[QuarantineReason(row.reason)] += 1
+    keep_trace(context, _unsolved(context, passed), OperatorVerb.RELEASED, by)
     _finish(context, passed, state=QuarantineState.RELEASED)
     cut = sum(each is None for each in messages.values())
     return Released(released=len(passed), kept=kept, cut=cut)
@@ -201,14 +216,20 @@ def _admit(
     return refused
 
 
-def _discard(context: Context, chosen: Rows, reason: str) -> int:
+def _discard(context: Context, chosen: Rows, reason: str, by: str | None) -> int:
     count = 0
     for ids in _chunks(chosen):
         with refusals_explained(), operator_lock(context, Queue.INTAKE):
+            unsolved = _unsolved(context, ids)
+            keep_trace(context, unsolved, OperatorVerb.DISCARDED, by, reason=reason)
             count += _finish(context, ids, state=QuarantineState.DISCARDED, note=reason)
     return count
 
 
 def _finish(context: Context, ids: Sequence[int], **changes: Any) -> int:
     now = RawSQL(dialect(connections[context.database]).now, ())
-    return _quarantined_rows(context).filter(pk__in=ids).update(finished_at=now, **changes)
+    return _unsolved(context, ids).update(finished_at=now, **changes)
+
+
+def _unsolved(context: Context, ids: Sequence[int]) -> Rows:
+    return _quarantined_rows(context).filter(pk__in=ids)

@@ -25,10 +25,11 @@ class ReadModelStats:
         context, name, database: which one: label, name, alias.
         lag: how many events of its stream it has still to handle.
         oldest: age of the first of them in seconds, by the database's clock; None: there are none.
-        state: "working", "paused" by an operator, or "backing off" after a failure.
+        state: "working", "paused" by an operator, or "backing off" from a failure until the next
+            success.
         error: the failure, or empty.
         failures: failed attempts in a row.
-        until: when one that is backing off is tried again.
+        until: when one that is backing off is tried again; None: the next try is due.
         rebuilding: a rebuild has begun and is not finished.
         minimums: {"lag"} if it was counted up to its limit, while there are more events.
     """
@@ -74,7 +75,9 @@ def _stats(context: Context, most: int) -> Iterator[ReadModelStats]:
         row, lag = found.get(name, Checkpoint()), _lag(context, name, read_model, most)
         until = None if row.retry_at is None else as_datetime(connection, row.retry_at)
         left = None if until is None else (until - now).total_seconds()
-        backing_off = is_resting(left, row.failures)
+        resting = is_resting(left, row.failures)
+        # Also between the end of the pause and the next success: the failure is not over yet.
+        backing_off = resting or row.failures > 0
         yield ReadModelStats(
             context=context.label,
             name=name,
@@ -84,7 +87,7 @@ def _stats(context: Context, most: int) -> Iterator[ReadModelStats]:
             state="paused" if row.paused else "backing off" if backing_off else "working",
             error=row.error,
             failures=row.failures,
-            until=row.retry_at if backing_off else None,
+            until=row.retry_at if resting else None,
             rebuilding=name + REBUILD_SUFFIX in found,
             minimums=frozenset({"lag"} if lag.events > most else ()),
         )

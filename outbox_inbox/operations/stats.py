@@ -28,10 +28,12 @@ class PartitionState:
 
     Fields:
         queue: outbox, inbox, or intake (where messages are received).
-        state: "paused" by an operator, "backing off" after an outage, or "missing": rows name it
-            and it does not exist, since a process wrote them with another number of partitions.
+        state: "paused" by an operator, "backing off" from an outage until the next success, or
+            "missing": rows name it and it does not exist, since a process wrote them with another
+            number of partitions.
         reason: the outage's error, or empty.
-        until: when one that is backing off is tried again.
+        until: when one that is backing off is tried again; None: the next try is due.
+        outages: how many tries in a row an outage has ended.
     """
 
     queue: Queue
@@ -39,6 +41,7 @@ class PartitionState:
     state: str
     reason: str = ""
     until: datetime | None = None
+    outages: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ class QueueStats:
         oldest: age in seconds of the oldest unfinished one, by the database's clock; for one that
             was scheduled since it was due; None when all are finished.
         parked_keys: how many keys are parked.
-        parked: the first few of them.
+        parked: the first of them; see `queue_stats`.
         partitions: those that are paused, backing off or missing.
         quarantine: in an inbox, how many messages are quarantined, by reason; empty in an outbox.
         read_only: the database can be read, but not written, so that nothing is recorded or moved.

@@ -190,6 +190,7 @@ LONG = "PermanentError: the calendar service said 410 Gone for " + "x" * 200
         "snapshot",
         "partition",
         "interest",
+        "operatoraction",
     ],
 )
 def test_a_list_shows_all_its_columns_on_a_small_screen(page, table):
@@ -209,6 +210,7 @@ def fill() -> None:
     failed = {"state": "dead", "holds": True, "attempts": 12, "error": LONG}
     rows.delivery(message, consumer="ordering.watch", **failed)
     delivery = rows.delivery(message, consumer="ordering.handlers.keep_shipments", **failed)
+    rows.operator_action(delivery, operator="anna.of.operations@worker-12", error=LONG)
     rows.attempt(delivery, error=LONG)
     rows.quarantined(message_id=f"{message.message_id}", error=LONG)
     rows.snapshot(stream="order-01a21241-f9b1-76d0-a4a6-35fee2b17549")

@@ -21,6 +21,7 @@ from outbox_inbox.models import (
     DeliveryAttempt,
     InboxMessage,
     Interest,
+    OperatorAction,
     OutboxMessage,
     Partition,
     ProcessState,
@@ -53,6 +54,7 @@ _interests: dict[str, list[Interest]] = {}
 """By alias, as migrate has made them."""
 
 WRITTEN = (
+    OperatorAction,
     DeliveryAttempt,
     Delivery,
     InboxMessage,

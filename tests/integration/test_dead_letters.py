@@ -170,11 +170,13 @@ def test_followers_of_a_discarded_head_go_on():
 
 
 def test_a_discarded_message_keeps_the_reason():
-    """Its row says why it was discarded, and when."""
+    """Its row says why it was discarded, and when; and the error that it died of."""
     dead(*steps(Noted, 1))
+    before = Delivery.objects.get(consumer="shop.handlers.note").error
     discard(Selection(context="shop"), "  ordered by mistake ")
     found = Delivery.objects.get(consumer="shop.handlers.note")
-    assert (found.state, found.error, found.holds) == ("discarded", "ordered by mistake", False)
+    assert (found.state, found.holds) == ("discarded", False)
+    assert found.error == f"ordered by mistake\nthe error before: {before}"
     assert found.finished_at is not None
 
 

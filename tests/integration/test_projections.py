@@ -235,7 +235,7 @@ def test_a_read_model_rests_no_longer_when_the_clock_is_put_back(back):
     put_back(**back)
     assert "project" in due_movers("default", [BOARD])[BOARD]
     (found,) = [each for each in read_model_stats() if each.name == "high_score"]
-    assert found.state == "working"
+    assert (found.state, found.until) == ("backing off", None)
     update()
     assert shown() == {"ann": 4}
 

@@ -228,7 +228,7 @@ def test_discard_messages_sets_messages_aside_with_the_reason(parked):
     """The reason stands with the message."""
     result = Result("discard_messages", "--context", "shop", "--key", "a", "--reason", "a test")
     assert result.out == "Discarded 0 outbox messages and 1 delivery.\n"
-    assert Delivery.objects.get(state="discarded").error == "a test"
+    assert Delivery.objects.get(state="discarded").error.startswith("a test\nthe error before: ")
 
 
 def test_a_dry_run_of_discard_messages_changes_nothing(parked):
@@ -290,7 +290,7 @@ def test_release_messages_says_that_a_cut_message_has_to_be_sent_again(settings)
 
 def test_release_messages_says_that_there_is_nothing_to_release(quarantined):
     """An empty selection is not an error, but is reported."""
-    result = Result("release_messages", "--context=depot", "--id=unknown")
+    result = Result("release_messages", "--context=depot", "--reason=conflict")
     assert result.code == 0
     assert result.out == "Released nothing: none of the selected messages is quarantined.\n"
 

@@ -18,6 +18,7 @@ from outbox_inbox.contexts import get_context
 from outbox_inbox.models import (
     Checkpoint,
     Delivery,
+    OperatorAction,
     OutboxMessage,
     Partition,
     Queue,
@@ -100,6 +101,8 @@ def test_ids_that_others_have_on_the_new_side_stay_theirs(settings: Any) -> None
         assert moved == [row[key] + shift for row in mine[model]]
     held = Delivery.objects.using("other").filter(context="shop")
     assert {each.message.context for each in held} == {"shop"}
+    (action,) = OperatorAction.objects.using("other").filter(context="shop")
+    assert action.delivery in held
     deploy(settings, "shop", "depot")
     put(*steps(Checked, 2, "y"))
     run_all()

@@ -12,7 +12,7 @@ from django.db import connections, transaction
 
 from outbox_inbox.conf import faults
 from outbox_inbox.contexts import get_context
-from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused
+from outbox_inbox.exceptions import ContextMoved, NotAContext, TransferRefused, UnknownName
 from outbox_inbox.models import InboxMessage, Partition, Queue, Transfer
 from outbox_inbox.operations import pause, resume, transfer
 from outbox_inbox.operations.transfer import sequences
@@ -156,7 +156,7 @@ def test_wrong_names_are_refused() -> None:
     """An unknown context, an unknown database and the one it lives on have an error each."""
     with pytest.raises(NotAContext, match="no context 'shopp'"):
         transfer.plan_transfer("shopp", "other")
-    with pytest.raises(TransferRefused, match=r"no database 'othr' in DATABASES.*'other'"):
+    with pytest.raises(UnknownName, match=r"no database 'othr' in DATABASES.*'other'"):
         transfer.plan_transfer("shop", "othr")
     with pytest.raises(TransferRefused, match="lives on the database 'default' already"):
         transfer.plan_transfer("shop", "default")
@@ -307,9 +307,11 @@ def test_the_command_prints_one_document() -> None:
     assert all(len(each["checksum"]) == 64 for each in found["tables"])
 
 
-@pytest.mark.parametrize(("label", "to", "code"), [("shopp", "other", 2), ("shop", "nowhere", 1)])
+@pytest.mark.parametrize(
+    ("label", "to", "code"), [("shopp", "other", 2), ("shop", "nowhere", 2), ("shop", "default", 1)]
+)
 def test_exit_codes(label: str, to: str, code: int) -> None:
-    """A context that does not exist is wrong usage; a transfer that cannot be is an error."""
+    """A context or database that does not exist is wrong usage; a transfer that cannot be is an error."""
     with pytest.raises(CommandError) as caught:
         run(label, "--to", to)
     assert caught.value.returncode == code

@@ -49,11 +49,16 @@ def hostile(committed):
     came = ReceivedMessage(receipt=None, attributes=attributes, data=HOSTILE.encode())
     received = rows.inbox_message(source=HOSTILE, **message)
     delivery = rows.delivery(received, **failed)
+    at_its_start = rows.inbox_message(context="ordering", key=HOSTILE, type=HOSTILE)
+    rows.delivery(at_its_start, consumer="ordering.watch", **failed)
     read_model = {"context": "ordering", "subscription": "country_board", "changed_at": now}
     return {
         "outboxmessage": rows.outbox_message(**message, **failed),
         "inboxmessage": received,
         "delivery": delivery,
+        "operatoraction": rows.operator_action(
+            delivery, operator=HOSTILE, error=HOSTILE, reason=HOSTILE
+        ),
         "deliveryattempt": rows.attempt(delivery, error=HOSTILE, traceback=f"a\n\tb {HOSTILE}"),
         "storedevent": rows.stored_event(stream=HOSTILE, **message),
         "snapshot": rows.snapshot(stream=HOSTILE, payload=PAYLOAD),
@@ -88,6 +93,11 @@ SHOP = ("--context", "shop")
 CALLS = [
     ("retry_messages", *SHOP, "--key", HOSTILE),
     ("retry_messages", *SHOP, "--type", HOSTILE),
+    ("retry_messages", *SHOP, "--key", HOSTILE + "x"),
+    ("retry_messages", *SHOP, "--type", HOSTILE + "x"),
+    ("retry_messages", *SHOP, "--all", "--consumer", HOSTILE),
+    ("release_messages", *SHOP, "--source", HOSTILE + "x"),
+    ("release_messages", *SHOP, "--type", HOSTILE + "x"),
     ("retry_messages", *SHOP, "--id", HOSTILE),
     ("retry_messages", "--context", HOSTILE, "--all"),
     ("discard_messages", *SHOP, "--key", HOSTILE, "--reason", HOSTILE),

@@ -21,9 +21,11 @@ MODELS = {
     "snapshot": rows.snapshot,
     "partition": rows.partition,
     "quarantinedmessage": rows.quarantined,
+    "operatoraction": rows.operator_action,
 }
 """Name of a model -> what makes a row of it."""
-MESSAGES = [name for name in MODELS if name not in ("partition", "quarantinedmessage", "snapshot")]
+NO_EVENTS = ("partition", "quarantinedmessage", "snapshot", "operatoraction")
+MESSAGES = [name for name in MODELS if name not in NO_EVENTS]
 SCRIPT = "<script>alert('owned')</script>"
 NUMBER = UUID("0190f3a1-7c00-7000-8000-00000000abcd")
 

@@ -10,6 +10,7 @@ from outbox_inbox.models import (
     Delivery,
     DeliveryAttempt,
     InboxMessage,
+    OperatorAction,
     OutboxMessage,
     Partition,
     ProcessState,
@@ -74,6 +75,20 @@ def attempt(row: Delivery | None = None, **given: Any) -> DeliveryAttempt:
     trace = {"error": "ValueError: no", "traceback": "Traceback (most recent call last):\n…"}
     fields = {"number": 1, "failed_at": timezone.now(), **trace, **given}
     return DeliveryAttempt.objects.create(delivery=row or delivery(), **fields)
+
+
+def operator_action(row: Any = None, **given: Any) -> OperatorAction:
+    """Make the retry of a message, of a new dead one if none is given."""
+    row = row or dead_message()
+    columns = {
+        OutboxMessage: "outbox_message",
+        Delivery: "delivery",
+        QuarantinedMessage: "quarantined_message",
+    }
+    before = {"attempts": 10, "error": "ValueError: no", "reason": ""}
+    done = {"verb": "retried", "operator": "root@web1", "done_at": timezone.now()}
+    fields = {"context": row.context, **done, **before, columns[type(row)]: row, **given}
+    return OperatorAction.objects.create(**fields)
 
 
 def stored_event(**given: Any) -> StoredEvent:

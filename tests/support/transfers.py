@@ -8,13 +8,14 @@ from django.utils import timezone
 
 from outbox_inbox import PermanentError
 from outbox_inbox.contexts import get_context
-from outbox_inbox.models import DeliveryAttempt, ProcessState, QuarantineReason
+from outbox_inbox.models import Delivery, DeliveryAttempt, ProcessState, QuarantineReason
 from outbox_inbox.operations.transfer.tables import QUEUE_MODELS
 from outbox_inbox.transports import ReceivedMessage, quarantine
 from tests.shop.events import Checked, Counted, Noted
 from tests.shop.models import Entry, Remark
 
 from .movers import failing, put, relay, run_all, steps
+from .rows import operator_action
 from .script import playing
 
 SHOP_MODELS = (*QUEUE_MODELS, Entry, Remark)
@@ -60,6 +61,8 @@ def unfinished_business() -> None:
         created_at=now,
         changed_at=now,
     )
+    failed = Delivery.objects.filter(context="shop", state="dead").earliest("pk")
+    operator_action(failed, done_at=now)
     odd = ReceivedMessage(receipt=None, attributes={"id": "odd"}, data=b"\xff\x00")
     quarantine.quarantine_messages(
         get_context("shop"), [quarantine.RefusedMessage(odd, QuarantineReason.NOT_JSON, "no text")]

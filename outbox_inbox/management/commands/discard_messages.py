@@ -48,13 +48,14 @@ class Command(DeadLetterCommand):
             if options[name]:
                 option = name.replace("_", "-")
                 raise WrongUsage(f"--{option} selects quarantined messages: add --queue quarantine")
+        selection = self.selection(options)
         report = discard(
-            self.selection(options),
+            selection,
             options["reason"],
             unfinished=options["unfinished"],
             dry_run=options["dry_run"],
         )
-        self.print_counts(report, options)
+        self.print_counts(report, selection, options)
 
     def _discard_quarantined(self, options: dict[str, Any]) -> None:
         for name in _QUEUED_ONLY:
@@ -63,4 +64,4 @@ class Command(DeadLetterCommand):
         selection = quarantine_selection(options, options["kept_for"])
         count = discard_quarantined(selection, options["reason"], dry_run=options["dry_run"])
         report = counted(count, "quarantined message") if count else ""
-        self.print_report(report, options, nothing=NONE_QUARANTINED)
+        self.print_quarantine_report(report, selection, options, nothing=NONE_QUARANTINED)

@@ -8,7 +8,7 @@ from typing import Any
 from outbox_inbox.management.arguments import chosen_contexts
 from outbox_inbox.management.base import ProblemFound, QueueCommand
 from outbox_inbox.management.thresholds import Threshold, counting_limit, exceeded, threshold
-from outbox_inbox.management.wording import age_text, counted, figure_text, state_text
+from outbox_inbox.management.wording import age_text, back_off_text, counted, figure_text
 from outbox_inbox.operations import (
     GoneConsumer,
     QueueStats,
@@ -51,7 +51,9 @@ class Command(QueueCommand):
         given = options["fail_over"] or []
         limits = [each if isinstance(each, Threshold) else threshold(str(each)) for each in given]
         most = counting_limit(limits)
-        queues, read_models = queue_stats(chosen, most=most), read_model_stats(chosen, most=most)
+        # The document has every parked key that was counted; the table names a few.
+        queues = queue_stats(chosen, most=most, **_named(options, most))
+        read_models = read_model_stats(chosen, most=most)
         gone = gone_consumers(chosen)
         problems = list(exceeded(limits, queues, read_models))
         details = (line for stats in queues for line in _detail_lines(stats))
@@ -66,6 +68,10 @@ class Command(QueueCommand):
         self.print_document(document, lines, options)
         if problems:
             raise ProblemFound("; ".join(problems))
+
+
+def _named(options: dict[str, Any], most: int) -> dict[str, int]:
+    return {"named": most} if options["format"] == "json" else {}
 
 
 def _document(
@@ -152,7 +158,8 @@ def _detail_lines(stats: QueueStats) -> Iterator[str]:
         count = figure_text(stats.quarantined, minimum=minimum)
         yield f"{stats.context} inbox: {count} quarantined: {reasons}" + ", …" * minimum
     for each in stats.partitions:
-        state = state_text(each.state, each.until) + (
+        outages = counted(each.outages, "outage") if each.outages else ""
+        state = back_off_text(each.state, each.until, outages) + (
             f": {_cause(each.reason)}" if each.reason else ""
         )
         yield f"{stats.context} {each.queue.value}: partition {each.number} is {state}"
@@ -173,7 +180,9 @@ def _read_model_line(stats: ReadModelStats) -> str:
     if stats.lag:
         more = "more than " * stats.is_minimum("lag")
         lag = f"{more}{counted(stats.lag, 'event')} behind, the oldest for {age_text(stats.oldest)}"
-    state = "" if stats.state == "working" else f"; {state_text(stats.state, stats.until)}"
+    failures = counted(stats.failures, "failure") if stats.failures else ""
+    shown = back_off_text(stats.state, stats.until, failures)
+    state = "" if stats.state == "working" else f"; {shown}"
     error = f": {_cause(stats.error)}" if stats.error else ""
     rebuilding = "; a rebuild is unfinished" if stats.rebuilding else ""
     return f"{stats.context} projection {stats.name}: {lag}{state}{error}{rebuilding}"

@@ -32,7 +32,7 @@ class Command(SelectionCommand):
         selection = quarantine_selection(options, options["reason"])
         found = release(selection, dry_run=options["dry_run"])
         report = counted(found.released, "message") if found.released or found.staying else ""
-        self.print_report(report, options, good=not found.staying)
+        self.print_quarantine_report(report, selection, options, good=not found.staying)
         if found.staying:
             raise ProblemFound(_staying_text(found))
 

@@ -4,13 +4,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from outbox_inbox.contexts import get_context
-from outbox_inbox.management.arguments import add_shared
-from outbox_inbox.management.base import QueueCommand, WrongUsage
+from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.management.wording import counted
-from outbox_inbox.operations import UnknownConsumer, rename_consumers
+from outbox_inbox.operations import rename_consumers
 
 
 class Command(QueueCommand):
+    shared_options = ("--dry-run", "--format")
     help = (
         "Give the unfinished deliveries of consumers that were renamed, or put together, to the "
         "consumer that the code has now; the order of each key is kept. Workers may run. Run it with "
@@ -18,7 +18,7 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        add_shared(parser, "--dry-run", "--format")
+        super().add_arguments(parser)
         parser.add_argument("--context", required=True, metavar="LABEL", help="of this context")
         parser.add_argument("old", nargs="+", metavar="OLD", help="a name that the code had before")
         parser.add_argument("new", metavar="NEW", help="the name that the code has now")
@@ -31,12 +31,9 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         context, new = get_context(options["context"]), options["new"]
         old = list(dict.fromkeys(options["old"]))
-        try:
-            done = rename_consumers(
-                context, old, new, repeat=options["repeat"], dry_run=options["dry_run"]
-            )
-        except UnknownConsumer as error:
-            raise WrongUsage(str(error)) from error
+        done = rename_consumers(
+            context, old, new, repeat=options["repeat"], dry_run=options["dry_run"]
+        )
         document = {
             "context": context.label,
             "old": old,

@@ -5,14 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from outbox_inbox.contexts import get_context
-from outbox_inbox.management.arguments import add_shared
-from outbox_inbox.management.base import QueueCommand, WrongUsage
+from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.management.wording import age_text, counted
-from outbox_inbox.operations import Retired, UnknownConsumer, retire
+from outbox_inbox.operations import Retired, retire
 from outbox_inbox.queues.interests import CONFIRM_AFTER
 
 
 class Command(QueueCommand):
+    shared_options = ("--format",)
     help = (
         "Let consumers, read models or subscriptions that were removed from the code get no more "
         "messages, at once. Without it that happens when no process has had them for ten minutes. "
@@ -20,7 +20,7 @@ class Command(QueueCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        add_shared(parser, "--format")
+        super().add_arguments(parser)
         parser.add_argument("--context", required=True, metavar="LABEL", help="of this context")
         parser.add_argument(
             "names",
@@ -33,10 +33,7 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         context = get_context(options["context"])
         names = list(dict.fromkeys(options["names"]))
-        try:
-            found = retire(context, names, options["type"])
-        except UnknownConsumer as error:
-            raise WrongUsage(str(error)) from error
+        found = retire(context, names, options["type"])
         lines = [line for each in found for line in _lines(each)]
         self.print_result([asdict(each) for each in found], lines, options)
 

@@ -15,4 +15,5 @@ class Command(DeadLetterCommand):
     nothing = "none of the selected messages is dead or backing off"
 
     def work(self, options: dict[str, Any]) -> None:
-        self.print_counts(retry(self.selection(options), dry_run=options["dry_run"]), options)
+        selection = self.selection(options)
+        self.print_counts(retry(selection, dry_run=options["dry_run"]), selection, options)

@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from outbox_inbox.conf import faults
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, ReadModel, contexts
-from outbox_inbox.exceptions import OutboxInboxError
+from outbox_inbox.exceptions import OutboxInboxError, UnknownName
 from outbox_inbox.models import Checkpoint
 from outbox_inbox.projections import Projection
 from outbox_inbox.queues.outcome import ignore, never
@@ -49,17 +49,17 @@ def find_read_model(name: str, chosen: Context | None = None) -> tuple[Context, 
         chosen: the context; None (default): the only one that has it.
 
     Raises:
-        OutboxInboxError: no context has one, or several have.
+        UnknownName: no context has one, or several have.
     """
     among = contexts() if chosen is None else (chosen,)
     found = [(each, each.read_models[name]) for each in among if name in each.read_models]
     if not found:
         known = sorted({other for each in among for other in each.read_models})
         where = "" if chosen is None else f" in {chosen.label!r}"
-        raise OutboxInboxError(f"there is no projection {name!r}{where}{suggestion(name, known)}")
+        raise UnknownName(f"there is no projection {name!r}{where}{suggestion(name, known)}")
     if len(found) > 1:
         labels = ", ".join(each.label for each, _ in found)
-        raise OutboxInboxError(f"several contexts have a projection {name!r}, choose one: {labels}")
+        raise UnknownName(f"several contexts have a projection {name!r}, choose one: {labels}")
     return found[0]
 
 

@@ -20,6 +20,7 @@ from outbox_inbox.models import (
     Checkpoint,
     Delivery,
     InboxMessage,
+    OperatorAction,
     OutboxMessage,
     Partition,
     ProcessState,
@@ -60,6 +61,7 @@ _GUARDED = (
     InboxMessage,
     Delivery,
     QuarantinedMessage,
+    OperatorAction,
     ProcessState,
     Checkpoint,
 )

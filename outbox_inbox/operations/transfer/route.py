@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from outbox_inbox.conf.section import suggestion
 from outbox_inbox.contexts import Context, get_context
-from outbox_inbox.exceptions import TransferRefused
+from outbox_inbox.exceptions import TransferRefused, UnknownName
 from outbox_inbox.models import Transfer, TransferState, table
 
 from .guards import VENDORS
@@ -92,13 +92,14 @@ def route_of(label: str, to: str, old: str | None = None) -> Route:
 
     Raises:
         NotAContext: there is no such context.
-        TransferRefused: an alias is unknown, both name one database, or something is missing on
+        UnknownName: there is no database of such an alias.
+        TransferRefused: both name one database, or something is missing on
             one of the two.
     """
     context = get_context(label)
     for alias in filter(None, (to, old)):
         if alias not in connections:
-            raise TransferRefused(
+            raise UnknownName(
                 f"there is no database {alias!r} in DATABASES{suggestion(alias, tuple(connections))}"
             )
     if problem := _schema_problem(label, to):

@@ -23,6 +23,7 @@ from outbox_inbox.models import (
     DeliveryAttempt,
     InboxMessage,
     Interest,
+    OperatorAction,
     OutboxMessage,
     Partition,
     ProcessState,
@@ -60,6 +61,7 @@ QUEUE_TABLES = (
     QueueTable(model=Delivery),
     QueueTable(model=DeliveryAttempt, context="delivery__context", frozen=True),
     QueueTable(model=QuarantinedMessage),
+    QueueTable(model=OperatorAction, frozen=True),
     QueueTable(model=ProcessState),
 )
 """In the order in which they refer to each other."""
