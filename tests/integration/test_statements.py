@@ -174,9 +174,7 @@ def test_neither_finished_nor_waiting_rows_are_read(crowded, name):
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(
-    "crowded", ["scheduled", "scheduled in the last partition"], indirect=True
-)
+@pytest.mark.parametrize("crowded", ["scheduled", "scheduled in the last partition"], indirect=True)
 @pytest.mark.parametrize("name", [each for each in MOVERS if each.startswith("look")])
 def test_what_is_scheduled_for_later_is_not_read(crowded, name):
     """200,000 messages for the year 2100 cost a look of today nothing."""
