@@ -16,6 +16,7 @@ from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.times import MOST
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import (
     Delivery,
@@ -75,10 +76,15 @@ def prune(
 
     Arguments:
         chosen: which contexts; None (default) means all.
-        older_than: age since they were finished; default ``RETENTION``.
+        older_than: age since they were finished, at most 36,500 days; default ``RETENTION``.
         dry_run: remove nothing, and count.
         stop: called between transactions; true ends the call.
+
+    Raises:
+        ValueError: ``older_than`` is negative or too long.
     """
+    if older_than is not None and not timedelta(0) <= older_than <= MOST:
+        raise ValueError(f"older_than={older_than!r}; expected a duration from 0 to {MOST}")
     wanted = contexts() if chosen is None else tuple(chosen)
     age = settings().retention if older_than is None else older_than
     found: Counter[tuple[str, str]] = Counter()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from datetime import timedelta
 from uuid import uuid4
 
@@ -236,6 +237,13 @@ def test_an_age_that_is_none_is_refused(age):
 def test_a_duration_has_units(text, expected):
     """As people write them."""
     assert duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["36501d", "5215w", "9" * 400 + "s"])
+def test_a_duration_is_at_most_a_century(text):
+    """A longer one leads out of the calendar, where the command would end with a traceback."""
+    with pytest.raises(ArgumentTypeError, match="the longest is 36500d"):
+        duration(text)
 
 
 @pytest.mark.parametrize(

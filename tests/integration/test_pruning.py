@@ -124,3 +124,12 @@ def test_a_dry_run_counts_processes_and_quarantined_messages_without_removing_th
     rows.quarantined(context="depot", state="discarded", received_at=ago(9), finished_at=ago(9))
     assert sum(each.total for each in prune(dry_run=True)) == 2
     assert (ProcessState.objects.count(), QuarantinedMessage.objects.count()) == (1, 1)
+
+
+@pytest.mark.parametrize("age", [timedelta.max, -DAY])
+def test_an_age_outside_of_the_calendar_is_refused(age):
+    """The error names the argument, and nothing is removed."""
+    with pytest.raises(
+        ValueError, match=r"older_than=.*; expected a duration from 0 to 36500 days"
+    ):
+        prune(older_than=age)

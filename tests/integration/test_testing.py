@@ -1,6 +1,6 @@
 """The helpers for users' tests: drain, recorded, advance."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -245,6 +245,20 @@ def test_what_is_due_at_once_stays_so():
     put(Noted(order="a", number=1))
     advance(timedelta(days=1))
     assert OutboxMessage.objects.get().due_at is None
+
+
+@pytest.mark.parametrize("delta", [timedelta.max, timedelta.min])
+def test_time_does_not_go_on_beyond_the_calendar(delta):
+    """The error names the argument."""
+    with pytest.raises(ValueError, match=r"delta=.*at most 36500 days"):
+        advance(delta)
+
+
+@pytest.mark.parametrize("until", [datetime(2030, 1, 1), datetime.max.replace(tzinfo=UTC)])  # noqa: DTZ001
+def test_a_drain_is_until_a_time_of_the_calendar(until):
+    """The same range as for what is scheduled."""
+    with pytest.raises(ValueError, match=r"until=.*; expected a"):
+        drain(until=until)
 
 
 # A stopped clock
