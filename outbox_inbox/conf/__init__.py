@@ -19,7 +19,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from .backoff import Backoff as Backoff
 from .keys import Signing, Verifying, read_signing, read_verifying
-from .section import Section, checked_section, suggestion
+from .section import Section, checked_section
 from .times import MOST
 
 WakeUp = Literal["celery", "notify"]
@@ -259,7 +259,7 @@ def _backend_of(location: str, entry: Section) -> str:
         return SCHEMES[scheme]
     # The message does not show the location: it may contain a password.
     named = f" {scheme!r}" if _SCHEME.fullmatch(scheme) else ""
-    problem = f"has the unknown URL scheme{named or ' (not shown)'}{suggestion(scheme, SCHEMES)}"
+    problem = f"has the unknown URL scheme{named or ' (not shown)'}{entry.hint(scheme, SCHEMES)}"
     if not separator:
         schemes = ", ".join(f"{name}://" for name in sorted(SCHEMES))
         problem = f"has neither a URL nor a BACKEND; expected a URL ({schemes}) or "

@@ -199,11 +199,11 @@ def test_a_drain_on_a_terminal_draws_a_bar(processes):  # noqa: F811
 
 
 def test_prune_messages_counts_what_it_removed():
-    """Outbox messages and deliveries go; the id is remembered."""
+    """Outbox messages, deliveries and payloads go; the id is remembered."""
     put(*steps(Noted, 1))
     drain()
     result = Result("prune_messages", "--older-than", "0s")
-    assert result.out == "Removed 1 outbox message, 2 deliveries, 0 inbox messages.\n"
+    assert result.out == "Removed 1 outbox message, 2 deliveries, 1 payload, 0 inbox messages.\n"
 
 
 def test_a_dry_run_of_prune_messages_removes_nothing():
@@ -211,7 +211,9 @@ def test_a_dry_run_of_prune_messages_removes_nothing():
     put(*steps(Noted, 1))
     drain()
     result = Result("prune_messages", "--older-than", "0s", "--dry-run")
-    assert result.out == "Would remove 1 outbox message, 2 deliveries, 0 inbox messages.\n"
+    assert (
+        result.out == "Would remove 1 outbox message, 2 deliveries, 1 payload, 0 inbox messages.\n"
+    )
     assert OutboxMessage.objects.exists()
 
 

@@ -73,7 +73,7 @@ def test_there_are_many_edits_on_every_database():
 def test_a_sample_is_spread_and_depends_on_the_commit(monkeypatch):
     """Ten of different topics, others at another commit, and all of them over time."""
     found = {}
-    for commit in range(300):
+    for commit in range(600):
         monkeypatch.setattr("tests.mutants.sample._commit", lambda commit=commit: b"%d" % commit)
         found[commit] = [each.name for each in sample(MUTANTS, 10)]
     assert {len({*names}) for names in found.values()} == {10}

@@ -1,0 +1,34 @@
+from django.db import migrations, models
+
+from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
+from outbox_inbox.queues.statements.online_schema import AddColumn, AddQueueIndex
+
+
+class Migration(migrations.Migration):
+    """Let inbox messages lose their texts before their ids; not atomic, as `online_schema` says."""
+
+    atomic = False
+
+    dependencies = [("outbox_inbox", "0011_layout")]
+
+    operations = [
+        AddColumn(
+            model_name="inboxmessage",
+            name="digest",
+            field=models.CharField(max_length=129, null=True),
+        ),
+        AddColumn(
+            model_name="inboxmessage",
+            name="emptied_at",
+            field=models.DateTimeField(null=True),
+        ),
+        AddQueueIndex(
+            model_name="inboxmessage",
+            index=models.Index(
+                models.F("id"),
+                condition=models.Q(("emptied_at__isnull", True)),
+                name="outbox_inbox_in_full",
+            ),
+        ),
+        AdaptToMySQL(indexes={"inboxmessage": {"outbox_inbox_in_full_rows": ["emptied_at"]}}),
+    ]
