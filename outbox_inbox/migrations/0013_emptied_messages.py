@@ -1,6 +1,5 @@
 from django.db import migrations, models
 
-from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.queues.statements.online_schema import AddColumn, AddQueueIndex
 
 
@@ -29,6 +28,6 @@ class Migration(migrations.Migration):
                 condition=models.Q(("emptied_at__isnull", True)),
                 name="outbox_inbox_in_full",
             ),
+            on_mysql=["emptied_at"],
         ),
-        AdaptToMySQL(indexes={"inboxmessage": {"outbox_inbox_in_full_rows": ["emptied_at"]}}),
     ]

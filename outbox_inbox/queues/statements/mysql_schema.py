@@ -17,7 +17,6 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from .common import fetch_rows
 from .dialects.mysql import MySQL
 
 Indexes = Mapping[str, Mapping[str, Sequence[str]]]
@@ -125,21 +124,8 @@ def _adaptations() -> Iterator[AdaptToMySQL]:
 
 def _compare_exactly(editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> None:
     # Also the default of the table, so that a column that is changed or added later has it too.
-    collation, table = MySQL.of(editor.connection).collation, model._meta.db_table
-    others = (
-        "SELECT 1 FROM information_schema.{} WHERE table_schema = DATABASE() AND table_name = %s"
-        " AND {} <> %s"
-    )
-    found = fetch_rows(
-        editor.connection,
-        f"{others.format('columns', 'collation_name')} UNION ALL"
-        f" {others.format('tables', 'table_collation')}",
-        [table, collation, table, collation],
-    )
-    # A conversion may copy the table, and keeps writers out.
-    if not found:
-        return
-    name = editor.quote_name(table)
+    collation = MySQL.of(editor.connection).collation
+    name = editor.quote_name(model._meta.db_table)
     editor.execute(f"ALTER TABLE {name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}")
 
 

@@ -6,13 +6,14 @@ stored events is never pruned, so that may be minutes. A migration with these op
 does nothing if it was done before, so a migration that was interrupted may be run again.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import AddConstraint, AddField, AddIndex, AlterField
 from django.db.migrations.state import ProjectState
-from django.db.models import Model, UniqueConstraint
+from django.db.models import Index, Model, UniqueConstraint
 
 from .common import fetch_rows
 
@@ -90,9 +91,16 @@ class AddColumn(AddField):
 class AddQueueIndex(AddIndex):
     """Create an index: concurrently on PostgreSQL, and as Django does elsewhere.
 
-    MariaDB and MySQL build it beside writers by themselves. They have no index of a part of a table:
-    `AdaptToMySQL` makes the plain one that does its work.
+    MariaDB and MySQL build it beside writers by themselves, but have no index of a part of a table.
+
+    Arguments:
+        on_mysql: the columns of the index that does the work of a partial one there. Its name is that of
+            the index with ``_rows``.
     """
+
+    def __init__(self, model_name: str, index: Index, on_mysql: Sequence[str] = ()) -> None:
+        super().__init__(model_name, index)
+        self.on_mysql = on_mysql
 
     def database_forwards(
         self,
@@ -103,12 +111,12 @@ class AddQueueIndex(AddIndex):
     ) -> None:
         """Create the index, unless it is there."""
         model = to_state.apps.get_model(app_label, self.model_name)
-        if not self._is_made(schema_editor, model):
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
             return
-        if self.index.name in _complete_indexes(schema_editor, model):
-            return
-        _remove_incomplete(schema_editor, self.index.name)
-        schema_editor.add_index(model, self.index, **_beside_writers(schema_editor))
+        index = self._index_of(schema_editor)
+        if index.name not in _complete_indexes(schema_editor, model):
+            _remove_incomplete(schema_editor, index.name)
+            schema_editor.add_index(model, index, **_beside_writers(schema_editor))
 
     def database_backwards(
         self,
@@ -119,14 +127,16 @@ class AddQueueIndex(AddIndex):
     ) -> None:
         """Remove the index."""
         model = from_state.apps.get_model(app_label, self.model_name)
-        if not self._is_made(schema_editor, model):
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
             return
-        if self.index.name in _complete_indexes(schema_editor, model):
-            schema_editor.remove_index(model, self.index, **_beside_writers(schema_editor))
+        index = self._index_of(schema_editor)
+        if index.name in _complete_indexes(schema_editor, model):
+            schema_editor.remove_index(model, index, **_beside_writers(schema_editor))
 
-    def _is_made(self, editor: BaseDatabaseSchemaEditor, model: type[Model]) -> bool:
-        partial = self.index.condition is not None and editor.connection.vendor == "mysql"
-        return not partial and self.allow_migrate_model(editor.connection.alias, model)
+    def _index_of(self, editor: BaseDatabaseSchemaEditor) -> Index:
+        if editor.connection.vendor == "mysql" and self.on_mysql:
+            return Index(fields=list(self.on_mysql), name=f"{self.index.name}_rows")
+        return self.index
 
 
 class AlterUnique(AlterField):
