@@ -12,7 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, cast, dataclass_transform, get_args
 
-from django.utils import timezone
+from outbox_inbox.conf.times import time_problem
 
 from .conf.section import suggestion
 from .events import DomainEvent, EventClass, Meta, checked_version, key_from
@@ -155,15 +155,14 @@ class Process:
 
         Arguments:
             name: of a method marked with `times_out`.
-            at: an aware datetime.
+            at: an aware datetime with a year from 2 to 9998.
 
         Raises:
-            ValueError: no method is marked for this name, or ``at`` is not an aware datetime.
+            ValueError: no method is marked for this name, or ``at`` is not such a datetime.
             RuntimeError: the process is not in a step, or the step is over.
         """
-        when: object = at
-        if not isinstance(when, datetime) or timezone.is_naive(when):
-            raise ValueError(f"at={at!r}; expected an aware datetime")
+        if problem := time_problem(at):
+            raise ValueError(f"at={at!r}; {problem}")
         self._set_time_out(name, at)
 
     def cancel(self, name: str) -> None:

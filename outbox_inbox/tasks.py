@@ -14,11 +14,12 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 from math import ceil
-from time import monotonic
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import current_task, shared_task
+
+from outbox_inbox.conf.clock import monotonic
 
 from . import contexts
 from .contexts import Context

@@ -54,6 +54,21 @@ def column(
 message_column = partial(column, of_message=True)
 
 
+def text_column(label: Any, field: str) -> Callable[..., Any]:
+    """Return a column that shows a text of the message, or when it was removed."""
+
+    @admin.display(description=label)
+    def shown(page: Any, row: Any) -> SafeString:
+        message = page.message(row)
+        # Only messages of the inbox outlive their texts.
+        if getattr(message, "emptied_at", None) is None:
+            return rendering.document(getattr(message, field))
+        when = rendering.moment(message.emptied_at)
+        return format_html("{} {}", _("removed after RETENTION:"), when)
+
+    return shown
+
+
 def id_column(label: Any, field: str) -> Callable[..., Any]:
     """Return a column that links from an id of the message to the lists that may have it."""
 
@@ -172,8 +187,8 @@ class MessageColumns(QueueAdmin):
     message_id_links = id_column(_("message id"), "message_id")
     correlation_links = id_column(_("correlation id"), "correlation_id")
     causation_links = id_column(_("causation id"), "causation_id")
-    pretty_payload = message_column(_("payload"), rendering.document, "payload")
-    pretty_headers = message_column(_("headers"), rendering.document, "headers")
+    pretty_payload = text_column(_("payload"), "payload")
+    pretty_headers = text_column(_("headers"), "headers")
 
     def message(self, row: Any) -> Any:
         return row

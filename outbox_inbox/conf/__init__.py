@@ -19,7 +19,8 @@ from django.views.decorators.debug import sensitive_variables
 
 from .backoff import Backoff as Backoff
 from .keys import Signing, Verifying, read_signing, read_verifying
-from .section import Section, checked_section, suggestion
+from .section import Section, checked_section
+from .times import MOST
 
 WakeUp = Literal["celery", "notify"]
 Source = Literal["outbox", "stream"]
@@ -38,7 +39,6 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}")
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-_CENTURY = timedelta(days=36_500)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,8 +182,8 @@ def _read_settings(section: Section) -> Settings:
         max_attempts=section.integer("MAX_ATTEMPTS", default.max_attempts, 10_000),
         backoff=_read_backoff(section.section("BACKOFF", _BACKOFF_KEYS)),
         publish_timeout=section.duration("PUBLISH_TIMEOUT", default.publish_timeout, _HOUR),
-        retention=section.duration("RETENTION", default.retention, _CENTURY),
-        deduplication=section.duration("DEDUPLICATION", default.deduplication, _CENTURY),
+        retention=section.duration("RETENTION", default.retention, MOST),
+        deduplication=section.duration("DEDUPLICATION", default.deduplication, MOST),
         max_payload=section.integer("MAX_PAYLOAD", default.max_payload, 256 * 1024 * 1024),
         max_hops=section.integer("MAX_HOPS", default.max_hops, 10_000),
         wake_up=cast(WakeUp | None, section.choice("WAKE_UP", get_args(WakeUp))),
@@ -211,8 +211,8 @@ def _check_durations(section: Section, read: Settings) -> None:
 
 def _read_backoff(section: Section) -> Backoff:
     default = _DEFAULT.backoff
-    first = section.duration("first", default.first, _CENTURY)
-    maximum = section.duration("maximum", max(first, default.maximum), _CENTURY)
+    first = section.duration("first", default.first, MOST)
+    maximum = section.duration("maximum", max(first, default.maximum), MOST)
     if maximum < first:
         section.add_problem("maximum", f"a timedelta of at least first ({first})")
     return Backoff(
@@ -259,7 +259,7 @@ def _backend_of(location: str, entry: Section) -> str:
         return SCHEMES[scheme]
     # The message does not show the location: it may contain a password.
     named = f" {scheme!r}" if _SCHEME.fullmatch(scheme) else ""
-    problem = f"has the unknown URL scheme{named or ' (not shown)'}{suggestion(scheme, SCHEMES)}"
+    problem = f"has the unknown URL scheme{named or ' (not shown)'}{entry.hint(scheme, SCHEMES)}"
     if not separator:
         schemes = ", ".join(f"{name}://" for name in sorted(SCHEMES))
         problem = f"has neither a URL nor a BACKEND; expected a URL ({schemes}) or "

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from .times import MOST
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -23,7 +25,7 @@ class Backoff:
     Arguments:
         first: pause after the first failed attempt; default one second.
         factor: by how much each further pause grows, at least 1; default 2.
-        maximum: the longest pause, at least ``first``; default one hour.
+        maximum: the longest pause, at least ``first`` and at most 36,500 days; default one hour.
         jitter: the largest random share by which a pause is shortened, 0 <= jitter < 1; default 0.2.
 
     Raises:
@@ -44,6 +46,8 @@ class Backoff:
             raise ValueError(
                 f"maximum must not be shorter than first ({self.first!r}), not {self.maximum!r}"
             )
+        if self.maximum > MOST:
+            raise ValueError(f"maximum must be at most {MOST}, not {self.maximum!r}")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter must be at least 0 and less than 1, not {self.jitter!r}")
 

@@ -12,6 +12,12 @@ from typing import Any
 from outbox_inbox.exceptions import SettingsError
 
 _LONG = 32  # bytes from which a key may be a secret
+_MOST_HINTS = 20
+"""Mistakes of a setting with a hint: to find the close words takes a millisecond each."""
+_MOST_SHOWN = 100
+"""Mistakes of a setting that its error names."""
+_LONGEST_WORD = 100
+"""Characters of a word that is compared with known ones; none of these is as long."""
 _HARMLESS = re.compile(r"[\w .+,-]{0,40}")
 """A text that cannot be, or contain, a URL with a password."""
 
@@ -31,7 +37,8 @@ def shown(value: object) -> str:
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` when a known word is close to ``word``, else nothing."""
     folded = {name.lower(): name for name in known}
-    close = get_close_matches(str(word).lower(), folded, n=1)
+    text = str(word)
+    close = [] if len(text) > _LONGEST_WORD else get_close_matches(text.lower(), folded, n=1)
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
@@ -74,7 +81,11 @@ class Section:
             if not isinstance(key, str):
                 self.problems.append(f"{path} has the key {self._shown(key)}; expected a string")
             elif known is not None and key not in known:
-                self.problems.append(f"{self.path_of(key)} is unknown{suggestion(key, known)}")
+                self.problems.append(f"{self.path_of(key)} is unknown{self.hint(key, known)}")
+
+    def hint(self, word: object, known: Collection[str]) -> str:
+        """Return what `suggestion` does, or nothing for one of very many mistakes."""
+        return suggestion(word, known) if len(self.problems) < _MOST_HINTS else ""
 
     def path_of(self, key: str) -> str:
         """Return the path of a key."""
@@ -160,7 +171,8 @@ class Section:
         if value is None or (isinstance(value, str) and value in choices):
             return value
         names = ", ".join(map(shown, choices))
-        self.add_problem(key, f"one of {names} or None{did_you_mean(value, choices)}")
+        hint = did_you_mean(value, choices) if len(self.problems) < _MOST_HINTS else ""
+        self.add_problem(key, f"one of {names} or None{hint}")
         return None
 
 
@@ -169,11 +181,14 @@ def checked_section(path: str, value: object, known: Collection[str]) -> Iterato
     """Yield a `Section` with a list of problems of its own.
 
     Raises:
-        SettingsError: at the end of the block, with all mistakes that were found, one a line.
+        SettingsError: at the end of the block, with the mistakes that were found, one a line; of very
+            many only the first ones, and how many more there are.
     """
     problems: list[str] = []
     section = Section(path, value, problems, known)
     del value  # an error page shows the variables of each function that an error has come through
     yield section
+    if more := problems[_MOST_SHOWN:]:
+        problems[_MOST_SHOWN:] = [f"and {len(more):,} more mistakes"]
     if problems:
         raise SettingsError("\n".join(problems))

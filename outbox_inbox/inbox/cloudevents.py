@@ -12,6 +12,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import connections
 
+from outbox_inbox.conf.times import time_problem
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import codec
 from outbox_inbox.exceptions import InvalidEvent, UnreadableMessage
@@ -98,18 +99,28 @@ def excerpt(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
+def _as_written(given: str) -> UUID | None:
+    """Return the UUID that is written like this in the one usual form, or None."""
+    try:
+        found = UUID(given)
+    except ValueError:
+        return None
+    # Python reads braces, urn:uuid:, capitals and misplaced hyphens as well. To CloudEvents, ids that are
+    # written differently are two events: the second would be dropped as a repetition of the first.
+    return found if str(found) == given else None
+
+
 def _message_id(source: str, given: str) -> UUID:
     """Return the id; one that is not a UUID becomes one, always the same, so duplicates are found."""
-    try:
-        return UUID(given)
-    except ValueError:
-        return uuid5(NAMESPACE_URL, f"{source}/{_storable('id', given)}")
+    return _as_written(given) or uuid5(NAMESPACE_URL, f"{source}/{_storable('id', given)}")
 
 
 def _conversation_id(given: str | None, written: dict[str, str]) -> UUID | None:
     """Return a correlation id; one that is not a UUID becomes one, the same from every source."""
     if not given:
         return None
+    # A conversation goes through many systems, and some of them write a UUID in their own way. Nothing is
+    # dropped because of it.
     try:
         return UUID(given)
     except ValueError:
@@ -121,11 +132,10 @@ def _cause_id(source: str, given: str | None, written: dict[str, str]) -> UUID |
     """Return a causation id; one that is not a UUID becomes what the id of that message became."""
     if not given:
         return None
-    try:
-        return UUID(given)
-    except ValueError:
-        written["causationid"] = given
-        return uuid5(NAMESPACE_URL, f"{source}/{_storable('causationid', given)}")
+    if found := _as_written(given):
+        return found
+    written["causationid"] = given
+    return uuid5(NAMESPACE_URL, f"{source}/{_storable('causationid', given)}")
 
 
 def _key(given: str | None) -> str | None:
@@ -158,10 +168,8 @@ def _time(given: str | None) -> datetime:
         raise _malformed(f"time is {excerpt(given)}; expected an RFC 3339 time") from None
     if found.tzinfo is None:
         raise _malformed(f"time is {excerpt(given)}; its offset from UTC is missing")
-    # A year at an end of the calendar cannot be converted to another time zone: each read of such a
-    # row would raise.
-    if not 1 < found.year < 9999:
-        raise _malformed(f"time is {excerpt(given)}; expected a year from 2 to 9998")
+    if problem := time_problem(found):
+        raise _malformed(f"time is {excerpt(given)}; {problem}")
     return found.astimezone(UTC)
 
 

@@ -8,13 +8,13 @@ ones by their ids (rule O7).
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import groupby
-from time import monotonic
 from weakref import WeakKeyDictionary
 
 from django.db import Error as DatabaseError
 from django.db import connections
 
 from outbox_inbox.conf import faults
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import QuarantineReason, Queue

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from outbox_inbox.conf.times import MOST
 from outbox_inbox.contexts import Context, contexts, get_context
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -69,9 +70,12 @@ def duration(text: str) -> timedelta:
         )
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
     try:
-        return sum((timedelta(**{_UNITS[unit]: float(n)}) for n, unit in parts), timedelta())
-    except OverflowError as error:
-        raise ArgumentTypeError(f"{text!r} is too long a duration") from error
+        found = sum((timedelta(**{_UNITS[unit]: float(n)}) for n, unit in parts), timedelta())
+    except OverflowError:
+        found = timedelta.max
+    if found > MOST:
+        raise ArgumentTypeError(f"{text!r} is too long a duration; the longest is {MOST.days}d")
+    return found
 
 
 def whole_number(least: int) -> Callable[[str], int]:

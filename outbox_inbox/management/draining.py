@@ -1,6 +1,5 @@
 """The commands that drain: drain_outbox, drain_inbox, receive_messages and update_projections."""
 
-import time
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -8,6 +7,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandError
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context
 from outbox_inbox.models import Queue
 from outbox_inbox.operations import (
@@ -69,7 +69,7 @@ class DrainCommand(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         """Drain, and print a summary."""
         chosen = chosen_contexts(options)
-        begin = time.monotonic()
+        begin = monotonic()
         with Interrupt().installed() as stop:
             drained = self._drain(chosen, options, stop)
         total = sum((each.total for each in drained), Outcome())
@@ -82,7 +82,7 @@ class DrainCommand(QueueCommand):
             if each.queue == self.queue and (stats in left or self.queue == Queue.INTAKE)
         ]
         parts = [
-            self._done_text(total.done, time.monotonic() - begin),
+            self._done_text(total.done, monotonic() - begin),
             *_failures(total),
             *(["stopped by a signal"] if stop() else []),
             *_remaining(total, left, partitions),

@@ -1,12 +1,13 @@
 """Show the progress of a command: a bar on a terminal if rich is installed, else plain lines."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
 from django.core.management.base import OutputWrapper
+
+from outbox_inbox.conf.clock import monotonic
 
 LINE_INTERVAL = 2.0
 """Seconds between two plain lines."""
@@ -61,13 +62,13 @@ def _bar_display(title: str, total: int | None, *, no_color: bool) -> Iterator[A
 @contextmanager
 def _line_display(title: str, total: int | None, stderr: OutputWrapper) -> Iterator[Advance]:
     count = _Count(total)
-    last = time.monotonic()
+    last = monotonic()
 
     def advance(more: int) -> None:
         nonlocal last
         count.add(more)
-        if time.monotonic() - last >= LINE_INTERVAL:
-            last = time.monotonic()
+        if monotonic() - last >= LINE_INTERVAL:
+            last = monotonic()
             stderr.write(f"{title}: {count}", style_func=str)
 
     yield advance
@@ -79,7 +80,7 @@ class _Count:
     def __init__(self, total: int | None) -> None:
         self.done = 0
         self.total = total
-        self._begin = time.monotonic()
+        self._begin = monotonic()
 
     def add(self, more: int) -> None:
         self.done += more
@@ -93,7 +94,7 @@ class _Count:
 
     @property
     def _per_second(self) -> float:
-        return self.done / max(time.monotonic() - self._begin, 0.001)
+        return self.done / max(monotonic() - self._begin, 0.001)
 
     def __str__(self) -> str:
         if self.total is None:

@@ -133,6 +133,12 @@ def _uuid(given: UUID | str | None) -> UUID | None:
     if given is None or isinstance(given, UUID):
         return given
     try:
-        return UUID(given)
+        found = UUID(given)
     except ValueError as error:
         raise WrongUsage(f"--id {given!r} is not a UUID; message ids of the queues are") from error
+    # The sender of another message may have written its id like this: that is another message.
+    if str(found) != given:
+        raise WrongUsage(
+            f"--id {given!r} is not written as the ids of the queues are; write {str(found)!r}"
+        )
+    return found

@@ -1,6 +1,7 @@
 from django.apps.registry import Apps
 from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.models.expressions import RawSQL
 
 from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.queues.statements.schema import add_transaction_ids
@@ -22,8 +23,8 @@ def _forget_transactions(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) ->
 class Migration(migrations.Migration):
     """Make the stream readable from front to back.
 
-    The events that are there went through the outbox, so nothing will ask for their hash, hops and
-    kind: any value will do.
+    The events that are there, and those that old code still records, went through the outbox, so nothing
+    will ask for their hash, hops and kind: any value will do.
     """
 
     dependencies = [("outbox_inbox", "0004_transfer")]
@@ -34,28 +35,24 @@ class Migration(migrations.Migration):
             name="kind",
             field=models.CharField(
                 choices=[("domain", "domain event"), ("integration", "integration event")],
-                default="domain",
+                db_default=RawSQL("'domain'", ()),
                 max_length=11,
             ),
-            preserve_default=False,
         ),
         migrations.AddField(
             model_name="storedevent",
             name="key_hash",
-            field=models.BigIntegerField(default=0),
-            preserve_default=False,
+            field=models.BigIntegerField(db_default=RawSQL("0", ())),
         ),
         migrations.AddField(
             model_name="storedevent",
             name="hops",
-            field=models.PositiveSmallIntegerField(default=0),
-            preserve_default=False,
+            field=models.PositiveSmallIntegerField(db_default=RawSQL("0", ())),
         ),
         migrations.AddField(
             model_name="storedevent",
             name="in_outbox",
-            field=models.BooleanField(default=True),
-            preserve_default=False,
+            field=models.BooleanField(db_default=RawSQL("TRUE", ())),
         ),
         migrations.CreateModel(
             name="Checkpoint",

@@ -30,22 +30,32 @@ class DeliveryState(models.TextChoices):
 
 
 class InboxMessage(Message):
-    """One message that a context has received. It never changes.
+    """One message that a context has received. It changes once, when its texts are emptied.
 
     A message that comes again is refused by the unique constraint, so a row must outlive every
-    possible redelivery (rules O7 and O8).
+    possible redelivery (rules O7 and O8). Its payload and headers go when its deliveries go.
     """
 
     id = models.BigAutoField(primary_key=True)
     source = models.CharField(max_length=50)
     received_at = models.DateTimeField()
+    digest = models.CharField(max_length=129, null=True)  # noqa: DJ001 - null: not emptied
+    """Of an emptied message: by it a message with the same id is compared (``queues/contents.py``)."""
+    emptied_at = models.DateTimeField(null=True)
+    """When payload and headers were removed; null: they are there."""
 
     class Meta(ContextTable.Meta):
         verbose_name = _("inbox message")
         constraints = [
             models.UniqueConstraint("message_id", "context", "source", name="outbox_inbox_in_once")
         ]
-        indexes = [models.Index("correlation_id", name="outbox_inbox_in_talk")]
+        indexes = [
+            models.Index("correlation_id", name="outbox_inbox_in_talk"),
+            # Emptied messages stay for weeks: a search for those to be emptied must not read them.
+            models.Index(
+                "id", condition=models.Q(emptied_at__isnull=True), name="outbox_inbox_in_full"
+            ),
+        ]
 
 
 class Delivery(ContextTable):

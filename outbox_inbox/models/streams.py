@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.signals.escaping import visible
 
-from .base import ContextTable, Kind, Message
+from .base import ContextTable, Kind, Message, database_default
 
 
 class StoredEvent(Message):
@@ -20,8 +20,12 @@ class StoredEvent(Message):
     position = models.BigAutoField(primary_key=True)
     stream = models.CharField(max_length=200)
     version = models.PositiveIntegerField()
-    kind = models.CharField(max_length=11, choices=Kind)
-    in_outbox = models.BooleanField()
+    # These came after the table. Code that does not know them goes on recording events, which it puts
+    # into the outbox as well.
+    kind = models.CharField(max_length=11, choices=Kind, db_default=database_default("'domain'"))
+    key_hash = models.BigIntegerField(db_default=database_default("0"))
+    hops = models.PositiveSmallIntegerField(db_default=database_default("0"))
+    in_outbox = models.BooleanField(db_default=database_default("TRUE"))
     """The outbox has it as well, so the relay does not send it from the stream."""
 
     class Meta(ContextTable.Meta):

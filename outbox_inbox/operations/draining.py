@@ -12,6 +12,7 @@ from functools import partial
 from itertools import product
 from typing import TypedDict, Unpack
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.inbox.dispatcher import dispatch_inbox
@@ -191,7 +192,7 @@ def _take_turn(
 
 def _pauses(patience: timedelta) -> Iterator[float]:
     """Yield pauses in seconds, longer each time, until nothing has moved for too long."""
-    end, pause = time.monotonic() + patience.total_seconds(), _FIRST_PAUSE
-    while time.monotonic() < end:
+    end, pause = monotonic() + patience.total_seconds(), _FIRST_PAUSE
+    while monotonic() < end:
         yield pause
         pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""Prune: remove rows that are finished and old enough, and no others.
+"""Prune: remove rows that are finished and old enough, and the texts of those that stay for their ids.
 
 The tables are walked by id from the old end, a thousand rows a transaction, so that no other
 transaction waits long. Ids grow nearly with age: the walk ends at a thousand rows none of which
@@ -16,6 +16,7 @@ from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.times import MOST
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import (
     Delivery,
@@ -32,6 +33,8 @@ from outbox_inbox.models import (
 from outbox_inbox.queues.outcome import never
 from outbox_inbox.queues.statements.dialects import database_time, stored_time
 
+from .emptied_messages import empty_messages, full_messages
+
 _CHUNK = 1000  # rows read in one statement, and removed in one transaction
 
 
@@ -42,7 +45,8 @@ class Pruned:
     Fields:
         outbox: messages of the outbox, sent or discarded.
         deliveries: deliveries, done or discarded; their failed attempts went with them.
-        inbox: messages of the inbox without deliveries; their ids are not recognised any more.
+        payloads: messages of the inbox without deliveries, whose payload and headers were removed.
+        inbox: such messages that were removed; their ids are not recognised any more.
         quarantine: quarantined messages, released or discarded.
         processes: instances of processes that have finished.
     """
@@ -50,6 +54,7 @@ class Pruned:
     context: str
     outbox: int = 0
     deliveries: int = 0
+    payloads: int = 0
     inbox: int = 0
     quarantine: int = 0
     processes: int = 0
@@ -70,15 +75,20 @@ def prune(
     """Remove finished messages and deliveries, and ids that no duplicate can have any more.
 
     A message of the inbox is what makes a duplicate recognisable: it stays for ``DEDUPLICATION``,
-    whatever ``older_than`` says (rule O8). Stored events of streams are never removed, nor is a
+    whatever ``older_than`` says (rule O8), but its payload and headers go with its deliveries. Stored events of streams are never removed, nor is a
     message that is still quarantined.
 
     Arguments:
         chosen: which contexts; None (default) means all.
-        older_than: age since they were finished; default ``RETENTION``.
+        older_than: age since they were finished, at most 36,500 days; default ``RETENTION``.
         dry_run: remove nothing, and count.
         stop: called between transactions; true ends the call.
+
+    Raises:
+        ValueError: ``older_than`` is negative or too long.
     """
+    if older_than is not None and not timedelta(0) <= older_than <= MOST:
+        raise ValueError(f"older_than={older_than!r}; expected a duration from 0 to {MOST}")
     wanted = contexts() if chosen is None else tuple(chosen)
     age = settings().retention if older_than is None else older_than
     found: Counter[tuple[str, str]] = Counter()
@@ -94,8 +104,11 @@ def prune(
                 found.update((label, name) for label in chunk.values())
                 if chunk and not dry_run:
                     with transaction.atomic(using=using):
-                        # Django reads the rows to find those that refer to them: only their keys.
-                        rows.filter(pk__in=list(chunk)).only("pk").delete()
+                        if name == "payloads":
+                            empty_messages(using, list(chunk))
+                        else:
+                            # Django reads the rows to find those that refer to them: only their keys.
+                            rows.filter(pk__in=list(chunk)).only("pk").delete()
     return [
         Pruned(context=context.label, **{name: found[context.label, name] for name in _NAMES})
         for context in wanted
@@ -119,10 +132,13 @@ def _prunable_tables(
     solved = old & Q(state__in=(QuarantineState.RELEASED, QuarantineState.DISCARDED))
     deliveries = Delivery.objects.using(using)
     kept = deliveries.filter(message=OuterRef("pk")).exclude(done)
-    unused = Q(~Exists(kept), received_at__lte=forgotten)
+    unused = Q(~Exists(kept))
     yield "outbox", OutboxMessage.objects.using(using), "recorded_at", before, sent
     yield "deliveries", deliveries, "message__received_at", before, done
-    yield "inbox", InboxMessage.objects.using(using), "received_at", forgotten, unused
+    over = unused & Q(received_at__lte=before)
+    yield "payloads", full_messages(using), "received_at", before, over
+    gone = unused & Q(received_at__lte=forgotten)
+    yield "inbox", InboxMessage.objects.using(using), "received_at", forgotten, gone
     yield "quarantine", QuarantinedMessage.objects.using(using), "received_at", before, solved
     yield "processes", ProcessState.objects.using(using), "created_at", before, old
 
@@ -133,12 +149,16 @@ def _finished_chunks(
     """Yield the ids of finished rows with their contexts, until all rows of a stretch are young."""
     last = 0
     while True:
-        stretch = rows.filter(pk__gt=last).order_by("pk").values_list("pk", created)[:_CHUNK]
-        ages = dict(stretch)
+        ages = dict(stretch(rows, created, last))
         if all(stamp > before for stamp in ages.values()):
             return
         yield dict(rows.filter(finished, pk__in=list(ages)).values_list("pk", "context"))
         last = max(ages)
+
+
+def stretch(rows: QuerySet[Any], created: str, last: int) -> QuerySet[Any, tuple[int, datetime]]:
+    """Return the rows behind an id, at most as many as are looked at together, with their times."""
+    return rows.filter(pk__gt=last).order_by("pk").values_list("pk", created)[:_CHUNK]
 
 
 def _labels_in_transfer(using: str) -> set[str]:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.exceptions import OutboxInboxError
 from outbox_inbox.models import table
 from outbox_inbox.queues.statements.dialects import dialect, gave_way
@@ -37,7 +38,7 @@ def retry_until_locked(using: str, change: Callable[[BaseDatabaseWrapper], T]) -
     Raises:
         OutboxInboxError: the locks could not be had for a minute.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = monotonic() + PATIENCE
     connection = connections[using]
     while True:
         try:
@@ -46,7 +47,7 @@ def retry_until_locked(using: str, change: Callable[[BaseDatabaseWrapper], T]) -
         except OperationalError as error:
             if not gave_way(connection, error):
                 raise
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise OutboxInboxError(
                 f"a transaction on the database {using!r} has been open for {PATIENCE:.0f} s and "
                 "holds a lock that is needed. End it, and run the same command again"

@@ -12,13 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from time import monotonic
 from typing import ClassVar, Generic, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 
 from outbox_inbox.conf import faults
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.exceptions import MessageConflict, MessageRefused, TransportUnavailable
 from outbox_inbox.models import Kind, Queue
 from outbox_inbox.queues import announcements, intake, statements

@@ -12,9 +12,9 @@ from uuid import UUID
 from zlib import crc32
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils import timezone
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.times import time_problem
 from outbox_inbox.contexts import Context
 from outbox_inbox.events import DomainEvent, IntegrationEvent, codec, key_of, meta
 from outbox_inbox.events.envelope import Handling
@@ -116,11 +116,9 @@ def _hops(cause: Handling | None) -> int:
     return cause.hops + 1
 
 
-def _due(at: object) -> datetime | None:
-    if at is None:
-        return None
-    if not isinstance(at, datetime) or timezone.is_naive(at):
-        raise InvalidEvent("record()", [f"at must be an aware datetime, not {at!r}"])
+def _due(at: datetime | None) -> datetime | None:
+    if at is not None and (problem := time_problem(at)):
+        raise InvalidEvent("record()", [f"at is {at!r}; {problem}"])
     return at
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from time import monotonic
 from typing import NamedTuple
 
 from django.db import DatabaseError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.contexts.consumers import hash_of
 from outbox_inbox.events import meta

@@ -5,13 +5,13 @@ end is noted where the next try looks for it, and the failure is reported once.
 """
 
 import logging
-import time
 from datetime import timedelta
 from typing import Protocol
 
 from django.db import Error as DatabaseError
 
 from outbox_inbox.conf import Backoff, settings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.models import Queue
 from outbox_inbox.signals.escaping import visible
@@ -107,7 +107,7 @@ class Outage:
 
     def due(self) -> bool:
         """Return whether the pause after the last failure is over."""
-        return time.monotonic() >= self._retry_at
+        return monotonic() >= self._retry_at
 
     def note_failure(self, error: Exception, detail: str = "") -> float:
         """Log a failure; return the seconds until the next try. ``detail`` ends the action."""
@@ -129,7 +129,7 @@ class Outage:
     def back_off(self, error: str, seconds: float) -> None:
         """See `Failing`."""
         self.failures += 1
-        self._retry_at = time.monotonic() + seconds
+        self._retry_at = monotonic() + seconds
 
     def note_success(self) -> None:
         """Log the end of an outage, if there was one."""

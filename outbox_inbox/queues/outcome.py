@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.clock import monotonic
 
 TURN = 0.5
 """Seconds after which a mover leaves a partition or read model for the next one, between transactions."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from django.db import DatabaseError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.dispatch import Signal
 
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
@@ -33,6 +34,9 @@ ROW_MODELS: dict[Queue, type[models.Model] | None] = {
     Queue.INTAKE: None,
 }
 """Queue -> the model of its rows; what an intake has to do is at the transport."""
+
+queues_created = Signal()
+"""Sent with ``using`` when a database had no partitions: it is new, or a test has emptied it."""
 
 _TRIES = 10  # to create the rows of partitions while other processes create them
 _WAIT = 0.5  # seconds for the transaction of another process that creates the same
@@ -112,6 +116,8 @@ def _create_soon(using: str) -> None:
 
 def _create_partitions(using: str) -> None:
     have = set(Partition.objects.using(using).values_list("context", "queue").distinct())
+    if not have:
+        queues_created.send(sender=None, using=using)
     layouts = ensure_layouts(using)
     Partition.objects.using(using).bulk_create(
         (

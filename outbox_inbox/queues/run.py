@@ -7,7 +7,6 @@ away, a message that kills its worker would do so at each attempt (rule O9).
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +14,7 @@ from django.db import Error, OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 

@@ -5,7 +5,6 @@ whether there is work would stay there for ever, and find none. So a server that
 outage, and connections are renewed by their age: the next one leads to where the name of the host leads.
 """
 
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import contexts
 from outbox_inbox.exceptions import ReadOnlyDatabase
 
@@ -61,7 +61,7 @@ def renew_connections() -> None:
             continue
         if connection.settings_dict["CONN_MAX_AGE"]:
             close_at = connection.close_at
-            too_old = close_at is not None and time.monotonic() >= close_at
+            too_old = close_at is not None and monotonic() >= close_at
         else:
             # 0 means one request, and here it would mean a new connection every round.
             too_old = _age(connection) >= MAX_AGE.total_seconds()
@@ -90,7 +90,7 @@ def forget(connection: BaseDatabaseWrapper) -> None:
 
 def _age(connection: BaseDatabaseWrapper) -> float:
     """Return for how many seconds the driver's connection has been seen here."""
-    now, known = time.monotonic(), vars(connection).get(_OPENED)
+    now, known = monotonic(), vars(connection).get(_OPENED)
     if known is None or known[0] is not connection.connection:
         known = vars(connection)[_OPENED] = connection.connection, now
     return float(now - known[1])

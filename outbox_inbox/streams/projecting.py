@@ -7,12 +7,12 @@ off, longer with each failure, until the event goes through.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from time import monotonic
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from outbox_inbox.conf import faults, settings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Consumer, Context, ReadModel
 from outbox_inbox.events import codec
 from outbox_inbox.projections import applying

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Min, Model, Q
 
+from outbox_inbox.conf.times import MOST
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import Checkpoint, Delivery, OutboxMessage, OutboxState, Partition
 from outbox_inbox.queues.statements.dialects import stored_time
@@ -24,7 +25,12 @@ def advance(delta: timedelta) -> None:
 
     The clock does not move: every time in the future is moved nearer by ``delta``. Nothing else
     becomes older.
+
+    Raises:
+        ValueError: ``delta`` is longer than 36,500 days.
     """
+    if abs(delta) > MOST:
+        raise ValueError(f"delta={delta!r}; expected at most {MOST}")
     for using in sorted({context.database for context in contexts()}):
         for model, name in _TIMES.items():
             rows = model._default_manager.using(using)

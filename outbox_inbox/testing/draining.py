@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from django.utils import timezone
-
+from outbox_inbox.conf.times import time_problem
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.models import (
     Checkpoint,
@@ -45,7 +44,7 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
     come due, and ``until`` the scheduled ones. A handler that fails is not retried.
 
     Arguments:
-        until: an aware datetime; messages scheduled up to then (time-outs of processes, events
+        until: an aware datetime with a year from 2 to 9998; messages scheduled up to then (time-outs of processes, events
             recorded with ``at=``) come due as well, one time after the other, with a drain in
             between. Default: none do. Only the queues use this time: a clock in the code of the
             project must be set separately.
@@ -59,10 +58,10 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
         DrainFailed: an attempt failed, a transport cannot be reached, or messages are left in a
             queue because a partition is paused, backing off or in use. Never with
             ``raise_errors=False``, unless ``until`` is never reached.
-        ValueError: ``until`` is not aware.
+        ValueError: ``until`` is not such a datetime.
     """
-    if until is not None and timezone.is_naive(until):
-        raise ValueError(f"until={until!r}; expected an aware datetime")
+    if until is not None and (problem := time_problem(until)):
+        raise ValueError(f"until={until!r}; {problem}")
     total = _drain_once(raise_errors=raise_errors)
     for _ in range(_MOST + 1):
         if until is None or not advance_to_next(until):

@@ -194,3 +194,9 @@ def test_a_hostile_snapshot_is_shown_and_harms_nobody(admin_client):
     """Its texts are escaped, also if they are not JSON."""
     for payload in (f'{{"a":"{SCRIPT}"}}', SCRIPT):
         assert SCRIPT not in page(admin_client, rows.snapshot(payload=payload))
+
+
+def test_a_message_without_its_texts_says_that_they_were_removed(admin_client):
+    """The row is there for its id; an empty payload would look like what was sent."""
+    row = rows.inbox_message(emptied_at=timezone.now(), payload="", digest="a:b")
+    assert page(admin_client, row).count("removed after RETENTION:") == 2

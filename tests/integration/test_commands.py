@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from datetime import timedelta
 from uuid import uuid4
 
@@ -198,11 +199,11 @@ def test_a_drain_on_a_terminal_draws_a_bar(processes):  # noqa: F811
 
 
 def test_prune_messages_counts_what_it_removed():
-    """Outbox messages and deliveries go; the id is remembered."""
+    """Outbox messages, deliveries and payloads go; the id is remembered."""
     put(*steps(Noted, 1))
     drain()
     result = Result("prune_messages", "--older-than", "0s")
-    assert result.out == "Removed 1 outbox message, 2 deliveries, 0 inbox messages.\n"
+    assert result.out == "Removed 1 outbox message, 2 deliveries, 1 payload, 0 inbox messages.\n"
 
 
 def test_a_dry_run_of_prune_messages_removes_nothing():
@@ -210,7 +211,9 @@ def test_a_dry_run_of_prune_messages_removes_nothing():
     put(*steps(Noted, 1))
     drain()
     result = Result("prune_messages", "--older-than", "0s", "--dry-run")
-    assert result.out == "Would remove 1 outbox message, 2 deliveries, 0 inbox messages.\n"
+    assert (
+        result.out == "Would remove 1 outbox message, 2 deliveries, 1 payload, 0 inbox messages.\n"
+    )
     assert OutboxMessage.objects.exists()
 
 
@@ -236,6 +239,13 @@ def test_an_age_that_is_none_is_refused(age):
 def test_a_duration_has_units(text, expected):
     """As people write them."""
     assert duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["36501d", "5215w", "9" * 400 + "s"])
+def test_a_duration_is_at_most_a_century(text):
+    """A longer one leads out of the calendar, where the command would end with a traceback."""
+    with pytest.raises(ArgumentTypeError, match="the longest is 36500d"):
+        duration(text)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_prune_ends_where_rows_are_young(monkeypatch):
     drain()
     with CaptureQueriesContext(connection) as queries:
         prune([get_context("shop")])
-    assert len(queries) < 8
+    assert len(queries) < 9
 
 
 def test_prune_keeps_to_the_contexts_it_was_given():

@@ -14,6 +14,7 @@ from outbox_inbox.models import (
     QuarantinedMessage,
 )
 from outbox_inbox.operations import prune
+from outbox_inbox.queues.contents import conflict_between, contents_of
 from tests.support import rows
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -74,6 +75,81 @@ def test_an_id_is_remembered_while_a_delivery_of_its_message_is_kept():
     assert left(InboxMessage) == {message.pk}
 
 
+TEXTS = {"payload": '{"n":"å"}', "headers": '{"who":"ann"}'}
+
+
+def texts(message):
+    """Return payload and headers as they are stored now."""
+    message.refresh_from_db()
+    return {"payload": message.payload, "headers": message.headers}
+
+
+def test_a_payload_is_kept_for_the_retention():
+    """What a message said goes with its deliveries; its row stays, to recognise a duplicate."""
+    message = rows.inbox_message(received_at=ago(9), **TEXTS)
+    rows.delivery(message, state="done", finished_at=ago(8))
+    prune()
+    assert texts(message) == {"payload": "", "headers": "{}"}
+
+
+def test_the_payload_of_a_message_without_deliveries_goes_too():
+    """No consumer wants it, and no delivery is left to say that it is over."""
+    message = rows.inbox_message(received_at=ago(9), **TEXTS)
+    prune()
+    assert texts(message) == {"payload": "", "headers": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("received", "delivery"),
+    [
+        (6, None),
+        (20, {"state": "done", "finished_at": ago(6)}),
+        (4000, {"state": "dead", "finished_at": ago(4000), "holds": True}),
+        (4000, {"state": "waiting"}),
+        (4000, {"state": "ready"}),
+    ],
+    ids=["young", "just done", "dead", "waiting", "ready"],
+)
+def test_a_payload_that_may_be_needed_is_kept(received, delivery):
+    """A message that is not handled yet, or was handled a moment ago, however old it is."""
+    message = rows.inbox_message(received_at=ago(received), **TEXTS)
+    if delivery is not None:
+        rows.delivery(message, **delivery)
+    prune()
+    assert texts(message) == TEXTS
+
+
+def test_a_dry_run_empties_nothing_and_counts_the_payloads():
+    """As it does with rows."""
+    message = rows.inbox_message(received_at=ago(9), **TEXTS)
+    assert sum(each.payloads for each in prune(dry_run=True)) == 1
+    assert texts(message) == TEXTS
+
+
+def test_an_emptied_message_is_not_emptied_again():
+    """It would be compared by the digest of nothing."""
+    message = rows.inbox_message(received_at=ago(9), **TEXTS)
+    prune()
+    message.refresh_from_db()
+    before = message.digest, message.emptied_at
+    assert sum(each.total for each in prune()) == 0
+    message.refresh_from_db()
+    assert (message.digest, message.emptied_at) == before
+
+
+def test_an_emptied_message_is_recognised_by_its_digest():
+    """It is that of the texts, whatever tracing adds to the headers."""
+    given = {**TEXTS, "headers": '{"who":"ann","traceparent":"00-a-b-01"}'}
+    message = rows.inbox_message(received_at=ago(9), **given)
+    prune()
+    message.refresh_from_db()
+    known = contents_of(message)._replace(digest=message.digest)
+    said = known._replace(digest=None, **TEXTS)
+    assert conflict_between(said, known) == ""
+    assert conflict_between(said._replace(payload="{}"), known).endswith("another payload")
+    assert conflict_between(said._replace(headers="{}"), known).endswith("other headers")
+
+
 @pytest.mark.parametrize("state", ["pending", "waiting", "dead"])
 def test_a_message_that_was_not_sent_is_kept_for_ever(state):
     """It is still to be sent, or an operator decides on it; some such rows have an end."""
@@ -124,3 +200,12 @@ def test_a_dry_run_counts_processes_and_quarantined_messages_without_removing_th
     rows.quarantined(context="depot", state="discarded", received_at=ago(9), finished_at=ago(9))
     assert sum(each.total for each in prune(dry_run=True)) == 2
     assert (ProcessState.objects.count(), QuarantinedMessage.objects.count()) == (1, 1)
+
+
+@pytest.mark.parametrize("age", [timedelta.max, -DAY])
+def test_an_age_outside_of_the_calendar_is_refused(age):
+    """The error names the argument, and nothing is removed."""
+    with pytest.raises(
+        ValueError, match=r"older_than=.*; expected a duration from 0 to 36500 days"
+    ):
+        prune(older_than=age)

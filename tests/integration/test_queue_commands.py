@@ -194,6 +194,13 @@ def test_retry_messages_by_id(parked):
     assert result.out == "Retried 0 outbox messages and 1 delivery.\n"
 
 
+@pytest.mark.parametrize("written", [str.upper, "{{{}}}".format, "urn:uuid:{}".format])
+def test_an_id_is_written_as_the_queues_write_it(parked, written):
+    """Written like this, it may be the id of another message."""
+    result = Result("retry_messages", "--context", "shop", "--id", written(str(parked.id)))
+    assert (result.code, f"write '{parked.id}'" in result.error) == (2, True)
+
+
 def test_a_dry_run_of_retry_messages_changes_nothing(parked):
     """It says what it would do."""
     result = Result("retry_messages", "--context", "shop", "--all", "--dry-run")

@@ -56,7 +56,7 @@ def read_only():
 def clock(monkeypatch):
     """Takes seconds, by which the age of connections grows."""
     passed = [0.0]
-    monkeypatch.setattr(servers.time, "monotonic", lambda: monotonic() + passed[0])
+    monkeypatch.setattr(servers, "monotonic", lambda: monotonic() + passed[0])
 
     def go_on(seconds):
         passed[0] += seconds
@@ -106,7 +106,7 @@ def test_a_runner_logs_an_outage_and_goes_on_after_it(read_only, caplog, monkeyp
     def wait(_seconds):
         rounds.append(1)
         read_only()
-        monkeypatch.setattr("time.monotonic", lambda: monotonic() + 60)
+        monkeypatch.setattr("outbox_inbox.queues.outages.monotonic", lambda: monotonic() + 60)
 
     with caplog.at_level("INFO", "outbox_inbox"):
         run([get_context("shop")], stop=lambda: len(rounds) > 1, wait=wait)

@@ -36,6 +36,7 @@ from tests.support.script import playing
 pytestmark = pytest.mark.usefixtures("committed")
 
 ELSEWHERE = {"CONTEXTS": {"shop": {"database": "other"}}}
+NEVER = datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))
 STRANGE_KEY = "å/%\u2028 \U0001f4e6"
 
 
@@ -137,7 +138,14 @@ def test_two_databases_commit_their_events_apart(settings):
         ([Noted(order="a", number=1)], {"key": 5}, "key"),
         ([Noted(order="a", number=1)], {"key": "a\0"}, "key"),
         ([Noted(order="a", number=1)], {"headers": {"a": 1}}, "headers"),
-        ([Noted(order="a", number=1)], {"at": datetime(2030, 1, 1)}, "at must be"),  # noqa: DTZ001
+        ([Noted(order="a", number=1)], {"at": datetime(2030, 1, 1)}, "at is .* aware"),  # noqa: DTZ001
+        (
+            [Noted(order="a", number=1)],
+            {"at": "2030-01-01"},
+            "at is '2030-01-01'; expected an aware",
+        ),
+        ([Noted(order="a", number=1)], {"at": NEVER}, "year from 2 to 9998"),
+        ([Noted(order="a", number=1)], {"at": datetime.min.replace(tzinfo=UTC)}, "year from 2"),
         ([Noted(order="a", number=1)], {"message_id": "not a UUID"}, "message_id"),
         ([Noted(order="a", number=1)], {"expected_version": 1}, "stream= is missing"),
         ([Noted(order="a", number=1)], {"stream": ""}, "stream"),

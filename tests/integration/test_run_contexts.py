@@ -97,7 +97,7 @@ def log(caplog):
 def pass_time(monkeypatch):
     """Takes seconds, by which the clock of the outages goes on; else it stands still."""
     now = monotonic()
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("outbox_inbox.queues.outages.monotonic", lambda: now)
 
     def go_on(seconds):
         nonlocal now

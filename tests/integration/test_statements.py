@@ -15,6 +15,8 @@ from django.db import connection, connections, transaction
 
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, QuarantinedMessage
 from outbox_inbox.operations import QuarantineSelection, Selection, quarantined
+from outbox_inbox.operations.emptied_messages import full_messages
+from outbox_inbox.operations.pruning import stretch
 from outbox_inbox.operations.selection import selected_rows
 from outbox_inbox.queues import statements
 from outbox_inbox.queues.statements import Layout
@@ -85,6 +87,14 @@ STATEMENTS = {
     "quarantined messages": (
         [lambda: quarantined(QuarantineSelection(context="shop")).exists()],
         ["outbox_inbox_quarantined"],
+    ),
+    "messages to be emptied": (
+        [
+            lambda: list(
+                stretch(full_messages("default").filter(context__in=["shop"]), "received_at", 0)
+            )
+        ],
+        ["outbox_inbox_in_full"],
     ),
     "stream version": (
         [statements.stream_version, connection, "shop", "s7"],

@@ -1,7 +1,7 @@
 """Local streams: versions without gaps, however many append at the same time."""
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from outbox_inbox import ConcurrencyError, record, streams
 from outbox_inbox.contexts import get_context
@@ -63,6 +63,39 @@ def test_a_stream_that_does_not_exist_is_empty():
     """Nothing has to be created before the first event."""
     assert read("nothing") == []
     assert streams.version("shop", "nothing") == 0
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 100])
+@pytest.mark.parametrize("after", [0, 5, 9])
+def test_a_stream_is_read_page_by_page(monkeypatch, size, after):
+    """Each event once, also where a page ends with the stream."""
+    monkeypatch.setattr(streams, "_PAGE", size)
+    put(*steps(Noted, 9), stream="a")
+    expected = [*range(after + 1, 10)]
+    assert read(after=after) == expected
+    found = streams.events(get_context("shop"), "a", after)
+    assert [(event.number, version) for event, version, _ in found] == [(n, n) for n in expected]
+
+
+@pytest.mark.postgres
+def test_a_stream_that_is_being_read_has_no_cursor_open():
+    """Behind a pooler of transactions the next page would come from a session without the cursor."""
+    put(*steps(Noted, 2), stream="a")
+    for reading in (streams.read("shop", "a"), streams.events(get_context("shop"), "a")):
+        next(iter(reading))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT statement FROM pg_cursors WHERE is_holdable")
+            assert cursor.fetchall() == []
+
+
+def test_a_stream_is_read_on_by_another_session(monkeypatch):
+    """As a pooler gives it, or a connection that was made anew."""
+    monkeypatch.setattr(streams, "_PAGE", 2)
+    put(*steps(Noted, 5), stream="a")
+    reading = streams.read("shop", "a")
+    first = [next(reading), next(reading)]
+    connection.close()
+    assert [each.version for each in [*first, *reading]] == [1, 2, 3, 4, 5]
 
 
 def test_the_version_is_the_number_of_events():

@@ -1,18 +1,22 @@
 """The helpers for users' tests: drain, recorded, advance."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.db import transaction
+from django.db.models.functions import Now
 from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
+from freezegun import freeze_time
 
 from outbox_inbox import PermanentError, record
 from outbox_inbox.contexts import get_context
 from outbox_inbox.exceptions import NotAContext, TransportUnavailable
 from outbox_inbox.models import Delivery, OutboxMessage, Partition, Queue
-from outbox_inbox.operations import pause
+from outbox_inbox.operations import draining, pause
 from outbox_inbox.testing import DrainFailed, advance, drain, recorded
 from outbox_inbox.transports.local import LocalTransport
 from tests.board.events import Scored
@@ -241,3 +245,50 @@ def test_what_is_due_at_once_stays_so():
     put(Noted(order="a", number=1))
     advance(timedelta(days=1))
     assert OutboxMessage.objects.get().due_at is None
+
+
+@pytest.mark.parametrize("delta", [timedelta.max, timedelta.min])
+def test_time_does_not_go_on_beyond_the_calendar(delta):
+    """The error names the argument."""
+    with pytest.raises(ValueError, match=r"delta=.*at most 36500 days"):
+        advance(delta)
+
+
+@pytest.mark.parametrize("until", [datetime(2030, 1, 1), datetime.max.replace(tzinfo=UTC)])  # noqa: DTZ001
+def test_a_drain_is_until_a_time_of_the_calendar(until):
+    """The same range as for what is scheduled."""
+    with pytest.raises(ValueError, match=r"until=.*; expected a"):
+        drain(until=until)
+
+
+# A stopped clock
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "stopped",
+    [lambda: freeze_time("2026-01-01"), lambda: time_machine.travel("2026-01-01", tick=False)],
+    ids=["freezegun", "time-machine"],
+)
+def test_drain_ends_where_a_partition_is_in_use_although_the_clock_is_stopped(stopped, monkeypatch):
+    """It waits for the other worker by a clock that goes on, and then says what is left."""
+
+    def show_life(_pause):
+        """Be the other worker, as its database sees it."""
+        Partition.objects.filter(queue=Queue.OUTBOX).update(run=uuid4(), last_run_at=Now())
+
+    monkeypatch.setattr(draining.time, "sleep", show_life)
+    monkeypatch.setattr("outbox_inbox.testing.draining._PATIENCE", timedelta(milliseconds=50))
+    put(Noted(order="a", number=1))
+    show_life(0)
+    with stopped(), pytest.raises(DrainFailed, match="shop outbox: 1 left"):
+        drain()
+
+
+def test_events_get_to_their_consumers_on_a_day_that_a_test_has_chosen():
+    """What the database is told, and what it tells, is of the test's time."""
+    with freeze_time("2026-03-01 12:00"):
+        put(Checked(order="a", number=1))
+        drain()
+        assert OutboxMessage.objects.filter(state="sent").count() == 2
+        assert sorted(Pick.objects.values_list("consumer", flat=True)) == ["pick", "watch"]

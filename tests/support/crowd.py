@@ -34,6 +34,11 @@ DUE = {
     "sqlite": "CASE WHEN n > 2 * {n} + 50 THEN '2100-01-01 00:00:00' END",
     "mysql": "CASE WHEN n > 2 * {n} + 50 THEN '2100-01-01 00:00:00' END",
 }
+EMPTIED = {
+    "postgresql": "CASE WHEN n <= 2 * {n} THEN timestamptz '2030-02-01' END",
+    "sqlite": "CASE WHEN n <= 2 * {n} THEN '2030-02-01 00:00:00' END",
+    "mysql": "CASE WHEN n <= 2 * {n} THEN '2030-02-01 00:00:00' END",
+}
 ID = {
     "postgresql": "md5(n::text)::uuid",
     "sqlite": "printf('%032d', n)",
@@ -48,6 +53,7 @@ SERIES = (
 )
 # One index of MariaDB and MySQL does the work of several partial ones.
 PLAIN = {"pending": "state", "ready": "state", "due": "state", "dead": "state",
+         "full": "full_rows",
          "waiting": "state_key", "holds": "held_key", "quarantined": "quarantine_state"}  # fmt: skip
 
 
@@ -107,7 +113,14 @@ def fill_all(**queue_columns: str) -> None:
         **queue_columns,
     }
     fill(OutboxMessage, **{**moved, **queued, "kind": "'domain'"})
-    fill(InboxMessage, **moved, id="n", source="'shop'", received_at="'2030-01-01 00:00:00'")
+    fill(
+        InboxMessage,
+        **moved,
+        id="n",
+        source="'shop'",
+        received_at="'2030-01-01 00:00:00'",
+        emptied_at=EMPTIED[connection.vendor],
+    )
     fill(Delivery, **queued, message_id="n", consumer="'note'")
     fill(
         QuarantinedMessage,

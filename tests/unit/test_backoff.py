@@ -36,8 +36,14 @@ def test_pause(backoff, attempt, chance, pause):
 
 
 def test_longest_maximum():
-    """The longest timedelta there is can be the maximum."""
-    assert Backoff(maximum=timedelta.max).delay(20) < timedelta.max
+    """A century can be added to the time of any failed attempt."""
+    assert Backoff(maximum=timedelta(days=36_500)).delay(20) < timedelta(days=36_500)
+
+
+def test_a_maximum_that_leads_out_of_the_calendar_is_refused():
+    """The database could not store when the next attempt is due, and its worker would fail."""
+    with pytest.raises(ValueError, match="maximum must be at most 36500 days"):
+        Backoff(maximum=timedelta.max)
 
 
 def test_jitter_spreads():

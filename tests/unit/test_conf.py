@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from outbox_inbox.conf import Backoff, Settings, settings
+from outbox_inbox.conf import Backoff, Settings, section, settings
 from outbox_inbox.exceptions import SettingsError
 
 HOUR = timedelta(hours=1)
@@ -216,6 +216,26 @@ def test_wrong_key():
     """A key that is not a string has no path."""
     (message,) = problems(TRANSPORTS={7: "local://"})
     assert message == 'OUTBOX_INBOX["TRANSPORTS"] has the key 7; expected a string'
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {f"WRONG_{number}": 1 for number in range(1_000)},
+        {"TRANSPORTS": {f"bus{number}": "lokal://" for number in range(1_000)}},
+        {"CONTEXTS": {f"shop{number}": {"source": "strem"} for number in range(1_000)}},
+    ],
+    ids=["keys", "schemes", "choices"],
+)
+def test_very_many_mistakes_cost_no_more_than_a_few(wrong, monkeypatch):
+    """A close word is looked for in the first ones only, and the error stays readable."""
+    asked = []
+    close = section.get_close_matches
+    monkeypatch.setattr(
+        section, "get_close_matches", lambda *a, **o: asked.append(a) or close(*a, **o)
+    )
+    found = problems(**wrong)
+    assert (len(asked), len(found), found[-1]) == (20, 101, "and 900 more mistakes")
 
 
 def test_unknown_database():

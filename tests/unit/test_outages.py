@@ -30,7 +30,7 @@ class Thing:
 def clock(monkeypatch):
     """The time, for the test to set."""
     now = [0.0]
-    monkeypatch.setattr(outages.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(outages, "monotonic", lambda: now[0])
     return now
 
 

@@ -190,6 +190,15 @@ def test_a_naive_time_is_refused() -> None:
         process.time_out("late", at=datetime(2026, 1, 1))  # noqa: DTZ001
 
 
+@pytest.mark.parametrize("year", [1, 9999])
+def test_a_time_at_an_end_of_the_calendar_is_refused(year: int) -> None:
+    """It could be stored, but not shown in another time zone."""
+    process = Sample()
+    begin_step(process, "a")
+    with pytest.raises(ValueError, match="year from 2 to 9998"):
+        process.time_out("late", at=datetime(year, 6, 1, tzinfo=UTC))
+
+
 def test_outside_a_step_nothing_can_be_asked_for() -> None:
     """There is no transaction to ask in."""
     with pytest.raises(RuntimeError, match="not in a step"):

@@ -210,6 +210,31 @@ def test_ids_of_a_foreign_conversation_are_kept_as_they_were_written(headers):
     assert all(json.loads(row.headers) == given | ids for row in rows)
 
 
+SPELLINGS = [
+    str(UUID(int=0xAB)).upper(),
+    UUID(int=0xAB).hex,
+    f"{{{UUID(int=0xAB)}}}",
+    f"urn:uuid:{UUID(int=0xAB)}",
+    f"-{UUID(int=0xAB)}",
+]
+
+
+@pytest.mark.parametrize("written", SPELLINGS)
+def test_ids_that_are_written_differently_are_of_two_messages(written):
+    """CloudEvents compares texts; else the second message would be dropped as a repetition."""
+    plain, other = (judge(arriving(id=each)).row for each in (str(UUID(int=0xAB)), written))
+    assert plain.message_id == UUID(int=0xAB)
+    assert other.message_id == uuid5(NAMESPACE_URL, f"shop/{written}")
+
+
+@pytest.mark.parametrize("written", SPELLINGS)
+def test_a_cause_is_found_as_its_id_was_written(written):
+    """Its causation id becomes what the id became, and the headers keep it."""
+    cause, row = judge(arriving(id=written)).row, judge(arriving(2, causationid=written)).row
+    assert row.causation_id == cause.message_id
+    assert json.loads(row.headers)["causationid"] == written
+
+
 def test_a_conversation_has_one_id_whatever_the_form_of_its_uuid():
     """A UUID is read as one, and headers stay as they were written."""
     row = judge(arriving(1, correlationid=f"urn:uuid:{UUID(int=7)}", headers='{ "b":"c" }')).row

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import monotonic
 
 from django.db import transaction
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.inbox.delivery import Translations, deliver_message, deliver_row
 from outbox_inbox.queues.outcome import Outcome
 from outbox_inbox.queues.run import AttemptFailed, Lost, Run, ends_worker

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox_inbox.queues.moments import Moment
 from outbox_inbox.queues.servers import memory
 from outbox_inbox.queues.statements import ReadyRow
 
@@ -39,10 +40,14 @@ class Handled:
 
 
 def handled(connection: BaseDatabaseWrapper) -> Handled:
-    """Return what was handled in a database since a connection to it broke.
+    """Return what was handled in a database since a connection to it broke, or a test began.
 
-    After that it may be another server, which was behind and has lost commits: its deliveries are
-    ready again, and no consumer is to blame.
+    After the one it may be another server, which was behind and has lost commits: its deliveries are
+    ready again, and no consumer is to blame. After the other, ids begin again.
     """
-    found: Handled = memory(connection).setdefault("handled", Handled())
+    test = Moment.now(connection.alias).test
+    kept = memory(connection)
+    if kept.get("test") != test:
+        kept.update(test=test, handled=Handled())
+    found: Handled = kept["handled"]
     return found

@@ -12,8 +12,8 @@ from outbox_inbox.operations import prune
 class Command(QueueCommand):
     shared_options = ("--context", "--dry-run")
     help = (
-        "Remove finished messages and deliveries that are older than RETENTION, and message ids "
-        "that are older than DEDUPLICATION. Unfinished messages, quarantined messages and stored "
+        "Remove finished messages, deliveries and payloads that are older than RETENTION, and message "
+        "ids that are older than DEDUPLICATION. Unfinished messages, quarantined messages and stored "
         "events are never removed."
     )
 
@@ -32,6 +32,7 @@ class Command(QueueCommand):
         parts = [
             counted(sum(each.outbox for each in found), "outbox message"),
             counted(sum(each.deliveries for each in found), "delivery", "deliveries"),
+            counted(sum(each.payloads for each in found), "payload"),
             counted(sum(each.inbox for each in found), "inbox message"),
         ]
         if quarantined := sum(each.quarantine for each in found):

@@ -1,11 +1,11 @@
 """``manage.py rebuild_projection``: rebuild a read model from its stream, and replace the old one."""
 
-import time
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import get_context
 from outbox_inbox.management.base import QueueCommand
 from outbox_inbox.management.progress import progress_display
@@ -48,13 +48,13 @@ class Command(QueueCommand):
     def work(self, options: dict[str, Any]) -> None:
         chosen = get_context(options["context"]) if options["context"] else None
         context, read_model = find_read_model(options["name"], chosen)
-        begin = time.monotonic()
+        begin = monotonic()
         ways = {name: options[name] for name in ("restart", "in_place")}
         total = None if any(ways.values()) else rebuild_lag(context, read_model)
         display = progress_display("rebuild_projection", total, self.stderr, options)
         with Interrupt().installed() as stop, display as advance:
             done = rebuild(context, read_model, **ways, stop=stop, progress=advance)
-        self._print_report(done, time.monotonic() - begin, options)
+        self._print_report(done, monotonic() - begin, options)
         if not done.finished:
             raise CommandError("stopped by a signal; run the same command again to continue")
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from django.db import IntegrityError, connections
 
 from outbox_inbox.conf import faults
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context, ReadModel
 from outbox_inbox.exceptions import OutboxInboxError, RebuildFailed
 from outbox_inbox.models import StoredEvent
@@ -183,11 +184,11 @@ class Rebuild:
 
     def _lock_live(self) -> Cursor:
         """Lock the live read model in the open transaction; wait for the worker that holds the lock."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = monotonic() + _PATIENCE
         while (
             found := open_cursor(self.connection, self.context, self.read_model.name, replaced=True)
         ) is None:
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise OutboxInboxError(
                     f"a worker has been updating {self.read_model.name!r} for {_PATIENCE:.0f} s: call "
                     "the command again, which continues from here"

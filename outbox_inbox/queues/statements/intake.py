@@ -76,7 +76,7 @@ def select_contents(
     sql = dialect(connection)
     rows = fetch_rows(
         connection,
-        f"SELECT message_id, type, schema_version, {sql.key}, payload, headers FROM {INBOX}"
+        f"SELECT message_id, type, schema_version, {sql.key}, payload, headers, digest FROM {INBOX}"
         f" WHERE context = %s AND source = %s AND message_id {sql.among}",
         [context, source, sql.members(message_ids)],
     )
@@ -101,7 +101,7 @@ def select_twins(
     )
     rows = fetch_rows(
         connection,
-        f"SELECT m.{id_}, {said} FROM {name} m JOIN {INBOX} i ON i.message_id = m.message_id"
+        f"SELECT m.{id_}, {said}, i.digest FROM {name} m JOIN {INBOX} i ON i.message_id = m.message_id"
         f" WHERE m.{id_} {sql.among} AND i.context = %s AND i.source = %s",
         [sql.members(ids), context, source],
     )

@@ -1,16 +1,19 @@
-"""Replace a unique constraint of a large table, as far as the database can while others write to it.
+"""Add columns, indexes and unique constraints to large tables while others write to them.
 
 Django's own operations keep writers out for as long as it takes to build the index. The table of
-stored events is never pruned, so that may be minutes.
+stored events is never pruned, so that may be minutes. A migration with these operations has
+``atomic = False``: PostgreSQL builds an index beside writers only outside of a transaction. Each of them
+does nothing if it was done before, so a migration that was interrupted may be run again.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.operations import AddConstraint, AlterField
+from django.db.migrations.operations import AddConstraint, AddField, AddIndex, AlterField
 from django.db.migrations.state import ProjectState
-from django.db.models import Model, UniqueConstraint
+from django.db.models import Index, Model, UniqueConstraint
 
 from .common import fetch_rows
 
@@ -40,11 +43,8 @@ class AddUnique(AddConstraint):
             return
         columns = ", ".join(map(schema_editor.quote_name, _columns(self.constraint)))
         table = schema_editor.quote_name(model._meta.db_table)
-        concurrently = ""
-        if connection.vendor == "postgresql" and not connection.in_atomic_block:
-            # What an interrupted build leaves behind is an index that refuses rows and finds none.
-            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {self.constraint.name}")
-            concurrently = "CONCURRENTLY "
+        _remove_incomplete(schema_editor, self.constraint.name)
+        concurrently = "CONCURRENTLY " if _beside_writers(schema_editor) else ""
         schema_editor.execute(
             f"CREATE UNIQUE INDEX {concurrently}{self.constraint.name} ON {table} ({columns})"
         )
@@ -65,6 +65,78 @@ class AddUnique(AddConstraint):
             if schema_editor.connection.vendor == "mysql":
                 place = f" ON {schema_editor.quote_name(model._meta.db_table)}"
             schema_editor.execute(f"DROP INDEX {self.constraint.name}{place}")
+
+
+class AddColumn(AddField):
+    """Add a column that is null, or has a default in the database: old code goes on inserting rows."""
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        """Add the column, unless it is there."""
+        model = to_state.apps.get_model(app_label, self.model_name)
+        connection = schema_editor.connection
+        if not self.allow_migrate_model(connection.alias, model):
+            return
+        with connection.cursor() as cursor:
+            found = connection.introspection.get_table_description(cursor, model._meta.db_table)
+        if self.name not in {column.name for column in found}:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+class AddQueueIndex(AddIndex):
+    """Create an index: concurrently on PostgreSQL, and as Django does elsewhere.
+
+    MariaDB and MySQL build it beside writers by themselves, but have no index of a part of a table.
+
+    Arguments:
+        on_mysql: the columns of the index that does the work of a partial one there. Its name is that of
+            the index with ``_rows``.
+    """
+
+    def __init__(self, model_name: str, index: Index, on_mysql: Sequence[str] = ()) -> None:
+        super().__init__(model_name, index)
+        self.on_mysql = on_mysql
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        """Create the index, unless it is there."""
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
+        index = self._index_of(schema_editor)
+        if index.name not in _complete_indexes(schema_editor, model):
+            _remove_incomplete(schema_editor, index.name)
+            schema_editor.add_index(model, index, **_beside_writers(schema_editor))
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        """Remove the index."""
+        model = from_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
+        index = self._index_of(schema_editor)
+        if index.name in _complete_indexes(schema_editor, model):
+            schema_editor.remove_index(model, index, **_beside_writers(schema_editor))
+
+    def _index_of(self, editor: BaseDatabaseSchemaEditor) -> Index:
+        if editor.connection.vendor == "mysql" and self.on_mysql:
+            return Index(fields=list(self.on_mysql), name=f"{self.index.name}_rows")
+        return self.index
 
 
 class AlterUnique(AlterField):
@@ -96,6 +168,19 @@ class AlterUnique(AlterField):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
             for (trigger,) in triggers:
                 schema_editor.execute(trigger)
+
+
+def _beside_writers(editor: BaseDatabaseSchemaEditor) -> dict[str, Any]:
+    """Return the options by which an index is made or removed while others write."""
+    connection = editor.connection
+    beside = connection.vendor == "postgresql" and not connection.in_atomic_block
+    return {"concurrently": True} if beside else {}
+
+
+def _remove_incomplete(editor: BaseDatabaseSchemaEditor, name: str) -> None:
+    """Remove what an interrupted build leaves behind: an index that refuses rows and finds none."""
+    if _beside_writers(editor):
+        editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {editor.quote_name(name)}")
 
 
 def _columns(constraint: UniqueConstraint) -> list[str]:

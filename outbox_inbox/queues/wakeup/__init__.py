@@ -6,7 +6,6 @@ transaction, and why its failure is only counted. ``WAKE_UP`` chooses the way: C
 or PostgreSQL's (``notifier.py``).
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context, get_context
 
 from ..task_terms import TASKS, MoverName
@@ -102,7 +102,7 @@ class _Gate:
     delayed: set[_Nudge] = field(default_factory=set)
 
     def passes(self, hook: _Nudge) -> bool:
-        now = time.monotonic()
+        now = monotonic()
         if now - self.passed.get(hook, float("-inf")) < _DEBOUNCE:
             self.delayed.add(hook)
             return False

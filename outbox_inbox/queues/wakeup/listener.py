@@ -6,11 +6,11 @@ Without it a worker would find out by polling, up to a second later.
 import selectors
 import socket
 import threading
-import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.queues.outages import RECONNECT, Outage
 from outbox_inbox.queues.servers import MAX_AGE
 from outbox_inbox.signals.logging import get_logger
@@ -83,11 +83,11 @@ class Listener:
     def _ring_when_notified(self, connection: "Connection") -> None:
         # Not for ever over one connection: the primary may be another server by now, and from the one
         # before it no notification comes.
-        end = time.monotonic() + MAX_AGE.total_seconds()
+        end = monotonic() + MAX_AGE.total_seconds()
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
             selector.register(self._mine, selectors.EVENT_READ)
-            while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
+            while not self._stopped.is_set() and (left := end - monotonic()) > 0:
                 selector.select(left)
                 if not self._stopped.is_set() and self._is_meant(connection):
                     self._ring()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from django.db import connections
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import contexts
 from outbox_inbox.queues.servers import MAX_AGE
 
@@ -140,14 +141,14 @@ class _Sender:
             self.failures.note_failure(error, ", ".join(nudges), len(nudges))
 
     def _notify(self, nudges: list[str]) -> None:
-        if time.monotonic() - self._opened >= MAX_AGE.total_seconds():
+        if monotonic() - self._opened >= MAX_AGE.total_seconds():
             self._close()  # the primary may be another server by now
         if self._connection is not None:
             # It may have broken at a restart of the server since the last nudge: try a new one then.
             with suppress(Exception):
                 return _notify(self._connection, nudges)
             self._close()
-        self._connection, self._opened = connect(self._alias), time.monotonic()
+        self._connection, self._opened = connect(self._alias), monotonic()
         self.pid = self._connection.info.backend_pid
         return _notify(self._connection, nudges)
 

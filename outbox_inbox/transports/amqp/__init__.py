@@ -9,10 +9,10 @@ in batches. A message without a bound queue comes back, and is a failed attempt.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
-from time import monotonic
 from typing import Final
 
 from outbox_inbox.conf import TransportSettings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import SettingsError
 from outbox_inbox.models import Queue

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from struct import pack, unpack_from
-from time import monotonic
 from typing import Any, Final, cast
 
 from amqp import spec
@@ -19,6 +18,8 @@ from amqp.basic_message import Message
 from amqp.method_framing import frame_writer
 from amqp.serialization import dumps, loads
 from kombu.transport import pyamqp
+
+from outbox_inbox.conf.clock import monotonic
 
 from .headers import PREFIX, UNREADABLE
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate, islice
 from math import inf
-from time import monotonic, sleep
+from time import sleep
 from typing import Final, cast
 
 from amqp.basic_message import Message
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context
 from outbox_inbox.exceptions import TransportUnavailable
 from outbox_inbox.transports.base import ReceivedMessage

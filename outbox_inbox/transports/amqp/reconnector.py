@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import inf
-from time import monotonic
 from typing import Any, Final
 
 import kombu
@@ -20,6 +19,7 @@ from amqp.transport import SSLTransport
 from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.exceptions import OutboxInboxError, TransportUnavailable
 from outbox_inbox.queues.attempts import error_line
 from outbox_inbox.queues.run import ends_worker

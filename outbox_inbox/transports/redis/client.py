@@ -8,13 +8,13 @@ it is installed; redis-py falls back to its own parser in Python.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from django.views.decorators.debug import sensitive_variables
 
 from outbox_inbox.conf import settings
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.exceptions import SettingsError, TransportUnavailable
 from outbox_inbox.queues.attempts import error_line
 from outbox_inbox.queues.run import ends_worker

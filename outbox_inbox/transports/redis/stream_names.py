@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from math import inf
-from time import monotonic
 from typing import Any
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context
 
 from .client import Client, ResponseError, command, error_text

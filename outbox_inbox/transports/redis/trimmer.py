@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from time import monotonic
 
+from outbox_inbox.conf.clock import monotonic
 from outbox_inbox.contexts import Context
 
 from .client import Client, ResponseError, command
