@@ -347,6 +347,16 @@ def test_a_stream_that_cannot_be_read_is_not_blamed_on_an_event(boarded):
 
 
 @pytest.mark.catch_up
+def test_an_outage_within_a_projection_is_not_blamed_on_its_event(boarded):
+    """The context's own database takes nothing, and each event would meet that."""
+    put(Scored(player="ann", points=5), stream="ann")
+    with playing(add=writing_in_vain()):
+        update_projections(get_context("board"), only=["high_score"])
+    error = Checkpoint.objects.get(context="board", subscription="high_score").error
+    assert ("of the stream" in error, str(read_only_error(connection)) in error) == (False, True)
+
+
+@pytest.mark.catch_up
 def test_a_read_model_without_its_table_fails_on_an_event(boarded):
     """Its table is its own affair: the event is named."""
     put(Scored(player="ann", points=5), stream="ann")

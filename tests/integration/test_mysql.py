@@ -24,6 +24,7 @@ from outbox_inbox.models import (
     OutboxMessage,
     Queue,
     StoredEvent,
+    table,
 )
 from outbox_inbox.operations import Selection, discard, repartition
 from outbox_inbox.queues import statements
@@ -31,6 +32,7 @@ from outbox_inbox.queues.partitions import partition_statuses
 from outbox_inbox.queues.run import partition_run
 from outbox_inbox.queues.statements import ReceivedRow
 from outbox_inbox.queues.statements.dialects import as_datetime, dialect
+from outbox_inbox.queues.statements.lock_waits import limited_lock_wait
 from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 from outbox_inbox.streams.subscriptions import follow
 from tests.shop.events import Counted, Listed, Noted
@@ -286,6 +288,20 @@ def test_a_use_case_that_takes_its_time_holds_nobody_up():
         assert discard(Selection(context="shop", key="b"), "gone", unfinished=True).total == 0
     connection.close()
     assert entries() == [1, 2, 3]
+
+
+def test_an_update_passes_over_rows_that_are_not_committed():
+    """By an index, as in a backlog; a scan of the whole table would not wait for them."""
+    put(*steps(Noted, 2))
+    by_index = f"{table(OutboxMessage)} FORCE INDEX (outbox_inbox_out_state)"
+    with Worker() as slow, slow.transaction():
+        slow.do(record, *(Noted(order=str(number), number=1) for number in range(20)))
+        with transaction.atomic(), limited_lock_wait(connection, 1):
+            where = "state = 'pending' AND context = %s"
+            changed = dialect(connection).update_rows(
+                connection, by_index, "attempts = 1", where, ["shop"]
+            )
+    assert changed == 2
 
 
 class Rival(Worker):

@@ -211,7 +211,7 @@ def test_only_one_of_many_gets_a_partition():
     perhaps = (Lost,) if connection.vendor == "mysql" else ()
 
     def come():
-        for _ in range(5):
+        for _ in range(20):
             with staying() as run:
                 if run is not None:
                     with lock:

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from outbox_inbox import ConcurrencyError, DuplicateMessage, record, signals
 from outbox_inbox.models import InboxMessage, OutboxMessage, QuarantinedMessage, StoredEvent
-from outbox_inbox.operations import discard, prune, release
+from outbox_inbox.operations import discard, prune, release, repartition
 from outbox_inbox.operations.quarantine import QuarantineSelection
 from outbox_inbox.operations.selection import Selection
 from outbox_inbox.queues.contents import Contents, conflict_between
@@ -176,6 +176,7 @@ def test_a_domain_event_of_the_stream_with_a_used_id_is_a_dead_letter(settings):
     run_all()
     forget()
     settings.OUTBOX_INBOX = STREAM
+    repartition()
     put(*steps(Noted, [2]), message_id=ID, stream="a")
     put(*steps(Noted, [3]), stream="a")
     run_all()
