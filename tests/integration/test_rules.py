@@ -64,7 +64,7 @@ from tests.support.relaying import out_of_reach
 from tests.support.script import playing
 from tests.support.wire import SHAKY
 
-EXAMPLES = {"sqlite": 60, "postgresql": 20, "mysql": 6}  # as many as ten seconds allow
+EXAMPLES = {"sqlite": 30, "postgresql": 10, "mysql": 3}  # as many as ten seconds allow
 LABELS = ("shop", "depot")
 QUEUES = (Queue.OUTBOX, Queue.INBOX)
 ORDERS = ("a", "b")
@@ -461,7 +461,7 @@ def unended() -> Iterator[None]:
 
 
 def play(made: Made, world: type[World], *, by_chance: bool) -> None:
-    """Play a world through, always the same games, or ten times as many by chance.
+    """Play a world through, always the same games, or twenty times as many by chance.
 
     What fails by chance prints how to play it again.
     """
@@ -469,7 +469,7 @@ def play(made: Made, world: type[World], *, by_chance: bool) -> None:
     run_state_machine_as_test(
         world,
         settings=settings(
-            max_examples=EXAMPLES[connection.vendor] * (10 if by_chance else 1),
+            max_examples=EXAMPLES[connection.vendor] * (20 if by_chance else 1),
             stateful_step_count=20,
             derandomize=not by_chance,
             print_blob=True,
