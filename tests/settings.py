@@ -65,3 +65,4 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: no
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.shop", "tests.depot"]
 # Only its tables: the tests of read models make a context of it.
 INSTALLED_APPS.append("tests.board.apps.Tables")
+DATABASE_ROUTERS = ["tests.support.routers.AlsoEmptyDatabases"]
