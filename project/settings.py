@@ -86,7 +86,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ---------------------------------------------------------------------------------- databases
 DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{BASE_DIR}/db.sqlite3")}
-DATABASE_ROUTERS = ["project.routers.ContextRouter"]
+DATABASE_ROUTERS = ["outbox_inbox.contexts.ContextRouter"]
 
 if DATABASES["default"]["ENGINE"].endswith("mysql"):
     # Ordering's board is a projection of its stream, which MariaDB and MySQL cannot serve: there it

@@ -67,3 +67,4 @@ PASSWORD_HASHERS = [
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.shop", "tests.depot"]
 # Only its tables: the tests of read models make a context of it.
 INSTALLED_APPS.append("tests.board.apps.Tables")
+DATABASE_ROUTERS = ["tests.support.routers.AlsoEmptyDatabases"]

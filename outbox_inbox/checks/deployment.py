@@ -175,8 +175,9 @@ def check_databases(context: Context) -> Iterator[CheckMessage]:
             "E006",
             f"The queues are on the database {context.database!r}, but these models of the context "
             f"are written elsewhere: {', '.join(elsewhere)}.",
-            "A transaction spans one database. Route the models to it (DATABASE_ROUTERS), or "
-            'change `database` of the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
+            "A transaction spans one database. Route the models to it, as "
+            '"outbox_inbox.contexts.ContextRouter" in DATABASE_ROUTERS does, or change `database` of '
+            'the ContextConfig or of OUTBOX_INBOX["CONTEXTS"].',
         )
     apart = (model for model in managed if not router.allow_migrate_model(context.database, model))
     tables = [] if elsewhere else [model._meta.label for model in apart]

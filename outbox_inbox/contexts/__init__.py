@@ -10,6 +10,7 @@ from .consumers import Consumer, ConsumerFunction
 from .declaring import ContextConfig
 from .read_models import ReadModel
 from .registry import context_of, contexts, get_context
+from .router import ContextRouter
 
 context = get_context  # An older name, which scripts still import.
 
@@ -18,6 +19,7 @@ __all__ = [
     "ConsumerFunction",
     "Context",
     "ContextConfig",
+    "ContextRouter",
     "ReadModel",
     "context_of",
     "contexts",

@@ -10,7 +10,6 @@ from django.core.management import CommandError, call_command
 
 from context_a.models import OrderSummary
 from context_a.services import OrderLine, place_order
-from context_b.models import Shipment
 from outbox_inbox.contexts import contexts
 from outbox_inbox.models import QuarantinedMessage
 from outbox_inbox.testing import drain
@@ -206,16 +205,6 @@ def test_the_statistics_are_of_this_deployment(deploy):
     """Each deployment has its own queues to watch."""
     deploy("shipping")
     assert list(run("queue_stats")["contexts"]) == ["shipping"]
-
-
-def test_the_router_knows_the_contexts_that_are_here(deploy):
-    """Tables of a context that is elsewhere are of no concern here."""
-    from project.routers import ContextRouter
-
-    deploy("ordering")
-    router = ContextRouter()
-    assert router.db_for_write(Shipment) is None
-    assert router.allow_migrate("default", "ordering") is None
 
 
 def test_testing_drains_what_is_here(deploy):

@@ -9,7 +9,6 @@ from django.db import connection, connections
 from django.test import override_settings
 
 from project import celery_app
-from project.routers import ContextRouter
 
 
 def create_demo_superuser() -> str:
@@ -56,36 +55,6 @@ def test_the_two_databases_are_different_ones():
     users.using("default").create(username="ann")
     assert not users.using("other").exists()
     assert connections["default"].vendor == connections["other"].vendor
-
-
-@pytest.fixture
-def shipping_moved(settings):
-    """Shipping lives on the database `other`."""
-    settings.OUTBOX_INBOX = {"CONTEXTS": {"shipping": {"database": "other"}}}
-
-
-def test_the_models_of_a_context_are_read_where_it_lives(shipping_moved):
-    """Shipping's models are read from and written to the database of shipping."""
-    from context_b.models import Shipment
-
-    router = ContextRouter()
-    assert (router.db_for_read(Shipment), router.db_for_write(Shipment)) == ("other", "other")
-
-
-@pytest.mark.parametrize(
-    ("database", "label", "allowed"),
-    [
-        ("other", "shipping", True),
-        ("default", "shipping", False),
-        ("other", "outbox_inbox", True),
-        ("default", "outbox_inbox", None),
-        ("other", "auth", False),
-        ("default", "auth", None),
-    ],
-)
-def test_tables_are_made_where_they_are_used(shipping_moved, database, label, allowed):
-    """A context's database gets the context's tables and the queues, and nothing else."""
-    assert ContextRouter().allow_migrate(database, label) is allowed
 
 
 def test_beat_ticks_for_every_step():
