@@ -83,8 +83,8 @@ def test_a_database_without_the_contexts_records_is_refused(left):
 
 def test_a_database_that_lacks_a_table_of_the_context_is_refused(left):
     """Its records are those of the context, and its tables are not."""
-    left.store.execute("DROP TABLE billing_invoice")
-    refuses(left, left.prepare(), "lacks the tables billing_invoice of 'billing'")
+    left.store.execute("DROP TABLE printing_page")
+    refuses(left, left.prepare(), "lacks the tables printing_page of 'printing'")
 
 
 # ------------------------------------------------------------------------- what cannot be decided

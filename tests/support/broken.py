@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from outbox_inbox.contexts import Context
+from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import MessageRefused
 from outbox_inbox.transports import OutgoingMessage, Published, ReceivedMessage
 from outbox_inbox.transports.memory import MemoryTransport
@@ -45,9 +45,8 @@ class Shared(MemoryTransport):
     """Has one queue for all subscribers."""
 
     def acknowledge(self, context: Context, messages: Sequence[ReceivedMessage]) -> None:
-        last = max(message.receipt for message in messages) + 1
         for label in ("conformance_subscriber", "conformance_bystander"):
-            self._acknowledged[label] = max(last, self._acknowledged.get(label, 0))
+            super().acknowledge(get_context(label), messages)
 
 
 class Lossy(MemoryTransport):

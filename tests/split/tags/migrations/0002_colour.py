@@ -8,9 +8,10 @@ FAILURE = "the database has no room for tags"
 def tag_urgent(apps, schema_editor):
     if os.environ.get("TAGS_FAIL"):
         raise ValueError(FAILURE)
-    using = schema_editor.connection.alias
-    apps.get_model("tags", "Tag").objects.using(using).create(word="urgent")
-    schema_editor.execute("INSERT INTO tags_help (page) VALUES (1)")
+    connection = schema_editor.connection
+    apps.get_model("tags", "Tag").objects.using(connection.alias).create(word="urgent")
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO tags_help (page) VALUES (1)")
 
 
 class Migration(migrations.Migration):
