@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from outbox_inbox.conf import TransportSettings, settings
 from outbox_inbox.contexts import Context, contexts
 from outbox_inbox.exceptions import MessageRefused, TransportUnavailable
-from outbox_inbox.models import Queue
 
 from .batch_bound import BatchBound
+
+if TYPE_CHECKING:  # a project may import this module before its models are loaded
+    from outbox_inbox.models import Queue
 
 
 class OutgoingMessage(NamedTuple):
@@ -212,7 +214,7 @@ class Transport(ABC):
         """
         yield from ()
 
-    def recall(self, context: Context, queue: Queue, number: int, positions: str) -> None:
+    def recall(self, context: Context, queue: "Queue", number: int, positions: str) -> None:
         """Take up how far an earlier run has read (intake) or published (outbox).
 
         Called at the begin of each run, in no transaction. Compare it with what the other side has,
@@ -223,7 +225,7 @@ class Transport(ABC):
                 It may be older than what was reached, after a crash.
         """
 
-    def positions(self, context: Context, queue: Queue, number: int) -> str | None:
+    def positions(self, context: Context, queue: "Queue", number: int) -> str | None:
         """Return how far was read or published by now, as text that `recall` takes; None: nothing new.
 
         The database stores it with the end of the run, and from time to time. Of an intake: only what

@@ -310,6 +310,16 @@ def test_registry_changed_without_a_signal(billing):
     assert inside == ()
 
 
+def test_what_a_project_derives_from_is_imported_before_the_apps_are_loaded():
+    """Contexts, events and transports of its own may be in the package of an app."""
+    code = (
+        "from django.conf import settings; settings.configure();"
+        "import outbox_inbox.contexts, outbox_inbox.transports"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
 def test_not_before_the_apps_are_loaded():
     """Asked while apps are being loaded, contexts() complains instead of guessing."""
     code = (
