@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.core.checks import Tags, run_checks
 from django.db import OperationalError, connection, transaction
 
 from outbox_inbox import record
@@ -127,6 +128,15 @@ def test_without_a_layout_the_partitions_that_there_are_count():
     QueueLayout.objects.all().delete()
     new.do(relay)
     assert new.do(stored_layout, get_context("shop")) == Layout("shop", "outbox", 1, 8)
+
+
+@pytest.mark.parametrize("wanted", [{"PARTITIONS": {"inbox": 3}}, {}], ids=["new", "same"])
+def test_a_check_reports_settings_that_are_not_in_force(wanted):
+    """W013, where the database is checked: an operator runs `repartition`."""
+    SettingsApart().do(relay)
+    found = SettingsApart(**wanted).do(run_checks, tags=[Tags.database], databases=["default"])
+    said = [each.hint for each in found if (each.id, each.obj) == ("outbox_inbox.W013", "shop")]
+    assert ["repartition --context shop" in hint for hint in said] == [True] * bool(wanted)
 
 
 # The change
