@@ -178,6 +178,14 @@ class TransferRefused(OutboxInboxError):
     """A context cannot be transferred like this; nothing was changed. The message says why."""
 
 
+class PreparationRefused(OutboxInboxError):
+    """A database cannot be prepared for the process of a context. The message says why.
+
+    Nothing was changed, unless a migration has failed where not everything is one transaction: the
+    message says so.
+    """
+
+
 class RebuildFailed(OutboxInboxError):
     """A projection failed on an event while its read model was rebuilt.
 

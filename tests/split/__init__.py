@@ -1,0 +1,1 @@
+"""A project from which billing moves out: with sites, flat pages, users and apps of its own."""
