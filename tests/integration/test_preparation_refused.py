@@ -1,14 +1,17 @@
 """`prepare_context_database` refuses what is not a context's own process, or not its database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from uuid import uuid4
 
 import pytest
 
-from tests.support.moving_out import COMMAND, MovingOut, databases_of_billing
+from tests.support.moving_out import COMMAND, MovingOut, databases_of_billing, run
+
+Make = Callable[[], MovingOut]
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory) -> Iterator:
+def make(tmp_path_factory) -> Iterator[Make]:
     """Return a function that makes a database of billing as the monolith has left it."""
     with databases_of_billing(tmp_path_factory.mktemp("billing")) as made:
         yield made
@@ -20,114 +23,186 @@ def left(make) -> MovingOut:
     return make()
 
 
-def refuses(left, done, *parts, status=1):
-    """Assert that a command was refused with a sentence, which has these parts."""
-    assert (done.status, done.out) == (status, "")
-    assert [part for part in parts if part not in " ".join(done.err.split())] == [], done.err
-    assert "Traceback" not in done.err
+def refusal(moving: MovingOut, *options: str, **settings: str) -> str:
+    """Run the command, which must be refused and change nothing; return what it says."""
+    before = moving.state()
+    done = moving.prepare(*options, **settings)
+    assert (done.status, done.out, moving.state()) == (1, "", before)
+    return done.err
 
 
-# ------------------------------------------------------------------------------------- the process
+# ------------------------------------------------------------------------------ the process
 
 
-def test_an_unknown_context_is_refused(left):
-    """The error names those that there are."""
-    refuses(left, left.own(COMMAND, "biling"), "'biling'", "billing", status=2)
+def test_an_unknown_context_is_wrong_usage(left):
+    """The error names the one that is meant."""
+    done = left.own(COMMAND, "biling")
+    assert done.status == 2
+    assert "There is no context 'biling'; did you mean 'billing'?" in done.err
 
 
 def test_the_monolith_is_refused(left):
-    """It has other contexts: forgotten records would let its next migrate fail."""
+    """Its process has other contexts, which are named."""
     before = left.state()
     done = left.monolith(COMMAND, "billing")
-    refuses(left, done, "this process also has sales", "with the settings of the contexts' own")
-    assert left.state() == before
+    assert (done.status, left.state()) == (1, before)
+    assert "this process also has sales, so it is not the process of billing alone" in done.err
 
 
-def test_a_process_that_keeps_other_apps_elsewhere_is_refused(left):
-    """It has one context, and two databases all the same."""
+def test_a_process_with_another_main_database_is_refused(left):
+    """It has billing alone, but its routers keep users and sites away, as those of the monolith do."""
+    before = left.state()
     done = left.monolith(COMMAND, "billing", CONTEXTS="billing")
-    refuses(left, done, "the database routers of this process", "away from the database 'apart'")
+    assert (done.status, left.state()) == (1, before)
+    assert "keep the tables of accounts, auth," in done.err
+    assert "away from the database 'apart'" in done.err
 
 
-def test_contexts_with_several_databases_are_refused(left):
-    """One process of two contexts has one database for both."""
+def test_contexts_on_several_databases_are_refused(left):
+    """The own process of both has one database for everything."""
     done = left.monolith(COMMAND, "billing", "sales")
-    refuses(left, done, "have several databases in this process: apart, default")
+    assert done.status == 1
+    assert "billing, sales have several databases in this process: apart, default" in done.err
 
 
-# ------------------------------------------------------------------------------------ the database
+# ------------------------------------------------------------------------------ the database
 
 
-def test_a_database_without_the_contexts_tables_is_refused(left, make):
-    """Another database than that of the context, such as one that is new."""
-    done = left.own(COMMAND, "billing", DATABASE_URL="sqlite://:memory:")
-    refuses(left, done, "it is not the database of billing", "manage.py migrate is enough")
+def test_a_new_database_is_refused(left):
+    """Nothing is recorded there: it is the wrong one, or `migrate` is enough."""
+    left.store.execute("DELETE FROM django_migrations")
+    left.store.execute("DROP TABLE printing_page")
+    left.store.execute("DROP TABLE billing_invoice")
+    for table in sorted(left.tables()):
+        if table.startswith("outbox_inbox_"):
+            left.store.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+    said = refusal(left)
+    assert "no migration of billing, outbox_inbox is recorded in the database 'default'" in said
+    assert "manage.py migrate is enough" in said
+
+
+def test_a_database_without_the_tables_of_the_context_is_refused(left):
+    """It is another one, such as the monolith's own, where billing's migrations made nothing."""
+    left.store.execute("DROP TABLE printing_page")
+    assert "lacks the tables printing_page of 'printing'" in refusal(left)
 
 
 def test_a_database_with_the_queues_of_others_is_refused(left):
-    """It is that of the monolith, which works in it."""
-    left.store.execute(
-        "INSERT INTO outbox_inbox_partition (context, queue, number, paused, outages, error)"
-        " VALUES ('sales', 'outbox', 0, FALSE, 0, '')"
-    )
-    before = left.state()
-    refuses(left, left.prepare(), "'default' also has the queues of sales")
-    assert left.state() == before
-
-
-def test_a_database_without_the_contexts_records_is_refused(left):
-    """As after `migrate --fake billing zero`: its tables are there, and would be made again."""
-    left.store.execute("DELETE FROM django_migrations WHERE app = 'billing'")
-    refuses(left, left.prepare(), "has the tables billing_invoice", "no migration of 'billing'")
-
-
-def test_a_database_that_lacks_a_table_of_the_context_is_refused(left):
-    """Its records are those of the context, and its tables are not."""
-    left.store.execute("DROP TABLE printing_page")
-    refuses(left, left.prepare(), "lacks the tables printing_page of 'printing'")
-
-
-# ------------------------------------------------------------------------- what cannot be decided
-
-
-def test_an_app_with_some_of_its_tables_is_refused(left):
-    """The error names what is there and what is not; an operator may keep the app as it is."""
-    left.store.execute("CREATE TABLE auth_group (id integer PRIMARY KEY)")
-    left.store.execute("INSERT INTO auth_group (id) VALUES (1)")
-    before = left.state()
-    done = left.prepare()
-    refuses(left, done, "of the tables of 'auth', auth_group is in", "auth_group holds rows")
-    refuses(left, done, "auth_permission", "--keep auth")
-    assert left.state() == before
-
-
-def test_an_app_without_tables_is_asked_about_where_others_were_applied(left):
-    """Whether its migrations were applied cannot be seen; an operator says it."""
-    left.store.execute("CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY)")
-    done = left.prepare()
-    refuses(left, done, "the migrations of seeds make no tables", "--keep APP", "--forget APP")
-    assert left.prepare("--forget", "seeds").status == 0
-    assert left.store.query("SELECT name FROM auth_group") == [("clerks",)]
+    """Another process works in it: it is the monolith's own."""
+    left.store.execute("UPDATE outbox_inbox_partition SET context = 'sales' WHERE number = 0")
+    assert "the database 'default' also has the queues of sales" in refusal(left)
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("state", "said"),
     [
-        (["--keep", "sesions"], "no migration of an app 'sesions' is recorded"),
-        (["--keep", "sites", "--forget", "sites"], "is to be kept and to be forgotten"),
-        (["--forget", "billing"], "'billing' belongs to the contexts: its tables are in use"),
-        (["--forget", "outbox_inbox"], "its tables are in use"),
+        ("left", "was transferred, and the database 'default' is the one that it has left"),
+        ("copying", "is being transferred to the database 'default'"),
     ],
 )
-def test_a_wrong_option_is_refused(left, options, reason):
-    """Nothing is forgotten by a slip."""
-    before = left.state()
-    refuses(left, left.prepare(*options), reason)
-    assert left.state() == before
+def test_a_database_on_which_the_context_does_not_live_is_refused(left, state, said):
+    """The context has left it, or is on its way to it."""
+    transfer(left, "billing", state)
+    assert said in refusal(left)
 
 
-def test_an_app_with_tables_is_not_forgotten(left):
-    """Its migrations would fail at the first table."""
-    left.store.execute("CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY)")
-    done = left.prepare("--forget", "sessions")
-    refuses(left, done, "the tables django_session of 'sessions' are in the database 'default'")
+def test_the_queues_of_a_context_that_has_left_do_not_matter(left):
+    """The monolith's own database may become that of the context which stays there."""
+    left.store.execute("UPDATE outbox_inbox_partition SET context = 'sales' WHERE number = 0")
+    transfer(left, "sales", "left")
+    assert left.prepare().status == 0
+
+
+def test_a_context_that_was_transferred_here_is_prepared(left):
+    """The database is the new side, and open."""
+    transfer(left, "billing", "open")
+    assert left.prepare().status == 0
+
+
+def transfer(moving: MovingOut, label: str, state: str) -> None:
+    """Store how far a transfer is."""
+    false = "false" if moving.store.url.startswith("postgres") else "0"
+    moving.store.execute(
+        "INSERT INTO outbox_inbox_transfer (context, number, state, other, writing, details, changed_at)"
+        f" VALUES ('{label}', '{uuid4().hex}', '{state}', 'default', {false}, '{{}}',"
+        " '2024-05-01 00:00:00')"
+    )
+
+
+# ------------------------------------------------------------------------------ what is unclear
+
+
+def test_an_app_with_some_of_its_tables_is_refused(left):
+    """It cannot be seen which migrations were applied; the tables are named, and those with rows."""
+    left.store.execute("CREATE TABLE auth_group (id integer)")
+    left.store.execute("INSERT INTO auth_group (id) VALUES (1)")
+    said = refusal(left)
+    assert "of the tables of 'auth', auth_group is in the database 'default'" in said
+    assert "and auth_group holds rows" in said
+    assert "auth_group_permissions, auth_permission is not" in said
+
+
+def test_an_app_without_tables_is_not_guessed(left):
+    """Some apps were migrated here and some were not: the operator says which it is."""
+    left.store.execute("CREATE TABLE django_session (id integer)")
+    said = refusal(left)
+    assert "the migrations of seeds make no tables" in said
+    assert "those of sessions were, and others were not" in said
+
+
+@pytest.mark.parametrize(("option", "groups"), [("--keep", []), ("--forget", [("clerks",)])])
+def test_an_operator_says_what_became_of_an_app_without_tables(left, option, groups):
+    """`--keep` leaves its records, and `--forget` has its migrations applied."""
+    left.store.execute("CREATE TABLE django_session (id integer)")
+    done = left.prepare(option, "seeds")
+    assert (done.status, done.err) == (0, "")
+    assert left.store.query("SELECT name FROM auth_group") == groups
+
+
+def test_the_records_of_an_app_can_be_kept(left):
+    """Its tables stay missing, because the operator says so."""
+    assert left.prepare("--keep", "flatpages").status == 0
+    assert ("flatpages", "0001_initial") in left.recorded()
+    assert "django_flatpage" not in left.tables()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--keep", "flatpage"), "no migration of an app 'flatpage' is recorded"),
+        (("--forget", "billing"), "'billing' belongs to the contexts"),
+        (("--forget", "seeds", "--keep", "seeds"), "'seeds' is to be kept and to be forgotten"),
+    ],
+)
+def test_a_wrong_option_is_refused(left, options, said):
+    """The error says what is wrong with it."""
+    assert said in refusal(left, *options)
+
+
+def test_an_app_whose_tables_are_there_is_not_forgotten(left):
+    """Its migrations would fail."""
+    left.store.execute("CREATE TABLE django_session (id integer)")
+    said = refusal(left, "--keep", "seeds", "--forget", "sessions")
+    assert "the tables django_session of 'sessions' are in the database" in said
+
+
+# ------------------------------------------------------------------------------ the old way
+
+
+def test_the_fake_lines_of_old_die(left):
+    """They forget the migrations of billing as well, and `migrate` makes its tables a second time."""
+    left.own("migrate", "--fake", "contenttypes", "zero")
+    assert ("billing", "0001_initial") not in left.recorded()
+    assert left.own("migrate").status == 1
+
+
+def test_a_database_after_the_fake_lines_can_be_saved(left):
+    """The refusal says how the monolith records its migrations again; then the command does the rest."""
+    left.own("migrate", "--fake", "contenttypes", "zero")
+    said = refusal(left)
+    assert "has the tables billing_invoice, but no migration of 'billing' is recorded" in said
+    assert "manage.py migrate --fake --database ALIAS" in said
+    assert left.monolith("migrate", "--fake", "--database", "apart").status == 0
+    assert left.prepare().status == 0
+    assert left.store.query("SELECT number, author_id FROM billing_invoice") == [("1", 7)]
+    assert run("migrate", "--check", CONTEXTS="billing", DATABASE_URL=left.store.url).status == 0

@@ -129,6 +129,7 @@ CALLS = [
     ("show_contexts", "--format", "json"),
     ("transfer_context", HOSTILE, "--to", "other"),
     ("transfer_context", "shop", "--to", HOSTILE),
+    ("prepare_context_database", HOSTILE),
     ("run_contexts", *SHOP),
 ]
 

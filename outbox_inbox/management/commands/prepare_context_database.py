@@ -52,8 +52,6 @@ class Command(QueueCommand):
         )
         document = {**asdict(found), "dry_run": dry_run}
         self.print_result(document, _lines(found, dry_run=dry_run), options)
-        if found.applied and not found.one_transaction and not dry_run:
-            self.print_note("Not all of it was one transaction.", options)
 
 
 def _lines(found: Preparation, *, dry_run: bool) -> Iterator[str]:
@@ -66,6 +64,8 @@ def _lines(found: Preparation, *, dry_run: bool) -> Iterator[str]:
     count = counted(len(found.applied), "migration")
     if dry_run:
         yield f"{count} would be applied in the database {found.database!r}."
+        if not found.one_transaction:
+            yield "An error would not undo what was applied before it; a second call would continue."
         return
     yield f"Applied {count}: the database {found.database!r} is prepared for {contexts}."
 

@@ -139,5 +139,5 @@ def _failure(migration: Migration, error: Exception, *, one_transaction: bool) -
         if one_transaction
         else "What was applied before it stays. Repair the cause, and run the same command again."
     )
-    said = " ".join(str(error).split())
+    said = " ".join(str(error).split()).rstrip(".")
     return f"the migration {migration} failed ({type(error).__name__}): {said}. {undone}"

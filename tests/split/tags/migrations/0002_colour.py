@@ -8,9 +8,9 @@ FAILURE = "the database has no room for tags"
 def tag_urgent(apps, schema_editor):
     if os.environ.get("TAGS_FAIL"):
         raise ValueError(FAILURE)
-    connection = schema_editor.connection
-    apps.get_model("tags", "Tag").objects.using(connection.alias).create(word="urgent")
-    with connection.cursor() as cursor:
+    using = schema_editor.connection.alias
+    apps.get_model("tags", "Tag").objects.using(using).create(word="urgent")
+    with schema_editor.connection.cursor() as cursor:
         cursor.execute("INSERT INTO tags_help (page) VALUES (1)")
 
 
