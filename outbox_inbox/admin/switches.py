@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.contexts import Context, get_context
 from outbox_inbox.exceptions import OutboxInboxError
+from outbox_inbox.queues.partitions import lock_by_key
 
 from . import rendering
 from .actions import Batch, Change, OperatorAdmin, Rows, permission
@@ -43,7 +44,7 @@ class SwitchAdmin(OperatorAdmin):
     def locked(self, rows: Rows) -> Iterator[None]:
         with transaction.atomic(using=rows.db):
             if connections[rows.db].features.has_select_for_update:
-                list(rows.order_by(*self.ordering).select_for_update().values_list("pk"))
+                lock_by_key(rows)
             else:
                 rows.update(paused=F("paused"))  # takes SQLite's lock, which is on the database
             yield

@@ -13,6 +13,7 @@ a worker commits often, it also writes a token (``run``) when it begins and clea
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import DatabaseError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -137,6 +138,18 @@ def partition_count(layout: statements.Layout, queue: Queue) -> int:
     return {Queue.OUTBOX: layout.outbox, Queue.INBOX: layout.inbox}.get(queue, 1)
 
 
+def lock_by_key(rows: "models.QuerySet[Any]") -> None:
+    """Lock rows of a small table in the open transaction, one after the other by their keys.
+
+    InnoDB locks what it walks through: an entry of an index, then the row. Two sessions that come to the
+    same rows by different indexes end in a deadlock, and an operator gets an error page.
+    """
+    keys = list(rows.order_by("pk").values_list("pk", flat=True))
+    found = rows.model._default_manager.using(rows.db).filter(pk__in=keys)
+    # Whole rows: for their keys alone the server would read another index.
+    list(found.order_by("pk").select_for_update())
+
+
 @contextmanager
 def operator_lock(
     context: Context, queue: Queue, numbers: Iterable[int] | None = None
@@ -153,6 +166,6 @@ def operator_lock(
         if numbers is not None:
             rows = rows.filter(number__in=list(numbers))
         if connection.features.has_select_for_update:
-            list(rows.order_by("number").select_for_update().values_list("pk"))
+            lock_by_key(rows)
         rows.update(run=None)  # a worker that comes back finds its token gone, and reads again
         yield connection
