@@ -3,31 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Model, Sum
+from django.db.models import Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox_inbox.models import (
-    Delivery,
-    OperatorAction,
-    OperatorVerb,
-    OutboxMessage,
-    QuarantinedMessage,
-)
-
-COLUMNS: dict[type[Model], str] = {
-    OutboxMessage: "outbox_message",
-    Delivery: "delivery",
-    QuarantinedMessage: "quarantined_message",
-}
-"""Model of a row -> the column of an operator's action that names the row."""
+from outbox_inbox.models import OperatorAction, OperatorVerb
+from outbox_inbox.models.operators import ROW_FIELDS
 
 
 def earlier_attempts(rows: Sequence[Any]) -> dict[int, int]:
     """Return key -> failed attempts before the last retry, of the rows that have any; one query."""
     if not rows:
         return {}
-    name = COLUMNS[type(rows[0])]
+    name = ROW_FIELDS[type(rows[0])]
     found = OperatorAction.objects.using(rows[0]._state.db or "default").filter(
         verb=OperatorVerb.RETRIED, attempts__gt=0, **{f"{name}__in": [row.pk for row in rows]}
     )

@@ -11,9 +11,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox_inbox.models import OperatorAction
+from outbox_inbox.models.operators import ROW_FIELDS
 
 from . import rendering
-from .attempt_counts import COLUMNS
 from .base import QueueAdmin
 from .columns import column, section
 from .listing import ContextFilter
@@ -87,7 +87,7 @@ class OperatorActionAdmin(QueueAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return actions with their rows: one that an older version has removed is None then."""
-        return super().get_queryset(request).select_related(*COLUMNS.values())
+        return super().get_queryset(request).select_related(*ROW_FIELDS.values())
 
     @admin.display(description=_("reason, or error before"))
     def error_excerpt(self, action: OperatorAction) -> str:
@@ -96,5 +96,5 @@ class OperatorActionAdmin(QueueAdmin):
     @admin.display(description=_("message"))
     def row_text(self, action: OperatorAction) -> SafeString:
         """Link to the row that was changed."""
-        found = (getattr(action, name) for name in COLUMNS.values())
+        found = (getattr(action, name) for name in ROW_FIELDS.values())
         return next((self.row_link(row) for row in found if row is not None), rendering.EMPTY)

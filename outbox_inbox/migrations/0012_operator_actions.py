@@ -5,7 +5,7 @@ from outbox_inbox.queues.statements.mysql_schema import AdaptToMySQL
 
 
 class Migration(migrations.Migration):
-    """Store what operators do to messages: who, when, why, and what the message was before."""
+    """Store what operators do to messages: name, time and reason, and what the message was before."""
 
     dependencies = [
         ("outbox_inbox", "0011_layout"),

@@ -64,3 +64,11 @@ class OperatorAction(ContextTable):
 
     def __str__(self) -> str:
         return f"{self.verb} by {visible(self.operator)}"
+
+
+ROW_FIELDS: dict[type[models.Model], str] = {
+    OutboxMessage: "outbox_message",
+    Delivery: "delivery",
+    QuarantinedMessage: "quarantined_message",
+}
+"""Model of a row -> the field of an action that names the row."""

@@ -75,8 +75,8 @@ def prune(
     """Remove finished messages and deliveries, and ids that no duplicate can have any more.
 
     A message of the inbox is what makes a duplicate recognisable: it stays for ``DEDUPLICATION``,
-    whatever ``older_than`` says (rule O8), but its payload and headers go with its deliveries. Stored events of streams are never removed, nor is a
-    message that is still quarantined.
+    whatever ``older_than`` says (rule O8), but its payload and headers go with its deliveries. Stored
+    events of streams are never removed, nor is a message that is still quarantined.
 
     Arguments:
         chosen: which contexts; None (default) means all.

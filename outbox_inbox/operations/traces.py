@@ -20,16 +20,12 @@ from outbox_inbox.models import (
     OutboxMessage,
     QuarantinedMessage,
 )
+from outbox_inbox.models.operators import ROW_FIELDS
 from outbox_inbox.queues.statements.dialects import database_time, stored_time
 from outbox_inbox.signals.logging import get_logger
 
 _logger = get_logger("outbox_inbox.operations")
 
-_COLUMNS: dict[type[Model], str] = {
-    OutboxMessage: "outbox_message_id",
-    Delivery: "delivery_id",
-    QuarantinedMessage: "quarantined_message_id",
-}
 _PLACES: dict[type[Model], str] = {
     OutboxMessage: "outbox",
     Delivery: "inbox",
@@ -75,7 +71,7 @@ def keep_trace(
             attempts=attempts[0] if attempts else 0,
             error=error,
             reason=reason,
-            **{_COLUMNS[model]: pk},
+            **{f"{ROW_FIELDS[model]}_id": pk},
         )
         for pk, error, *attempts in rows.values_list(*names)
     ]

@@ -44,10 +44,10 @@ def drain(*, until: datetime | None = None, raise_errors: bool = True) -> Outcom
     come due, and ``until`` the scheduled ones. A handler that fails is not retried.
 
     Arguments:
-        until: an aware datetime with a year from 2 to 9998; messages scheduled up to then (time-outs of processes, events
-            recorded with ``at=``) come due as well, one time after the other, with a drain in
-            between. Default: none do. Only the queues use this time: a clock in the code of the
-            project must be set separately.
+        until: an aware datetime with a year from 2 to 9998; messages scheduled up to then (time-outs
+            of processes, events recorded with ``at=``) come due as well, one time after the other,
+            with a drain in between. Default: none do. Only the queues use this time: a clock in the
+            code of the project must be set separately.
         raise_errors: raise after the first turn of a mover in which something failed (default), or
             continue with the others.
 

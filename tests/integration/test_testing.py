@@ -286,7 +286,7 @@ def test_drain_ends_where_a_partition_is_in_use_although_the_clock_is_stopped(st
 
 
 def test_events_get_to_their_consumers_on_a_day_that_a_test_has_chosen():
-    """What the database is told, and what it tells, is of the test's time."""
+    """Times that are stored and read follow the clock of the test."""
     with freeze_time("2026-03-01 12:00"):
         put(Checked(order="a", number=1))
         drain()

@@ -175,7 +175,7 @@ def test_the_package_and_the_examples_are_plain_english():
 
 
 def test_the_tests_name_the_component():
-    """A sentence about "nobody" does not say what the product does."""
+    """A sentence about "nobody" leaves open which component acts."""
     assert report(TESTS, PERSONS) == ""
 
 

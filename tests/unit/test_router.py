@@ -133,7 +133,7 @@ def test_a_context_that_is_elsewhere_is_not_routed(packages):
 
 
 def test_it_can_be_asked_while_models_are_imported(packages):
-    """A project may do so at the top of a module, when no AppConfig is ready yet."""
+    """A project may import it at the top of a module, before any AppConfig is ready."""
     asks = """
     from outbox_inbox.contexts import ContextRouter
 

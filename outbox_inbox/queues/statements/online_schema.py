@@ -35,11 +35,8 @@ class AddUnique(AddConstraint):
         to_state: ProjectState,
     ) -> None:
         """Create the index, unless it is there."""
-        model = to_state.apps.get_model(app_label, self.model_name)
-        connection = schema_editor.connection
-        if not self.allow_migrate_model(connection.alias, model):
-            return
-        if self.constraint.name in _complete_indexes(schema_editor, model):
+        model = _model_of(self, app_label, schema_editor, to_state)
+        if model is None or self.constraint.name in _complete_indexes(schema_editor, model):
             return
         columns = ", ".join(map(schema_editor.quote_name, _columns(self.constraint)))
         table = schema_editor.quote_name(model._meta.db_table)
@@ -57,10 +54,8 @@ class AddUnique(AddConstraint):
         to_state: ProjectState,
     ) -> None:
         """Remove the index."""
-        model = from_state.apps.get_model(app_label, self.model_name)
-        if not self.allow_migrate_model(schema_editor.connection.alias, model):
-            return
-        if self.constraint.name in _complete_indexes(schema_editor, model):
+        model = _model_of(self, app_label, schema_editor, from_state)
+        if model is not None and self.constraint.name in _complete_indexes(schema_editor, model):
             place = ""
             if schema_editor.connection.vendor == "mysql":
                 place = f" ON {schema_editor.quote_name(model._meta.db_table)}"
@@ -78,10 +73,10 @@ class AddColumn(AddField):
         to_state: ProjectState,
     ) -> None:
         """Add the column, unless it is there."""
-        model = to_state.apps.get_model(app_label, self.model_name)
-        connection = schema_editor.connection
-        if not self.allow_migrate_model(connection.alias, model):
+        model = _model_of(self, app_label, schema_editor, to_state)
+        if model is None:
             return
+        connection: Any = schema_editor.connection
         with connection.cursor() as cursor:
             found = connection.introspection.get_table_description(cursor, model._meta.db_table)
         if self.name not in {column.name for column in found}:
@@ -110,11 +105,9 @@ class AddQueueIndex(AddIndex):
         to_state: ProjectState,
     ) -> None:
         """Create the index, unless it is there."""
-        model = to_state.apps.get_model(app_label, self.model_name)
-        if not self.allow_migrate_model(schema_editor.connection.alias, model):
-            return
+        model = _model_of(self, app_label, schema_editor, to_state)
         index = self._index_of(schema_editor)
-        if index.name not in _complete_indexes(schema_editor, model):
+        if model is not None and index.name not in _complete_indexes(schema_editor, model):
             _remove_incomplete(schema_editor, index.name)
             schema_editor.add_index(model, index, **_beside_writers(schema_editor))
 
@@ -126,11 +119,9 @@ class AddQueueIndex(AddIndex):
         to_state: ProjectState,
     ) -> None:
         """Remove the index."""
-        model = from_state.apps.get_model(app_label, self.model_name)
-        if not self.allow_migrate_model(schema_editor.connection.alias, model):
-            return
+        model = _model_of(self, app_label, schema_editor, from_state)
         index = self._index_of(schema_editor)
-        if index.name in _complete_indexes(schema_editor, model):
+        if model is not None and index.name in _complete_indexes(schema_editor, model):
             schema_editor.remove_index(model, index, **_beside_writers(schema_editor))
 
     def _index_of(self, editor: BaseDatabaseSchemaEditor) -> Index:
@@ -168,6 +159,18 @@ class AlterUnique(AlterField):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
             for (trigger,) in triggers:
                 schema_editor.execute(trigger)
+
+
+def _model_of(
+    operation: AddConstraint | AddField | AddIndex,
+    app_label: str,
+    editor: BaseDatabaseSchemaEditor,
+    state: ProjectState,
+) -> type[Model] | None:
+    """Return the model that an operation changes; None: its table is not in this database."""
+    name = operation.model_name
+    model: type[Model] = state.apps.get_model(app_label, name)
+    return model if operation.allow_migrate_model(editor.connection.alias, model) else None
 
 
 def _beside_writers(editor: BaseDatabaseSchemaEditor) -> dict[str, Any]:
