@@ -27,6 +27,7 @@ TOUCH_A_DATABASE = ("tests/integration", "tests/conformance", "tests/acceptance"
 # What the queues say to the database; what is above them says nothing else on MariaDB.
 QUEUES = (
     "admin_actions",
+    "admin_operators",
     "careful_walks",
     "clock_put_back",
     "concurrency",
