@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from django.core.signals import setting_changed
 from django.db import connections
+from django.db.transaction import Atomic
 
 from outbox_inbox.conf import Source, settings
 from outbox_inbox.contexts import Context, contexts
@@ -28,6 +29,8 @@ _seen: dict[tuple[str, str], Source] = {}
 
 _stored: set[tuple[str, str]] = set()
 """Database and label of the contexts that have a layout, as this process has seen."""
+_made: dict[tuple[str, str], Atomic] = {}
+"""The same of contexts whose layout this process has stored -> the transaction in which it did."""
 
 
 def _forget(*, setting: str, **_: object) -> None:
@@ -81,7 +84,12 @@ def require_layout(context: Context) -> None:
     Otherwise processes with other settings would each record by their own until the first mover comes.
     """
     name = (context.database, context.label)
-    if name not in _stored and context.label in ensure_layouts(context.database, context):
+    if name in _stored:
+        return
+    blocks = connections[context.database].atomic_blocks
+    if context.label not in ensure_layouts(context.database, context):
+        _made[name] = blocks[0]
+    elif _made.get(name) not in blocks:  # a rollback of the same transaction would take it back
         _stored.add(name)
 
 

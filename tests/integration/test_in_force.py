@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -137,6 +138,18 @@ def test_a_check_reports_settings_that_are_not_in_force(wanted):
     found = SettingsApart(**wanted).do(run_checks, tags=[Tags.database], databases=["default"])
     said = [each.hint for each in found if (each.id, each.obj) == ("outbox_inbox.W013", "shop")]
     assert ["repartition --context shop" in hint for hint in said] == [True] * bool(wanted)
+
+
+def test_a_layout_that_was_rolled_back_is_stored_by_the_next_event(monkeypatch):
+    """Whatever the same transaction has recorded after it: its own row is not committed yet."""
+    monkeypatch.setattr("outbox_inbox.queues.layouts._stored", set())
+    QueueLayout.objects.all().delete()
+    with suppress(ZeroDivisionError), transaction.atomic():
+        put(Noted(order="a", number=1))
+        put(Noted(order="a", number=2))
+        raise ZeroDivisionError
+    put(Noted(order="a", number=1))
+    assert QueueLayout.objects.filter(context="shop").exists()
 
 
 # The change
