@@ -45,6 +45,7 @@ from tests.conftest import need
 from tests.depot.models import Pick
 from tests.shop.models import Entry, Remark
 from tests.support.crowd import crowd
+from tests.support.moving_out import MovingOut, databases_of_billing
 from tests.support.relaying import Log
 from tests.support.wire import WIRE, confirmed
 
@@ -338,3 +339,16 @@ def crowded(
     """Fill the tables in a shape, the parameter of a test; see `crowd`."""
     with django_db_blocker.unblock(), crowd(getattr(request, "param", "finished")):
         yield
+
+
+@pytest.fixture(scope="session")
+def leave_billing(tmp_path_factory) -> Iterator[Callable[[], MovingOut]]:
+    """Return a function that makes a database of billing as its monolith has left it."""
+    with databases_of_billing(tmp_path_factory.mktemp("billing")) as made:
+        yield made
+
+
+@pytest.fixture
+def leaving(leave_billing) -> MovingOut:
+    """A database of billing as its monolith has left it."""
+    return leave_billing()

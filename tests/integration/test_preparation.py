@@ -1,13 +1,11 @@
 """`prepare_context_database`: billing moves out of `tests.split` into a process of its own."""
 
 import json
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.moving_out import MovingOut, databases_of_billing
+from tests.support.moving_out import MovingOut
 
-Make = Callable[[], MovingOut]
 OTHERS = {
     "accounts_user",
     "auth_group",
@@ -20,30 +18,17 @@ OTHERS = {
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory) -> Iterator[Make]:
-    """Return a function that makes a database of billing as the monolith has left it."""
-    with databases_of_billing(tmp_path_factory.mktemp("billing")) as made:
-        yield made
-
-
-@pytest.fixture
-def left(make) -> MovingOut:
-    """A database of billing as the monolith has left it."""
-    return make()
-
-
-@pytest.fixture(scope="module")
-def prepared(make) -> MovingOut:
+def prepared(leave_billing) -> MovingOut:
     """A database that was prepared; the tests only read it."""
-    moving = make()
+    moving = leave_billing()
     done = moving.prepare()
     assert (done.status, done.err) == (0, "")
     return moving
 
 
-def test_the_monolith_leaves_records_without_tables(left):
+def test_the_monolith_leaves_records_without_tables(leaving):
     """That is what the command is for: nothing of others is there, and everything is recorded."""
-    recorded = {app for app, _ in left.recorded()}
+    recorded = {app for app, _ in leaving.recorded()}
     assert recorded >= {
         "accounts",
         "auth",
@@ -54,7 +39,7 @@ def test_the_monolith_leaves_records_without_tables(left):
         "sites",
         "tags",
     }
-    assert not OTHERS & left.tables()
+    assert not OTHERS & leaving.tables()
 
 
 # ------------------------------------------------------------------------------ what is prepared
@@ -99,12 +84,12 @@ def test_the_records_of_apps_that_are_not_installed_are_forgotten(prepared):
     assert "sales" not in {app for app, _ in prepared.recorded()}
 
 
-def test_an_app_that_is_installed_later_gets_its_table(left):
+def test_an_app_that_is_installed_later_gets_its_table(leaving):
     """Its record from the monolith's time does not hide it."""
-    left.prepare(ABSENT_APPS="tags")
-    assert "tags_tag" not in left.tables()
-    assert left.own("migrate").status == 0
-    assert "tags_tag" in left.tables()
+    leaving.prepare(ABSENT_APPS="tags")
+    assert "tags_tag" not in leaving.tables()
+    assert leaving.own("migrate").status == 0
+    assert "tags_tag" in leaving.tables()
 
 
 def test_a_second_call_has_nothing_to_do(prepared):
@@ -124,20 +109,20 @@ def test_the_checks_find_nothing_in_a_prepared_database(prepared):
 # ------------------------------------------------------------------------------ what is printed
 
 
-def test_a_dry_run_names_what_would_be_done(left):
+def test_a_dry_run_names_what_would_be_done(leaving):
     """It names each app with what is missing, and changes nothing."""
-    before = left.state()
-    done = left.prepare("--dry-run")
+    before = leaving.state()
+    done = leaving.prepare("--dry-run")
     assert "sessions: 1 recorded migration would be forgotten; without django_session." in done.out
     assert "sales: 1 recorded migration would be forgotten; not installed here." in done.out
     assert "seeds: 1 recorded migration would be forgotten; without tables." in done.out
     assert "22 migrations would be applied in the database 'default'." in done.out
-    assert left.state() == before
+    assert leaving.state() == before
 
 
-def test_json_is_all_that_is_printed(left):
+def test_json_is_all_that_is_printed(leaving):
     """A program reads which records were forgotten, and what was applied, in its order."""
-    found = json.loads(left.prepare("--format", "json").out)
+    found = json.loads(leaving.prepare("--format", "json").out)
     assert (found["contexts"], found["database"], found["dry_run"]) == (
         ["billing"],
         "default",
@@ -153,43 +138,43 @@ def test_json_is_all_that_is_printed(left):
 # ------------------------------------------------------------------------------ what fails
 
 
-def fails_and_continues(left: MovingOut, **settings: str) -> None:
+def fails_and_continues(leaving: MovingOut, **settings: str) -> None:
     """A migration fails, what was applied before it stays, and a second call does the rest."""
-    done = left.prepare(TAGS_FAIL="1", **settings)
+    done = leaving.prepare(TAGS_FAIL="1", **settings)
     assert done.status == 1
     assert (
         "the migration tags.0002_colour failed (ValueError): the database has no room" in done.err
     )
     assert "What was applied before it stays." in done.err
-    assert ("auth", "0001_initial") in left.recorded()
-    assert left.prepare(**settings).status == 0
-    assert left.own("migrate", "--check").status == 0
-    assert left.tables() >= OTHERS
+    assert ("auth", "0001_initial") in leaving.recorded()
+    assert leaving.prepare(**settings).status == 0
+    assert leaving.own("migrate", "--check").status == 0
+    assert leaving.tables() >= OTHERS
 
 
 @pytest.mark.sqlite
 @pytest.mark.postgres
-def test_a_migration_that_fails_undoes_everything(left):
+def test_a_migration_that_fails_undoes_everything(leaving):
     """The live database of the context is as it was; the error names the migration and its reason."""
-    before = left.state()
-    done = left.prepare(TAGS_FAIL="1")
+    before = leaving.state()
+    done = leaving.prepare(TAGS_FAIL="1")
     assert (done.status, done.out) == (1, "")
     assert (
         "the migration tags.0002_colour failed (ValueError): the database has no room" in done.err
     )
     assert "Nothing was changed." in done.err
-    assert left.state() == before
+    assert leaving.state() == before
 
 
 @pytest.mark.sqlite
 @pytest.mark.postgres
-def test_a_migration_that_is_not_atomic_cannot_be_undone(left):
+def test_a_migration_that_is_not_atomic_cannot_be_undone(leaving):
     """Then nothing is one transaction; a second call continues where the first one failed."""
-    fails_and_continues(left, TAGS_NOT_ATOMIC="1")
+    fails_and_continues(leaving, TAGS_NOT_ATOMIC="1")
 
 
 @pytest.mark.mariadb
 @pytest.mark.mysql
-def test_where_tables_cannot_be_undone_a_second_call_continues(left):
+def test_where_tables_cannot_be_undone_a_second_call_continues(leaving):
     """MariaDB and MySQL commit each table."""
-    fails_and_continues(left)
+    fails_and_continues(leaving)

@@ -1,26 +1,10 @@
 """`prepare_context_database` refuses what is not a context's own process, or not its database."""
 
-from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
 
-from tests.support.moving_out import COMMAND, MovingOut, databases_of_billing, run
-
-Make = Callable[[], MovingOut]
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory) -> Iterator[Make]:
-    """Return a function that makes a database of billing as the monolith has left it."""
-    with databases_of_billing(tmp_path_factory.mktemp("billing")) as made:
-        yield made
-
-
-@pytest.fixture
-def left(make) -> MovingOut:
-    """A database of billing as the monolith has left it."""
-    return make()
+from tests.support.moving_out import COMMAND, MovingOut, run
 
 
 def refusal(moving: MovingOut, *options: str, **settings: str) -> str:
@@ -34,33 +18,33 @@ def refusal(moving: MovingOut, *options: str, **settings: str) -> str:
 # ------------------------------------------------------------------------------ the process
 
 
-def test_an_unknown_context_is_wrong_usage(left):
+def test_an_unknown_context_is_wrong_usage(leaving):
     """The error names the one that is meant."""
-    done = left.own(COMMAND, "biling")
+    done = leaving.own(COMMAND, "biling")
     assert done.status == 2
     assert "There is no context 'biling'; did you mean 'billing'?" in done.err
 
 
-def test_the_monolith_is_refused(left):
+def test_the_monolith_is_refused(leaving):
     """Its process has other contexts, which are named."""
-    before = left.state()
-    done = left.monolith(COMMAND, "billing")
-    assert (done.status, left.state()) == (1, before)
+    before = leaving.state()
+    done = leaving.monolith(COMMAND, "billing")
+    assert (done.status, leaving.state()) == (1, before)
     assert "this process also has sales, so it is not the process of billing alone" in done.err
 
 
-def test_a_process_with_another_main_database_is_refused(left):
+def test_a_process_with_another_main_database_is_refused(leaving):
     """It has billing alone, but its routers keep users and sites away, as those of the monolith do."""
-    before = left.state()
-    done = left.monolith(COMMAND, "billing", CONTEXTS="billing")
-    assert (done.status, left.state()) == (1, before)
+    before = leaving.state()
+    done = leaving.monolith(COMMAND, "billing", CONTEXTS="billing")
+    assert (done.status, leaving.state()) == (1, before)
     assert "keep the tables of accounts, auth," in done.err
     assert "away from the database 'apart'" in done.err
 
 
-def test_contexts_on_several_databases_are_refused(left):
+def test_contexts_on_several_databases_are_refused(leaving):
     """The own process of both has one database for everything."""
-    done = left.monolith(COMMAND, "billing", "sales")
+    done = leaving.monolith(COMMAND, "billing", "sales")
     assert done.status == 1
     assert "billing, sales have several databases in this process: apart, default" in done.err
 
@@ -68,29 +52,29 @@ def test_contexts_on_several_databases_are_refused(left):
 # ------------------------------------------------------------------------------ the database
 
 
-def test_a_new_database_is_refused(left):
+def test_a_new_database_is_refused(leaving):
     """Nothing is recorded there: it is the wrong one, or `migrate` is enough."""
-    left.store.execute("DELETE FROM django_migrations")
-    left.store.execute("DROP TABLE printing_page")
-    left.store.execute("DROP TABLE billing_invoice")
-    for table in sorted(left.tables()):
+    leaving.store.execute("DELETE FROM django_migrations")
+    leaving.store.execute("DROP TABLE printing_page")
+    leaving.store.execute("DROP TABLE billing_invoice")
+    for table in sorted(leaving.tables()):
         if table.startswith("outbox_inbox_"):
-            left.store.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
-    said = refusal(left)
+            leaving.store.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+    said = refusal(leaving)
     assert "no migration of billing, outbox_inbox is recorded in the database 'default'" in said
     assert "manage.py migrate is enough" in said
 
 
-def test_a_database_without_the_tables_of_the_context_is_refused(left):
+def test_a_database_without_the_tables_of_the_context_is_refused(leaving):
     """It is another one, such as the monolith's own, where billing's migrations made nothing."""
-    left.store.execute("DROP TABLE printing_page")
-    assert "lacks the tables printing_page of 'printing'" in refusal(left)
+    leaving.store.execute("DROP TABLE printing_page")
+    assert "lacks the tables printing_page of 'printing'" in refusal(leaving)
 
 
-def test_a_database_with_the_queues_of_others_is_refused(left):
+def test_a_database_with_the_queues_of_others_is_refused(leaving):
     """Another process works in it: it is the monolith's own."""
-    left.store.execute("UPDATE outbox_inbox_partition SET context = 'sales' WHERE number = 0")
-    assert "the database 'default' also has the queues of sales" in refusal(left)
+    leaving.store.execute("UPDATE outbox_inbox_partition SET context = 'sales' WHERE number = 0")
+    assert "the database 'default' also has the queues of sales" in refusal(leaving)
 
 
 @pytest.mark.parametrize(
@@ -100,23 +84,23 @@ def test_a_database_with_the_queues_of_others_is_refused(left):
         ("copying", "is being transferred to the database 'default'"),
     ],
 )
-def test_a_database_on_which_the_context_does_not_live_is_refused(left, state, said):
+def test_a_database_on_which_the_context_does_not_live_is_refused(leaving, state, said):
     """The context has left it, or is on its way to it."""
-    transfer(left, "billing", state)
-    assert said in refusal(left)
+    transfer(leaving, "billing", state)
+    assert said in refusal(leaving)
 
 
-def test_the_queues_of_a_context_that_has_left_do_not_matter(left):
+def test_the_queues_of_a_context_that_has_left_do_not_matter(leaving):
     """The monolith's own database may become that of the context which stays there."""
-    left.store.execute("UPDATE outbox_inbox_partition SET context = 'sales' WHERE number = 0")
-    transfer(left, "sales", "left")
-    assert left.prepare().status == 0
+    leaving.store.execute("UPDATE outbox_inbox_partition SET context = 'sales' WHERE number = 0")
+    transfer(leaving, "sales", "left")
+    assert leaving.prepare().status == 0
 
 
-def test_a_context_that_was_transferred_here_is_prepared(left):
+def test_a_context_that_was_transferred_here_is_prepared(leaving):
     """The database is the new side, and open."""
-    transfer(left, "billing", "open")
-    assert left.prepare().status == 0
+    transfer(leaving, "billing", "open")
+    assert leaving.prepare().status == 0
 
 
 def transfer(moving: MovingOut, label: str, state: str) -> None:
@@ -132,38 +116,38 @@ def transfer(moving: MovingOut, label: str, state: str) -> None:
 # ------------------------------------------------------------------------------ what is unclear
 
 
-def test_an_app_with_some_of_its_tables_is_refused(left):
+def test_an_app_with_some_of_its_tables_is_refused(leaving):
     """It cannot be seen which migrations were applied; the tables are named, and those with rows."""
-    left.store.execute("CREATE TABLE auth_group (id integer)")
-    left.store.execute("INSERT INTO auth_group (id) VALUES (1)")
-    said = refusal(left)
+    leaving.store.execute("CREATE TABLE auth_group (id integer)")
+    leaving.store.execute("INSERT INTO auth_group (id) VALUES (1)")
+    said = refusal(leaving)
     assert "of the tables of 'auth', auth_group is in the database 'default'" in said
     assert "and auth_group holds rows" in said
     assert "auth_group_permissions, auth_permission is not" in said
 
 
-def test_an_app_without_tables_is_not_guessed(left):
+def test_an_app_without_tables_is_not_guessed(leaving):
     """Some apps were migrated here and some were not: the operator says which it is."""
-    left.store.execute("CREATE TABLE django_session (id integer)")
-    said = refusal(left)
+    leaving.store.execute("CREATE TABLE django_session (id integer)")
+    said = refusal(leaving)
     assert "the migrations of seeds make no tables" in said
     assert "those of sessions were, and others were not" in said
 
 
 @pytest.mark.parametrize(("option", "groups"), [("--keep", []), ("--forget", [("clerks",)])])
-def test_an_operator_says_what_became_of_an_app_without_tables(left, option, groups):
+def test_an_operator_says_what_became_of_an_app_without_tables(leaving, option, groups):
     """`--keep` leaves its records, and `--forget` has its migrations applied."""
-    left.store.execute("CREATE TABLE django_session (id integer)")
-    done = left.prepare(option, "seeds")
+    leaving.store.execute("CREATE TABLE django_session (id integer)")
+    done = leaving.prepare(option, "seeds")
     assert (done.status, done.err) == (0, "")
-    assert left.store.query("SELECT name FROM auth_group") == groups
+    assert leaving.store.query("SELECT name FROM auth_group") == groups
 
 
-def test_the_records_of_an_app_can_be_kept(left):
+def test_the_records_of_an_app_can_be_kept(leaving):
     """Its tables stay missing, because the operator says so."""
-    assert left.prepare("--keep", "flatpages").status == 0
-    assert ("flatpages", "0001_initial") in left.recorded()
-    assert "django_flatpage" not in left.tables()
+    assert leaving.prepare("--keep", "flatpages").status == 0
+    assert ("flatpages", "0001_initial") in leaving.recorded()
+    assert "django_flatpage" not in leaving.tables()
 
 
 @pytest.mark.parametrize(
@@ -174,35 +158,35 @@ def test_the_records_of_an_app_can_be_kept(left):
         (("--forget", "seeds", "--keep", "seeds"), "'seeds' is to be kept and to be forgotten"),
     ],
 )
-def test_a_wrong_option_is_refused(left, options, said):
+def test_a_wrong_option_is_refused(leaving, options, said):
     """The error says what is wrong with it."""
-    assert said in refusal(left, *options)
+    assert said in refusal(leaving, *options)
 
 
-def test_an_app_whose_tables_are_there_is_not_forgotten(left):
+def test_an_app_whose_tables_are_there_is_not_forgotten(leaving):
     """Its migrations would fail."""
-    left.store.execute("CREATE TABLE django_session (id integer)")
-    said = refusal(left, "--keep", "seeds", "--forget", "sessions")
+    leaving.store.execute("CREATE TABLE django_session (id integer)")
+    said = refusal(leaving, "--keep", "seeds", "--forget", "sessions")
     assert "the tables django_session of 'sessions' are in the database" in said
 
 
 # ------------------------------------------------------------------------------ the old way
 
 
-def test_the_fake_lines_of_old_die(left):
+def test_the_fake_lines_of_old_die(leaving):
     """They forget the migrations of billing as well, and `migrate` makes its tables a second time."""
-    left.own("migrate", "--fake", "contenttypes", "zero")
-    assert ("billing", "0001_initial") not in left.recorded()
-    assert left.own("migrate").status == 1
+    leaving.own("migrate", "--fake", "contenttypes", "zero")
+    assert ("billing", "0001_initial") not in leaving.recorded()
+    assert leaving.own("migrate").status == 1
 
 
-def test_a_database_after_the_fake_lines_can_be_saved(left):
+def test_a_database_after_the_fake_lines_can_be_saved(leaving):
     """The refusal says how the monolith records its migrations again; then the command does the rest."""
-    left.own("migrate", "--fake", "contenttypes", "zero")
-    said = refusal(left)
+    leaving.own("migrate", "--fake", "contenttypes", "zero")
+    said = refusal(leaving)
     assert "has the tables billing_invoice, but no migration of 'billing' is recorded" in said
     assert "manage.py migrate --fake --database ALIAS" in said
-    assert left.monolith("migrate", "--fake", "--database", "apart").status == 0
-    assert left.prepare().status == 0
-    assert left.store.query("SELECT number, author_id FROM billing_invoice") == [("1", 7)]
-    assert run("migrate", "--check", CONTEXTS="billing", DATABASE_URL=left.store.url).status == 0
+    assert leaving.monolith("migrate", "--fake", "--database", "apart").status == 0
+    assert leaving.prepare().status == 0
+    assert leaving.store.query("SELECT number, author_id FROM billing_invoice") == [("1", 7)]
+    assert run("migrate", "--check", CONTEXTS="billing", DATABASE_URL=leaving.store.url).status == 0
