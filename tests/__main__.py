@@ -60,6 +60,7 @@ QUEUES = (
     "streams",
     "time_zones",
     "transports",
+    "visible_text",
 )
 KILL = "tests/acceptance/test_kill.py::test_a_kill_at_any_step_loses_and_repeats_nothing"
 FAULTS = "tests/unit/test_faults.py"  # of the unit tests those that cut connections

@@ -14,12 +14,12 @@ from django.utils.translation import ngettext
 
 from outbox_inbox import operations
 from outbox_inbox.contexts import Context, ReadModel, get_context
-from outbox_inbox.exceptions import NotAContext
+from outbox_inbox.exceptions import NotAContext, OutboxInboxError
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.operations.rebuilding import REBUILD_SUFFIX
 from outbox_inbox.outbox.stream_relay import unsent
 from outbox_inbox.queues.statements.layouts import RELAY
-from outbox_inbox.streams.subscriptions import behind
+from outbox_inbox.streams.subscriptions import Lag, behind
 
 from . import rendering
 from .columns import column, section
@@ -105,18 +105,15 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
 
     @admin.display(description=_("events behind"))
     def lag(self, row: Checkpoint) -> str:
-        """Show how many events it has still to handle; "?" if its context is not declared."""
+        """Show how many events it has still to handle; "?" if that cannot be counted.
+
+        Its context is not declared here, or its database serves no streams, or the checkpoint is that of
+        another database.
+        """
         try:
-            context = get_context(row.context)
-        except NotAContext:
+            return bounded_count(_lag(row).events)
+        except OutboxInboxError:
             return "?"
-        if row.subscription == RELAY:
-            lag = unsent(context, most=MOST_LISTED + 1)
-        else:
-            read_model = _read_model(row)
-            types = None if read_model is None else read_model.by_type
-            lag = behind(context, row.subscription, types, most=MOST_LISTED + 1)
-        return bounded_count(lag.events)
 
     @admin.display(description=_("failed event"))
     def failed_event(self, row: Checkpoint) -> SafeString:
@@ -128,6 +125,15 @@ class CheckpointAdmin(StreamColumns, SwitchAdmin):
             return rendering.EMPTY
         stream = rendering.link(self.stream_address(event), _("stream"))
         return format_html('{} <span class="oi-links">{}</span>', self.row_link(event), stream)
+
+
+def _lag(row: Checkpoint) -> Lag:
+    context = get_context(row.context)
+    if row.subscription == RELAY:
+        return unsent(context, most=MOST_LISTED + 1)
+    read_model = _read_model(row)
+    types = None if read_model is None else read_model.by_type
+    return behind(context, row.subscription, types, most=MOST_LISTED + 1)
 
 
 def _read_model(row: Checkpoint) -> ReadModel | None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from outbox_inbox import operations, record
 from outbox_inbox.contexts import get_context
+from outbox_inbox.exceptions import ForeignCheckpoint
 from outbox_inbox.models import Checkpoint, StoredEvent
 from outbox_inbox.streams.projecting import update_projections
 from tests.board.events import Cheered, Scored
@@ -89,6 +90,18 @@ def test_a_viewer_cannot_pause(staff):
 def test_a_checkpoint_of_a_context_that_is_gone_is_shown(admin_client):
     """How far it is behind is unknown."""
     Checkpoint.objects.create(context="gone", subscription="board")
+    assert '<td class="field-lag">?</td>' in list_page(admin_client, MODEL)
+
+
+def test_a_lag_that_cannot_be_counted_leaves_the_page_as_it_is(admin_client, monkeypatch):
+    """The database serves no streams, or the checkpoint is that of another one."""
+
+    def refuse(*_, **__):
+        raise ForeignCheckpoint("copied")
+
+    monkeypatch.setattr("outbox_inbox.admin.subscriptions.behind", refuse)
+    score(1)
+    update_projections(get_context("board"))
     assert '<td class="field-lag">?</td>' in list_page(admin_client, MODEL)
 
 
